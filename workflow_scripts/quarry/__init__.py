@@ -1,0 +1,12 @@
+"""Quarry: active-learning labeling campaigns for computational chemistry on clusters.
+
+The rooms of the library, and which way the arrows point (a room imports only from rooms to its left):
+
+errors, files, randomness <- config, structures <- descriptors, stopping <- models, query, labeling, sampling
+<- campaign, reporting <- workflow_scripts/*.py and the rules.
+
+What the Snakefile imports (``quarry.config``, ``quarry.campaign``, ``quarry.stopping``) is light: every job on a
+cluster re-reads the Snakefile.
+"""
+
+__version__ = "0.1.0"

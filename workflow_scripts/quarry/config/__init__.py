@@ -1,0 +1,5 @@
+"""Configuration: one pydantic model per section; they generate the schema and the manual."""
+
+from quarry.config.campaign import ArmSettings, Configuration, load_configuration
+
+__all__ = ["ArmSettings", "Configuration", "load_configuration"]

@@ -1,0 +1,111 @@
+"""Descriptor, model, query strategy, batches and validation."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from quarry.config.base import Section
+
+
+class Descriptor(Section):
+    """Numbers that describe a structure to the model."""
+
+    kind: Literal["inverse_distances", "coulomb_matrix"]
+    """inverse_distances: r_eq/r of every atom pair (one molecule's geometries); coulomb_matrix: pools of different molecules."""
+    reference: str | None = None
+    """Equilibrium geometry for inverse_distances; null: the optimised one (wigner) or the pool's first structure (file)."""
+
+
+class Model(Section):
+    """The model that is trained on the labels."""
+
+    kind: Literal["gpr"] = "gpr"
+    """gpr: exact Gaussian process regression with an RBF kernel, hyperparameters by marginal likelihood."""
+    restarts: int = Field(default=2, ge=0)
+    """Restarts of the hyperparameter optimisation from random points, beside the start from the data's scales."""
+    noise: float | None = Field(default=None, gt=0)
+    """Fixed noise variance relative to the targets' variance; null: optimised."""
+
+
+class ConstantBatch(Section):
+    """The same number of structures in every iteration."""
+
+    schedule: Literal["constant"]
+    size: int = Field(gt=0)
+    """Structures per iteration."""
+
+
+class DoublingBatch(Section):
+    """size, 2 size, 4 size ... structures in iteration 1, 2, 3 ..."""
+
+    schedule: Literal["doubling"]
+    size: int = Field(gt=0)
+    """Structures in iteration 1."""
+
+
+class FractionBatch(Section):
+    """A fraction of the training set so far, at least one structure."""
+
+    schedule: Literal["fraction"]
+    fraction: float = Field(gt=0)
+    """New structures as a fraction of the training set."""
+
+
+Batch = Annotated[ConstantBatch | DoublingBatch | FractionBatch, Field(discriminator="schedule")]
+
+
+class Query(Section):
+    """Which structures are labelled next."""
+
+    strategy: Literal["random", "uncertainty", "clusters", "uncertainty_clusters"]
+    """random (A), uncertainty (B), clusters (C) or uncertainty_clusters (D)."""
+    initial: int = Field(gt=0)
+    """Structures of iteration 0, drawn at random with the campaign's seed."""
+    batch: Batch
+    """Number of structures of the later iterations."""
+
+
+class Validation(Section):
+    """How errors are estimated on the training labels (stop.metric validation or cross_validation)."""
+
+    fraction: float = Field(default=0.2, gt=0, lt=1)
+    """Share of the training labels held back by metric validation."""
+    folds: int = Field(default=5, ge=2)
+    """Folds of metric cross_validation."""
+
+
+class Test(Section):
+    """The fixed test set."""
+
+    size: int = Field(ge=0)
+    """Structures drawn with the campaign's seed before anything else; their labels count in budgets."""
+
+
+class Stop(Section):
+    """When to stop; the first rule that holds ends the arm, its reason is recorded."""
+
+    rrmse: float | None = Field(default=0.1, gt=0)
+    """Stop when |RMSE(N) - RMSE(N - step)| / RMSE(N) is below this; null: never."""
+    patience: int = Field(default=2, gt=0)
+    """Iterations in a row for which rrmse must hold (1 is the published rule)."""
+    rrmse_bound: Literal["value", "upper"] = "value"
+    """Compare the value itself, or the upper end of its 95 % bootstrap interval, which excludes accidental plateaus."""
+    metric: Literal["test", "validation", "cross_validation"] = "test"
+    """The error that rrmse and target_rmse look at."""
+    target_rmse: float | str | None = None
+    """Stop when the RMSE is below this: a number in the target's own unit (eV, e*Angstrom), or with an energy unit."""
+    max_labels: int | None = Field(default=None, gt=0)
+    """Budget: distinct labels used (training and test), new or reused."""
+    max_core_hours: float | None = Field(default=None, gt=0)
+    """Budget: core-hours that this campaign spent on labels and training."""
+    max_iterations: int | None = Field(default=None, gt=0)
+    """Budget: iterations after iteration 0."""
+
+    @model_validator(mode="after")
+    def _some_end(self) -> Stop:
+        ends = (self.rrmse, self.target_rmse, self.max_labels, self.max_core_hours, self.max_iterations)
+        if all(end is None for end in ends):
+            raise ValueError("set at least one of rrmse, target_rmse, max_labels, max_core_hours, max_iterations")
+        return self

@@ -1,0 +1,120 @@
+"""Files that are whole or absent: temporary file, fsync, rename. Standard library only (used at parse time)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; on success it is synced to disk and renamed to ``path``.
+
+    A reader sees the old file, no file or the whole new file, also after a crash of the machine.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, target)
+        _sync(target.parent)
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write ``data`` so that ``path`` is whole or absent."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write ``text`` (UTF-8) so that ``path`` is whole or absent."""
+    write_bytes(path, text.encode())
+
+
+def copy_file(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """Copy a file so that the target is whole or absent, with a new modification time."""
+    with atomic_path(target) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+def publish_once(path: str | os.PathLike[str], data: bytes) -> bool:
+    """Write ``data`` to ``path`` only if nothing is there yet; return whether this call wrote it.
+
+    The name appears by a hard link of a synced file, which is exclusive on NFS too. File systems without hard links
+    get an exclusive create, which is exclusive as well, though a crash in mid-write may leave a short file.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        temporary.write_bytes(data)
+        _sync(temporary)
+        try:
+            os.link(temporary, target)
+        except FileExistsError:
+            return False
+        except OSError:
+            try:
+                with open(target, "xb") as handle:
+                    handle.write(data)
+                    handle.flush()
+                    os.fsync(handle.fileno())
+            except FileExistsError:
+                return False
+        _sync(target.parent)
+        return True
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def move_aside(path: str | os.PathLike[str]) -> Path:
+    """Rename a damaged file to ``<name>.damaged[.N]`` (evidence is kept, nothing is overwritten); return the new path."""
+    source = Path(path)
+    for number in range(10_000):
+        target = source.with_name(f"{source.name}.damaged" + (f".{number}" if number else ""))
+        if not target.exists():
+            os.replace(source, target)
+            return target
+    raise OSError(f"{source}: too many damaged copies beside it; look at them and remove them")
+
+
+def canonical_json(data: Any) -> str:
+    """Return JSON with sorted keys and no spaces: the same data gives the same bytes."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def write_json(path: str | os.PathLike[str], data: Any) -> None:
+    """Write readable JSON with sorted keys; the same data gives the same bytes."""
+    write_text(path, json.dumps(data, sort_keys=True, indent=1, allow_nan=False) + "\n")
+
+
+def sha256_of(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file's bytes (hexadecimal)."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def digest_of(data: Any, length: int = 64) -> str:
+    """Return the first ``length`` hexadecimal digits of the SHA-256 of ``data`` as canonical JSON."""
+    return hashlib.sha256(canonical_json(data).encode()).hexdigest()[:length]

@@ -1,0 +1,49 @@
+"""What an engine is: it turns a structure into properties, or says in one class why it cannot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from quarry.structures import Structure
+
+FAILURE_CLASSES = ("scf_not_converged", "out_of_memory", "out_of_time", "invalid_structure", "engine_error")
+
+PROPERTIES = ("energy", "forces", "homo", "lumo", "gap", "dipole")
+"""Names of the properties; units eV, eV/Angstrom, eV, eV, eV, e*Angstrom (Cartesian vector)."""
+
+
+@dataclass
+class EngineResult:
+    """What one calculation gave.
+
+    status: 'ok' or one of ``FAILURE_CLASSES``. properties: plain numbers and nested lists (see ``PROPERTIES``).
+    attempts: one dictionary per way that was tried (name, cycles, converged, wall_s, cpu_s).
+    """
+
+    status: str
+    properties: dict[str, Any] = field(default_factory=dict)
+    attempts: list[dict[str, Any]] = field(default_factory=list)
+    message: str = ""
+
+
+class Engine(Protocol):
+    """A source of labels."""
+
+    name: str
+
+    def method_identity(self) -> dict[str, Any]:
+        """Return everything that changes the number, and nothing else, as JSON-able data."""
+        ...
+
+    def check(self, elements: list[int]) -> None:
+        """Raise QuarryError (one line) for what this engine cannot do with the elements (atomic numbers) of the pool."""
+        ...
+
+    def label(self, structure: Structure, threads: int) -> EngineResult:
+        """Compute the properties of one structure."""
+        ...
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions of the programs that make the number."""
+        ...

@@ -1,0 +1,119 @@
+"""Structure sets in HDF5, leaf structures in extended XYZ, and reading of the user's files through ASE."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from quarry.errors import QuarryError
+from quarry.files import atomic_path, write_text
+from quarry.structures.structure import ID_LENGTH, Structure, StructureSet
+
+FIELDS = ("offsets", "numbers", "positions", "cells", "pbc", "charges", "multiplicities")
+
+
+def write_structure_group(group: h5py.Group, structures: StructureSet) -> None:
+    """Write a structure set into an HDF5 group (ids as fixed-length ASCII, the rest as arrays)."""
+    group.create_dataset("ids", data=structures.ids.astype(f"S{ID_LENGTH}"))
+    for field in FIELDS:
+        group.create_dataset(field, data=getattr(structures, field))
+
+
+def read_structure_group(group: h5py.Group) -> StructureSet:
+    """Read what ``write_structure_group`` wrote."""
+    ids = group["ids"][()].astype(f"<U{ID_LENGTH}")
+    return StructureSet(ids=ids, **{field: group[field][()] for field in FIELDS})
+
+
+def write_pool(path: str | Path, structures: StructureSet, attributes: dict[str, Any] | None = None) -> None:
+    """Write ``pool/structures.h5``. The same structures give the same bytes."""
+    with atomic_path(path) as temporary, h5py.File(temporary, "w") as handle:
+        handle.attrs.update(attributes or {})
+        write_structure_group(handle, structures)
+
+
+def read_pool(path: str | Path) -> StructureSet:
+    """Read ``pool/structures.h5``."""
+    with h5py.File(path, "r") as handle:
+        return read_structure_group(handle)
+
+
+def read_pool_ids(path: str | Path) -> np.ndarray:
+    """Read only the structure ids of a pool."""
+    with h5py.File(path, "r") as handle:
+        return handle["ids"][()].astype(f"<U{ID_LENGTH}")
+
+
+def leaf_text(structures: Iterable[Structure]) -> str:
+    """Return structures as extended XYZ with positions to the 1e-6 Angstrom that their identity has.
+
+    Written here rather than through ``ase.io.write`` because 10,000 of them are written in one local job; ASE reads
+    them back (tested).
+    """
+    from ase.data import chemical_symbols
+
+    blocks = []
+    for structure in structures:
+        fields = ["Properties=species:S:1:pos:R:3"]
+        if structure.cell is not None:
+            fields.append('Lattice="' + " ".join(f"{x:.6f}" for x in structure.cell.ravel()) + '"')
+        fields.append('pbc="' + " ".join("T" if p else "F" for p in structure.pbc) + '"')
+        fields.append(f"charge={structure.charge} multiplicity={structure.multiplicity}")
+        fields.append(f"structure_id=s{structure.structure_id}")
+        lines = [str(len(structure)), " ".join(fields)]
+        for number, (x, y, z) in zip(structure.numbers, structure.positions, strict=True):
+            lines.append(f"{chemical_symbols[number]:<2} {x:15.6f} {y:15.6f} {z:15.6f}")
+        blocks.append("\n".join(lines) + "\n")
+    return "".join(blocks)
+
+
+def write_leaf(path: str | Path, structures: Iterable[Structure]) -> None:
+    """Write the input file of one label job."""
+    write_text(path, leaf_text(structures))
+
+
+def read_leaf(path: str | Path) -> list[Structure]:
+    """Read the input file of one label job and check each structure against the id written with it.
+
+    Raises QuarryError if the file is damaged: a label of another geometry would be a wrong label.
+    """
+    from ase.io import read
+
+    try:
+        frames = read(path, index=":", format="extxyz")
+        structures = [Structure.from_atoms(atoms) for atoms in frames]
+        written = [str(atoms.info["structure_id"]).removeprefix("s") for atoms in frames]
+    except Exception as error:
+        raise QuarryError(f"{path}: this job input is damaged ({error}); remove it and start again") from error
+    for structure, structure_id in zip(structures, written, strict=True):
+        if structure.structure_id != structure_id:
+            raise QuarryError(f"{path}: the geometry does not have the identity {structure_id} written with it")
+    return structures
+
+
+def read_files(files: Iterable[tuple[Path, str]], charge: int, multiplicity: int) -> StructureSet:
+    """Read (path, ASE index) pairs with ``ase.io.read`` into one set, duplicates kept.
+
+    charge, multiplicity: for structures that carry none of their own in ``info``.
+    Raises QuarryError for a file that is missing, unreadable or empty.
+    """
+    from ase.io import read
+
+    structures: list[Structure] = []
+    for path, index in files:
+        if not path.is_file():
+            raise QuarryError(f"pool.files: {path} does not exist; give a path relative to the campaign file")
+        try:
+            frames = read(path, index=index or ":")
+        except Exception as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise QuarryError(f"pool.files: ASE cannot read {path} (index '{index}'): {reason}") from error
+        frames = frames if isinstance(frames, list) else [frames]
+        if not frames or not all(len(atoms) for atoms in frames):
+            raise QuarryError(f"pool.files: {path} (index '{index}') holds no structure or one without atoms")
+        structures += [Structure.from_atoms(atoms, charge, multiplicity) for atoms in frames]
+    return StructureSet.from_structures(structures)

@@ -1,0 +1,178 @@
+"""A structure, a ragged set of structures, and the identity of a structure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+POSITION_STEP_A = 1e-6
+"""Positions enter a pool rounded to this step (Angstrom), and exactly those are labelled."""
+
+ID_LENGTH = 20
+"""Hexadecimal digits of a structure's id (80 bits)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Structure:
+    """One molecule or cell.
+
+    numbers: atomic numbers, shape (n_atoms,). positions: Angstrom, shape (n_atoms, 3), already rounded.
+    cell: Angstrom, shape (3, 3), zero where not periodic. pbc: shape (3,).
+    """
+
+    numbers: NDArray[np.int64]
+    positions: NDArray[np.float64]
+    charge: int = 0
+    multiplicity: int = 1
+    cell: NDArray[np.float64] | None = None
+    pbc: tuple[bool, bool, bool] = (False, False, False)
+
+    @staticmethod
+    def create(
+        numbers: Iterable[int],
+        positions: NDArray[np.float64],
+        charge: int = 0,
+        multiplicity: int = 1,
+        cell: NDArray[np.float64] | None = None,
+        pbc: Sequence[bool] = (False, False, False),
+    ) -> Structure:
+        """Make a structure; positions and cell (Angstrom) are rounded to ``POSITION_STEP_A``."""
+        periodic = (bool(pbc[0]), bool(pbc[1]), bool(pbc[2]))
+        return Structure(
+            numbers=np.asarray(list(numbers), dtype=np.int64),
+            positions=_rounded(positions).reshape(-1, 3),
+            charge=int(charge),
+            multiplicity=int(multiplicity),
+            cell=_rounded(cell) if cell is not None and any(periodic) else None,
+            pbc=periodic,
+        )
+
+    @staticmethod
+    def from_atoms(atoms: Atoms, charge: int = 0, multiplicity: int = 1) -> Structure:
+        """Make a structure from ASE atoms; ``info['charge']`` and ``info['multiplicity']`` win over the arguments."""
+        return Structure.create(
+            atoms.numbers,
+            atoms.positions,
+            charge=int(atoms.info.get("charge", charge)),
+            multiplicity=int(atoms.info.get("multiplicity", multiplicity)),
+            cell=np.asarray(atoms.cell.array),
+            pbc=atoms.pbc,
+        )
+
+    def to_atoms(self) -> Atoms:
+        """Return ASE atoms with charge, multiplicity and structure_id in ``info``."""
+        from ase import Atoms
+
+        atoms = Atoms(numbers=self.numbers, positions=self.positions, pbc=self.pbc)
+        if self.cell is not None:
+            atoms.set_cell(self.cell)
+        atoms.info.update(charge=self.charge, multiplicity=self.multiplicity, structure_id=self.structure_id)
+        return atoms
+
+    @cached_property
+    def structure_id(self) -> str:
+        """Hash of atomic numbers, rint(1e6 x positions), cell, pbc, charge and multiplicity."""
+        cell = np.zeros((3, 3)) if self.cell is None else self.cell
+        digest = hashlib.sha256()
+        for part in (
+            np.asarray(self.numbers, dtype="<i8"),
+            _steps(self.positions),
+            _steps(cell),
+            np.asarray(self.pbc, dtype="<i8"),
+            np.asarray([self.charge, self.multiplicity], dtype="<i8"),
+        ):
+            digest.update(part.tobytes())
+        return digest.hexdigest()[:ID_LENGTH]
+
+    @property
+    def electrons(self) -> int:
+        """Number of electrons, core electrons included."""
+        return int(self.numbers.sum()) - self.charge
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+
+def _steps(values: NDArray[np.float64]) -> NDArray[np.int64]:
+    return np.rint(np.asarray(values, dtype=np.float64) / POSITION_STEP_A).astype("<i8")
+
+
+def _rounded(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return _steps(values) / (1.0 / POSITION_STEP_A)
+
+
+@dataclass(frozen=True, eq=False)
+class StructureSet:
+    """Many structures in flat arrays (a pool of 100,000 molecules fits in tens of MB).
+
+    ids: n strings. offsets: shape (n + 1,); atoms of structure i are offsets[i]:offsets[i + 1].
+    numbers: shape (n_atoms_total,). positions: Angstrom, shape (n_atoms_total, 3). cells: Angstrom, shape (n, 3, 3).
+    pbc: shape (n, 3). charges, multiplicities: shape (n,).
+    """
+
+    ids: NDArray[np.str_]
+    offsets: NDArray[np.int64]
+    numbers: NDArray[np.int64]
+    positions: NDArray[np.float64]
+    cells: NDArray[np.float64]
+    pbc: NDArray[np.bool_]
+    charges: NDArray[np.int64]
+    multiplicities: NDArray[np.int64]
+
+    @staticmethod
+    def from_structures(structures: Iterable[Structure]) -> StructureSet:
+        """Pack structures, in their order."""
+        items = list(structures)
+        sizes = [len(s) for s in items]
+        return StructureSet(
+            ids=np.array([s.structure_id for s in items], dtype=f"<U{ID_LENGTH}"),
+            offsets=np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).astype(np.int64),
+            numbers=np.concatenate([s.numbers for s in items]) if items else np.zeros(0, dtype=np.int64),
+            positions=np.concatenate([s.positions for s in items]) if items else np.zeros((0, 3)),
+            cells=np.array([np.zeros((3, 3)) if s.cell is None else s.cell for s in items]).reshape(-1, 3, 3),
+            pbc=np.array([s.pbc for s in items], dtype=bool).reshape(-1, 3),
+            charges=np.array([s.charge for s in items], dtype=np.int64),
+            multiplicities=np.array([s.multiplicity for s in items], dtype=np.int64),
+        )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Structure:
+        atoms = slice(int(self.offsets[index]), int(self.offsets[index + 1]))
+        pbc = self.pbc[index]
+        return Structure(
+            numbers=self.numbers[atoms],
+            positions=self.positions[atoms],
+            charge=int(self.charges[index]),
+            multiplicity=int(self.multiplicities[index]),
+            cell=self.cells[index] if pbc.any() else None,
+            pbc=(bool(pbc[0]), bool(pbc[1]), bool(pbc[2])),
+        )
+
+    def __iter__(self) -> Iterator[Structure]:
+        return (self[i] for i in range(len(self)))
+
+    def subset(self, indices: Sequence[int] | NDArray[np.int64]) -> StructureSet:
+        """Return the structures at ``indices``, in that order."""
+        return StructureSet.from_structures(self[int(i)] for i in indices)
+
+    def index_of(self, ids: Iterable[str]) -> NDArray[np.int64]:
+        """Return the positions of structure ids in this set. Raises KeyError for an id that is not in it."""
+        where = {str(structure_id): i for i, structure_id in enumerate(self.ids)}
+        return np.array([where[str(structure_id)] for structure_id in ids], dtype=np.int64)
+
+    def without_duplicates(self) -> tuple[StructureSet, int]:
+        """Return the set with the first of each identical structure, and how many were dropped."""
+        _, first = np.unique(self.ids, return_index=True)
+        keep = np.sort(first)
+        return (self, 0) if len(keep) == len(self) else (self.subset(keep), len(self) - len(keep))
