@@ -52,9 +52,13 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def copy_file(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
-    """Copy a file so that the target is whole or absent, with a new modification time."""
-    with atomic_path(target) as temporary:
-        shutil.copyfile(source, temporary)
+    """Copy a file so that the target is whole or absent, with a new modification time.
+
+    Not synced to disk: a copy lost in a crash is made again from its source, and thousands are made at once.
+    """
+    temporary = Path(target).with_name(f".{Path(target).name}.{os.getpid()}.tmp")
+    shutil.copyfile(source, temporary)
+    os.replace(temporary, target)
 
 
 def publish_once(path: str | os.PathLike[str], data: bytes) -> bool:

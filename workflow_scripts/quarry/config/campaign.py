@@ -93,11 +93,12 @@ class Configuration(Section):
         return None if value is None else float(_energy_in_ev(value))
 
     def identity(self) -> dict[str, Any]:
-        """Return what makes this campaign this campaign: everything but stop, resources, retries and where labels lie."""
+        """Return what makes this campaign this campaign: everything but stop
+        rules, resources, retries and where labels lie."""
         data = self.model_dump(mode="json", exclude={"stop", "resources", "name"})
         for key in ("store", "retries", "max_failed_fraction"):
             data["labeling"].pop(key)
-        return data
+        return {**data, "stop.metric": self.stop.metric}
 
 
 def _merged(base: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:

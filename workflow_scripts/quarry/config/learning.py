@@ -66,6 +66,11 @@ class Query(Section):
     batch: Batch
     """Number of structures of the later iterations."""
 
+    @property
+    def needs_scores(self) -> bool:
+        """Whether the strategy looks at the model's predictions for the pool."""
+        return self.strategy in ("uncertainty", "uncertainty_clusters")
+
 
 class Validation(Section):
     """How errors are estimated on the training labels (stop.metric validation or cross_validation)."""

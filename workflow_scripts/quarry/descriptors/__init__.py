@@ -1,0 +1,1 @@
+"""Descriptors: fixed-length numbers for each structure (``quarry.descriptors.compute.compute_features``)."""

@@ -1,0 +1,1 @@
+"""Models that learn a property from features, and the errors they make."""

@@ -1,0 +1,1 @@
+"""Query: which candidates are labelled next, and how many."""

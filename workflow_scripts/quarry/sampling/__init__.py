@@ -1,0 +1,1 @@
+"""Candidates from physics: normal modes of a molecule and their Wigner distribution."""

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from quarry.errors import QuarryError
-from quarry.files import atomic_path, write_text
+from quarry.files import atomic_path
 from quarry.structures.structure import ID_LENGTH, Structure, StructureSet
 
 FIELDS = ("offsets", "numbers", "positions", "cells", "pbc", "charges", "multiplicities")
@@ -72,8 +72,11 @@ def leaf_text(structures: Iterable[Structure]) -> str:
 
 
 def write_leaf(path: str | Path, structures: Iterable[Structure]) -> None:
-    """Write the input file of one label job."""
-    write_text(path, leaf_text(structures))
+    """Write the input file of one label job.
+
+    Not synced to disk: thousands are written at once, and a start of the campaign finds and replaces damaged ones.
+    """
+    Path(path).write_text(leaf_text(structures))
 
 
 def read_leaf(path: str | Path) -> list[Structure]:

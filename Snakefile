@@ -1,0 +1,56 @@
+"""Quarry: active-learning labeling campaigns. `snakemake` runs and resumes; config/README.md explains every key."""
+
+import sys
+from pathlib import Path
+
+from snakemake.utils import min_version
+
+min_version("9.27.1")
+
+sys.path.insert(0, str(Path(workflow.basedir) / "workflow_scripts"))
+
+from quarry.campaign.campaign import open_campaign
+
+
+# A campaign file given with --configfile stands alone: the default campaign is read only when there is none.
+DEFAULT_CAMPAIGN = Path(workflow.basedir) / "config" / "config.yaml"
+if not workflow.overwrite_configfiles:
+
+    configfile: str(DEFAULT_CAMPAIGN)
+
+
+CAMPAIGN = open_campaign(workflow, config, DEFAULT_CAMPAIGN)
+PATHS = CAMPAIGN.paths
+
+
+report: "report/workflow.rst"
+
+
+wildcard_constraints:
+    arm="[a-z_][a-z0-9_]*",
+    iteration=r"\d{3,}",
+    job="[0-9a-z_]+",
+
+
+include: "rules/common.smk"
+include: "rules/pool.smk"
+include: "rules/query.smk"
+include: "rules/label.smk"
+include: "rules/learn.smk"
+include: "rules/results.smk"
+
+
+rule all:
+    """The campaign: every arm walked to its end, its product, and the figures of the report."""
+    default_target: True
+    input:
+        [walk_arm(arm) for arm in CAMPAIGN.arms],
+        products,
+
+
+onsuccess:
+    print(closing_words(CAMPAIGN), file=sys.stderr)
+
+
+onerror:
+    print(error_words(CAMPAIGN), file=sys.stderr)

@@ -1,0 +1,27 @@
+#!/usr/bin/env python3
+"""Cancel jobs that submit.py submitted: cancel.py JOB ..."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from contextlib import suppress
+
+from schedulers import SCHEDULERS, read_record
+
+
+def main(jobs: list[str]) -> None:
+    """Cancel the jobs."""
+    by_scheduler: dict[str, list[str]] = {}
+    for job in jobs:
+        with suppress(FileNotFoundError):
+            by_scheduler.setdefault(read_record(job)["scheduler"], []).append(job)
+    for scheduler, ids in by_scheduler.items():
+        # Snakemake ends this script after two seconds; a session of its own lets a slow scheduler finish the job.
+        process = subprocess.Popen([*SCHEDULERS[scheduler].cancel, *ids], start_new_session=True)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

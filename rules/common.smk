@@ -1,0 +1,108 @@
+"""Input functions. `walk_arm` is the one place that expands the loop."""
+
+from quarry.campaign.closing import closing_words, error_words
+from quarry.campaign.paths import padded
+
+
+def taken_from_disk(arm, iteration, path):
+    """Return a path; if its iteration is sealed, do not look for the rule that made it."""
+    return before_update(path) if CAMPAIGN.is_sealed(arm, iteration) else path
+
+
+def walk_to_last(arm):
+    """Walk an arm's loop and return its last iteration; ask for the next checkpoint on the way.
+
+    Every checkpoint of an iteration is touched, in order: Snakemake forgets inputs behind an untouched one when a
+    campaign is resumed (snakemake issue 3862), and labels would be lost silently. A stop rule is asked only where no
+    later iteration is on disk: what is paid for is used.
+    """
+    iteration = CAMPAIGN.sealed(arm)
+    if iteration and CAMPAIGN.stop_reason(arm, iteration - 1):
+        return iteration - 1
+    while True:
+        if iteration == 0 and arm != CAMPAIGN.arms[0] and not CAMPAIGN.is_sealed(CAMPAIGN.arms[0], 0):
+            checkpoints.select_batch.get(arm=CAMPAIGN.arms[0], iteration=padded(0))
+            checkpoints.assess_iteration.get(arm=CAMPAIGN.arms[0], iteration=padded(0))
+        checkpoints.select_batch.get(arm=arm, iteration=padded(iteration))
+        checkpoints.assess_iteration.get(arm=arm, iteration=padded(iteration))
+        if not CAMPAIGN.has_facts(arm, iteration + 1) and CAMPAIGN.stop_reason(arm, iteration):
+            return iteration
+        iteration += 1
+
+
+def walk_arm(arm):
+    """Return the input function that carries an arm to its end."""
+
+    def walk(wildcards):
+        last = walk_to_last(arm)
+        return taken_from_disk(arm, last, PATHS.facts(arm, last))
+
+    return walk
+
+
+def from_last(file, arm=None):
+    """Return an input function: a file of the last iteration of an arm (of the rule's own arm where none is named)."""
+
+    def path(wildcards):
+        name = arm or wildcards.arm
+        last = walk_to_last(name)
+        return taken_from_disk(name, last, PATHS.iteration(file, name, last))
+
+    return path
+
+
+def all_facts(wildcards):
+    """Return the facts of every iteration of an arm."""
+    last = walk_to_last(wildcards.arm)
+    return [taken_from_disk(wildcards.arm, t, PATHS.facts(wildcards.arm, t)) for t in range(last + 1)]
+
+
+def from_previous(file):
+    """Return an input function: a file of the previous iteration, nothing in iteration 0."""
+
+    def path(wildcards):
+        before = int(wildcards.iteration) - 1
+        if before < 0:
+            return []
+        return taken_from_disk(wildcards.arm, before, PATHS.iteration(file, wildcards.arm, before))
+
+    return path
+
+
+def proposal(wildcards):
+    """Return what select_batch waits for: a proposal, or in iteration 0 the first arm's labels, which it reuses."""
+    if int(wildcards.iteration) > 0:
+        return PATHS.iteration("proposal.csv", wildcards.arm, wildcards.iteration)
+    first = CAMPAIGN.arms[0]
+    return [] if wildcards.arm == first else taken_from_disk(first, 0, PATHS.iteration("dataset.h5", first, 0))
+
+
+def scores(wildcards):
+    """Return the scores of the pool where the arm's strategy looks at them."""
+    wanted = CAMPAIGN.needs_scores(wildcards.arm)
+    return PATHS.iteration("scores.h5", wildcards.arm, wildcards.iteration) if wanted else []
+
+
+def batch_labels(wildcards):
+    """Return the label files of a batch."""
+    batch = checkpoints.select_batch.get(arm=wildcards.arm, iteration=wildcards.iteration).output.batch
+    return [PATHS.label(job, wildcards.arm, wildcards.iteration) for job in CAMPAIGN.jobs(batch)]
+
+
+def normal_modes(wildcards):
+    """Return the normal modes that a wigner pool is drawn from."""
+    return PATHS.normal_modes if CAMPAIGN.configuration.pool.source == "wigner" else []
+
+
+def stop_words(arm):
+    """Return why an arm stopped, in words."""
+    reason = CAMPAIGN.stop_reason(arm, walk_to_last(arm))
+    return reason.words if reason else ""
+
+
+def products(wildcards):
+    """Return the files that a campaign leaves for its user."""
+    files = ["history.csv", "failures.csv", "dataset.extxyz", "dataset.h5", "model/model.h5"]
+    arms = [PATHS.arm(arm, file) for arm in CAMPAIGN.arms for file in files]
+    figures = [f"{PATHS.root}/figures/{name}" for name in ("learning_curve.svg", "parity.svg", "iterations.html")]
+    return arms + [f"{PATHS.root}/{file}" for file in files] + figures

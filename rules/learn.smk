@@ -1,0 +1,67 @@
+rule train_model:
+    """Train the arm's model on all training labels so far."""
+    message:
+        "{wildcards.arm} iteration {wildcards.iteration}: training"
+    input:
+        dataset=PATHS.iteration("dataset.h5"),
+        features=PATHS.features,
+    output:
+        PATHS.iteration("model/model.h5"),
+    log:
+        PATHS.iteration("logs/train_model.log"),
+    threads: CAMPAIGN.configuration.resources.model.threads
+    resources:
+        mem_mb=CAMPAIGN.configuration.resources.model.memory_MB,
+        runtime=CAMPAIGN.configuration.resources.model.walltime_min,
+    conda:
+        "../envs/learn.yaml"
+    script:
+        "../workflow_scripts/train_model.py"
+
+
+rule evaluate_model:
+    """Predict the test set (or validation labels) and measure the errors, with bootstrap intervals."""
+    message:
+        "{wildcards.arm} iteration {wildcards.iteration}: evaluating"
+    input:
+        model=PATHS.iteration("model/model.h5"),
+        dataset=PATHS.iteration("dataset.h5"),
+        features=PATHS.features,
+        previous=from_previous("predictions.h5"),
+    output:
+        predictions=PATHS.iteration("predictions.h5"),
+        metrics=PATHS.iteration("metrics.json"),
+    log:
+        PATHS.iteration("logs/evaluate_model.log"),
+    threads: CAMPAIGN.configuration.resources.model.threads
+    resources:
+        mem_mb=CAMPAIGN.configuration.resources.model.memory_MB,
+        runtime=CAMPAIGN.configuration.resources.model.walltime_min,
+    conda:
+        "../envs/learn.yaml"
+    script:
+        "../workflow_scripts/evaluate_model.py"
+
+
+checkpoint assess_iteration:
+    """Write the facts of an iteration (the stop rules read them) and what it cost."""
+    message:
+        "{wildcards.arm} iteration {wildcards.iteration}: assessing"
+    input:
+        metrics=PATHS.iteration("metrics.json"),
+        failures=PATHS.iteration("failures.csv"),
+        labels=batch_labels,
+        structures=PATHS.structures,
+    output:
+        facts=PATHS.facts(),
+        cost=PATHS.cost(),
+    params:
+        manifest=PATHS.manifest,
+        pool=PATHS.pool,
+    log:
+        PATHS.iteration("logs/assess_iteration.log"),
+    localrule: True
+    conda:
+        "../envs/learn.yaml"
+    script:
+        "../workflow_scripts/assess_iteration.py"

@@ -1,0 +1,70 @@
+rule score_pool:
+    """Predict every candidate with the last model."""
+    message:
+        "{wildcards.arm} iteration {wildcards.iteration}: scoring the pool"
+    input:
+        gate=from_previous("facts.json"),
+        model=from_previous("model/model.h5"),
+        dataset=from_previous("dataset.h5"),
+        failures=from_previous("failures.csv"),
+        structures=PATHS.structures,
+        features=PATHS.features,
+    output:
+        PATHS.iteration("scores.h5"),
+    log:
+        PATHS.iteration("logs/score_pool.log"),
+    threads: CAMPAIGN.configuration.resources.model.threads
+    resources:
+        mem_mb=CAMPAIGN.configuration.resources.model.memory_MB,
+        runtime=CAMPAIGN.configuration.resources.model.walltime_min,
+    conda:
+        "../envs/learn.yaml"
+    script:
+        "../workflow_scripts/score_pool.py"
+
+
+rule propose_batch:
+    """Let the arm's strategy choose the next structures."""
+    message:
+        "{wildcards.arm} iteration {wildcards.iteration}: proposing a batch"
+    input:
+        scores=scores,
+        facts=from_previous("facts.json"),
+        dataset=from_previous("dataset.h5"),
+        failures=from_previous("failures.csv"),
+        features=PATHS.features,
+    output:
+        PATHS.iteration("proposal.csv"),
+    log:
+        PATHS.iteration("logs/propose_batch.log"),
+    threads: CAMPAIGN.configuration.resources.model.threads
+    resources:
+        mem_mb=CAMPAIGN.configuration.resources.model.memory_MB,
+        runtime=CAMPAIGN.configuration.resources.model.walltime_min,
+    conda:
+        "../envs/learn.yaml"
+    script:
+        "../workflow_scripts/propose_batch.py"
+
+
+checkpoint select_batch:
+    """Write the batch table and one leaf file per label job; put labels that the store has in place."""
+    message:
+        "{wildcards.arm} iteration {wildcards.iteration}: selecting the batch"
+    input:
+        proposal=proposal,
+        structures=PATHS.structures,
+    output:
+        batch=PATHS.batch(),
+        leaves=directory(PATHS.iteration("batch")),
+        reused=PATHS.iteration("reused.csv"),
+    params:
+        manifest=PATHS.manifest,
+        labels=subpath(output.batch, parent=True) + "/labels",
+    log:
+        PATHS.iteration("logs/select_batch.log"),
+    localrule: True
+    conda:
+        "../envs/learn.yaml"
+    script:
+        "../workflow_scripts/select_batch.py"

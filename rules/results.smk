@@ -1,0 +1,84 @@
+rule collect_results:
+    """Write the product of an arm: history, failures, data set and model."""
+    message:
+        "{wildcards.arm}: collecting results"
+    input:
+        facts=all_facts,
+        dataset=from_last("dataset.h5"),
+        failures=from_last("failures.csv"),
+        model=from_last("model/model.h5"),
+    output:
+        history=PATHS.arm(file="history.csv"),
+        failures=PATHS.arm(file="failures.csv"),
+        dataset=PATHS.arm(file="dataset.h5"),
+        extxyz=PATHS.arm(file="dataset.extxyz"),
+        model=PATHS.arm(file="model/model.h5"),
+    params:
+        reason=lambda wildcards: stop_words(wildcards.arm),
+    log:
+        PATHS.arm(file="logs/collect_results.log"),
+    localrule: True
+    conda:
+        "../envs/learn.yaml"
+    script:
+        "../workflow_scripts/collect_results.py"
+
+
+rule publish_results:
+    """Put the product of the arm main where a user looks first."""
+    message:
+        "publishing the results in {PATHS.root}"
+    input:
+        history=PATHS.arm("main", "history.csv"),
+        failures=PATHS.arm("main", "failures.csv"),
+        dataset=PATHS.arm("main", "dataset.h5"),
+        extxyz=PATHS.arm("main", "dataset.extxyz"),
+        model=PATHS.arm("main", "model/model.h5"),
+    output:
+        history=f"{PATHS.root}/history.csv",
+        failures=f"{PATHS.root}/failures.csv",
+        dataset=f"{PATHS.root}/dataset.h5",
+        extxyz=f"{PATHS.root}/dataset.extxyz",
+        model=f"{PATHS.root}/model/model.h5",
+    log:
+        f"{PATHS.root}/logs/publish_results.log",
+    localrule: True
+    conda:
+        "../envs/learn.yaml"
+    script:
+        "../workflow_scripts/publish_results.py"
+
+
+rule draw_figures:
+    """Draw the learning curve, the parity plot and the table of iterations for the report."""
+    message:
+        "drawing the figures of the report"
+    input:
+        histories=[PATHS.arm(arm, "history.csv") for arm in CAMPAIGN.arms],
+        predictions=from_last("predictions.h5", "main"),
+    output:
+        learning_curve=report(
+            f"{PATHS.root}/figures/learning_curve.svg",
+            category="Learning",
+            labels={"figure": "learning curve"},
+            caption="../report/learning_curve.rst",
+        ),
+        parity=report(
+            f"{PATHS.root}/figures/parity.svg",
+            category="Learning",
+            labels={"figure": "parity and uncertainty"},
+            caption="../report/parity.rst",
+        ),
+        iterations=report(
+            f"{PATHS.root}/figures/iterations.html",
+            category="Iterations",
+            labels={"figure": "table of iterations"},
+            caption="../report/iterations.rst",
+        ),
+    log:
+        f"{PATHS.root}/logs/draw_figures.log",
+    localrule: True
+    conda:
+        "../envs/learn.yaml"
+    script:
+        "../workflow_scripts/draw_figures.py"

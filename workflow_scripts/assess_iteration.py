@@ -1,0 +1,30 @@
+"""Write the facts of an iteration and what it cost; show the iteration's line in the terminal."""
+
+from pathlib import Path
+
+from quarry.campaign.job import configuration_of, job, manifest_of, tell
+
+configuration = configuration_of(snakemake)
+with job(snakemake) as log:
+    from quarry.stages.assessment import account_cost, assess_iteration, progress_line
+    from quarry.structures.files import read_pool_ids
+
+    arm, iteration = snakemake.wildcards.arm, int(snakemake.wildcards.iteration)
+    facts = assess_iteration(
+        configuration,
+        arm,
+        iteration,
+        metrics=snakemake.input.metrics,
+        failures=snakemake.input.failures,
+        pool_size=len(read_pool_ids(snakemake.input.structures)),
+        output=snakemake.output.facts,
+    )
+    receipts = [Path(snakemake.output.facts).parent / "receipts"]
+    if iteration == 0 and arm == configuration.arm_names[0]:
+        receipts.append(Path(snakemake.params.pool) / "receipts")
+    cost = account_cost(
+        manifest_of(snakemake), arm, iteration, snakemake.input.labels, receipts, snakemake.output.cost
+    )
+    line = progress_line(facts, cost)
+    log(line)
+    tell(line)

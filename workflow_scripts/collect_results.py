@@ -1,0 +1,16 @@
+"""Write the product of an arm."""
+
+from pathlib import Path
+
+from quarry.campaign.job import job
+
+with job(snakemake) as log:
+    from quarry.stages.results import collect_results
+
+    paths = snakemake.input
+    collect_results(
+        facts_files=list(paths.facts),
+        reason=snakemake.params.reason,
+        last={"dataset": paths.dataset, "failures": paths.failures, "model": paths.model},
+        output=dict(snakemake.output.items()),
+    )

@@ -1,0 +1,19 @@
+"""Predict the test set (or validation labels) and measure the errors."""
+
+from quarry.campaign.job import configuration_of, job
+
+configuration = configuration_of(snakemake)
+with job(snakemake, configuration.resources.model.threads):
+    from quarry.stages.learning import evaluate_model
+
+    evaluate_model(
+        configuration,
+        arm=snakemake.wildcards.arm,
+        iteration=int(snakemake.wildcards.iteration),
+        model=snakemake.input.model,
+        dataset=snakemake.input.dataset,
+        features=snakemake.input.features,
+        previous=snakemake.input.previous or None,
+        predictions=snakemake.output.predictions,
+        metrics=snakemake.output.metrics,
+    )

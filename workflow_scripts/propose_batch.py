@@ -1,0 +1,19 @@
+"""Let the arm's strategy choose the next structures."""
+
+from quarry.campaign.job import configuration_of, job
+
+configuration = configuration_of(snakemake)
+with job(snakemake, configuration.resources.model.threads):
+    from quarry.stages.batch import propose_batch
+
+    propose_batch(
+        configuration,
+        arm=snakemake.wildcards.arm,
+        iteration=int(snakemake.wildcards.iteration),
+        features=snakemake.input.features,
+        dataset=snakemake.input.dataset,
+        failures=snakemake.input.failures,
+        facts=snakemake.input.facts,
+        scores=snakemake.input.scores or None,
+        output=snakemake.output[0],
+    )

@@ -1,0 +1,55 @@
+"""``batch.csv``: which structures an iteration labels, in which job. Standard library only (read at parse time)."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from quarry.files import write_text
+
+COLUMNS = ("structure_id", "role", "job", "score", "retry_of")
+
+
+@dataclass(frozen=True)
+class BatchRow:
+    """One structure of a batch. role: train or test. score: what the strategy ranked by, or empty."""
+
+    structure_id: str
+    role: str
+    job: str
+    score: str = ""
+    retry_of: str = ""
+
+
+def write_batch(path: str | Path, rows: Iterable[BatchRow]) -> None:
+    """Write the table; the same rows give the same bytes."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows([getattr(row, column) for column in COLUMNS] for row in rows)
+    write_text(path, buffer.getvalue())
+
+
+def read_batch(path: str | Path) -> tuple[BatchRow, ...]:
+    """Read the table. Raises ValueError if it is damaged."""
+    stat = Path(path).stat()
+    return _read_batch(str(path), stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=8)
+def _read_batch(path: str, mtime_ns: int, size: int) -> tuple[BatchRow, ...]:
+    # Snakemake asks for the same table again and again while it builds the graph.
+    with open(path, newline="") as handle:
+        lines = list(csv.reader(handle))
+    if not lines or tuple(lines[0]) != COLUMNS or any(len(line) != len(COLUMNS) for line in lines):
+        raise ValueError(f"{path}: damaged batch table")
+    return tuple(BatchRow(*line) for line in lines[1:])
+
+
+def jobs_of(rows: Iterable[BatchRow]) -> list[str]:
+    """Return the distinct jobs of a batch, in their order."""
+    return list(dict.fromkeys(row.job for row in rows))

@@ -1,0 +1,143 @@
+"""The campaign as the Snakefile sees it: configuration, paths, what is finished, when to stop."""
+
+from __future__ import annotations
+
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from quarry.campaign import manifest as manifests
+from quarry.campaign.batch_table import jobs_of, read_batch
+from quarry.campaign.invocation import Invocation, invocation_of
+from quarry.campaign.lease import Lease
+from quarry.campaign.paths import CampaignPaths
+from quarry.campaign.preflight import preflight
+from quarry.campaign.recovery import count_whole, mend
+from quarry.config.campaign import MAIN_ARM, Configuration, load_configuration
+from quarry.errors import QuarryError
+from quarry.stopping.facts import Cost, Facts
+from quarry.stopping.rules import StopReason, stop_reason
+
+
+class Campaign:
+    """One campaign in one invocation of Snakemake."""
+
+    def __init__(self, configuration: Configuration, base: Path, invocation: Invocation, file: str | None = None) -> None:
+        """base: folder of the campaign file. file: the campaign file that the user gave, None for the default one."""
+        self.configuration = configuration
+        self.base = base
+        self.invocation = invocation
+        self.file = file
+        self.paths = CampaignPaths(configuration.name)
+        self.arms = configuration.arm_names
+        # Per instance: input functions ask for these again and again while the graph is built.
+        self.sealed = cache(self._sealed)
+
+    def start(self) -> None:
+        """Check the campaign before any job, and in a real run take the lease and mend what is damaged.
+
+        Raises QuarryError with one line if something is wrong.
+        """
+        if self.invocation is Invocation.JOB:
+            return
+        checked = preflight(self.configuration, self.base)
+        new = manifests.make_manifest(
+            self.configuration.identity(), checked["inputs"], checked["method"], checked["method_id"]
+        )
+        old = manifests.read_manifest(self.paths.manifest)
+        if old is not None:
+            manifests.compare(self.paths.manifest, old, new)
+        if self.invocation is not Invocation.RUN:
+            return
+        Lease(self.paths.lease).acquire()
+        if old is None:
+            if any(Path(self.paths.root).glob("*/iter_*")):
+                raise QuarryError(f"{self.paths.root} holds results but no campaign.json; use another name, or put it back")
+            manifests.save(self.paths.manifest, new)
+        elif old["identity"] != new["identity"]:
+            manifests.save(self.paths.manifest, {**old, "identity": new["identity"]})
+        mend(self.paths, self.arms, say)
+
+    def _sealed(self, arm: str) -> int:
+        """Return how many leading iterations of an arm are finished for good and left out of the graph.
+
+        None are left out of an inspection, so that the report, graph and summary show the whole campaign.
+        """
+        return 0 if self.invocation is Invocation.INSPECTION else count_whole(self.paths, arm)
+
+    def is_sealed(self, arm: str, iteration: int) -> bool:
+        """Whether an iteration is left out of the graph."""
+        return iteration < self.sealed(arm)
+
+    def has_facts(self, arm: str, iteration: int) -> bool:
+        """Whether an iteration was assessed."""
+        return Path(self.paths.facts(arm, iteration)).exists()
+
+    def facts(self, arm: str, last: int) -> list[Facts]:
+        """Return the facts of iterations 0 to ``last`` of an arm."""
+        return [read_facts(self.paths.facts(arm, t)) for t in range(last + 1)]
+
+    def stop_reason(self, arm: str, iteration: int) -> StopReason | None:
+        """Return why an arm ends after an iteration, or None to go on."""
+        costs = []
+        for t in range(iteration + 1):
+            try:
+                costs.append(Cost.read(self.paths.cost(arm, t)))
+            except (OSError, ValueError) as error:
+                raise QuarryError(f"{error}; start again and it is made anew") from error
+        return stop_reason(self.facts(arm, iteration), costs, self.configuration)
+
+    def jobs(self, batch: str | Path) -> list[str]:
+        """Return the label jobs of a batch table."""
+        return jobs_of(read_batch(batch))
+
+    def needs_scores(self, arm: str) -> bool:
+        """Whether an arm's strategy ranks candidates by the model's predictions."""
+        return self.configuration.arm(arm).query.needs_scores
+
+
+def read_facts(path: str | Path) -> Facts:
+    """Return the facts of an iteration; raises QuarryError if they are absent or damaged."""
+    try:
+        return Facts.read(path)
+    except (OSError, ValueError) as error:
+        raise QuarryError(f"{error}; a real run moves it aside and makes it again") from error
+
+
+def say(line: str) -> None:
+    """Print a line about the campaign."""
+    print(f"Quarry: {line}", file=sys.stderr, flush=True)
+
+
+def open_campaign(workflow: Any, config: dict[str, Any], default_file: Path) -> Campaign:
+    """Open the campaign of this invocation; a mistake of the user ends it with one line and exit code 1.
+
+    workflow, config: the Snakefile's objects. default_file: the campaign file used when the user gave none.
+    """
+    given = workflow.overwrite_configfiles
+    file = Path(given[-1]) if given else default_file
+    try:
+        configuration = load_configuration(config, _shown(file))
+        campaign = Campaign(configuration, file.resolve().parent, invocation_of(workflow), _shown(file) if given else None)
+        campaign.start()
+    except QuarryError as error:
+        sys.exit(f"Quarry: {error}")
+    # Without --cores and --jobs Snakemake refuses to start; a plain `snakemake` means this machine with all its cores.
+    # A profile cannot say so: profiles/default would also cap the cores that a cluster profile may ask for.
+    settings = workflow.resource_settings
+    if settings.cores is None and settings.nodes is None:
+        from snakemake.utils import available_cpu_count
+
+        settings.cores = available_cpu_count()
+    return campaign
+
+
+def _shown(file: Path) -> str:
+    try:
+        return str(file.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(file)
+
+
+__all__ = ["MAIN_ARM", "Campaign", "open_campaign", "say"]

@@ -1,0 +1,53 @@
+"""What this invocation of Snakemake is for: a real run, a dry run, a look at the graph, or a job."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from contextlib import redirect_stderr
+from enum import Enum
+from typing import Any
+
+INSPECTIONS = (
+    "report dag rulegraph filegraph d3dag summary detailed_summary lint list_rules list_target_rules print_compilation "
+    "list_changes list_input_changes list_params_changes list_untracked archive delete_all_output delete_temp_output "
+    "generate_unit_tests containerize cleanup_metadata unlock"
+).split()
+"""Command-line options that look at (or act on) the whole graph and run no job."""
+
+VARIABLE = "QUARRY_INVOCATION"
+"""Environment variable that states the invocation where there is no command line (Snakemake's API)."""
+
+
+class Invocation(Enum):
+    """run: takes the lease, mends damaged files, seals finished iterations. dry_run: seals, changes nothing.
+    inspection: shows the whole graph, changes nothing. job: a single job, here or on a compute node.
+    """
+
+    RUN = "run"
+    DRY_RUN = "dry_run"
+    INSPECTION = "inspection"
+    JOB = "job"
+
+
+def invocation_of(workflow: Any) -> Invocation:
+    """Return what this invocation is for. workflow: the object of that name in the Snakefile."""
+    if not workflow.is_main_process:
+        return Invocation.JOB
+    if VARIABLE in os.environ:
+        return Invocation(os.environ[VARIABLE])
+    try:
+        from snakemake.cli import get_argument_parser
+
+        # Not snakemake.cli.parse_args: it looks for profiles in the working directory, which may have changed by now.
+        with redirect_stderr(io.StringIO()):
+            options = get_argument_parser().parse_args(sys.argv[1:])
+    except (Exception, SystemExit):
+        return Invocation.RUN
+    given = vars(options)
+    if given.get("report_after_run"):
+        return Invocation.RUN
+    if any(given.get(name) for name in INSPECTIONS):
+        return Invocation.INSPECTION
+    return Invocation.DRY_RUN if given.get("dryrun") else Invocation.RUN

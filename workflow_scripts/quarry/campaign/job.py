@@ -1,0 +1,93 @@
+"""What every script does around its one library call: threads, log, errors in one line, receipt."""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from quarry.campaign.manifest import read_manifest
+from quarry.campaign.paths import receipts_folder
+from quarry.campaign.receipts import write_receipt
+from quarry.config.campaign import Configuration, load_configuration
+from quarry.errors import QuarryError
+from quarry.labeling.store import LabelStore
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+def set_threads(threads: int) -> None:
+    """Fix the threads of the numerical libraries; call before numpy is imported."""
+    for variable in THREAD_VARIABLES:
+        os.environ[variable] = str(threads)
+    if "numpy" in sys.modules:
+        from threadpoolctl import threadpool_limits
+
+        threadpool_limits(limits=threads)
+
+
+@contextmanager
+def job(snakemake: Any, threads: int | None = None, receipt: bool = True) -> Iterator[Callable[[str], None]]:
+    """Run the body of a script as a job of the campaign; yields a function that writes a line to the log.
+
+    threads: of the numerical libraries. They come from the configuration for everything whose result must not depend
+    on the cores at hand (Snakemake lowers ``snakemake.threads`` to the cores it has); None: those of Snakemake.
+    """
+    wanted = threads or int(snakemake.threads)
+    set_threads(wanted)
+    log_path = Path(snakemake.log[0])
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    wall, cpu = time.monotonic(), time.process_time()
+    with open(log_path, "w", buffering=1) as log:
+
+        def write(line: str) -> None:
+            log.write(line + "\n")
+
+        try:
+            yield write
+        except QuarryError as error:
+            write(str(error))
+            sys.exit(f"Quarry: {snakemake.rule}: {error}")
+        except Exception as error:
+            log.write(traceback.format_exc())
+            sys.exit(f"Quarry: {snakemake.rule}: {type(error).__name__}: {error} (traceback in {log_path})")
+        if receipt:
+            children = resource.getrusage(resource.RUSAGE_CHILDREN)
+            cost = {
+                "wall_s": round(time.monotonic() - wall, 3),
+                "cpu_s": round(time.process_time() - cpu + children.ru_utime + children.ru_stime, 3),
+                "threads": wanted,
+                "host": socket.gethostname(),
+            }
+            folder = receipts_folder(snakemake.output[0])
+            write_receipt(folder / f"{snakemake.rule}.json", snakemake.rule, list(snakemake.output), cost)
+
+
+def configuration_of(snakemake: Any) -> Configuration:
+    """Return the campaign's configuration inside a script."""
+    return load_configuration(snakemake.config, "configuration")
+
+
+def manifest_of(snakemake: Any) -> dict[str, Any]:
+    """Return the campaign's manifest inside a script."""
+    manifest = read_manifest(snakemake.params.manifest)
+    if manifest is None:
+        raise QuarryError(f"{snakemake.params.manifest} is missing; start the campaign again")
+    return manifest
+
+
+def store_of(configuration: Configuration, manifest: dict[str, Any]) -> LabelStore:
+    """Return the campaign's label store."""
+    return LabelStore(configuration.labeling.store, manifest["method_id"], manifest["method"])
+
+
+def tell(line: str) -> None:
+    """Show a line in the terminal of the run."""
+    print(f"Quarry: {line}", flush=True)

@@ -1,0 +1,86 @@
+"""The campaign's manifest: which configuration and inputs its results come from."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from pathlib import Path
+from typing import Any
+
+from quarry import __version__
+from quarry.errors import QuarryError
+from quarry.files import write_json
+
+MANIFEST_FORMAT = 1
+
+
+def make_manifest(identity: dict[str, Any], inputs: dict[str, str], method: dict[str, Any], method_id: str) -> dict[str, Any]:
+    """Return the manifest of a new campaign.
+
+    identity: ``Configuration.identity()``. inputs: SHA-256 by path as the configuration gives it. method, method_id:
+    what changes the labels' numbers, and its hash.
+    """
+    return {
+        "format": MANIFEST_FORMAT,
+        "campaign_id": secrets.token_hex(8),
+        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "quarry": __version__,
+        "identity": identity,
+        "inputs": inputs,
+        "method": method,
+        "method_id": method_id,
+    }
+
+
+def read_manifest(path: str | Path) -> dict[str, Any] | None:
+    """Return the manifest, or None if there is none. Raises QuarryError if it is damaged."""
+    try:
+        manifest: dict[str, Any] = json.loads(Path(path).read_bytes())
+        manifest["identity"], manifest["method_id"], manifest["campaign_id"]  # noqa: B018 (raises KeyError)
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise QuarryError(f"{path}: the campaign's manifest is damaged; put it back from a backup, or use another name") from error
+    return manifest
+
+
+def compare(path: str | Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    """Raise QuarryError if the results come from another configuration; say what differs.
+
+    New arms may be added to a campaign; everything else that makes its identity is fixed.
+    """
+    differences = []
+    for section in ("identity", "inputs", "method"):
+        before, after = _flat(old[section]), _flat(new[section])
+        for key in sorted(before.keys() | after.keys()):
+            if before.get(key) == after.get(key) or (key.startswith("arms.") and key not in before):
+                continue
+            label = {"identity": key, "inputs": f"content of {key}", "method": f"resolved method {key}"}[section]
+            shown = ("", "") if section == "inputs" else (f" ({_shown(before, key)} there,", f" {_shown(after, key)} now)")
+            differences.append(label + "".join(shown))
+    if differences:
+        more = f" and {len(differences) - 4} more" if len(differences) > 4 else ""
+        raise QuarryError(
+            f"{Path(path).parent} was made by another configuration: {'; '.join(differences[:4])}{more}; "
+            "give this campaign another name, or put the configuration back"
+        )
+
+
+def save(path: str | Path, manifest: dict[str, Any]) -> None:
+    """Write the manifest."""
+    write_json(path, manifest)
+
+
+def _flat(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        if isinstance(value, dict) and value:
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _shown(flat: dict[str, Any], key: str) -> str:
+    return json.dumps(flat[key]) if key in flat else "absent"

@@ -1,0 +1,70 @@
+"""The checks that need chemistry: run once, in one subprocess of the main process, cached by what they depend on."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from quarry import __version__
+from quarry.config.campaign import Configuration, inputs_of
+from quarry.errors import QuarryError
+from quarry.files import digest_of, write_json
+
+CACHE = Path(".snakemake/quarry")
+
+
+def preflight(configuration: Configuration, base: Path) -> dict[str, Any]:
+    """Check everything that can be checked before a job is submitted; return method, method_id and input digests.
+
+    base: folder of the campaign file. Raises QuarryError with the one line of what is wrong.
+    """
+    marks = []
+    for path in inputs_of(configuration, base):
+        try:
+            stat = path.stat()
+        except OSError as error:
+            raise QuarryError(f"{path} does not exist or cannot be read; paths are relative to the campaign file in {base}") from error
+        marks.append([str(path), stat.st_size, stat.st_mtime_ns])
+    request = {"configuration": configuration.model_dump(mode="json"), "base": str(base)}
+    science = configuration.model_dump(mode="json", exclude={"stop", "resources"})
+    cache = CACHE / f"preflight-{digest_of([science, str(base), marks, __version__, sys.version], 20)}.json"
+    try:
+        cached: dict[str, Any] = json.loads(cache.read_bytes())
+        return cached
+    except (OSError, ValueError):
+        pass
+    result = _run(request)
+    write_json(cache, result)
+    return result
+
+
+def _run(request: dict[str, Any]) -> dict[str, Any]:
+    """Run the checks in a process of their own, so that chemistry libraries stay out of the main process."""
+    process = subprocess.run(
+        [sys.executable, "-m", "quarry.stages.preflight"],
+        input=json.dumps(request),
+        capture_output=True,
+        text=True,
+        env=_environment(),
+        check=False,
+    )
+    try:
+        answer = json.loads(process.stdout.strip().rpartition("\n")[2])
+    except ValueError as error:
+        last = process.stderr.strip().rpartition("\n")[2]
+        raise QuarryError(f"the checks before the start failed: {last or f'exit code {process.returncode}'}") from error
+    if "error" in answer:
+        raise QuarryError(answer["error"])
+    result: dict[str, Any] = answer["result"]
+    return result
+
+
+def _environment() -> dict[str, str]:
+    import os
+
+    library = str(Path(__file__).parents[2])
+    path = os.pathsep.join(p for p in (library, os.environ.get("PYTHONPATH")) if p)
+    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}

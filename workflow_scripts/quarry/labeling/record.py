@@ -1,0 +1,92 @@
+"""The label record: one JSON object per labelled structure, written once, never changed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from quarry.errors import QuarryError
+from quarry.files import canonical_json, digest_of, write_text
+
+RECORD_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class LabelRecord:
+    """What is known about the label of one structure.
+
+    status: 'ok' or a failure class (``quarry.labeling.engines.base.FAILURE_CLASSES``).
+    properties: energy (eV), forces (eV/Angstrom, shape (n_atoms, 3)), homo, lumo, gap (eV), dipole (e*Angstrom).
+    attempts: one dictionary per way that was tried. cost: wall_s, cpu_s, threads, peak_memory_MB.
+    origin: campaign_id, campaign, arm and iteration that paid for it.
+    """
+
+    structure_id: str
+    method_id: str
+    method: dict[str, Any]
+    status: str
+    message: str
+    properties: dict[str, Any]
+    attempts: list[dict[str, Any]]
+    cost: dict[str, Any]
+    origin: dict[str, Any]
+    host: str
+    versions: dict[str, str]
+    finished: str
+    format: int = field(default=RECORD_FORMAT)
+
+    @property
+    def ok(self) -> bool:
+        """Whether this is a label (and not an account of a failure)."""
+        return self.status == "ok"
+
+    @property
+    def core_hours(self) -> float:
+        """Wall time x threads in core-hours: what a cluster bills."""
+        return float(self.cost["wall_s"]) * int(self.cost["threads"]) / 3600.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record with its checksum."""
+        body = asdict(self)
+        return {**body, "checksum": digest_of(body)}
+
+    @staticmethod
+    def from_json(data: Any) -> LabelRecord:
+        """Check and return a record. Raises ValueError if it is not whole."""
+        if not isinstance(data, dict) or data.get("format") != RECORD_FORMAT:
+            raise ValueError("not a label record of this format")
+        body = {key: value for key, value in data.items() if key != "checksum"}
+        if digest_of(body) != data.get("checksum"):
+            raise ValueError("the checksum does not match the content")
+        return LabelRecord(**body)
+
+
+def encode_records(records: list[LabelRecord]) -> bytes:
+    """Return the bytes of a record file: a JSON list, one record a line."""
+    return ("[\n" + ",\n".join(canonical_json(r.to_json()) for r in records) + "\n]\n").encode()
+
+
+def write_records(path: str | Path, records: list[LabelRecord]) -> None:
+    """Write the record file of a job."""
+    write_text(path, encode_records(records).decode())
+
+
+def read_records(path: str | Path) -> list[LabelRecord]:
+    """Read a record file. Raises ValueError (one line) if it is damaged or no record file."""
+    try:
+        data = json.loads(Path(path).read_bytes())
+        if not isinstance(data, list) or not data:
+            raise ValueError("no records in it")
+        return [LabelRecord.from_json(item) for item in data]
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: damaged label record: {error}") from error
+
+
+def read_valid_records(path: str | Path) -> list[LabelRecord]:
+    """Read a record file that must be whole; raises QuarryError otherwise."""
+    try:
+        return read_records(path)
+    except ValueError as error:
+        raise QuarryError(f"{error}; start again and it is moved aside and computed again") from error

@@ -1,0 +1,177 @@
+"""Figures of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from quarry.files import atomic_path
+
+COLOURS = ("#20639b", "#c8553d", "#3caea3", "#8e6c8a", "#b08b2e", "#5b5b5b")
+STYLE = {
+    "font.size": 10.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "figure.dpi": 110,
+    "svg.hashsalt": "quarry",
+    "svg.fonttype": "none",
+}
+LABEL = {
+    "energy": "energy",
+    "homo": "HOMO energy",
+    "lumo": "LUMO energy",
+    "gap": "HOMO-LUMO gap",
+    "dipole": "dipole moment",
+}
+
+
+def _save(figure: Any, path: str | Path) -> None:
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format=Path(path).suffix[1:], metadata={"Date": None}, bbox_inches="tight")
+    plt.close(figure)
+
+
+def _unit(target: str, largest: float) -> tuple[float, str]:
+    base = "e Å" if target == "dipole" else "eV"
+    return (1e3, f"m{base}") if largest < 0.5 else (1.0, base)
+
+
+def plot_learning_curve(histories: dict[str, str], target: str, limit: float | None, path: str) -> None:
+    """Plot RMSE (with its 95 % interval) and rRMSE of every arm against the number of training labels.
+
+    histories: ``history.csv`` by arm. limit: the rRMSE at which the campaign stops, or None.
+    """
+    tables = {arm: pd.read_csv(file) for arm, file in histories.items()}
+    scale, unit = _unit(target, max(float(t["rmse"].max()) for t in tables.values()))
+    with plt.rc_context(STYLE):
+        figure, (top, bottom) = plt.subplots(
+            2, 1, figsize=(6.4, 5.6), sharex=True, height_ratios=(3, 2), constrained_layout=True
+        )
+        for (arm, table), colour in zip(tables.items(), COLOURS * len(tables), strict=False):
+            x = table["n_train"]
+            top.fill_between(x, scale * table["rmse_low"], scale * table["rmse_high"], color=colour, alpha=0.18, linewidth=0)
+            top.plot(x, scale * table["rmse"], "o-", color=colour, label=arm, markersize=4)
+            later = table["iteration"] > 0
+            low, value, high = (table.loc[later, c] for c in ("rrmse_low", "rrmse", "rrmse_high"))
+            bottom.errorbar(
+                x[later], value, yerr=[value - np.minimum(low, value), np.maximum(high, value) - value],
+                fmt="o-", color=colour, markersize=4, capsize=2, linewidth=1,
+            )
+        metric = str(next(iter(tables.values()))["metric"].iloc[0]).replace("_", "-")
+        top.set_yscale("log")
+        top.set_ylabel(f"{metric} RMSE of the {LABEL[target]} ({unit})")
+        _plain_log_ticks(top)
+        if len(tables) > 1:
+            top.legend(frameon=False)
+        if limit is not None:
+            bottom.axhline(limit, color="0.4", linestyle="--", linewidth=1)
+            bottom.annotate(f"stop below {limit:g}", (1, limit), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
+        bottom.set_ylim(bottom=0)
+        bottom.set_ylabel("rRMSE")
+        bottom.set_xlabel("training labels")
+        figure.align_ylabels()
+        _save(figure, path)
+
+
+def _plain_log_ticks(axis: Axes) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
+    axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    formatter = ScalarFormatter()
+    formatter.set_scientific(False)
+    axis.yaxis.set_major_formatter(formatter)
+    axis.yaxis.set_minor_formatter(NullFormatter())
+
+
+def plot_parity(predictions: dict[str, Any], target: str, metric: str, path: str) -> None:
+    """Plot predictions against labels, and errors against the model's standard deviation.
+
+    predictions: label, mean and std (target's unit) of the structures that the model was evaluated on.
+    """
+    label, mean = np.asarray(predictions["label"]), np.asarray(predictions["mean"])
+    std = predictions.get("std")
+    # Total energies are thousands of eV with meV of structure: what is told apart is the distance from the lowest label.
+    shift = float(label.min()) if target == "energy" and len(label) else 0.0
+    errors = mean - label
+    scale, unit = _unit(target, float(np.abs(errors).max(initial=0.0)))
+    relative = " above the lowest label" if shift else ""
+    with plt.rc_context(STYLE):
+        figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 4.0), constrained_layout=True)
+        left.axline((label.mean() - shift, label.mean() - shift), slope=1, color="0.6", linewidth=1, zorder=0)
+        left.plot(label - shift, mean - shift, "o", color=COLOURS[0], markersize=4, alpha=0.75)
+        base = _unit(target, 10.0)[1]
+        left.set_xlabel(f"labelled {LABEL[target]}{relative} ({base})")
+        left.set_ylabel(f"predicted ({base})")
+        left.set_title(f"{metric.replace('_', '-')}: {len(label)} structures, RMSE {scale * np.sqrt(np.mean(errors**2)):.3g} {unit}", fontsize=10)
+        if std is not None and np.isfinite(std).any():
+            right.plot(scale * np.asarray(std), scale * np.abs(errors), "o", color=COLOURS[0], markersize=4, alpha=0.75)
+            top = float(np.nanmax(std)) * scale
+            for factor, style in ((1, "-"), (2, "--")):
+                right.plot([0, top], [0, factor * top], style, color="0.6", linewidth=1, zorder=0, label=f"{factor} std")
+            right.legend(frameon=False, fontsize=8)
+            right.set_xlabel(f"predicted standard deviation ({unit})")
+            right.set_xlim(left=0)
+            right.set_ylim(bottom=0)
+        else:
+            right.hist(scale * errors, bins=20, color=COLOURS[0])
+            right.set_xlabel(f"error ({unit})")
+        right.set_ylabel(f"absolute error ({unit})" if std is not None else "structures")
+        _save(figure, path)
+
+
+HEADINGS: Sequence[tuple[str, str]] = (
+    ("iteration", "iteration"),
+    ("n_train", "training labels"),
+    ("n_test", "test labels"),
+    ("labels_new", "new labels"),
+    ("labels_reused", "reused"),
+    ("labels_failed", "failed"),
+    ("rmse", "RMSE"),
+    ("mae", "MAE"),
+    ("maxe", "largest error"),
+    ("rrmse", "rRMSE"),
+    ("label_core_hours", "label core-hours"),
+    ("train_core_hours", "model core-hours"),
+)
+
+
+def write_iteration_table(histories: dict[str, str], target: str, path: str) -> None:
+    """Write the table of iterations of every arm as one HTML page."""
+    parts = [TABLE_HEAD]
+    for arm, file in histories.items():
+        table = pd.read_csv(file)
+        scale, unit = _unit(target, float(table["rmse"].max()))
+        shown = pd.DataFrame({heading: table[column] for column, heading in HEADINGS})
+        for name, low, high in (("RMSE", "rmse_low", "rmse_high"), ("MAE", "mae_low", "mae_high")):
+            shown[name] = [f"{scale * v:.3g} <small>({scale * a:.3g} to {scale * b:.3g})</small>" for v, a, b in
+                           zip(table[name.lower()], table[low], table[high], strict=True)]
+        shown["largest error"] = [f"{scale * v:.3g}" for v in table["maxe"]]
+        shown["rRMSE"] = ["" if i == 0 else f"{v:.3f} <small>({a:.3f} to {b:.3f})</small>" for i, v, a, b in
+                          zip(table["iteration"], table["rrmse"], table["rrmse_low"], table["rrmse_high"], strict=True)]
+        shown = shown.rename(columns={c: f"{c} ({unit})" for c in ("RMSE", "MAE", "largest error")})
+        reason = table["stop_reason"].fillna("").iloc[-1]
+        parts.append(f"<h2>{arm}</h2>{shown.to_html(index=False, escape=False, border=0, float_format='%.4f')}")
+        parts.append(f"<p>Stopped: {reason or 'not yet'}.</p>")
+    parts.append("<p><small>In brackets: 95 % bootstrap intervals.</small></p></body></html>\n")
+    with atomic_path(path) as temporary:
+        temporary.write_text("".join(parts))
+
+
+TABLE_HEAD = """<!DOCTYPE html><html><head><meta charset="utf-8"><style>
+body {font-family: sans-serif; font-size: 14px; margin: 1em}
+table {border-collapse: collapse}
+th, td {padding: 4px 10px; text-align: right; white-space: nowrap}
+th {border-bottom: 2px solid #20639b; font-weight: 600}
+tr:nth-child(even) td {background: #f2f5f8}
+small {color: #666}
+</style></head><body>"""

@@ -1,0 +1,206 @@
+"""Geometry optimisation and harmonic normal modes of one molecule, with the engine that labels too."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+from ase.optimize import BFGS
+from numpy.typing import NDArray
+from pyscf.hessian import thermo
+
+from quarry.config.labeling import PyscfMethod
+from quarry.errors import QuarryError
+from quarry.files import write_json
+from quarry.labeling.engines.base import EngineResult
+from quarry.labeling.engines.pyscf_engine import PyscfEngine
+from quarry.structures import Structure
+
+FORCE_LIMIT_EV_A = 5e-4
+"""The optimisation ends when no atom has a larger force (eV/Angstrom)."""
+MAX_STEPS = 500
+LINEAR_A = 5e-3
+"""A molecule with all atoms this close to a straight line is linear: an optimised bend is exact to about 1e-3."""
+SCF_HARTREE = 1e-10
+"""The SCF converges at least this far here: Hessian and force limit need better orbitals than an energy."""
+FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class NormalModes:
+    """A minimum and its harmonic vibrations.
+
+    equilibrium: the optimised geometry; a linear molecule lies along z. frequencies_cm: shape (n_modes,), 1/cm, ascending.
+    modes: shape (n_modes, n_atoms, 3), Cartesian displacements L in u^(-1/2), not mass-weighted, normalised so that
+    ``sum over atoms of m_i |L_ki|^2 = 1`` and orthogonal in the same sense, so that the positions are
+    ``x_i = x_i(equilibrium) + sum_k L_ki Q_k`` with normal coordinates Q_k in Angstrom u^(1/2).
+    masses_u: shape (n_atoms,), standard atomic weights. energy_eV: energy of the minimum.
+    method: the engine's method identity.
+    """
+
+    equilibrium: Structure
+    frequencies_cm: NDArray[np.float64]
+    modes: NDArray[np.float64]
+    masses_u: NDArray[np.float64]
+    energy_eV: float
+    method: dict[str, Any]
+
+    def write(self, path: str | Path) -> None:
+        """Write as JSON; the same modes give the same bytes."""
+        write_json(
+            path,
+            {
+                "format": FORMAT,
+                "units": {"positions": "Angstrom", "modes": "u^(-1/2)", "frequencies_cm": "1/cm"},
+                "numbers": self.equilibrium.numbers.tolist(),
+                "positions": self.equilibrium.positions.tolist(),
+                "charge": self.equilibrium.charge,
+                "multiplicity": self.equilibrium.multiplicity,
+                "frequencies_cm": self.frequencies_cm.tolist(),
+                "modes": self.modes.tolist(),
+                "masses_u": self.masses_u.tolist(),
+                "energy_eV": self.energy_eV,
+                "method": self.method,
+            },
+        )
+
+    @staticmethod
+    def read(path: str | Path) -> NormalModes:
+        """Read what ``write`` wrote. Raises QuarryError if it is missing, damaged or of another format."""
+        try:
+            data = json.loads(Path(path).read_bytes())
+            if data["format"] != FORMAT:
+                raise ValueError(f"format {data['format']} instead of {FORMAT}")
+            equilibrium = Structure.create(
+                data["numbers"], np.array(data["positions"]), data["charge"], data["multiplicity"]
+            )
+            frequencies = np.array(data["frequencies_cm"], dtype=np.float64)
+            masses = np.array(data["masses_u"], dtype=np.float64)
+            modes = np.array(data["modes"], dtype=np.float64).reshape(len(frequencies), len(masses), 3)
+            if len(masses) != len(equilibrium):
+                raise ValueError(f"{len(masses)} masses for {len(equilibrium)} atoms")
+            return NormalModes(equilibrium, frequencies, modes, masses, float(data["energy_eV"]), data["method"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            reason = " ".join(str(error).split())
+            raise QuarryError(f"{path}: no normal modes file ({type(error).__name__}: {reason}); compute it again") from error
+
+
+def compute_normal_modes(start: Structure, method: PyscfMethod, threads: int, log: Callable[[str], None]) -> NormalModes:
+    """Optimise a molecule and compute its harmonic normal modes with PySCF's analytic Hessian.
+
+    log gets a line per optimisation step and one about the result.
+    Raises QuarryError if the optimisation or an SCF does not converge, or if it ends at a saddle point.
+    """
+    if len(start) < 2:
+        raise QuarryError("pool.molecule: a single atom has no vibrations; a wigner pool needs at least two atoms")
+    tight = method.model_copy(update={"convergence_hartree": min(method.convergence_hartree, SCF_HARTREE)})
+    engine = PyscfEngine(tight)
+    equilibrium = _optimised(start, engine, threads, log)
+    if _distance_from_line(equilibrium.positions).max() < LINEAR_A:
+        # On a straight line the Hessian has 3N - 5 vibrations; a hair beside it a bend would pass for a rotation.
+        equilibrium = _optimised(_straightened(equilibrium), engine, threads, log)
+    energy = _label(engine, equilibrium, threads).properties["energy"]
+    hessian = engine.hessian(equilibrium, threads)
+    masses = engine.molecule(equilibrium).atom_mass_list(isotope_avg=True)
+    analysis = thermo.harmonic_analysis(engine.molecule(equilibrium), hessian, imaginary_freq=False, mass=masses)
+    frequencies = np.asarray(analysis["freq_wavenumber"], dtype=np.float64)
+    log("frequencies (1/cm): " + " ".join(f"{f:.1f}" for f in frequencies))
+    imaginary = frequencies[frequencies <= 0.0]
+    if imaginary.size:
+        listed = ", ".join(f"{-f:.0f}i" for f in imaginary)
+        raise QuarryError(
+            f"pool.molecule: the optimised geometry is no minimum, it has imaginary frequencies ({listed} 1/cm); "
+            "start from a geometry without its symmetry, or choose a finer pool.geometry_method.grid_level"
+        )
+    return NormalModes(
+        equilibrium=equilibrium,
+        frequencies_cm=frequencies,
+        modes=_with_fixed_signs(np.asarray(analysis["norm_mode"], dtype=np.float64)),
+        masses_u=np.asarray(masses, dtype=np.float64),
+        energy_eV=energy,
+        method=PyscfEngine(method).method_identity(),
+    )
+
+
+class _EngineCalculator(Calculator):
+    """ASE's view of the engine; positions are not rounded on the way, or the forces would be rough."""
+
+    implemented_properties = ("energy", "forces")
+
+    def __init__(self, engine: PyscfEngine, structure: Structure, threads: int) -> None:
+        super().__init__()
+        self.engine, self.structure, self.threads = engine, structure, threads
+
+    def calculate(self, atoms: Any = None, properties: Any = None, system_changes: Any = all_changes) -> None:
+        super().calculate(atoms, properties, system_changes)
+        s = self.structure
+        here = Structure(s.numbers, np.array(self.atoms.positions), s.charge, s.multiplicity)
+        label = _label(self.engine, here, self.threads)
+        self.results = {"energy": label.properties["energy"], "forces": np.array(label.properties["forces"])}
+
+
+def _label(engine: PyscfEngine, structure: Structure, threads: int) -> EngineResult:
+    result = engine.label(structure, threads)
+    if result.status != "ok":
+        raise QuarryError(
+            f"pool.molecule: the geometry optimisation failed ({result.status}: {result.message}); "
+            "check geometry, charge and multiplicity, or choose another pool.geometry_method"
+        )
+    return result
+
+
+def _optimised(start: Structure, engine: PyscfEngine, threads: int, log: Callable[[str], None]) -> Structure:
+    """Return the nearest stationary point by BFGS, rounded as structures are."""
+    atoms = Atoms(numbers=start.numbers, positions=start.positions)
+    atoms.calc = _EngineCalculator(engine, start, threads)
+    optimiser = BFGS(atoms, logfile=None)
+
+    def report() -> None:
+        force = np.linalg.norm(atoms.get_forces(), axis=1).max()
+        log(f"optimisation step {optimiser.nsteps}: {atoms.get_potential_energy():.6f} eV, force {force:.5f} eV/Angstrom")
+
+    optimiser.attach(report)
+    if not optimiser.run(fmax=FORCE_LIMIT_EV_A, steps=MAX_STEPS):
+        raise QuarryError(
+            f"pool.molecule: the geometry optimisation has not converged after {MAX_STEPS} steps; "
+            "start from a better geometry, or choose a finer pool.geometry_method.grid_level"
+        )
+    return Structure.create(start.numbers, atoms.positions, start.charge, start.multiplicity)
+
+
+def _principal_axes(positions: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    centred = positions - positions.mean(axis=0)
+    return centred, np.linalg.svd(centred)[2]
+
+
+def _distance_from_line(positions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return each atom's distance from the best straight line, Angstrom, shape (n_atoms,)."""
+    centred, axes = _principal_axes(positions)
+    return np.linalg.norm(centred - np.outer(centred @ axes[0], axes[0]), axis=1)
+
+
+def _straightened(structure: Structure) -> Structure:
+    """Return a linear molecule on the z axis, where rounding keeps it exactly straight; its first atom is lowest."""
+    centred, axes = _principal_axes(structure.positions)
+    along = centred @ axes[0]
+    positions = np.zeros_like(centred)
+    positions[:, 2] = along * (1.0 if along[0] < along[-1] else -1.0)
+    return Structure.create(structure.numbers, positions, structure.charge, structure.multiplicity)
+
+
+def _with_fixed_signs(modes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return modes whose largest component is positive: eigenvectors come with either sign, depending on the machine.
+
+    Of components that are equal by symmetry the first counts.
+    """
+    flat = modes.reshape(len(modes), -1)
+    size = np.abs(flat)
+    leading = np.argmax(size > (1.0 - 1e-3) * size.max(axis=1, keepdims=True), axis=1)
+    signs = np.sign(flat[np.arange(len(flat)), leading])
+    return modes * signs[:, None, None]

@@ -1,0 +1,80 @@
+"""The facts and the cost of an iteration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from quarry.campaign.receipts import read_receipts
+from quarry.config.campaign import Configuration
+from quarry.labeling.record import LabelRecord, read_valid_records
+from quarry.stages.merging import read_failures
+from quarry.stopping.facts import Cost, Facts
+from quarry.stopping.rules import unit_of
+
+DECISION_RULES = ("select_batch", "merge_labels", "assess_iteration")
+"""Rules of the main process itself: bookkeeping, no model cost."""
+
+
+def assess_iteration(
+    configuration: Configuration, arm: str, iteration: int, metrics: str, failures: str, pool_size: int, output: str
+) -> Facts:
+    """Write the facts of an iteration; the same labels and model give the same bytes."""
+    found: dict[str, Any] = json.loads(Path(metrics).read_bytes())
+    failed = len(read_failures(failures))
+    facts = Facts(
+        arm=arm,
+        iteration=iteration,
+        phase="initial" if iteration == 0 else "query",
+        n_failed=failed,
+        pool_size=pool_size,
+        pool_left=pool_size - found["n_labels"] - failed,
+        target=configuration.target,
+        metric=configuration.stop.metric,
+        **found,
+    )
+    facts.write(output)
+    return facts
+
+
+def account_cost(
+    manifest: dict[str, Any], arm: str, iteration: int, labels: Sequence[str], receipts: Sequence[str | Path], output: str
+) -> Cost:
+    """Write what an iteration cost.
+
+    receipts: folders with the receipts of the iteration's jobs (of the pool too, in iteration 0 of the first arm).
+    """
+    records = [record for path in labels for record in read_valid_records(path)]
+    of_campaign = [r for r in records if r.origin.get("campaign_id") == manifest["campaign_id"]]
+    own = [r for r in of_campaign if (r.origin["arm"], r.origin["iteration"]) == (arm, iteration)]
+    jobs = [r for folder in receipts for r in read_receipts(Path(folder)) if r["rule"] not in DECISION_RULES]
+    cost = Cost(
+        labels_new=sum(r.ok for r in own),
+        labels_reused=sum(r.ok for r in records) - sum(r.ok for r in own),
+        labels_failed=sum(not r.ok for r in records),
+        label_core_hours=_core_hours(own),
+        campaign_label_core_hours=_core_hours(of_campaign),
+        train_core_hours=round(sum(j["cost"]["wall_s"] * j["cost"]["threads"] for j in jobs) / 3600, 6),
+        label_cpu_s=round(sum(r.cost["cpu_s"] for r in own), 3),
+    )
+    cost.write(output)
+    return cost
+
+
+def _core_hours(records: Sequence[LabelRecord]) -> float:
+    return round(sum(r.core_hours for r in records), 6)
+
+
+def progress_line(facts: Facts, cost: Cost) -> str:
+    """Return the line that the terminal shows for an iteration."""
+    errors = facts.errors.get(facts.metric)
+    head = f"{facts.arm} iteration {facts.iteration}: {facts.n_train} training labels"
+    if errors is None:
+        return f"{head} ({cost.labels_new} new, {cost.labels_reused} reused)"
+    scale, unit = (1e3, "m" + unit_of(facts.target)) if errors["rmse"] < 0.1 else (1.0, unit_of(facts.target))
+    low, value, high = (errors[key] * scale for key in ("rmse_low", "rmse", "rmse_high"))
+    change = "rRMSE 1.0" if facts.iteration == 0 else f"rRMSE {facts.rrmse:.3f} ({facts.rrmse_low:.3f} to {facts.rrmse_high:.3f})"
+    failed = f", {facts.n_failed} failed" if facts.n_failed else ""
+    return f"{head}{failed}; {facts.metric} RMSE {value:.4g} {unit} (95 %: {low:.4g} to {high:.4g}); {change}"

@@ -1,0 +1,113 @@
+"""The checks before any job, as a program: configuration as JSON on stdin, one JSON line on stdout."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from quarry.config.campaign import Configuration, inputs_of
+from quarry.config.pool import FilePool
+from quarry.errors import QuarryError
+from quarry.files import sha256_of
+from quarry.labeling.engines.registry import make_engine
+from quarry.labeling.store import method_id_of
+from quarry.stages.pool import read_file_pool, read_molecule
+from quarry.structures import StructureSet
+
+
+def check(configuration: Configuration, base: Path) -> dict[str, Any]:
+    """Check inputs, sizes, chemistry and engine; return method, method_id and digests of the input files.
+
+    Raises QuarryError with one line for the first thing that is wrong.
+    """
+    pool = configuration.pool
+    if isinstance(pool, FilePool):
+        structures, dropped = read_file_pool(pool, base)
+        _check_size(configuration, len(structures), dropped)
+    else:
+        structures = StructureSet.from_structures([read_molecule(base / pool.molecule, pool.charge, pool.multiplicity)])
+    _check_electrons(structures)
+    _check_same_molecule(configuration, structures, base)
+    elements = sorted({int(z) for z in structures.numbers})
+    engine = make_engine(configuration.labeling)
+    if configuration.labeling.engine == "pyscf" and structures.pbc.any():
+        raise QuarryError("pool: labeling.engine pyscf labels molecules only, but the pool holds periodic structures (pbc)")
+    engine.check(elements)
+    if not isinstance(pool, FilePool):
+        from quarry.labeling.engines.pyscf_checks import check_wigner
+        from quarry.stages.pool import geometry_method
+
+        check_wigner(geometry_method(configuration), structures[0])
+    method = engine.method_identity()
+    named = {str(path.relative_to(base) if path.is_relative_to(base) else path): path for path in inputs_of(configuration, base)}
+    return {
+        "method": method,
+        "method_id": method_id_of(method),
+        "inputs": {name: sha256_of(path) for name, path in named.items()},
+    }
+
+
+def _check_size(configuration: Configuration, size: int, dropped: int) -> None:
+    wanted = configuration.query.initial + configuration.test.size
+    if wanted > size:
+        note = f" ({dropped} duplicates left out)" if dropped else ""
+        raise QuarryError(
+            f"query.initial + test.size = {wanted} is more than the pool's {size} structures{note}; "
+            "make the pool larger or the others smaller"
+        )
+
+
+def _check_electrons(structures: StructureSet) -> None:
+    """Electrons and multiplicity must be both odd or both even, and there must be enough electrons."""
+    sums = np.add.reduceat(structures.numbers, structures.offsets[:-1])
+    electrons = sums - structures.charges
+    unpaired = structures.multiplicities - 1
+    wrong = np.flatnonzero(((electrons - unpaired) % 2 != 0) | (unpaired > electrons) | (electrons < 1))
+    if len(wrong):
+        first = int(wrong[0])
+        raise QuarryError(
+            f"pool: {electrons[first]} electrons (charge {structures.charges[first]}) cannot have multiplicity "
+            f"{structures.multiplicities[first]} in structure {first + 1} of {len(structures)} ({len(wrong)} such); "
+            "correct pool.charge or pool.multiplicity"
+        )
+
+
+def _check_same_molecule(configuration: Configuration, structures: StructureSet, base: Path) -> None:
+    descriptor = configuration.descriptor
+    if descriptor.kind != "inverse_distances":
+        return
+    first = structures[0].numbers
+    if descriptor.reference:
+        reference = read_molecule(base / descriptor.reference, 0, 1)
+        if not np.array_equal(reference.numbers, first):
+            raise QuarryError(f"descriptor.reference: {descriptor.reference} has other atoms than the pool, or in another order")
+    if len(first) < 2:
+        raise QuarryError("descriptor.kind: inverse_distances needs at least two atoms")
+    for index, structure in enumerate(structures):
+        if not np.array_equal(structure.numbers, first):
+            raise QuarryError(
+                f"descriptor.kind: inverse_distances needs one molecule's geometries, but structure {index + 1} of the pool "
+                "has other atoms than the first; use kind: coulomb_matrix"
+            )
+
+
+def main() -> None:
+    """Read the request, print the answer."""
+    request = json.load(sys.stdin)
+    configuration = Configuration.model_validate(request["configuration"])
+    try:
+        # Chemistry libraries print at import; stdout is for the answer.
+        with contextlib.redirect_stdout(sys.stderr):
+            answer = {"result": check(configuration, Path(request["base"]))}
+    except QuarryError as error:
+        answer = {"error": " ".join(str(error).split())}
+    print(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main()

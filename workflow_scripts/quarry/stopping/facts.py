@@ -1,0 +1,94 @@
+"""The facts of an iteration, as ``facts.json`` holds them (standard library only: read at parse time)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from quarry.files import digest_of, write_json
+
+FACTS_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What an iteration found; never a verdict, so that a changed stop rule works on a finished campaign.
+
+    Errors are in the target's unit (eV, or e*Angstrom for the dipole). errors: per metric (test, validation,
+    cross_validation) a dictionary with rmse, rmse_low, rmse_high, mae, mae_low, mae_high, maxe and n.
+    rrmse: |RMSE(N) - RMSE(N - step)| / RMSE(N) of the stop metric, 1.0 in iteration 0; rrmse_low, rrmse_high: its
+    95 % bootstrap interval.
+    """
+
+    arm: str
+    iteration: int
+    phase: str
+    n_train: int
+    n_test: int
+    n_labels: int
+    n_failed: int
+    pool_size: int
+    pool_left: int
+    target: str
+    metric: str
+    errors: dict[str, dict[str, float]]
+    rrmse: float
+    rrmse_low: float
+    rrmse_high: float
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
+    format: int = FACTS_FORMAT
+
+    @property
+    def rmse(self) -> float | None:
+        """RMSE of the stop metric, or None if it was not computed."""
+        errors = self.errors.get(self.metric)
+        return None if errors is None else errors["rmse"]
+
+    def write(self, path: str | Path) -> None:
+        """Write ``facts.json`` with a checksum; the same facts give the same bytes."""
+        body = asdict(self)
+        write_json(path, {**body, "checksum": digest_of(body)})
+
+    @staticmethod
+    def read(path: str | Path) -> Facts:
+        """Read ``facts.json``. Raises ValueError if it is damaged, FileNotFoundError if it is absent."""
+        try:
+            data = json.loads(Path(path).read_bytes())
+            checksum = data.pop("checksum")
+            if checksum != digest_of(data):
+                raise ValueError("the checksum does not match the content")
+            return Facts(**data)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path}: damaged facts: {error}") from error
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What an iteration cost, as ``cost.json`` holds it; varies from run to run and is no rule's input.
+
+    labels_new: paid by this arm in this iteration. labels_reused: taken from the store. Core-hours are wall time x
+    threads. label_core_hours: of the labels this arm paid; campaign_label_core_hours: of the labels it uses that any
+    arm of this campaign paid; train_core_hours: features, training, evaluation, scoring and proposal.
+    """
+
+    labels_new: int
+    labels_reused: int
+    labels_failed: int
+    label_core_hours: float
+    campaign_label_core_hours: float
+    train_core_hours: float
+    label_cpu_s: float
+
+    def write(self, path: str | Path) -> None:
+        """Write ``cost.json``."""
+        write_json(path, asdict(self))
+
+    @staticmethod
+    def read(path: str | Path) -> Cost:
+        """Read ``cost.json``. Raises ValueError if it is damaged, FileNotFoundError if it is absent."""
+        try:
+            return Cost(**json.loads(Path(path).read_bytes()))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path}: damaged cost: {error}") from error

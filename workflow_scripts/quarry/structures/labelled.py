@@ -1,0 +1,132 @@
+"""Labelled structures: ``dataset.h5`` and its extended-XYZ twin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from quarry.files import atomic_path
+from quarry.structures.files import read_structure_group, write_structure_group
+from quarry.structures.structure import Structure, StructureSet
+
+SCALARS = ("energy", "homo", "lumo", "gap")
+UNITS = {"energy": "eV", "homo": "eV", "lumo": "eV", "gap": "eV", "forces": "eV/Angstrom", "dipole": "e*Angstrom"}
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledSet:
+    """Structures with their labels.
+
+    roles: n strings (train, test). iterations: shape (n,), when each was labelled. properties: energy, homo, lumo, gap
+    (eV) of shape (n,); dipole (e*Angstrom) of shape (n, 3); forces (eV/Angstrom) of shape (n_atoms_total, 3). What a
+    label lacks is NaN; a property that no label has is absent.
+    """
+
+    structures: StructureSet
+    roles: NDArray[np.str_]
+    iterations: NDArray[np.int64]
+    properties: dict[str, NDArray[np.float64]]
+
+    @staticmethod
+    def from_records(
+        structures: Sequence[Structure],
+        roles: Sequence[str],
+        iterations: Sequence[int],
+        properties: Sequence[Mapping[str, Any]],
+    ) -> LabelledSet:
+        """Pack structures and the properties of their label records, in their order."""
+        packed: dict[str, NDArray[np.float64]] = {}
+        for name in SCALARS:
+            if any(p.get(name) is not None for p in properties):
+                packed[name] = np.array([np.nan if p.get(name) is None else p[name] for p in properties], dtype=float)
+        if any(p.get("dipole") is not None for p in properties):
+            packed["dipole"] = np.array([[np.nan] * 3 if p.get("dipole") is None else p["dipole"] for p in properties])
+        if any(p.get("forces") is not None for p in properties):
+            blocks = [
+                np.full((len(s), 3), np.nan) if p.get("forces") is None else np.asarray(p["forces"], dtype=float)
+                for s, p in zip(structures, properties, strict=True)
+            ]
+            packed["forces"] = np.concatenate(blocks)
+        return LabelledSet(
+            structures=StructureSet.from_structures(structures),
+            roles=np.array(list(roles), dtype="<U10"),
+            iterations=np.array(list(iterations), dtype=np.int64),
+            properties=packed,
+        )
+
+    def __len__(self) -> int:
+        return len(self.structures)
+
+    def record(self, index: int) -> dict[str, Any]:
+        """Return the properties of one structure (scalars as float, dipole and forces as arrays)."""
+        atoms = slice(int(self.structures.offsets[index]), int(self.structures.offsets[index + 1]))
+        return {name: values[atoms] if name == "forces" else values[index] for name, values in self.properties.items()}
+
+    def joined(self, other: LabelledSet) -> LabelledSet:
+        """Return this set followed by another."""
+        both = (self, other)
+        return LabelledSet.from_records(
+            structures=[s for part in both for s in part.structures],
+            roles=[str(r) for part in both for r in part.roles],
+            iterations=[int(i) for part in both for i in part.iterations],
+            properties=[_without_nan(part.record(i)) for part in both for i in range(len(part))],
+        )
+
+    def indices(self, role: str) -> NDArray[np.int64]:
+        """Return the positions of the structures with a role."""
+        return np.flatnonzero(self.roles == role)
+
+    def targets(self, target: str) -> NDArray[np.float64]:
+        """Return the values of a target, shape (n,): eV, or the norm of the dipole in e*Angstrom."""
+        values = self.properties[target]
+        return np.linalg.norm(values, axis=1) if target == "dipole" else values
+
+    def write(self, path: str | Path, attributes: Mapping[str, str]) -> None:
+        """Write HDF5. The same labels give the same bytes."""
+        with atomic_path(path) as temporary, h5py.File(temporary, "w") as handle:
+            handle.attrs.update(attributes)
+            write_structure_group(handle.create_group("structures"), self.structures)
+            handle.create_dataset("roles", data=self.roles.astype("S10"))
+            handle.create_dataset("iterations", data=self.iterations)
+            group = handle.create_group("properties")
+            for name in sorted(self.properties):
+                group.create_dataset(name, data=self.properties[name]).attrs["unit"] = UNITS[name]
+
+    @staticmethod
+    def read(path: str | Path) -> LabelledSet:
+        """Read what ``write`` wrote."""
+        with h5py.File(path, "r") as handle:
+            return LabelledSet(
+                structures=read_structure_group(handle["structures"]),
+                roles=handle["roles"][()].astype("<U10"),
+                iterations=handle["iterations"][()],
+                properties={name: handle["properties"][name][()] for name in handle["properties"]},
+            )
+
+    def write_extxyz(self, path: str | Path) -> None:
+        """Write extended XYZ through ASE; ``ase.io.read`` gives energies (eV) and forces (eV/Angstrom) back."""
+        from ase.calculators.singlepoint import SinglePointCalculator
+        from ase.io import write
+
+        frames = []
+        for index, structure in enumerate(self.structures):
+            atoms = structure.to_atoms()
+            atoms.info["structure_id"] = "s" + structure.structure_id
+            atoms.info.update(role=str(self.roles[index]), iteration=int(self.iterations[index]))
+            properties = _without_nan(self.record(index))
+            results = {k: properties[k] for k in ("energy", "forces", "dipole") if k in properties}
+            atoms.info.update({f"{k}_eV": float(properties[k]) for k in ("homo", "lumo", "gap") if k in properties})
+            atoms.calc = SinglePointCalculator(atoms, **results)
+            frames.append(atoms)
+        with atomic_path(path) as temporary:
+            write(temporary, frames, format="extxyz")
+
+
+def _without_nan(properties: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in properties.items() if not np.isnan(value).any()}
