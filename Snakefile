@@ -28,7 +28,7 @@ report: "report/workflow.rst"
 
 wildcard_constraints:
     arm="[a-z_][a-z0-9_]*",
-    iteration=r"\d{3,}",
+    iteration="[0-9]+",
     job="[0-9a-z_]+",
 
 

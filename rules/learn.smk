@@ -57,7 +57,6 @@ checkpoint assess_iteration:
         cost=PATHS.cost(),
     params:
         manifest=PATHS.manifest,
-        pool=PATHS.pool,
     log:
         PATHS.iteration("logs/assess_iteration.log"),
     localrule: True

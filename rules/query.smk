@@ -60,7 +60,6 @@ checkpoint select_batch:
         reused=PATHS.iteration("reused.csv"),
     params:
         manifest=PATHS.manifest,
-        labels=subpath(output.batch, parent=True) + "/labels",
     log:
         PATHS.iteration("logs/select_batch.log"),
     localrule: True

@@ -1,7 +1,5 @@
 """Write the product of an arm."""
 
-from pathlib import Path
-
 from quarry.campaign.job import job
 
 with job(snakemake) as log:

@@ -1,5 +1,7 @@
 """Write the batch table and one leaf file per label job; put labels that the store has in place."""
 
+from pathlib import Path
+
 from quarry.campaign.job import configuration_of, job, manifest_of, store_of
 
 configuration = configuration_of(snakemake)
@@ -17,7 +19,7 @@ with job(snakemake) as log:
             store,
             table=files.batch,
             folder=files.leaves,
-            labels=snakemake.params.labels,
+            labels=str(Path(files.batch).with_name("labels")),
             reused=files.reused,
         )
     )

@@ -13,7 +13,8 @@ from quarry.campaign.invocation import Invocation, invocation_of
 from quarry.campaign.lease import Lease
 from quarry.campaign.paths import CampaignPaths
 from quarry.campaign.preflight import preflight
-from quarry.campaign.recovery import count_whole, mend
+from quarry.campaign.recovery import Recovery
+from quarry.config.command_line import apply_types
 from quarry.config.campaign import MAIN_ARM, Configuration, load_configuration
 from quarry.errors import QuarryError
 from quarry.stopping.facts import Cost, Facts
@@ -31,6 +32,7 @@ class Campaign:
         self.file = file
         self.paths = CampaignPaths(configuration.name)
         self.arms = configuration.arm_names
+        self.recovery = Recovery(self.paths, self.arms, {arm for arm in self.arms if self.needs_scores(arm)})
         # Per instance: input functions ask for these again and again while the graph is built.
         self.sealed = cache(self._sealed)
 
@@ -57,14 +59,14 @@ class Campaign:
             manifests.save(self.paths.manifest, new)
         elif old["identity"] != new["identity"]:
             manifests.save(self.paths.manifest, {**old, "identity": new["identity"]})
-        mend(self.paths, self.arms, say)
+        self.recovery.mend(say)
 
     def _sealed(self, arm: str) -> int:
         """Return how many leading iterations of an arm are finished for good and left out of the graph.
 
         None are left out of an inspection, so that the report, graph and summary show the whole campaign.
         """
-        return 0 if self.invocation is Invocation.INSPECTION else count_whole(self.paths, arm)
+        return 0 if self.invocation is Invocation.INSPECTION else self.recovery.count_whole(arm)
 
     def is_sealed(self, arm: str, iteration: int) -> bool:
         """Whether an iteration is left out of the graph."""
@@ -113,8 +115,9 @@ def say(line: str) -> None:
 def open_campaign(workflow: Any, config: dict[str, Any], default_file: Path) -> Campaign:
     """Open the campaign of this invocation; a mistake of the user ends it with one line and exit code 1.
 
-    workflow, config: the Snakefile's objects. default_file: the campaign file used when the user gave none.
+    workflow, config: the Snakefile's objects; config gets the types of ``--config`` values. default_file: the campaign file used when the user gave none.
     """
+    apply_types(config, workflow.config_settings.config)
     given = workflow.overwrite_configfiles
     file = Path(given[-1]) if given else default_file
     try:

@@ -46,6 +46,21 @@ class CampaignPaths:
         """Return the path of an iteration's cost."""
         return self.iteration("cost.json", arm, iteration)
 
+    def stages(self, arm: str, iteration: int, scored: bool) -> list[list[str]]:
+        """Return the files of an iteration's jobs in the order in which they are made (labels left out).
+
+        scored: whether the arm's strategy looks at scores of the pool.
+        """
+        names = [["batch.csv", "reused.csv"], LABELS, ["dataset.h5", "failures.csv"], ["model/model.h5"]]
+        names += [["predictions.h5", "metrics.json"], ["facts.json", "cost.json"]]
+        if iteration > 0:
+            names = [["scores.h5"]] * scored + [["proposal.csv"]] + names
+        return [[self.iteration(name, arm, iteration) for name in stage] for stage in names]
+
+
+LABELS: list[str] = []
+"""The place of the labels among the stages: they are never removed, so they are not among the files."""
+
 
 def padded(iteration: int | str) -> str:
     """Return the iteration as it stands in paths and wildcards (000, 001 ...); patterns pass unchanged."""

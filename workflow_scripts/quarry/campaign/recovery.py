@@ -18,63 +18,102 @@ from quarry.labeling.record import read_records
 from quarry.stopping.facts import Cost, Facts
 
 
-def is_whole(paths: CampaignPaths, arm: str, iteration: int, thorough: bool = False) -> bool:
-    """Whether an iteration is finished and every file of it is there, as its receipts say."""
-    try:
-        Facts.read(paths.facts(arm, iteration))
-        Cost.read(paths.cost(arm, iteration))
-        jobs = jobs_of(read_batch(paths.batch(arm, iteration)))
-        labels = sum(e.name.endswith(".json") and e.name[0] != "." for e in os.scandir(paths.iteration("labels", arm, iteration)))
-    except (OSError, ValueError):
-        return False
-    missing, damaged = missing_and_damaged(Path(paths.iteration("receipts", arm, iteration)), thorough)
-    return labels >= len(jobs) and not missing and not damaged
+class Recovery:
+    """The state of a campaign's files. scored: arms whose strategy looks at scores of the pool."""
+
+    def __init__(self, paths: CampaignPaths, arms: list[str], scored: set[str]) -> None:
+        self.paths = paths
+        self.arms = arms
+        self.scored = scored
+
+    def count_whole(self, arm: str) -> int:
+        """Return the number of leading iterations of an arm that are whole. The last one is compared by hash."""
+        count = 0
+        while Path(self.paths.facts(arm, count)).exists() and self.is_whole(arm, count):
+            count += 1
+        if count and not self.is_whole(arm, count - 1, thorough=True):
+            count -= 1
+        return count
+
+    def is_whole(self, arm: str, iteration: int, thorough: bool = False) -> bool:
+        """Whether an iteration is finished and every file of it is there, as its receipts say."""
+        try:
+            Facts.read(self.paths.facts(arm, iteration))
+            Cost.read(self.paths.cost(arm, iteration))
+            if not self._labels_are_there(arm, iteration):
+                return False
+        except (OSError, ValueError):
+            return False
+        if not all(Path(f).exists() for stage in self._stages(arm, iteration) for f in stage):
+            return False
+        missing, damaged = missing_and_damaged(self._receipts(arm, iteration), thorough)
+        return not missing and not damaged
+
+    def mend(self, say: Callable[[str], None]) -> None:
+        """Move damaged files aside so that they are made again; never remove or overwrite a label.
+
+        Only what a restart builds on is looked at: pool and features, products, and the iterations that are not whole.
+        say: receives one line per mended file.
+        """
+        root = Path(self.paths.root)
+        folders = [Path(self.paths.pool), root, root / "figures", *(root / arm for arm in self.arms)]
+        for folder in folders:
+            _move_damaged_aside(folder / "receipts", say)
+        for arm in self.arms:
+            first = iteration = self.count_whole(arm)
+            while Path(self.paths.iteration("", arm, iteration)).is_dir():
+                self._mend_iteration(arm, iteration, say)
+                self._leave_leading_files(arm, iteration, reopen=iteration > first)
+                iteration += 1
+
+    def _mend_iteration(self, arm: str, iteration: int, say: Callable[[str], None]) -> None:
+        _move_damaged_aside(self._receipts(arm, iteration), say)
+        for label in sorted(Path(self.paths.iteration("labels", arm, iteration)).glob("*.json")):
+            try:
+                read_records(label)
+            except ValueError as error:
+                say(f"{error}: moved aside to {move_aside(label).name}, it will be taken from the store or computed again")
+        _mend_batch(self.paths, arm, iteration, say)
+
+    def _leave_leading_files(self, arm: str, iteration: int, reopen: bool) -> None:
+        """Leave of an iteration only the files before the first missing one; labels always stay.
+
+        Snakemake skips a checkpoint whose output exists behind a job that must run, without asking the input functions
+        again, and the jobs that wait for it run with placeholders for input (measured; snakemake issue 3862). So what is
+        on disk must be what an interrupted run leaves. reopen: an earlier iteration is made again, so the gates of this
+        one (batch.csv, facts.json) must open again too; what lies between them is found unchanged and kept.
+        """
+        stages = self._stages(arm, iteration)
+        complete = 0
+        for stage in stages:
+            if not all(Path(f).exists() for f in stage) or (not stage and not self._labels_are_there(arm, iteration)):
+                break
+            complete += 1
+        doomed = [f for stage in stages[complete:] for f in stage] + stages[-1]
+        if reopen:
+            doomed.append(self.paths.batch(arm, iteration))
+        for file in doomed:
+            Path(file).unlink(missing_ok=True)
+
+    def _labels_are_there(self, arm: str, iteration: int) -> bool:
+        try:
+            jobs = jobs_of(read_batch(self.paths.batch(arm, iteration)))
+            # One listing instead of a look at each file: there may be thousands on a network file system.
+            there = {entry.name for entry in os.scandir(self.paths.iteration("labels", arm, iteration))}
+        except (OSError, ValueError):
+            return False
+        return all(f"{job}.json" in there for job in jobs)
+
+    def _stages(self, arm: str, iteration: int) -> list[list[str]]:
+        return self.paths.stages(arm, iteration, arm in self.scored)
+
+    def _receipts(self, arm: str, iteration: int) -> Path:
+        return Path(self.paths.iteration("receipts", arm, iteration))
 
 
-def count_whole(paths: CampaignPaths, arm: str) -> int:
-    """Return the number of leading iterations of an arm that are whole. The last one's files are compared by hash."""
-    count = 0
-    while Path(paths.facts(arm, count)).exists() and is_whole(paths, arm, count):
-        count += 1
-    if count and not is_whole(paths, arm, count - 1, thorough=True):
-        count -= 1
-    return count
-
-
-def mend(paths: CampaignPaths, arms: list[str], say: Callable[[str], None]) -> None:
-    """Move damaged files aside so that they are made again; never remove or overwrite a label.
-
-    Only what a restart builds on is looked at: pool and features, and the iterations that are not whole. say: receives
-    one line per mended file.
-    """
-    _mend_folder(Path(paths.pool) / "receipts", say)
-    for arm in arms:
-        iteration = count_whole(paths, arm)
-        while Path(paths.iteration("", arm, iteration)).is_dir():
-            _mend_iteration(paths, arm, iteration, say)
-            iteration += 1
-
-
-def _mend_folder(receipts: Path, say: Callable[[str], None]) -> None:
+def _move_damaged_aside(receipts: Path, say: Callable[[str], None]) -> None:
     for path in missing_and_damaged(receipts, thorough=True)[1]:
         say(f"{path} is not what was written there: moved aside to {move_aside(path).name}, it will be made again")
-
-
-def _mend_iteration(paths: CampaignPaths, arm: str, iteration: int, say: Callable[[str], None]) -> None:
-    _mend_folder(Path(paths.iteration("receipts", arm, iteration)), say)
-    for label in sorted(Path(paths.iteration("labels", arm, iteration)).glob("*.json")):
-        try:
-            read_records(label)
-        except ValueError as error:
-            say(f"{error}: moved aside to {move_aside(label).name}, it will be taken from the store or computed again")
-    for path, read in ((paths.facts(arm, iteration), Facts.read), (paths.cost(arm, iteration), Cost.read)):
-        try:
-            read(path)
-        except FileNotFoundError:
-            pass
-        except ValueError as error:
-            say(f"{error}: moved aside to {move_aside(path).name}, it will be made again")
-    _mend_batch(paths, arm, iteration, say)
 
 
 def _mend_batch(paths: CampaignPaths, arm: str, iteration: int, say: Callable[[str], None]) -> None:

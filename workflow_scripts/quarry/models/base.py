@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,11 @@ class Model(Protocol):
     @classmethod
     def from_settings(cls, settings: ModelSettings, target: str) -> Model:
         """Make an untrained model of ``target`` (energy, homo ...)."""
+        ...
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """Return what training chose, by name, as JSON-able data."""
         ...
 
     def fit(self, data: TrainingData, validation: TrainingData | None, rng: np.random.Generator) -> None:

@@ -2,7 +2,7 @@
 
 Equations 3 to 6 of Ghosh et al., arXiv:2408.11191, for targets of zero mean and unit variance. What is printed there as
 sigma_f in equation 6 is the signal variance sigma_f^2 here. Written here rather than taken from scikit-learn because
-that is four to six times slower at 2,000 to 8,000 structures and keeps no bound on the memory of a prediction.
+that is three to six times slower at 1,000 to 8,000 structures and keeps no bound on the memory of a prediction.
 The last digits depend on the number of threads of the linear algebra: callers fix the threads.
 """
 
@@ -32,7 +32,8 @@ NOISE_START = 1e-4
 
 ROUNDING_FLOOR = 1e-15
 """Smallest noise variance per training point, relative to the signal variance: below it the Cholesky factorisation in
-double precision loses the smallest eigenvalues, and the likelihood is one of rounding errors."""
+double precision loses the smallest eigenvalues, and the likelihood is one of rounding errors. With it, the optimum for
+300 noise-free water energies agrees with extended precision to 0.2 (of 2,075), with a hundredth of it to 1.6."""
 
 FLOOR_STEPS = (1.0, 1e2, 1e4, 1e6)
 """Factors by which the floor is raised when the factorisation fails all the same."""
@@ -65,11 +66,16 @@ class Hyperparameters:
 
 @dataclass(frozen=True)
 class Optimum:
-    """The most likely hyperparameters, their log marginal likelihood and the floor that was used (see ``diagonal``)."""
+    """The most likely hyperparameters and their log marginal likelihood.
+
+    floor: see ``diagonal``. floor_raised: whether it had to be more than ``ROUNDING_FLOOR``, because the kernel matrix
+    could not be factorised.
+    """
 
     hyperparameters: Hyperparameters
     log_marginal_likelihood: float
     floor: float
+    floor_raised: bool
 
 
 def diagonal(hyperparameters: Hyperparameters, floor: float) -> float:
@@ -155,7 +161,7 @@ def optimise_hyperparameters(
             else:
                 search(theta)
         if search.best is not None:
-            return Optimum(Hyperparameters.from_log(search.best), search.best_value, floor)
+            return Optimum(Hyperparameters.from_log(search.best), search.best_value, floor, step > 1)
     raise LinAlgError("the kernel matrix is not positive definite; the features may not be finite numbers")
 
 

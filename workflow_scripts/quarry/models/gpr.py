@@ -15,7 +15,6 @@ from quarry.errors import QuarryError
 from quarry.files import atomic_path
 from quarry.models.base import Prediction, TrainingData
 from quarry.models.gaussian_process import (
-    ROUNDING_FLOOR,
     GaussianProcess,
     Hyperparameters,
     Optimum,
@@ -153,7 +152,7 @@ class GaussianProcessRegression:
             "length_scale": parameters.length_scale,
             "noise_variance": diagonal(parameters, floor) * variance,
             "noise_floor": floor * parameters.signal_variance * variance,
-            "noise_floor_raised": bool(floor > 1.5 * ROUNDING_FLOOR * n),
+            "noise_floor_raised": self._optimum.floor_raised,
             "log_marginal_likelihood": self._optimum.log_marginal_likelihood - n * float(np.log(self.scale)),
         }
 
@@ -203,6 +202,7 @@ class GaussianProcessRegression:
                 Hyperparameters(found["signal_variance"], found["length_scale"], found["noise_variance"]),
                 found["log_marginal_likelihood"],
                 found["floor"],
+                bool(attributes["noise_floor_raised"]),
             )
             baseline = handle["baseline"]
             if "elements" in baseline:

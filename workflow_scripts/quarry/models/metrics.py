@@ -29,7 +29,7 @@ METRICS: dict[str, Statistic] = {"rmse": rmse, "mae": mae, "maxe": maxe}
 
 
 def regression_metrics(errors: NDArray[np.float64]) -> dict[str, float]:
-    """Return RMSE, MAE and largest absolute error (keys rmse, mae, maxe) in the unit of the errors, shape (n,), n > 0."""
+    """Return RMSE, MAE and largest absolute error (rmse, mae, maxe) in the unit of the errors, shape (n,), n > 0."""
     if len(errors) == 0:
         raise ValueError("no errors to take metrics of")
     return {name: metric(errors) for name, metric in METRICS.items()}

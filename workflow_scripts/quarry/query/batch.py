@@ -21,5 +21,5 @@ def batch_size(batch: Batch, iteration: int, n_train: int) -> int:
         return batch.size
     if isinstance(batch, DoublingBatch):
         return 2 ** (iteration - 1) * batch.size
-    # Rounded first: 0.1 * 30 is 3.0000000000000004, which must not become 4.
+    # Rounded first: 0.07 * 100 is 7.000000000000001, which must not become 8.
     return max(1, math.ceil(round(batch.fraction * n_train, 9)))

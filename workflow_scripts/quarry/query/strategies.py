@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,10 @@ LLOYD_LIMIT = 2e10
 """Candidates x clusters x features up to which k-means runs on all candidates at once; above it on mini-batches."""
 
 BLOCK_ELEMENTS = 8_000_000
-"""Numbers per work array when distances to the centres are computed."""
+"""Numbers per work array beside the float32 copy of the features."""
+
+MAX_ITERATIONS = 100
+"""Rounds of k-means; it usually converges in fewer."""
 
 
 class RandomStrategy:
@@ -91,8 +95,7 @@ def _cluster_representatives(features: NDArray[np.floating], n: int, rng: np.ran
         return np.arange(len(features), dtype=np.int64)
     if n == 0 or features.shape[1] == 0:
         return np.arange(n, dtype=np.int64)
-    # Centred before float32: descriptors with a large common part (Coulomb matrices) would lose their differences.
-    points = (features - features.mean(axis=0)).astype(np.float32)
+    points = _centered(features)
     centers, labels = _k_means(points, n, rng)
     distances = _squared_distances_to(points, centers, labels)
     order = np.lexsort((np.arange(len(points)), distances, labels))
@@ -109,6 +112,24 @@ def _cluster_representatives(features: NDArray[np.floating], n: int, rng: np.ran
     return np.array(representatives, dtype=np.int64)
 
 
+def _centered(features: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return the features minus their mean, float32, in blocks.
+
+    Centred first: features with a large common part (Coulomb matrices) would lose their differences in float32.
+    """
+    mean = features.mean(axis=0)
+    points = np.empty(features.shape, dtype=np.float32)
+    for rows in _blocks(features):
+        points[rows] = features[rows] - mean
+    return points
+
+
+def _blocks(array: NDArray[np.floating]) -> Iterator[slice]:
+    """Yield slices of rows with at most ``BLOCK_ELEMENTS`` numbers each."""
+    size = max(1, BLOCK_ELEMENTS // array.shape[1])
+    return (slice(start, start + size) for start in range(0, len(array), size))
+
+
 def _k_means(
     points: NDArray[np.float32], k: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -117,7 +138,7 @@ def _k_means(
     start = "k-means++" if work <= SEEDING_LIMIT else "random"
     seed = int(rng.integers(2**31))
     if work <= LLOYD_LIMIT:
-        model = KMeans(k, init=start, n_init=1, random_state=seed)
+        model = KMeans(k, init=start, n_init=1, max_iter=MAX_ITERATIONS, random_state=seed)
     else:
         model = MiniBatchKMeans(k, init=start, n_init=1, batch_size=max(4096, 4 * k), random_state=seed)
     with warnings.catch_warnings():
@@ -132,9 +153,7 @@ def _squared_distances_to(
 ) -> NDArray[np.float32]:
     """Return each point's squared distance to its own centre, in blocks."""
     distances = np.empty(len(points), dtype=np.float32)
-    block = max(1, BLOCK_ELEMENTS // points.shape[1])
-    for start in range(0, len(points), block):
-        rows = slice(start, start + block)
+    for rows in _blocks(points):
         difference = points[rows] - centers[labels[rows]]
         distances[rows] = np.einsum("ij,ij->i", difference, difference)
     return distances

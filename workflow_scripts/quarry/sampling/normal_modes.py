@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.linalg
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.optimize import BFGS
@@ -36,7 +37,8 @@ FORMAT = 1
 class NormalModes:
     """A minimum and its harmonic vibrations.
 
-    equilibrium: the optimised geometry; a linear molecule lies along z. frequencies_cm: shape (n_modes,), 1/cm, ascending.
+    equilibrium: the optimised geometry; a linear molecule lies along z.
+    frequencies_cm: shape (n_modes,), 1/cm, ascending.
     modes: shape (n_modes, n_atoms, 3), Cartesian displacements L in u^(-1/2), not mass-weighted, normalised so that
     ``sum over atoms of m_i |L_ki|^2 = 1`` and orthogonal in the same sense, so that the positions are
     ``x_i = x_i(equilibrium) + sum_k L_ki Q_k`` with normal coordinates Q_k in Angstrom u^(1/2).
@@ -88,10 +90,14 @@ class NormalModes:
             return NormalModes(equilibrium, frequencies, modes, masses, float(data["energy_eV"]), data["method"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             reason = " ".join(str(error).split())
-            raise QuarryError(f"{path}: no normal modes file ({type(error).__name__}: {reason}); compute it again") from error
+            raise QuarryError(
+                f"{path}: no normal modes file ({type(error).__name__}: {reason}); compute it again"
+            ) from error
 
 
-def compute_normal_modes(start: Structure, method: PyscfMethod, threads: int, log: Callable[[str], None]) -> NormalModes:
+def compute_normal_modes(
+    start: Structure, method: PyscfMethod, threads: int, log: Callable[[str], None]
+) -> NormalModes:
     """Optimise a molecule and compute its harmonic normal modes with PySCF's analytic Hessian.
 
     log gets a line per optimisation step and one about the result.
@@ -131,10 +137,9 @@ def compute_normal_modes(start: Structure, method: PyscfMethod, threads: int, lo
 class _EngineCalculator(Calculator):
     """ASE's view of the engine; positions are not rounded on the way, or the forces would be rough."""
 
-    implemented_properties = ("energy", "forces")
-
     def __init__(self, engine: PyscfEngine, structure: Structure, threads: int) -> None:
         super().__init__()
+        self.implemented_properties = ["energy", "forces"]
         self.engine, self.structure, self.threads = engine, structure, threads
 
     def calculate(self, atoms: Any = None, properties: Any = None, system_changes: Any = all_changes) -> None:
@@ -142,7 +147,8 @@ class _EngineCalculator(Calculator):
         s = self.structure
         here = Structure(s.numbers, np.array(self.atoms.positions), s.charge, s.multiplicity)
         label = _label(self.engine, here, self.threads)
-        self.results = {"energy": label.properties["energy"], "forces": np.array(label.properties["forces"])}
+        forces = _without_rigid_motion(np.array(label.properties["forces"]), here.positions)
+        self.results = {"energy": label.properties["energy"], "forces": forces}
 
 
 def _label(engine: PyscfEngine, structure: Structure, threads: int) -> EngineResult:
@@ -155,6 +161,20 @@ def _label(engine: PyscfEngine, structure: Structure, threads: int) -> EngineRes
     return result
 
 
+def _without_rigid_motion(forces: NDArray[np.float64], positions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return forces without net force and torque.
+
+    PySCF's gradients leave out the response of the integration grid, so that coarse grids push the whole molecule
+    (0.003 eV/Angstrom for water at level 1); BFGS would follow that push and never end.
+    """
+    centred = positions - positions.mean(axis=0)
+    motions = [np.tile(axis, len(positions)) for axis in np.eye(3)]
+    motions += [np.cross(axis, centred).ravel() for axis in np.eye(3)]
+    basis = scipy.linalg.orth(np.array(motions).T, rcond=1e-8)
+    flat = forces.ravel()
+    return (flat - basis @ (basis.T @ flat)).reshape(-1, 3)
+
+
 def _optimised(start: Structure, engine: PyscfEngine, threads: int, log: Callable[[str], None]) -> Structure:
     """Return the nearest stationary point by BFGS, rounded as structures are."""
     atoms = Atoms(numbers=start.numbers, positions=start.positions)
@@ -163,7 +183,8 @@ def _optimised(start: Structure, engine: PyscfEngine, threads: int, log: Callabl
 
     def report() -> None:
         force = np.linalg.norm(atoms.get_forces(), axis=1).max()
-        log(f"optimisation step {optimiser.nsteps}: {atoms.get_potential_energy():.6f} eV, force {force:.5f} eV/Angstrom")
+        energy = atoms.get_potential_energy()
+        log(f"optimisation step {optimiser.nsteps}: {energy:.6f} eV, largest force {force:.5f} eV/Angstrom")
 
     optimiser.attach(report)
     if not optimiser.run(fmax=FORCE_LIMIT_EV_A, steps=MAX_STEPS):

@@ -75,8 +75,10 @@ def evaluate_model(
     errors = {name: result.mean - data.targets for name, (data, result) in results.items()}
     summary = {name: _summary(values, generator(configuration.seed, "bootstrap", name)) for name, values in errors.items()}
     _write_predictions(predictions, results)
-    relative = _relative_change(errors.get(metric), _previous_errors(previous, metric), generator(configuration.seed, "bootstrap rrmse"))
-    hyperparameters = getattr(trained, "hyperparameters", dict)()
+    ids = results[metric][0].structures.ids if metric in results else None
+    rng = generator(configuration.seed, "bootstrap rrmse")
+    relative = _relative_change(errors.get(metric), ids, read_predictions(previous, metric) if previous else None, rng)
+    hyperparameters = trained.hyperparameters
     counts = {"n_train": len(train), "n_test": len(test), "n_labels": len(labelled)}
     write_json(metrics, {**counts, **relative, "errors": summary, "hyperparameters": hyperparameters})
 
@@ -109,11 +111,17 @@ def _summary(errors: NDArray[np.float64], rng: np.random.Generator) -> dict[str,
 
 
 def _relative_change(
-    current: NDArray[np.float64] | None, previous: NDArray[np.float64] | None, rng: np.random.Generator
+    current: NDArray[np.float64] | None,
+    ids: NDArray[np.str_] | None,
+    before: dict[str, Any] | None,
+    rng: np.random.Generator,
 ) -> dict[str, float]:
-    if current is None or previous is None:
+    """Return rRMSE and its interval; the bootstrap is paired where both errors are of the same structures."""
+    if current is None or before is None:
         return {"rrmse": 1.0, "rrmse_low": 1.0, "rrmse_high": 1.0}
-    low, high = rrmse_interval(previous, current, len(previous) == len(current), rng)
+    previous = before["mean"] - before["label"]
+    paired = np.array_equal(before["ids"].astype(str), ids)
+    low, high = rrmse_interval(previous, current, paired, rng)
     return {"rrmse": rrmse(rmse(previous), rmse(current)), "rrmse_low": low, "rrmse_high": high}
 
 
@@ -129,11 +137,6 @@ def _write_predictions(path: str, results: dict[str, tuple[TrainingData, Predict
 
 
 def read_predictions(path: str, metric: str) -> dict[str, Any] | None:
-    """Return label, mean and (where the model has it) std of a metric's structures, or None."""
+    """Return ids, label, mean and (where the model has it) std of a metric's structures, or None."""
     with h5py.File(path, "r") as handle:
         return {name: handle[metric][name][()] for name in handle[metric]} if metric in handle else None
-
-
-def _previous_errors(path: str | None, metric: str) -> NDArray[np.float64] | None:
-    stored = read_predictions(path, metric) if path else None
-    return None if stored is None else stored["mean"] - stored["label"]

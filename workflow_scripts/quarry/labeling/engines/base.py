@@ -17,7 +17,8 @@ PROPERTIES = ("energy", "forces", "homo", "lumo", "gap", "dipole")
 class EngineResult:
     """What one calculation gave.
 
-    status: 'ok' or one of ``FAILURE_CLASSES``. properties: plain numbers and nested lists (see ``PROPERTIES``).
+    status: 'ok' or one of ``FAILURE_CLASSES``. properties: plain numbers and nested lists (see ``PROPERTIES``);
+    lumo and gap are None where there is no virtual orbital.
     attempts: one dictionary per way that was tried (name, cycles, converged, wall_s, cpu_s).
     """
 
@@ -37,7 +38,7 @@ class Engine(Protocol):
         ...
 
     def check(self, elements: list[int]) -> None:
-        """Raise QuarryError (one line) for what this engine cannot do with the elements (atomic numbers) of the pool."""
+        """Raise QuarryError (one line) for what this engine cannot do with the pool's elements (atomic numbers)."""
         ...
 
     def label(self, structure: Structure, threads: int) -> EngineResult:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -79,8 +79,9 @@ class FunctionEngine:
     def _load(self) -> Callable[..., Any]:
         module_name, _, name = self.function.partition(":")
         # Appended: a file of the user's working directory never hides a library's module.
-        if os.getcwd() not in sys.path:
-            sys.path.append(os.getcwd())
+        here = str(Path.cwd())
+        if here not in sys.path:
+            sys.path.append(here)
         try:
             function = getattr(importlib.import_module(module_name), name)
         except Exception as error:

@@ -41,9 +41,12 @@ COMMON_ELEMENTS = ("H", "C", "O", "Na", "Cl", "Fe", "Br", "I", "Au", "U")
 CORELESS_RATIO = 0.6
 """A basis whose 1s energy in the field of the bare nucleus is below this share of -Z^2/2 has no core functions.
 
-Measured over PySCF's library: above 0.67 with the core described (relativistic contractions of gold are the lowest),
-below 0.35 for the valence bases of the usual effective core potentials.
+Measured over PySCF's library: 0.67 and more with the core described (relativistic contractions of gold are the lowest),
+below 0.35 for valence bases, but for the large ones of ``ECP_FAMILIES``.
 """
+
+ECP_FAMILIES = ("ccecphe", "ccecpreg", "ccecp28", "ccecp36", "ccecp", "bfd")
+"""Basis sets (ccecp-cc-pvdz ...) whose effective core potential has the name of the family, not of the basis."""
 
 
 def check_method(method: PyscfMethod, elements: Sequence[int], where: str = "labeling.method") -> None:
@@ -66,7 +69,9 @@ def check_wigner(method: PyscfMethod, start: Structure, where: str = "pool.geome
     start: the molecule. Checks the method for its elements and tries a Hessian of H2 (H3 for open shells).
     """
     if len(start) < 2:
-        raise QuarryError("pool.source: wigner needs at least two atoms, a single atom has no vibrations; use source: file")
+        raise QuarryError(
+            "pool.source: wigner needs at least two atoms, a single atom has no vibrations; use source: file"
+        )
     check_method(method, [int(z) for z in start.numbers], where)
     advice = f"set {where} to a method that has one, e.g. {{xc: b3lyp, basis: 6-31g*}}"
     if not is_hartree_fock(method.xc) and libxc.is_nlc(method.xc):
@@ -144,7 +149,9 @@ def _check_basis(method: PyscfMethod, symbols: list[str], where: str) -> None:
     name = method.basis
     _check_is_name(name, f"{where}.basis")
     if normalised_basis_name(name).startswith("gth"):
-        raise QuarryError(f"{where}.basis: '{name}' needs GTH pseudopotentials, which are not supported; choose another")
+        raise QuarryError(
+            f"{where}.basis: '{name}' needs GTH pseudopotentials, which are not supported; choose another"
+        )
     for symbol in symbols:
         if _basis_of(name, symbol) is not None:
             continue
@@ -158,18 +165,20 @@ def _check_core_potential(method: PyscfMethod, symbols: list[str], where: str) -
     if method.ecp is not None:
         _check_is_name(method.ecp, f"{where}.ecp")
         if not any(load_core_potential(method.ecp, s) for s in (*symbols, *ELEMENTS[1:104])):
-            raise QuarryError(f"{where}.ecp: '{method.ecp}' is no effective core potential that PySCF knows, e.g. def2-svp")
+            raise QuarryError(
+                f"{where}.ecp: '{method.ecp}' is no effective core potential that PySCF knows, e.g. def2-svp"
+            )
     for symbol in symbols:
-        of_basis = load_core_potential(method.basis, symbol)
+        own = _own_core_potential(method.basis, symbol)
         of_method = load_core_potential(method.ecp, symbol) if method.ecp else None
         ratio = _core_ratio(method.basis, symbol)
-        if of_method is None and (of_basis is not None or ratio < CORELESS_RATIO):
-            fitting = f"'{method.basis}'" if of_basis is not None else "the one that belongs to it"
+        if of_method is None and (own is not None or ratio < CORELESS_RATIO):
+            fitting = f"'{own}'" if own is not None else "the one that belongs to it"
             raise QuarryError(
                 f"{where}.ecp: the basis '{method.basis}' describes only the valence electrons of {symbol} and needs "
                 f"an effective core potential; set ecp to {fitting}"
             )
-        if of_method is not None and of_basis is None and of_method[0] > 0 and ratio > CORELESS_RATIO:
+        if of_method is not None and own is None and of_method[0] > 0 and ratio > CORELESS_RATIO:
             raise QuarryError(
                 f"{where}.ecp: '{method.ecp}' replaces the core electrons of {symbol}, but the basis '{method.basis}' "
                 "is made for all electrons; remove ecp or choose the basis that belongs to it"
@@ -185,7 +194,9 @@ def _check_dispersion(method: PyscfMethod, symbols: list[str], where: str) -> No
     name, _, _ = pyscf_dispersion.parse_disp(dispersion_name(method.xc), method.dispersion)
     if re.sub("[-_]", "", name) == "wb97x":
         # simple-dftd3 and dftd4 keep the parameters of wB97X-V without its VV10 part under this name.
-        raise QuarryError(f"{key}: the parameters named wb97x belong to another functional (wB97X-V); set dispersion to null")
+        raise QuarryError(
+            f"{key}: the parameters named wb97x belong to another functional (wB97X-V); set dispersion to null"
+        )
     chain = gto.Mole()
     chain.build(
         dump_input=False,
@@ -231,6 +242,12 @@ def _check_is_name(name: str, key: str) -> None:
         raise QuarryError(f"{key}: give the name of a basis set; '{' '.join(name.split())}' is a file or basis data")
 
 
+def _own_core_potential(basis: str, symbol: str) -> str | None:
+    """Return the name of the effective core potential that a basis set comes with for an element, or None."""
+    families = [family for family in ECP_FAMILIES if normalised_basis_name(basis).startswith(family)]
+    return next((name for name in (basis, *families) if load_core_potential(name, symbol)), None)
+
+
 def _basis_of(name: str, symbol: str) -> list[Any] | None:
     try:
         return list(gto.format_basis({symbol: name})[symbol])
@@ -246,7 +263,12 @@ def _core_ratio(basis: str, symbol: str) -> float:
     functions = [shell for shell in _basis_of(basis, symbol) or [] if shell[0] == 0]
     atom = gto.Mole()
     atom.build(
-        dump_input=False, parse_arg=False, verbose=0, atom=[(symbol, (0.0, 0.0, 0.0))], basis={symbol: functions}, spin=None
+        dump_input=False,
+        parse_arg=False,
+        verbose=0,
+        atom=[(symbol, (0.0, 0.0, 0.0))],
+        basis={symbol: functions},
+        spin=None,
     )
     overlap, vectors = np.linalg.eigh(atom.intor("int1e_ovlp"))
     keep = overlap > 1e-9

@@ -129,7 +129,9 @@ class PyscfEngine:
             dump_input=False,
             parse_arg=False,
             verbose=0,
-            atom=[(int(z), tuple(map(float, xyz))) for z, xyz in zip(structure.numbers, structure.positions, strict=True)],
+            atom=[
+                (int(z), tuple(map(float, xyz))) for z, xyz in zip(structure.numbers, structure.positions, strict=True)
+            ],
             unit="Angstrom",
             basis=self.method.basis,
             ecp=self._core_potentials(structure),

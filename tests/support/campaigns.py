@@ -1,0 +1,135 @@
+"""Small campaigns in a folder of their own, run as a user runs them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from ase import Atoms
+from ase.io import write
+
+REPOSITORY = Path(__file__).parents[2]
+SNAKEFILE = REPOSITORY / "Snakefile"
+
+WATER = np.array([[0.0, 0.0, 0.117], [0.0, 0.757, -0.469], [0.0, -0.757, -0.469]])
+
+
+def stand_in_configuration(**changes: Any) -> dict[str, Any]:
+    """A campaign on 60 distorted waters with stand-in labels: 3 iterations of 3."""
+    configuration: dict[str, Any] = {
+        "name": "toy",
+        "seed": 3,
+        "pool": {"source": "file", "files": ["pool.extxyz"]},
+        "labeling": {"engine": "function", "function": "stand_in:morse", "retries": 0},
+        "descriptor": {"kind": "inverse_distances"},
+        "query": {"strategy": "uncertainty_clusters", "initial": 3, "batch": {"schedule": "constant", "size": 3}},
+        "test": {"size": 3},
+        "stop": {"rrmse": None, "max_iterations": 2},
+    }
+    return {**configuration, **changes}
+
+
+@dataclass
+class Outcome:
+    """What a run of Snakemake left behind."""
+
+    code: int
+    text: str
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines that Quarry itself printed."""
+        return [line for line in self.text.splitlines() if line.startswith("Quarry:")]
+
+    @property
+    def nothing_to_do(self) -> bool:
+        return "Nothing to be done" in self.text
+
+
+@dataclass
+class CampaignFolder:
+    """A working directory with a campaign file, a pool and the stand-in engine."""
+
+    path: Path
+    options: list[str] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @staticmethod
+    def create(path: Path, configuration: dict[str, Any] | None = None, size: int = 60) -> CampaignFolder:
+        path.mkdir(parents=True, exist_ok=True)
+        folder = CampaignFolder(path)
+        folder.configure(configuration or stand_in_configuration())
+        rng = np.random.default_rng(0)
+        write(path / "pool.extxyz", [Atoms("OHH", WATER + rng.normal(0, 0.06, (3, 3))) for _ in range(size)])
+        shutil.copy(REPOSITORY / "tests" / "support" / "stand_in.py", path)
+        return folder
+
+    def configure(self, configuration: dict[str, Any]) -> None:
+        (self.path / "campaign.yaml").write_text(yaml.safe_dump(configuration, sort_keys=False))
+
+    def copy(self, path: Path) -> CampaignFolder:
+        """Copy the folder with everything in it, modification times included."""
+        shutil.copytree(self.path, path, symlinks=True, ignore=shutil.ignore_patterns("log", "background.log"))
+        return CampaignFolder(path, list(self.options), dict(self.environment))
+
+    def command(self, *arguments: str) -> list[str]:
+        base = [sys.executable, "-m", "snakemake", "-s", str(SNAKEFILE), "--configfile", "campaign.yaml"]
+        cores = [] if any(a in ("-c", "--cores", "--profile", "--workflow-profile") or a.startswith("-c") for a in [*arguments, *self.options]) else ["--cores", "2"]
+        return [*base, *cores, *self.options, *arguments]
+
+    def env(self) -> dict[str, str]:
+        keep = {k: v for k, v in os.environ.items() if not k.startswith("QUARRY_")}
+        return {**keep, "XDG_CONFIG_HOME": str(self.path / "xdg"), **self.environment}
+
+    def run(self, *arguments: str, timeout: float = 300) -> Outcome:
+        """Run Snakemake to its end."""
+        process = subprocess.run(
+            self.command(*arguments), cwd=self.path, env=self.env(), text=True, timeout=timeout,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, check=False,
+        )
+        return Outcome(process.returncode, process.stdout)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start Snakemake in a process group of its own."""
+        log = open(self.path / "background.log", "a")  # noqa: SIM115 (the child keeps it)
+        return subprocess.Popen(
+            self.command(*arguments), cwd=self.path, env=self.env(), text=True, stdout=log, stderr=log,
+            stdin=subprocess.DEVNULL, start_new_session=True,
+        )
+
+    def calls(self) -> list[str]:
+        """Structure ids of all finished engine calls, in their order."""
+        log = self.path / "calls.log"
+        return log.read_text().split() if log.exists() else []
+
+    def stored(self) -> set[str]:
+        """Structure ids in the label store."""
+        return {p.stem for p in (self.path / "label_store").glob("*/??/*.json")}
+
+    @property
+    def results(self) -> Path:
+        name = yaml.safe_load((self.path / "campaign.yaml").read_text())["name"]
+        return self.path / "results" / name
+
+    def products(self) -> dict[str, bytes]:
+        """Bytes of everything that must not depend on how often the campaign was interrupted."""
+        wanted = ("dataset.h5", "dataset.extxyz", "failures.csv", "model.h5", "facts.json", "batch.csv", "proposal.csv")
+        files = sorted(p for p in self.results.rglob("*") if p.name in wanted)
+        return {str(p.relative_to(self.results)): p.read_bytes() for p in files}
+
+
+def kill_group(process: subprocess.Popen[str]) -> None:
+    """Kill a process and all its children at once, as a crash of the machine does."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()
