@@ -11,7 +11,6 @@ sys.path.insert(0, str(Path(workflow.basedir) / "workflow_scripts"))
 
 from quarry.campaign.campaign import open_campaign
 
-
 # A campaign file given with --configfile stands alone: the default campaign is read only when there is none.
 DEFAULT_CAMPAIGN = Path(workflow.basedir) / "config" / "config.yaml"
 if not workflow.overwrite_configfiles:

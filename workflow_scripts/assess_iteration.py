@@ -22,9 +22,7 @@ with job(snakemake) as log:
     receipts = [Path(snakemake.output.facts).parent / "receipts"]
     if iteration == 0 and arm == configuration.arm_names[0]:
         receipts.append(Path(snakemake.input.structures).parent / "receipts")
-    cost = account_cost(
-        manifest_of(snakemake), arm, iteration, snakemake.input.labels, receipts, snakemake.output.cost
-    )
+    cost = account_cost(manifest_of(snakemake), arm, iteration, snakemake.input.labels, receipts, snakemake.output.cost)
     line = progress_line(facts, cost)
     log(line)
     tell(line)

@@ -9,4 +9,8 @@ with job(snakemake, configuration.resources.model.threads):
     from quarry.stages.pool import build_pool
 
     modes = snakemake.input.modes or None
-    tell(build_pool(configuration, Path(snakemake.params.base), modes, snakemake.output.structures, snakemake.output.reference))
+    tell(
+        build_pool(
+            configuration, Path(snakemake.params.base), modes, snakemake.output.structures, snakemake.output.reference
+        )
+    )

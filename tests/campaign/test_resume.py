@@ -1,4 +1,4 @@
-"""Resume: whatever is deleted, truncated or killed, the same command goes on, pays nothing twice, and the data set is the same."""
+"""Resume: whatever is deleted, truncated or killed, the same command goes on and pays nothing twice."""
 
 import os
 import random
@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from support.campaigns import CampaignFolder, kill_group, stand_in_configuration
 
 SEED = 20261120
@@ -25,8 +26,12 @@ def finished(tmp_path_factory):
 
 def outputs_in_order(folder: CampaignFolder) -> list[Path]:
     """Every file of the campaign in the order in which it was made, but the manifest."""
-    files = [p for p in folder.results.rglob("*") if p.is_file() and p.name != "campaign.json" and "logs" not in p.parts]
-    return sorted((p.relative_to(folder.path) for p in files), key=lambda p: ((folder.path / p).stat().st_mtime_ns, str(p)))
+    files = [
+        p for p in folder.results.rglob("*") if p.is_file() and p.name != "campaign.json" and "logs" not in p.parts
+    ]
+    return sorted(
+        (p.relative_to(folder.path) for p in files), key=lambda p: ((folder.path / p).stat().st_mtime_ns, str(p))
+    )
 
 
 def check_resumed(folder: CampaignFolder, reference: CampaignFolder, allowed_calls: set[str] = frozenset()) -> None:
@@ -56,7 +61,8 @@ def test_prefixes_of_the_outputs(finished, tmp_path):
     order = outputs_in_order(finished)
     names = [str(p) for p in order]
     mid_batch = [
-        next(i for i, n in enumerate(names) if n.startswith(f"results/toy/{arm}/iter_002/labels/")) for arm in ("main", "random")
+        next(i for i, n in enumerate(names) if n.startswith(f"results/toy/{arm}/iter_002/labels/"))
+        for arm in ("main", "random")
     ]
     for cut in sorted({*cuts(len(order), CUTS), *mid_batch}):
         folder = finished.copy(tmp_path / f"cut_{cut}")
@@ -145,7 +151,9 @@ def test_kill_9_at_random_moments(tmp_path, whole_group, finished):
 
 def test_interrupt(tmp_path, finished):
     """Ctrl-C ends the run; the same command goes on."""
-    folder = CampaignFolder.create(tmp_path / "interrupted", stand_in_configuration(arms={"random": {"query": {"strategy": "random"}}}))
+    folder = CampaignFolder.create(
+        tmp_path / "interrupted", stand_in_configuration(arms={"random": {"query": {"strategy": "random"}}})
+    )
     process = folder.start()
     time.sleep(7)
     process.send_signal(signal.SIGINT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -82,7 +83,14 @@ class CampaignFolder:
 
     def command(self, *arguments: str) -> list[str]:
         base = [sys.executable, "-m", "snakemake", "-s", str(SNAKEFILE), "--configfile", "campaign.yaml"]
-        cores = [] if any(a in ("-c", "--cores", "--profile", "--workflow-profile") or a.startswith("-c") for a in [*arguments, *self.options]) else ["--cores", "2"]
+        cores = (
+            []
+            if any(
+                a in ("-c", "--cores", "--profile", "--workflow-profile") or a.startswith("-c")
+                for a in [*arguments, *self.options]
+            )
+            else ["--cores", "2"]
+        )
         return [*base, *cores, *self.options, *arguments]
 
     def env(self) -> dict[str, str]:
@@ -92,8 +100,15 @@ class CampaignFolder:
     def run(self, *arguments: str, timeout: float = 300) -> Outcome:
         """Run Snakemake to its end."""
         process = subprocess.run(
-            self.command(*arguments), cwd=self.path, env=self.env(), text=True, timeout=timeout,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, check=False,
+            self.command(*arguments),
+            cwd=self.path,
+            env=self.env(),
+            text=True,
+            timeout=timeout,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            check=False,
         )
         return Outcome(process.returncode, process.stdout)
 
@@ -101,8 +116,14 @@ class CampaignFolder:
         """Start Snakemake in a process group of its own."""
         log = open(self.path / "background.log", "a")  # noqa: SIM115 (the child keeps it)
         return subprocess.Popen(
-            self.command(*arguments), cwd=self.path, env=self.env(), text=True, stdout=log, stderr=log,
-            stdin=subprocess.DEVNULL, start_new_session=True,
+            self.command(*arguments),
+            cwd=self.path,
+            env=self.env(),
+            text=True,
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
         )
 
     def calls(self) -> list[str]:
@@ -128,8 +149,6 @@ class CampaignFolder:
 
 def kill_group(process: subprocess.Popen[str]) -> None:
     """Kill a process and all its children at once, as a crash of the machine does."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()

@@ -14,8 +14,8 @@ from quarry.campaign.lease import Lease
 from quarry.campaign.paths import CampaignPaths
 from quarry.campaign.preflight import preflight
 from quarry.campaign.recovery import Recovery
-from quarry.config.command_line import apply_types
 from quarry.config.campaign import MAIN_ARM, Configuration, load_configuration
+from quarry.config.command_line import apply_types
 from quarry.errors import QuarryError
 from quarry.stopping.facts import Cost, Facts
 from quarry.stopping.rules import StopReason, stop_reason
@@ -24,7 +24,9 @@ from quarry.stopping.rules import StopReason, stop_reason
 class Campaign:
     """One campaign in one invocation of Snakemake."""
 
-    def __init__(self, configuration: Configuration, base: Path, invocation: Invocation, file: str | None = None) -> None:
+    def __init__(
+        self, configuration: Configuration, base: Path, invocation: Invocation, file: str | None = None
+    ) -> None:
         """base: folder of the campaign file. file: the campaign file that the user gave, None for the default one."""
         self.configuration = configuration
         self.base = base
@@ -55,7 +57,9 @@ class Campaign:
         Lease(self.paths.lease).acquire()
         if old is None:
             if any(Path(self.paths.root).glob("*/iter_*")):
-                raise QuarryError(f"{self.paths.root} holds results but no campaign.json; use another name, or put it back")
+                raise QuarryError(
+                    f"{self.paths.root} holds results but no campaign.json; use another name, or put it back"
+                )
             manifests.save(self.paths.manifest, new)
         elif old["identity"] != new["identity"]:
             manifests.save(self.paths.manifest, {**old, "identity": new["identity"]})
@@ -115,14 +119,17 @@ def say(line: str) -> None:
 def open_campaign(workflow: Any, config: dict[str, Any], default_file: Path) -> Campaign:
     """Open the campaign of this invocation; a mistake of the user ends it with one line and exit code 1.
 
-    workflow, config: the Snakefile's objects; config gets the types of ``--config`` values. default_file: the campaign file used when the user gave none.
+    workflow, config: the Snakefile's objects; config gets the types of ``--config`` values. default_file: the campaign
+    file used when the user gave none.
     """
     apply_types(config, workflow.config_settings.config)
     given = workflow.overwrite_configfiles
     file = Path(given[-1]) if given else default_file
     try:
         configuration = load_configuration(config, _shown(file))
-        campaign = Campaign(configuration, file.resolve().parent, invocation_of(workflow), _shown(file) if given else None)
+        campaign = Campaign(
+            configuration, file.resolve().parent, invocation_of(workflow), _shown(file) if given else None
+        )
         campaign.start()
     except QuarryError as error:
         sys.exit(f"Quarry: {error}")

@@ -10,10 +10,29 @@ from enum import Enum
 from typing import Any
 
 INSPECTIONS = (
-    "report dag rulegraph filegraph d3dag summary detailed_summary lint list_rules list_target_rules print_compilation "
-    "list_changes list_input_changes list_params_changes list_untracked archive delete_all_output delete_temp_output "
-    "generate_unit_tests containerize cleanup_metadata unlock"
-).split()
+    "report",
+    "dag",
+    "rulegraph",
+    "filegraph",
+    "d3dag",
+    "summary",
+    "detailed_summary",
+    "lint",
+    "list_rules",
+    "list_target_rules",
+    "print_compilation",
+    "list_changes",
+    "list_input_changes",
+    "list_params_changes",
+    "list_untracked",
+    "archive",
+    "delete_all_output",
+    "delete_temp_output",
+    "generate_unit_tests",
+    "containerize",
+    "cleanup_metadata",
+    "unlock",
+)
 """Command-line options that look at (or act on) the whole graph and run no job."""
 
 VARIABLE = "QUARRY_INVOCATION"

@@ -68,7 +68,7 @@ class Lease:
             who = f"process {other['pid']} on {other['host']}, started {other['started']}"
             hint = "wait for it, or stop it there"
             if other["host"] != self.owner["host"]:
-                hint += f"; if it is dead, this command works again {STALE_AFTER_S:.0f} s after its last heartbeat ({age:.0f} s ago)"
+                hint += f"; if it is dead, this works again {STALE_AFTER_S:.0f} s after its last heartbeat ({age:.0f} s ago)"
             raise QuarryError(f"{self.path.parent}: this campaign is being run by {who}; {hint}")
         # Two starters may both see the dead lease: only the one whose rename takes this very file may go on.
         aside = self.path.with_name(f"{self.path.name}.{secrets.token_hex(8)}")

@@ -15,7 +15,9 @@ from quarry.files import write_json
 MANIFEST_FORMAT = 1
 
 
-def make_manifest(identity: dict[str, Any], inputs: dict[str, str], method: dict[str, Any], method_id: str) -> dict[str, Any]:
+def make_manifest(
+    identity: dict[str, Any], inputs: dict[str, str], method: dict[str, Any], method_id: str
+) -> dict[str, Any]:
     """Return the manifest of a new campaign.
 
     identity: ``Configuration.identity()``. inputs: SHA-256 by path as the configuration gives it. method, method_id:
@@ -37,11 +39,13 @@ def read_manifest(path: str | Path) -> dict[str, Any] | None:
     """Return the manifest, or None if there is none. Raises QuarryError if it is damaged."""
     try:
         manifest: dict[str, Any] = json.loads(Path(path).read_bytes())
-        manifest["identity"], manifest["method_id"], manifest["campaign_id"]  # noqa: B018 (raises KeyError)
+        manifest["identity"], manifest["method_id"], manifest["campaign_id"]
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
-        raise QuarryError(f"{path}: the campaign's manifest is damaged; put it back from a backup, or use another name") from error
+        raise QuarryError(
+            f"{path}: the campaign's manifest is damaged; put it back from a backup, or use another name"
+        ) from error
     return manifest
 
 
@@ -57,7 +61,9 @@ def compare(path: str | Path, old: dict[str, Any], new: dict[str, Any]) -> None:
             if before.get(key) == after.get(key) or (key.startswith("arms.") and key not in before):
                 continue
             label = {"identity": key, "inputs": f"content of {key}", "method": f"resolved method {key}"}[section]
-            shown = ("", "") if section == "inputs" else (f" ({_shown(before, key)} there,", f" {_shown(after, key)} now)")
+            shown = (
+                ("", "") if section == "inputs" else (f" ({_shown(before, key)} there,", f" {_shown(after, key)} now)")
+            )
             differences.append(label + "".join(shown))
     if differences:
         more = f" and {len(differences) - 4} more" if len(differences) > 4 else ""

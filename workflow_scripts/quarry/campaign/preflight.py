@@ -26,7 +26,9 @@ def preflight(configuration: Configuration, base: Path) -> dict[str, Any]:
         try:
             stat = path.stat()
         except OSError as error:
-            raise QuarryError(f"{path} does not exist or cannot be read; paths are relative to the campaign file in {base}") from error
+            raise QuarryError(
+                f"{path} does not exist or cannot be read; paths are relative to the campaign file in {base}"
+            ) from error
         marks.append([str(path), stat.st_size, stat.st_mtime_ns])
     request = {"configuration": configuration.model_dump(mode="json"), "base": str(base)}
     science = configuration.model_dump(mode="json", exclude={"stop", "resources"})

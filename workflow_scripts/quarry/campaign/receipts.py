@@ -29,7 +29,7 @@ def read_receipts(folder: Path) -> list[dict[str, Any]]:
     for path in sorted(folder.glob("*.json")):
         try:
             receipt = json.loads(path.read_bytes())
-            receipt["outputs"], receipt["cost"]  # noqa: B018 (raises KeyError)
+            receipt["outputs"], receipt["cost"]
         except (ValueError, KeyError, TypeError):
             continue
         receipts.append(receipt)

@@ -72,7 +72,9 @@ class Recovery:
             try:
                 read_records(label)
             except ValueError as error:
-                say(f"{error}: moved aside to {move_aside(label).name}, it will be taken from the store or computed again")
+                say(
+                    f"{error}: moved aside to {move_aside(label).name}, it will be taken from the store or computed again"
+                )
         _mend_batch(self.paths, arm, iteration, say)
 
     def _leave_leading_files(self, arm: str, iteration: int, reopen: bool) -> None:

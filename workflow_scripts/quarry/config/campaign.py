@@ -94,7 +94,8 @@ class Configuration(Section):
 
     def identity(self) -> dict[str, Any]:
         """Return what makes this campaign this campaign: everything but stop
-        rules, resources, retries and where labels lie."""
+        rules, resources, retries and where labels lie.
+        """
         data = self.model_dump(mode="json", exclude={"stop", "resources", "name"})
         for key in ("store", "retries", "max_failed_fraction"):
             data["labeling"].pop(key)
@@ -147,9 +148,12 @@ def _conflict(c: Configuration) -> str | None:
     if uses_error and c.stop.metric == "test" and c.test.size < 2:
         return f"test.size = {c.test.size} is too small for stop.metric: test; set test.size to 2 or more, or another metric"
     if c.stop.metric == "cross_validation" and c.query.initial < c.validation.folds:
-        return f"validation.folds = {c.validation.folds} is more than query.initial = {c.query.initial}; lower folds or raise initial"
+        return f"validation.folds = {c.validation.folds} is more than query.initial = {c.query.initial}; lower it"
     if c.stop.metric == "validation" and not 2 <= round(c.validation.fraction * c.query.initial) <= c.query.initial - 1:
-        return f"validation.fraction = {c.validation.fraction} of query.initial = {c.query.initial} leaves fewer than 2 structures to validate or none to train; raise initial"
+        return (
+            f"validation.fraction = {c.validation.fraction} of query.initial = {c.query.initial} leaves fewer than 2 "
+            "structures to validate or none to train; raise query.initial"
+        )
     if isinstance(c.stop.target_rmse, str):
         if c.target == "dipole":
             return "stop.target_rmse: the dipole's unit is e*Angstrom; give a plain number"
@@ -161,7 +165,9 @@ def _conflict(c: Configuration) -> str | None:
     if target_rmse is not None and target_rmse <= 0:
         return f"stop.target_rmse = {c.stop.target_rmse} must be greater than 0"
     if c.labeling.engine == "function" and isinstance(c.pool, WignerPool) and c.pool.geometry_method is None:
-        return "pool.geometry_method: a wigner pool needs a PySCF method for its Hessian when labeling.engine is function"
+        return (
+            "pool.geometry_method: a wigner pool needs a PySCF method for its Hessian when labeling.engine is function"
+        )
     if c.descriptor.kind == "coulomb_matrix" and c.descriptor.reference is not None:
         return "descriptor.reference belongs to kind: inverse_distances; remove it"
     return None
@@ -172,13 +178,20 @@ def _one_line(error: ValidationError, model: type[BaseModel], prefix: str = "") 
     lines = []
     for item in error.errors():
         # pydantic puts the tag of a discriminated union into the path ("pool.wigner.size"): take it out again.
-        path = [str(p) for p in item["loc"] if str(p) not in ("wigner", "file", "pyscf", "function", "constant", "doubling", "fraction") or p == item["loc"][-1]]
+        path = [
+            str(p)
+            for p in item["loc"]
+            if str(p) not in ("wigner", "file", "pyscf", "function", "constant", "doubling", "fraction")
+            or p == item["loc"][-1]
+        ]
         key = prefix + ".".join(path)
         value = item.get("input")
         if item["type"] == "extra_forbidden":
             known = _keys_at(model, list(item["loc"][:-1]))
             close = difflib.get_close_matches(str(item["loc"][-1]), known, n=1, cutoff=0.5)
-            text = f"unknown key; did you mean '{close[0]}'?" if close else f"unknown key; known here: {', '.join(known)}"
+            text = (
+                f"unknown key; did you mean '{close[0]}'?" if close else f"unknown key; known here: {', '.join(known)}"
+            )
         elif item["type"] == "missing":
             text = "this key is missing; add it"
         elif item["type"] in ("literal_error", "union_tag_invalid"):
@@ -189,7 +202,9 @@ def _one_line(error: ValidationError, model: type[BaseModel], prefix: str = "") 
         elif item["type"] == "union_tag_not_found":
             text = f"the key {item['ctx']['discriminator']} is missing; it says which kind this is"
         elif item["type"] == "bool_type":
-            text = f"must be True or False, got the text '{value}'; on the command line write True or False with a capital"
+            text = (
+                f"must be True or False, got the text '{value}'; on the command line write True or False with a capital"
+            )
         else:
             message = item["msg"].removeprefix("Value error, ")
             shown = "" if isinstance(value, dict) or value is None else f" (got {value!r})"

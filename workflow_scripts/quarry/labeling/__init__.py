@@ -1,0 +1,1 @@
+"""Labels: engines, records, the store."""

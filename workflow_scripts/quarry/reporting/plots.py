@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import matplotlib as mpl
 
@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from quarry.files import atomic_path
 
 COLOURS = ("#20639b", "#c8553d", "#3caea3", "#8e6c8a", "#b08b2e", "#5b5b5b")
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 10.0,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -59,13 +59,21 @@ def plot_learning_curve(histories: dict[str, str], target: str, limit: float | N
         )
         for (arm, table), colour in zip(tables.items(), COLOURS * len(tables), strict=False):
             x = table["n_train"]
-            top.fill_between(x, scale * table["rmse_low"], scale * table["rmse_high"], color=colour, alpha=0.18, linewidth=0)
+            top.fill_between(
+                x, scale * table["rmse_low"], scale * table["rmse_high"], color=colour, alpha=0.18, linewidth=0
+            )
             top.plot(x, scale * table["rmse"], "o-", color=colour, label=arm, markersize=4)
             later = table["iteration"] > 0
             low, value, high = (table.loc[later, c] for c in ("rrmse_low", "rrmse", "rrmse_high"))
             bottom.errorbar(
-                x[later], value, yerr=[value - np.minimum(low, value), np.maximum(high, value) - value],
-                fmt="o-", color=colour, markersize=4, capsize=2, linewidth=1,
+                x[later],
+                value,
+                yerr=[value - np.clip(low, 1e-3, value), np.maximum(high, value) - value],
+                fmt="o-",
+                color=colour,
+                markersize=4,
+                capsize=2,
+                linewidth=1,
             )
         metric = str(next(iter(tables.values()))["metric"].iloc[0]).replace("_", "-")
         top.set_yscale("log")
@@ -75,8 +83,10 @@ def plot_learning_curve(histories: dict[str, str], target: str, limit: float | N
             top.legend(frameon=False)
         if limit is not None:
             bottom.axhline(limit, color="0.4", linestyle="--", linewidth=1)
-            bottom.annotate(f"stop below {limit:g}", (1, limit), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
-        bottom.set_ylim(bottom=0)
+            where = {"xy": (0.005, limit), "xycoords": ("axes fraction", "data"), "fontsize": 8, "color": "0.3"}
+            bottom.annotate(f"stop below {limit:g}", ha="left", va="top", **cast(Any, where))
+        bottom.set_yscale("log")
+        _plain_log_ticks(bottom)
         bottom.set_ylabel("rRMSE")
         bottom.set_xlabel("training labels")
         figure.align_ylabels()
@@ -84,12 +94,12 @@ def plot_learning_curve(histories: dict[str, str], target: str, limit: float | N
 
 
 def _plain_log_ticks(axis: Axes) -> None:
-    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    formatter = ScalarFormatter()
-    formatter.set_scientific(False)
-    axis.yaxis.set_major_formatter(formatter)
+    low, high = axis.get_ylim()
+    subs = (1.0,) if high / low > 1e4 else (1.0, 2.0, 5.0) if high / low < 200 else (1.0, 3.0)
+    axis.yaxis.set_major_locator(LogLocator(subs=subs))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.yaxis.set_minor_formatter(NullFormatter())
 
 
@@ -112,16 +122,18 @@ def plot_parity(predictions: dict[str, Any], target: str, metric: str, path: str
         base = _unit(target, 10.0)[1]
         left.set_xlabel(f"labelled {LABEL[target]}{relative} ({base})")
         left.set_ylabel(f"predicted ({base})")
-        left.set_title(f"{metric.replace('_', '-')}: {len(label)} structures, RMSE {scale * np.sqrt(np.mean(errors**2)):.3g} {unit}", fontsize=10)
+        left.set_title(
+            f"{metric.replace('_', '-')}: {len(label)} structures, RMSE {scale * np.sqrt(np.mean(errors**2)):.3g} {unit}",
+            fontsize=10,
+        )
         if std is not None and np.isfinite(std).any():
-            right.plot(scale * np.asarray(std), scale * np.abs(errors), "o", color=COLOURS[0], markersize=4, alpha=0.75)
-            top = float(np.nanmax(std)) * scale
+            spread, error = scale * np.asarray(std), scale * np.abs(errors)
+            right.loglog(spread, error, "o", color=COLOURS[0], markersize=4, alpha=0.75)
+            ends = np.array([np.nanmin(spread), np.nanmax(spread)])
             for factor, style in ((1, "-"), (2, "--")):
-                right.plot([0, top], [0, factor * top], style, color="0.6", linewidth=1, zorder=0, label=f"{factor} std")
+                right.plot(ends, factor * ends, style, color="0.6", linewidth=1, zorder=0, label=f"{factor} std")
             right.legend(frameon=False, fontsize=8)
             right.set_xlabel(f"predicted standard deviation ({unit})")
-            right.set_xlim(left=0)
-            right.set_ylim(bottom=0)
         else:
             right.hist(scale * errors, bins=20, color=COLOURS[0])
             right.set_xlabel(f"error ({unit})")
@@ -153,24 +165,36 @@ def write_iteration_table(histories: dict[str, str], target: str, path: str) -> 
         scale, unit = _unit(target, float(table["rmse"].max()))
         shown = pd.DataFrame({heading: table[column] for column, heading in HEADINGS})
         for name, low, high in (("RMSE", "rmse_low", "rmse_high"), ("MAE", "mae_low", "mae_high")):
-            shown[name] = [f"{scale * v:.3g} <small>({scale * a:.3g} to {scale * b:.3g})</small>" for v, a, b in
-                           zip(table[name.lower()], table[low], table[high], strict=True)]
-        shown["largest error"] = [f"{scale * v:.3g}" for v in table["maxe"]]
-        shown["rRMSE"] = ["" if i == 0 else f"{v:.3f} <small>({a:.3f} to {b:.3f})</small>" for i, v, a, b in
-                          zip(table["iteration"], table["rrmse"], table["rrmse_low"], table["rrmse_high"], strict=True)]
+            shown[name] = [
+                f"{scale * v:.3g} <small>({scale * a:.3g} to {scale * b:.3g})</small>"
+                for v, a, b in zip(table[name.lower()], table[low], table[high], strict=True)
+            ]
+        shown["largest error"] = [f"{scale * v:.4g}" for v in table["maxe"]]
+        shown["rRMSE"] = [
+            "" if i == 0 else f"{v:.3f} <small>({a:.3f} to {b:.3f})</small>"
+            for i, v, a, b in zip(
+                table["iteration"], table["rrmse"], table["rrmse_low"], table["rrmse_high"], strict=True
+            )
+        ]
         shown = shown.rename(columns={c: f"{c} ({unit})" for c in ("RMSE", "MAE", "largest error")})
         reason = table["stop_reason"].fillna("").iloc[-1]
-        parts.append(f"<h2>{arm}</h2>{shown.to_html(index=False, escape=False, border=0, float_format='%.4f')}")
+        parts.append(f"<h2>{arm}</h2>{shown.to_html(index=False, escape=False, border=0, float_format=_four_digits)}")
         parts.append(f"<p>Stopped: {reason or 'not yet'}.</p>")
     parts.append("<p><small>In brackets: 95 % bootstrap intervals.</small></p></body></html>\n")
     with atomic_path(path) as temporary:
         temporary.write_text("".join(parts))
 
 
+def _four_digits(value: float) -> str:
+    return f"{value:.4f}"
+
+
 TABLE_HEAD = """<!DOCTYPE html><html><head><meta charset="utf-8"><style>
 body {font-family: sans-serif; font-size: 14px; margin: 1em}
 table {border-collapse: collapse}
-th, td {padding: 4px 10px; text-align: right; white-space: nowrap}
+th, td {padding: 4px 8px; text-align: right}
+td {white-space: nowrap}
+th {vertical-align: bottom}
 th {border-bottom: 2px solid #20639b; font-weight: 600}
 tr:nth-child(even) td {background: #f2f5f8}
 small {color: #666}

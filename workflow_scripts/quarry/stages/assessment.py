@@ -40,7 +40,12 @@ def assess_iteration(
 
 
 def account_cost(
-    manifest: dict[str, Any], arm: str, iteration: int, labels: Sequence[str], receipts: Sequence[str | Path], output: str
+    manifest: dict[str, Any],
+    arm: str,
+    iteration: int,
+    labels: Sequence[str],
+    receipts: Sequence[str | Path],
+    output: str,
 ) -> Cost:
     """Write what an iteration cost.
 
@@ -75,6 +80,10 @@ def progress_line(facts: Facts, cost: Cost) -> str:
         return f"{head} ({cost.labels_new} new, {cost.labels_reused} reused)"
     scale, unit = (1e3, "m" + unit_of(facts.target)) if errors["rmse"] < 0.1 else (1.0, unit_of(facts.target))
     low, value, high = (errors[key] * scale for key in ("rmse_low", "rmse", "rmse_high"))
-    change = "rRMSE 1.0" if facts.iteration == 0 else f"rRMSE {facts.rrmse:.3f} ({facts.rrmse_low:.3f} to {facts.rrmse_high:.3f})"
+    change = (
+        "rRMSE 1.0"
+        if facts.iteration == 0
+        else f"rRMSE {facts.rrmse:.3f} ({facts.rrmse_low:.3f} to {facts.rrmse_high:.3f})"
+    )
     failed = f", {facts.n_failed} failed" if facts.n_failed else ""
     return f"{head}{failed}; {facts.metric} RMSE {value:.4g} {unit} (95 %: {low:.4g} to {high:.4g}); {change}"

@@ -32,7 +32,9 @@ from quarry.structures.labelled import LabelledSet
 
 def candidate_rows(features: str, dataset: str, failures: str) -> NDArray[np.int64]:
     """Return the rows of the pool that are neither labelled nor failed, ascending."""
-    taken_ids = np.concatenate([LabelledSet.read(dataset).structures.ids, [f["structure_id"] for f in read_failures(failures)]])
+    taken_ids = np.concatenate(
+        [LabelledSet.read(dataset).structures.ids, [f["structure_id"] for f in read_failures(failures)]]
+    )
     with h5py.File(features, "r") as handle:
         size = handle["features"].shape[0]
     free = np.ones(size, dtype=bool)
@@ -95,7 +97,9 @@ def draw_initial(configuration: Configuration, structures: str) -> list[BatchRow
     ids = read_pool_ids(structures)
     wanted = configuration.test.size + configuration.query.initial
     if wanted > len(ids):
-        raise QuarryError(f"query.initial + test.size = {wanted} is more than the pool's {len(ids)} structures without duplicates")
+        raise QuarryError(
+            f"query.initial + test.size = {wanted} is more than the pool's {len(ids)} structures without duplicates"
+        )
     drawn = generator(configuration.seed, "initial").permutation(len(ids))[:wanted]
     roles = ["test"] * configuration.test.size + ["train"] * configuration.query.initial
     return [BatchRow(str(ids[i]), role, str(ids[i])) for i, role in zip(drawn, roles, strict=True)]

@@ -31,7 +31,9 @@ def training_data(dataset: LabelledSet, role: str, features: str, target: str) -
     return TrainingData(structures, read_features(features, pool_rows(features, structures.ids)), values[chosen])
 
 
-def train_model(configuration: Configuration, arm: str, iteration: int, dataset: str, features: str, output: str) -> str:
+def train_model(
+    configuration: Configuration, arm: str, iteration: int, dataset: str, features: str, output: str
+) -> str:
     """Train the arm's model on all training labels so far; return a line about it."""
     settings = configuration.arm(arm)
     data = training_data(LabelledSet.read(dataset), "train", features, configuration.target)
@@ -73,9 +75,11 @@ def evaluate_model(
         results[metric] = _held_back(configuration, arm, iteration, train)
     # The bootstrap's stream depends on the metric only, so that equal errors give equal intervals in every arm.
     errors = {name: result.mean - data.targets for name, (data, result) in results.items()}
-    summary = {name: _summary(values, generator(configuration.seed, "bootstrap", name)) for name, values in errors.items()}
+    summary = {
+        name: _summary(values, generator(configuration.seed, "bootstrap", name)) for name, values in errors.items()
+    }
     _write_predictions(predictions, results)
-    ids = results[metric][0].structures.ids if metric in results else None
+    ids = results[metric][0].structures.ids if metric in results else np.zeros(0, dtype=str)
     rng = generator(configuration.seed, "bootstrap rrmse")
     relative = _relative_change(errors.get(metric), ids, read_predictions(previous, metric) if previous else None, rng)
     hyperparameters = trained.hyperparameters
@@ -83,7 +87,9 @@ def evaluate_model(
     write_json(metrics, {**counts, **relative, "errors": summary, "hyperparameters": hyperparameters})
 
 
-def _held_back(configuration: Configuration, arm: str, iteration: int, train: TrainingData) -> tuple[TrainingData, Prediction]:
+def _held_back(
+    configuration: Configuration, arm: str, iteration: int, train: TrainingData
+) -> tuple[TrainingData, Prediction]:
     """Predict training labels by models that did not see them: a validation split, or every fold in turn."""
     settings, validation = configuration.arm(arm), configuration.validation
     order = generator(settings.seed, arm, iteration, "validation split").permutation(len(train))
@@ -112,7 +118,7 @@ def _summary(errors: NDArray[np.float64], rng: np.random.Generator) -> dict[str,
 
 def _relative_change(
     current: NDArray[np.float64] | None,
-    ids: NDArray[np.str_] | None,
+    ids: NDArray[np.str_],
     before: dict[str, Any] | None,
     rng: np.random.Generator,
 ) -> dict[str, float]:

@@ -71,7 +71,9 @@ def _records(rows: Sequence[BatchRow], labels: Sequence[str], batch: str, method
         if record is None:
             raise QuarryError(f"{given[row.job]}: no record of structure {row.structure_id}, which {batch} puts there")
         if record.method_id != method_id:
-            raise QuarryError(f"{given[row.job]}: label of method {record.method_id}, but the campaign's is {method_id}")
+            raise QuarryError(
+                f"{given[row.job]}: label of method {record.method_id}, but the campaign's is {method_id}"
+            )
     return records
 
 

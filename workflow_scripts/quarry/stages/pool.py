@@ -44,7 +44,9 @@ def geometry_method(configuration: Configuration) -> PyscfMethod:
     return configuration.labeling.method
 
 
-def compute_modes(configuration: Configuration, base: Path, output: str, threads: int, log: Callable[[str], None]) -> None:
+def compute_modes(
+    configuration: Configuration, base: Path, output: str, threads: int, log: Callable[[str], None]
+) -> None:
     """Optimise the molecule of a wigner pool and compute its normal modes."""
     from quarry.sampling.normal_modes import compute_normal_modes
 
@@ -107,4 +109,6 @@ def pool_rows(features: str, ids: NDArray[np.str_]) -> NDArray[np.int64]:
     try:
         return np.array([where[str(structure_id)] for structure_id in ids], dtype=np.int64)
     except KeyError as error:
-        raise QuarryError(f"{features}: labelled structure {error} is not in the pool; the pool was made from other input") from error
+        raise QuarryError(
+            f"{features}: labelled structure {error} is not in the pool; the pool was made from other input"
+        ) from error

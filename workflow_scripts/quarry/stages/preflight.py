@@ -36,7 +36,9 @@ def check(configuration: Configuration, base: Path) -> dict[str, Any]:
     elements = sorted({int(z) for z in structures.numbers})
     engine = make_engine(configuration.labeling)
     if configuration.labeling.engine == "pyscf" and structures.pbc.any():
-        raise QuarryError("pool: labeling.engine pyscf labels molecules only, but the pool holds periodic structures (pbc)")
+        raise QuarryError(
+            "pool: labeling.engine pyscf labels molecules only, but the pool holds periodic structures (pbc)"
+        )
     engine.check(elements)
     if not isinstance(pool, FilePool):
         from quarry.labeling.engines.pyscf_checks import check_wigner
@@ -44,7 +46,10 @@ def check(configuration: Configuration, base: Path) -> dict[str, Any]:
 
         check_wigner(geometry_method(configuration), structures[0])
     method = engine.method_identity()
-    named = {str(path.relative_to(base) if path.is_relative_to(base) else path): path for path in inputs_of(configuration, base)}
+    named = {
+        str(path.relative_to(base) if path.is_relative_to(base) else path): path
+        for path in inputs_of(configuration, base)
+    }
     return {
         "method": method,
         "method_id": method_id_of(method),
@@ -85,7 +90,9 @@ def _check_same_molecule(configuration: Configuration, structures: StructureSet,
     if descriptor.reference:
         reference = read_molecule(base / descriptor.reference, 0, 1)
         if not np.array_equal(reference.numbers, first):
-            raise QuarryError(f"descriptor.reference: {descriptor.reference} has other atoms than the pool, or in another order")
+            raise QuarryError(
+                f"descriptor.reference: {descriptor.reference} has other atoms than the pool, or in another order"
+            )
     if len(first) < 2:
         raise QuarryError("descriptor.kind: inverse_distances needs at least two atoms")
     for index, structure in enumerate(structures):
@@ -100,6 +107,7 @@ def main() -> None:
     """Read the request, print the answer."""
     request = json.load(sys.stdin)
     configuration = Configuration.model_validate(request["configuration"])
+    answer: dict[str, Any]
     try:
         # Chemistry libraries print at import; stdout is for the answer.
         with contextlib.redirect_stdout(sys.stderr):

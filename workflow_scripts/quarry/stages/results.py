@@ -12,9 +12,31 @@ from quarry.stopping.facts import Cost, Facts
 from quarry.structures.labelled import LabelledSet
 
 HISTORY_COLUMNS = (
-    "iteration phase n_train n_test n_labels pool_left metric mae mae_low mae_high rmse rmse_low rmse_high maxe rrmse rrmse_low "
-    "rrmse_high labels_new labels_reused labels_failed label_core_hours train_core_hours core_hours_total stop_reason"
-).split()
+    "iteration",
+    "phase",
+    "n_train",
+    "n_test",
+    "n_labels",
+    "pool_left",
+    "metric",
+    "mae",
+    "mae_low",
+    "mae_high",
+    "rmse",
+    "rmse_low",
+    "rmse_high",
+    "maxe",
+    "rrmse",
+    "rrmse_low",
+    "rrmse_high",
+    "labels_new",
+    "labels_reused",
+    "labels_failed",
+    "label_core_hours",
+    "train_core_hours",
+    "core_hours_total",
+    "stop_reason",
+)
 
 
 def history_rows(facts: Sequence[Facts], costs: Sequence[Cost], reason: str) -> list[dict[str, str]]:
@@ -22,7 +44,13 @@ def history_rows(facts: Sequence[Facts], costs: Sequence[Cost], reason: str) -> 
     rows, total = [], 0.0
     for f, c in zip(facts, costs, strict=True):
         total += c.campaign_label_core_hours + c.train_core_hours
-        values = {**vars(f), **vars(c), **f.errors.get(f.metric, {}), "core_hours_total": round(total, 6), "stop_reason": ""}
+        values = {
+            **vars(f),
+            **vars(c),
+            **f.errors.get(f.metric, {}),
+            "core_hours_total": round(total, 6),
+            "stop_reason": "",
+        }
         rows.append({column: _text(values.get(column, "")) for column in HISTORY_COLUMNS})
     rows[-1]["stop_reason"] = reason
     return rows

@@ -1,0 +1,1 @@
+"""Facts of an iteration, and the rules that end a campaign."""

@@ -45,15 +45,20 @@ def _rrmse(facts: Sequence[Facts], costs: Sequence[Cost], configuration: Configu
     if not all((f.rrmse_high if stop.rrmse_bound == "upper" else f.rrmse) < stop.rrmse for f in recent):
         return None
     often = "" if stop.patience == 1 else f", {stop.patience} iterations in a row"
-    words = f"rRMSE {last.rrmse:.3f} (95 % interval {last.rrmse_low:.3f} to {last.rrmse_high:.3f}) is below {stop.rrmse:g}{often}"
+    interval = f"95 % interval {last.rrmse_low:.3f} to {last.rrmse_high:.3f}"
+    words = f"rRMSE {last.rrmse:.3f} ({interval}) is below {stop.rrmse:g}{often}"
     if last.rrmse_high >= stop.rrmse:
-        words += "; the interval reaches beyond it, so this may be a chance plateau (more test structures, or rrmse_bound: upper)"
+        words += "; the interval reaches beyond it: perhaps a chance plateau (see stop.rrmse_bound and test.size)"
     return words
 
 
 def _pool_exhausted(facts: Sequence[Facts], costs: Sequence[Cost], configuration: Configuration) -> str | None:
     last = facts[-1]
-    return f"the pool is exhausted: all {last.pool_size} structures are labelled or failed" if last.pool_left == 0 else None
+    return (
+        f"the pool is exhausted: all {last.pool_size} structures are labelled or failed"
+        if last.pool_left == 0
+        else None
+    )
 
 
 def _max_labels(facts: Sequence[Facts], costs: Sequence[Cost], configuration: Configuration) -> str | None:
@@ -63,7 +68,11 @@ def _max_labels(facts: Sequence[Facts], costs: Sequence[Cost], configuration: Co
 
 def _max_core_hours(facts: Sequence[Facts], costs: Sequence[Cost], configuration: Configuration) -> str | None:
     limit, used = configuration.stop.max_core_hours, core_hours(costs)
-    return f"the budget of max_core_hours = {limit:g} is spent ({used:.3g} core-hours)" if limit and used >= limit else None
+    return (
+        f"the budget of max_core_hours = {limit:g} is spent ({used:.3g} core-hours)"
+        if limit and used >= limit
+        else None
+    )
 
 
 def _max_iterations(facts: Sequence[Facts], costs: Sequence[Cost], configuration: Configuration) -> str | None:

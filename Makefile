@@ -1,0 +1,50 @@
+# Everything a user needs, from a fresh clone. `make run` and `make test` are the two commands of the README.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+ARGS   ?=
+
+# Jobs find the environment's python and snakemake first.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help setup run test lint profiles report manual
+
+help:
+	@echo "make run       make the environment, run the default campaign (ARGS='-n' for a dry run)"
+	@echo "make test      run the tests (ARGS='tests/unit' for a part)"
+	@echo "make setup     make the environment alone"
+	@echo "make report    write the report of the default campaign"
+	@echo "make lint      ruff, snakefmt, snakemake --lint, mypy"
+	@echo "make profiles  link profiles/* into the user's Snakemake configuration"
+	@echo "make manual    write config/README.md and config/schema.json from the configuration models"
+
+setup: $(STAMP)
+
+$(STAMP): requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Quarry needs Python 3.11 or later (PYTHON=... make setup)"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "Python's venv module is missing (Debian: the package python3-venv)"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@touch $(STAMP)
+
+run: setup
+	$(BIN)/snakemake $(ARGS)
+
+report: setup
+	$(BIN)/snakemake --report results/water/report.html
+
+test: setup
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/snakemake --lint
+	$(BIN)/mypy
+
+profiles: setup
+	$(BIN)/python workflow_scripts/quarry/campaign/link_profiles.py profiles
+
+manual: setup
+	PYTHONPATH=workflow_scripts $(BIN)/python -m quarry.config.manual

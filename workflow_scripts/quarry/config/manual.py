@@ -1,0 +1,129 @@
+"""Write the manual of every key (config/README.md) and the JSON schema from the configuration models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from quarry.config.campaign import Configuration
+from quarry.files import write_text
+
+FOLDER = Path(__file__).parents[3] / "config"
+
+HEAD = """# The campaign file, key by key
+
+*Made from the configuration models by `make manual`; a test fails when it differs. Edit the models, not this page.*
+
+A campaign is one YAML file. `config/config.yaml` is the default; `snakemake --configfile mine.yaml` runs another one, which
+**stands alone**: it is not merged with the default. Paths of input files in it are relative to the campaign file; results
+(`results/<name>`) and the label store are relative to the working directory (`--directory`).
+
+`--config` overrides single values on top: `snakemake --config seed=8`, nested ones as
+`--config 'stop={max_labels: 300}'`. Write `True` and `False` with a capital there; Snakemake leaves `true` and `false` as
+text, and Quarry refuses them.
+
+Physical quantities carry their unit in the key (`temperature_K`) or in the value (`target_rmse: 0.5 kcal/mol`).
+
+What fixes the identity of a campaign is everything but `stop` (except `stop.metric`), `resources`, and of `labeling` the
+keys `store`, `retries` and `max_failed_fraction`: those may be changed at any time, the others are refused for an existing
+results folder. Further `arms` may be added.
+
+"""
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON schema of the campaign file."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Configuration.model_json_schema()}
+
+
+def manual() -> str:
+    """Return the manual of every key as Markdown."""
+    full = Configuration.model_json_schema()
+    definitions = full["$defs"]
+    lines = [HEAD, "## Campaign\n", *_table(full, definitions)]
+    done: dict[str, str] = {}
+    for key, node in full["properties"].items():
+        lines += _sections(key, node, definitions, done)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _sections(key: str, node: dict[str, Any], definitions: dict[str, Any], done: dict[str, str]) -> list[str]:
+    lines: list[str] = []
+    for name, tag in _models(node):
+        title = f"`{key}`" + (f" with `{tag}`" if tag else "")
+        if name in done:
+            lines.append(f"\n## {title}\n\nThe same keys as {done[name]}.")
+            continue
+        done[name] = title
+        model = definitions[name]
+        lines += [f"\n## {title}\n", model.get("description", "") + "\n", *_table(model, definitions)]
+        for child, child_node in model.get("properties", {}).items():
+            lines += _sections(f"{key}.{child}", child_node, definitions, done)
+    return lines
+
+
+def _models(node: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return (model, tag) of the sections that a value may be; tag: what chooses it, e.g. 'source: wigner'."""
+    if "discriminator" in node:
+        key = node["discriminator"]["propertyName"]
+        return [(ref.rpartition("/")[2], f"{key}: {value}") for value, ref in node["discriminator"]["mapping"].items()]
+    if "$ref" in node:
+        return [(node["$ref"].rpartition("/")[2], "")]
+    found = []
+    for part in [*node.get("anyOf", []), node.get("items"), node.get("additionalProperties")]:
+        if isinstance(part, dict):
+            found += _models(part)
+    return found
+
+
+def _table(model: dict[str, Any], definitions: dict[str, Any]) -> list[str]:
+    required = set(model.get("required", []))
+    lines = ["| key | value | default | meaning |", "|---|---|---|---|"]
+    for key, node in model.get("properties", {}).items():
+        default = "*required*" if key in required else f"`{_default(node, definitions)}`"
+        meaning = " ".join(node.get("description", _described(node, definitions)).split()).replace("|", "\\|")
+        lines.append(f"| `{key}` | {_type(node)} | {default} | {meaning} |")
+    return lines
+
+
+def _described(node: dict[str, Any], definitions: dict[str, Any]) -> str:
+    models = _models(node)
+    if len(models) == 1:
+        return str(definitions[models[0][0]].get("description", ""))
+    return "See below." if models else ""
+
+
+def _default(node: dict[str, Any], definitions: dict[str, Any]) -> str:
+    value = node.get("default")
+    return "see below" if isinstance(value, dict) and value else json.dumps(value)
+
+
+def _type(node: dict[str, Any]) -> str:
+    if "const" in node:
+        return f"`{node['const']}`"
+    if "enum" in node:
+        return ", ".join(f"`{v}`" for v in node["enum"])
+    if "discriminator" in node or "$ref" in node:
+        return "section"
+    if "anyOf" in node:
+        return " or ".join(dict.fromkeys(_type(part) for part in node["anyOf"]))
+    names = {"integer": "whole number", "number": "number", "string": "text", "boolean": "True or False", "null": "null"}
+    kind = node.get("type", "any")
+    if kind == "array":
+        return f"list of {_type(node.get('items', {}))}"
+    if kind == "object":
+        return "keys and values"
+    bounds = {"exclusiveMinimum": "> ", "minimum": ">= ", "exclusiveMaximum": "< ", "maximum": "<= "}
+    limits = ", ".join(f"{sign}{node[name]:g}" for name, sign in bounds.items() if name in node)
+    return names.get(kind, kind) + (f" {limits}" if limits else "")
+
+
+def main() -> None:
+    """Write both files."""
+    write_text(FOLDER / "README.md", manual())
+    write_text(FOLDER / "schema.json", json.dumps(schema(), indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
