@@ -4,7 +4,7 @@ from quarry.campaign.job import configuration_of, job
 
 configuration = configuration_of(snakemake)
 with job(snakemake, configuration.resources.model.threads):
-    from quarry.stages.batch import propose_batch
+    from quarry.stages.proposal import propose_batch
 
     propose_batch(
         configuration,

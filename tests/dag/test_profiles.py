@@ -46,11 +46,13 @@ def test_default_overrides_nothing_of_a_cluster_profile(profile):
 
 
 SHOW_SETTINGS = """
-import json, sys
+import enum, json, sys
 from snakemake.cli import parse_args
 
 def plain(value):
-    return sorted(map(str, value)) if isinstance(value, (set, frozenset)) else getattr(value, "__dict__", str(value))
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(str, value))
+    return str(value) if isinstance(value, enum.Enum) else getattr(value, "__dict__", str(value))
 
 settings = vars(parse_args(sys.argv[1:])[1])
 for how in ("profile", "workflow_profile", "snakefile", "directory"):

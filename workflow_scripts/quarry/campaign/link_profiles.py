@@ -17,7 +17,9 @@ def link_profiles(profiles: Path, home: Path) -> list[str]:
     """
     home.mkdir(parents=True, exist_ok=True)
     lines = []
-    for profile in sorted(p for p in profiles.resolve().iterdir() if (p / "config.yaml").is_file() and p.name != "default"):
+    for profile in sorted(
+        p for p in profiles.resolve().iterdir() if (p / "config.yaml").is_file() and p.name != "default"
+    ):
         link = home / profile.name
         if link.is_symlink() and link.resolve() == profile:
             lines.append(f"{link}: already linked")

@@ -108,7 +108,13 @@ def _type(node: dict[str, Any]) -> str:
         return "section"
     if "anyOf" in node:
         return " or ".join(dict.fromkeys(_type(part) for part in node["anyOf"]))
-    names = {"integer": "whole number", "number": "number", "string": "text", "boolean": "True or False", "null": "null"}
+    names = {
+        "integer": "whole number",
+        "number": "number",
+        "string": "text",
+        "boolean": "True or False",
+        "null": "null",
+    }
     kind = node.get("type", "any")
     if kind == "array":
         return f"list of {_type(node.get('items', {}))}"

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans, MiniBatchKMeans
-from sklearn.exceptions import ConvergenceWarning
 
 from quarry.errors import QuarryError
 from quarry.query.base import PoolView, Strategy
@@ -134,6 +132,10 @@ def _k_means(
     points: NDArray[np.float32], k: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Return the centres, shape (k, d), and each point's cluster, shape (n,)."""
+    # Imported here: scikit-learn takes a second of CPU that the other strategies need not pay.
+    from sklearn.cluster import KMeans, MiniBatchKMeans
+    from sklearn.exceptions import ConvergenceWarning
+
     work = float(len(points)) * k * points.shape[1]
     start = "k-means++" if work <= SEEDING_LIMIT else "random"
     seed = int(rng.integers(2**31))
