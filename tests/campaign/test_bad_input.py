@@ -1,0 +1,134 @@
+"""Bad input: one clear line that says what to change, before any job starts, and an exit code that is not 0."""
+
+import copy
+import time
+
+import pytest
+from support.campaigns import CampaignFolder, stand_in_configuration
+
+PYSCF = stand_in_configuration(labeling={"engine": "pyscf", "method": {"xc": "b3lyp", "basis": "sto-3g"}})
+
+
+def change(path, value, base=None):
+    """Return a configuration with one value changed; path like 'pool.files'. None removes the key."""
+    configuration = copy.deepcopy(base or stand_in_configuration())
+    *parents, key = path.split(".")
+    node = configuration
+    for parent in parents:
+        node = node[parent]
+    if value is None:
+        node.pop(key)
+    else:
+        node[key] = value
+    return configuration
+
+
+def pyscf(path, value):
+    return change(path, value, PYSCF)
+
+
+WIGNER = {"source": "wigner", "molecule": "pool.extxyz", "size": 10, "geometry_method": {"xc": "hf", "basis": "sto-3g"}}
+
+CASES = {
+    "unknown key": (change("sede", 1), "sede: unknown key; did you mean 'seed'?"),
+    "unknown nested key": (change("query.inital", 3), "query.inital: unknown key; did you mean 'initial'?"),
+    "misspelt value": (change("query.strategy", "uncertainity"), "'uncertainity' is not one of"),
+    "misspelt schedule": (change("query.batch.schedule", "dubling"), "'dubling' is not one of"),
+    "wrong type": (change("query.initial", "three"), "query.initial: input should be a valid integer (got 'three')"),
+    "wrong unit": (change("stop.target_rmse", "3 kcal"), "units eV, meV, hartree"),
+    "wrong unit in the key": (change("pool", {**WIGNER, "temperature_C": 27}), "did you mean 'temperature_K'?"),
+    "negative size": (change("query.batch.size", -3), "query.batch.size: input should be greater than 0 (got -3)"),
+    "zero size": (change("query.initial", 0), "query.initial: input should be greater than 0 (got 0)"),
+    "missing key": (change("descriptor", None), "descriptor: this key is missing"),
+    "missing pool file": (change("pool.files", ["nothing.xyz"]), "nothing.xyz does not exist or cannot be read"),
+    "unreadable pool file": (change("pool.files", ["garbage.xyz"]), "ASE cannot read"),
+    "empty pool file": (change("pool.files", ["empty.xyz"]), "empty.xyz"),
+    "empty slice": (change("pool.files", [{"path": "pool.extxyz", "index": "5:5"}]), "holds no structure"),
+    "several structures as a molecule": (change("pool", WIGNER), "expected one structure, found 60"),
+    "pool too small": (change("query.initial", 60), "query.initial + test.size = 63 is more than the pool's 60"),
+    "too small without duplicates": (change("pool.files", ["pool.extxyz", "pool.extxyz"], change("query.initial", 60)), "60 duplicates left out"),
+    "budget too small": (change("stop.max_labels", 5), "below the initial batch and test set"),
+    "no end": (change("stop", {"rrmse": False}), "stop.rrmse"),
+    "unknown import path": (change("labeling.function", "no_such_module:f"), "labeling.function"),
+    "odd electrons": (pyscf("pool.multiplicity", 2), "10 electrons (charge 0) cannot have multiplicity 2"),
+    "unknown functional": (pyscf("labeling.method.xc", "b3lip"), "labeling.method.xc"),
+    "unknown basis": (pyscf("labeling.method.basis", "6-31h*"), "labeling.method.basis"),
+    "unknown element for the basis": (pyscf("pool.files", ["gold.xyz"]), "Au"),
+    "unknown dispersion": (pyscf("labeling.method.dispersion", "d5"), "labeling.method.dispersion: 'd5' is not one of"),
+    "dispersion without parameters": (change("labeling.method.dispersion", "d4", pyscf("labeling.method.xc", "gga_x_wc")), "labeling.method.dispersion"),
+    "functional that PySCF refuses": (pyscf("labeling.method.xc", "wb97x-d"), "HYB_GGA_XC_WB97X_D"),
+    "VV10 functional": (pyscf("labeling.method.xc", "wb97x-v"), "allow_vv10"),
+    "periodic structures": (pyscf("pool.files", ["crystal.extxyz"]), "periodic"),
+    "different molecules": (change("pool.files", ["pool.extxyz", "gold.xyz"]), "use kind: coulomb_matrix"),
+    "misspelt arm": (change("arms", {"random": {"query": {"strategy": "rnd"}}}), "arms.random.query.strategy"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = CampaignFolder.create(tmp_path_factory.mktemp("bad") / "campaign")
+    (folder.path / "empty.xyz").touch()
+    (folder.path / "garbage.xyz").write_text("this is\nno structure\nat all\n")
+    (folder.path / "gold.xyz").write_text("".join(f"2\n\nAu 0 0 0\nAu 0 0 2.{i}\n" for i in range(8)))
+    (folder.path / "crystal.extxyz").write_text(
+        "".join(
+            f'2\nLattice="3 0 0 0 3 0 0 0 {3 + i / 10}" Properties=species:S:1:pos:R:3 pbc="T T T"\nHe 0 0 0\nHe 0 0 1.5\n'
+            for i in range(8)
+        )
+    )
+    return folder
+
+
+def check_refused(folder, outcome, message):
+    assert outcome.code != 0
+    assert len(outcome.lines) == 1, outcome.text
+    assert message in outcome.lines[0]
+    assert "Traceback" not in outcome.text
+    assert not folder.results.exists()
+    assert not (folder.path / "label_store").exists()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_configuration(folder, case):
+    configuration, message = CASES[case]
+    folder.configure(configuration)
+    check_refused(folder, folder.run(), message)
+
+
+def test_false_as_text_on_the_command_line(folder):
+    folder.configure(PYSCF)
+    outcome = folder.run("--config", "labeling={method: {density_fitting: false}}")
+    check_refused(folder, outcome, "write True or False with a capital")
+
+
+def test_another_configuration(tmp_path):
+    """Results of another configuration are refused, and the line says what differs; what may change may change."""
+    folder = CampaignFolder.create(tmp_path / "campaign")
+    assert folder.run("--until", "build_pool").code == 0
+    folder.configure(stand_in_configuration(seed=4, query={**stand_in_configuration()["query"], "strategy": "random"}))
+    outcome = folder.run()
+    assert outcome.code != 0 and len(outcome.lines) == 1
+    assert 'query.strategy ("uncertainty_clusters" there, "random" now); seed (3 there, 4 now)' in outcome.lines[0]
+    folder.configure(stand_in_configuration())
+    (folder.path / "pool.extxyz").write_text((folder.path / "pool.extxyz").read_text().replace("0.", "0.0", 1))
+    outcome = folder.run()
+    assert outcome.code != 0 and "content of pool.extxyz" in outcome.lines[0]
+
+
+def test_second_snakemake_on_the_same_campaign(tmp_path):
+    configuration = stand_in_configuration()
+    configuration["labeling"]["arguments"] = {"seconds": 2.0}
+    folder = CampaignFolder.create(tmp_path / "campaign", configuration)
+    first = folder.start("-c1")
+    try:
+        deadline = time.monotonic() + 60
+        while not (folder.results / ".lease.json").exists() and time.monotonic() < deadline:
+            time.sleep(0.2)
+        second = folder.run("-c1")
+        assert second.code != 0
+        assert len(second.lines) == 1
+        assert f"is being run by process {first.pid} on " in second.lines[0]
+        assert folder.run("-n").code == 0, "a dry run beside a running campaign is harmless"
+    finally:
+        first.terminate()
+        first.wait(timeout=60)

@@ -1,0 +1,184 @@
+"""The job graph: what runs on fresh, half-done and finished campaigns, and what never runs again."""
+
+import subprocess
+import sys
+
+import pytest
+import yaml
+from support.campaigns import REPOSITORY, CampaignFolder, stand_in_configuration
+from support.graph import all_rules, graph_of, rules_to_run
+
+PER_ITERATION = {"select_batch", "merge_labels", "train_model", "evaluate_model", "assess_iteration"}
+PRODUCTS = {"collect_results", "publish_results", "draw_figures", "all"}
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory):
+    return CampaignFolder.create(tmp_path_factory.mktemp("fresh") / "campaign")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = CampaignFolder.create(tmp_path_factory.mktemp("finished") / "campaign")
+    outcome = folder.run()
+    assert outcome.code == 0, outcome.text[-3000:]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def half_done(finished, tmp_path_factory):
+    """Cut in the middle of the last batch."""
+    folder = finished.copy(tmp_path_factory.mktemp("half") / "campaign")
+    iteration = folder.results / "main" / "iter_002"
+    for file in (
+        "dataset.h5",
+        "failures.csv",
+        "model/model.h5",
+        "predictions.h5",
+        "metrics.json",
+        "facts.json",
+        "cost.json",
+    ):
+        (iteration / file).unlink()
+    next((iteration / "labels").glob("*.json")).unlink()
+    for file in folder.results.glob("*.*"):
+        if file.name != "campaign.json":
+            file.unlink()
+    return folder
+
+
+def test_fresh(fresh):
+    rules = rules_to_run(fresh)
+    assert rules == {"build_pool": 1, "select_batch": 1, **dict.fromkeys(PRODUCTS, 1)}
+    assert "label_structure" not in rules, "nobody knows the batch yet"
+
+
+def test_arms_share_pool_and_wait_for_the_first(fresh, tmp_path):
+    folder = fresh.copy(tmp_path / "arms")
+    folder.configure(stand_in_configuration(arms={"random": {"query": {"strategy": "random"}}}))
+    rules = rules_to_run(folder)
+    assert rules["build_pool"] == 1
+    assert rules["select_batch"] == 1, "the second arm waits for the labels of the first"
+    assert rules["collect_results"] == 2
+
+
+def test_half_done(half_done):
+    rules = rules_to_run(half_done)
+    assert rules["label_structure"] == 1
+    assert rules["select_batch"] == rules["score_pool"] == rules["build_pool"] == 0
+    assert {rule for rule in rules if rule in PER_ITERATION} == {
+        "merge_labels",
+        "train_model",
+        "evaluate_model",
+        "assess_iteration",
+    }
+
+
+def test_finished_iterations_are_left_out_of_a_run_and_shown_in_an_inspection(finished):
+    assert not rules_to_run(finished)
+    sealed = {wildcards.get("iteration") for _, wildcards, _ in graph_of(finished)} - {None}
+    assert sealed == set(), "a run does not look at finished iterations"
+    rules = all_rules(finished)
+    assert rules["label_structure"] == len(finished.calls()) == 12
+    assert all(rules[rule] == 3 for rule in PER_ITERATION)
+    assert rules["score_pool"] == rules["propose_batch"] == 2
+
+
+def test_strategies_without_scores_do_not_score(finished, tmp_path):
+    folder = finished.copy(tmp_path / "random")
+    configuration = stand_in_configuration(name="random")
+    configuration["query"]["strategy"] = "random"
+    folder.configure(configuration)
+    assert folder.run().code == 0
+    assert all_rules(folder)["score_pool"] == 0
+    assert not list(folder.results.rglob("scores.h5"))
+
+
+@pytest.mark.parametrize("state", ["fresh", "half_done", "finished"])
+@pytest.mark.parametrize("option", ["-n", "--dag", "--rulegraph", "--summary"])
+def test_looks(state, option, request, tmp_path):
+    """Every look works in every state and changes nothing."""
+    folder = request.getfixturevalue(state)
+    before = {p: p.stat().st_mtime_ns for p in folder.path.rglob("*") if ".snakemake" not in p.parts}
+    outcome = folder.run(option)
+    assert outcome.code == 0, outcome.text[-2000:]
+    expected = {"-n": "dry-run", "--dag": "digraph", "--rulegraph": "digraph", "--summary": "output_file"}[option]
+    assert expected in outcome.text or (option == "-n" and state == "finished" and outcome.nothing_to_do)
+    after = {p: p.stat().st_mtime_ns for p in folder.path.rglob("*") if ".snakemake" not in p.parts}
+    assert after == before
+
+
+def test_tightened_and_loosened_stop(finished, tmp_path):
+    """Tightened: only new iterations, what is there stays. Loosened: nothing runs."""
+    folder = finished.copy(tmp_path / "stop")
+    calls, before = len(folder.calls()), folder.products()
+    assert folder.run("--config", "stop={max_iterations: 1}").nothing_to_do
+    assert folder.run("-n", "--config", "stop={max_iterations: 1}").nothing_to_do
+    outcome = folder.run("--config", "stop={max_iterations: 3}")
+    assert outcome.code == 0, outcome.text[-2000:]
+    assert len(folder.calls()) == calls + 3
+    after = folder.products()
+    assert all(after[name] == data for name, data in before.items() if "/iter_" in name)
+    assert "max_iterations = 3" in (folder.results / "history.csv").read_text().splitlines()[-1]
+
+
+def test_nothing_is_labelled_again_after_edits(finished, tmp_path):
+    """Touched, reformatted and changed scripts, a reordered campaign file, a touched pool: no job at all."""
+    copy = tmp_path / "checkout"
+    subprocess.run(["cp", "-a", *(str(REPOSITORY / n) for n in ("Snakefile", "rules", "workflow_scripts", "report", "envs", "profiles", "config")), "."], cwd=_made(copy), check=True)  # fmt: skip
+    folder = finished.copy(tmp_path / "campaign")
+    run = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "-s",
+        str(copy / "Snakefile"),
+        "--configfile",
+        "campaign.yaml",
+        "-c1",
+        "-n",
+    ]
+    for script in (copy / "workflow_scripts").glob("*.py"):
+        script.write_text(script.read_text() + "\n\n# another comment\n")
+    label = copy / "rules" / "label.smk"
+    label.write_text(label.read_text().replace("labelling", "now labelling"))
+    configuration = yaml.safe_load((folder.path / "campaign.yaml").read_text())
+    reordered = dict(
+        reversed([(k, dict(reversed(v.items())) if isinstance(v, dict) else v) for k, v in configuration.items()])
+    )
+    (folder.path / "campaign.yaml").write_text(
+        "# reordered\n" + yaml.safe_dump(reordered, sort_keys=False, default_flow_style=True)
+    )
+    for _ in range(2):
+        process = subprocess.run(run, cwd=folder.path, env=folder.env(), capture_output=True, text=True, check=False)
+        assert process.returncode == 0, process.stderr[-2000:]
+        assert "Nothing to be done" in process.stdout + process.stderr
+        (folder.path / "pool.extxyz").touch()
+
+
+def _made(path):
+    path.mkdir(parents=True)
+    return path
+
+
+HEAVY = ("torch", "pyscf", "ase", "sklearn", "pandas")
+
+
+def test_what_the_snakefile_imports_is_light(finished):
+    """Every job re-reads the Snakefile, so nothing heavy may be imported there."""
+    program = f"""
+import sys
+sys.argv = ["snakemake"]
+import quarry.campaign.campaign, quarry.campaign.closing, quarry.campaign.paths
+heavy = [name for name in {HEAVY!r} if name in sys.modules]
+sys.exit(f"imported at parse time: {{heavy}}" if heavy else 0)
+"""
+    path = str(REPOSITORY / "workflow_scripts")
+    process = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"PYTHONPATH": path, "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
