@@ -4,6 +4,7 @@ import copy
 import time
 
 import pytest
+
 from support.campaigns import CampaignFolder, stand_in_configuration
 
 PYSCF = stand_in_configuration(labeling={"engine": "pyscf", "method": {"xc": "b3lyp", "basis": "sto-3g"}})
@@ -46,7 +47,10 @@ CASES = {
     "empty slice": (change("pool.files", [{"path": "pool.extxyz", "index": "5:5"}]), "holds no structure"),
     "several structures as a molecule": (change("pool", WIGNER), "expected one structure, found 60"),
     "pool too small": (change("query.initial", 60), "query.initial + test.size = 63 is more than the pool's 60"),
-    "too small without duplicates": (change("pool.files", ["pool.extxyz", "pool.extxyz"], change("query.initial", 60)), "60 duplicates left out"),
+    "too small without duplicates": (
+        change("pool.files", ["pool.extxyz", "pool.extxyz"], change("query.initial", 60)),
+        "60 duplicates left out",
+    ),
     "budget too small": (change("stop.max_labels", 5), "below the initial batch and test set"),
     "no end": (change("stop", {"rrmse": False}), "stop.rrmse"),
     "unknown import path": (change("labeling.function", "no_such_module:f"), "labeling.function"),
@@ -55,7 +59,10 @@ CASES = {
     "unknown basis": (pyscf("labeling.method.basis", "6-31h*"), "labeling.method.basis"),
     "unknown element for the basis": (pyscf("pool.files", ["gold.xyz"]), "Au"),
     "unknown dispersion": (pyscf("labeling.method.dispersion", "d5"), "labeling.method.dispersion: 'd5' is not one of"),
-    "dispersion without parameters": (change("labeling.method.dispersion", "d4", pyscf("labeling.method.xc", "gga_x_wc")), "labeling.method.dispersion"),
+    "dispersion without parameters": (
+        change("labeling.method.dispersion", "d4", pyscf("labeling.method.xc", "gga_x_wc")),
+        "labeling.method.dispersion",
+    ),
     "functional that PySCF refuses": (pyscf("labeling.method.xc", "wb97x-d"), "HYB_GGA_XC_WB97X_D"),
     "VV10 functional": (pyscf("labeling.method.xc", "wb97x-v"), "allow_vv10"),
     "periodic structures": (pyscf("pool.files", ["crystal.extxyz"]), "periodic"),

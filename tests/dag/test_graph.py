@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import yaml
+
 from support.campaigns import REPOSITORY, CampaignFolder, stand_in_configuration
 from support.graph import all_rules, graph_of, rules_to_run
 
@@ -125,7 +126,8 @@ def test_tightened_and_loosened_stop(finished, tmp_path):
 def test_nothing_is_labelled_again_after_edits(finished, tmp_path):
     """Touched, reformatted and changed scripts, a reordered campaign file, a touched pool: no job at all."""
     copy = tmp_path / "checkout"
-    subprocess.run(["cp", "-a", *(str(REPOSITORY / n) for n in ("Snakefile", "rules", "workflow_scripts", "report", "envs", "profiles", "config")), "."], cwd=_made(copy), check=True)  # fmt: skip
+    parts = ("Snakefile", "rules", "workflow_scripts", "report", "envs", "profiles", "config")
+    subprocess.run(["cp", "-a", *(str(REPOSITORY / part) for part in parts), "."], cwd=_made(copy), check=True)
     folder = finished.copy(tmp_path / "campaign")
     run = [
         sys.executable,
