@@ -5,7 +5,7 @@ rule label_structure:
         PATHS.label(),
     log:
         PATHS.iteration("logs/labels/{job}.log"),
-    retries: CAMPAIGN.configuration.labeling.retries
+    retries: CAMPAIGN.retries
     conda:
         "../envs/label.yaml"
     threads: CAMPAIGN.configuration.resources.label.threads

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import struct
-from pathlib import Path
+import tempfile
 
 import ase.io
 import h5py
@@ -177,7 +177,7 @@ class TestLeaf:
 
     ION = Structure.create([8, 1, 1], WATER, 1, 2, np.diag([4.0, 5.0, 6.125]), (True, False, True))
 
-    def test_every_changed_character_is_refused_or_harmless(self, tmp_path):
+    def test_every_changed_character_is_refused_or_harmless(self):
         """Of every character of the file, replaced by a digit, a letter, a blank and a sign."""
         text = leaf_text([self.ION])
         harmless = []
@@ -186,7 +186,7 @@ class TestLeaf:
                 if character == text[place]:
                     continue
                 try:
-                    found = read_leaf_text(text[:place] + character + text[place + 1 :], tmp_path)
+                    found = read_leaf_text(text[:place] + character + text[place + 1 :])
                 except QuarryError:
                     continue
                 assert len(found) == 1
@@ -194,7 +194,7 @@ class TestLeaf:
                 harmless.append(place)
         assert len(set(harmless)) < len(text) / 2
 
-    def test_every_changed_digit_of_a_position_is_refused(self, tmp_path):
+    def test_every_changed_digit_of_a_position_is_refused(self):
         text = leaf_text([self.ION])
         first = text.index("\n", text.index("\n") + 1)
         digits = [i for i in range(first, len(text)) if text[i].isdigit()]
@@ -203,13 +203,13 @@ class TestLeaf:
             for digit in "0123456789":
                 if digit != text[place]:
                     with pytest.raises(QuarryError, match="damaged"):
-                        read_leaf_text(text[:place] + digit + text[place + 1 :], tmp_path)
+                        read_leaf_text(text[:place] + digit + text[place + 1 :])
 
-    def test_every_truncation_is_refused_or_loses_only_zeros(self, tmp_path):
+    def test_every_truncation_is_refused_or_loses_only_zeros(self):
         text = leaf_text([self.ION])
         for length in range(len(text)):
             try:
-                found = read_leaf_text(text[:length], tmp_path)
+                found = read_leaf_text(text[:length])
             except QuarryError as error:
                 assert "\n" not in str(error) and "remove it" in str(error)
             else:
@@ -226,14 +226,11 @@ class TestLeaf:
         assert_same(read_leaf(tmp_path / "a.extxyz")[0], self.ION)
 
 
-def read_leaf_text(text: str, folder: Path | None = None) -> list[Structure]:
-    """Through a file, since ``read_leaf`` takes a path; in memory where there is a file system for that."""
-    path = (folder or Path("/dev/shm" if Path("/dev/shm").is_dir() else "/tmp")) / f"leaf-{id(text)}.extxyz"
-    try:
-        path.write_text(text)
-        return read_leaf(path)
-    finally:
-        path.unlink()
+def read_leaf_text(text: str) -> list[Structure]:
+    with tempfile.NamedTemporaryFile("w", suffix=".extxyz") as handle:
+        handle.write(text)
+        handle.flush()
+        return read_leaf(handle.name)
 
 
 class TestSet:

@@ -98,6 +98,11 @@ class Campaign:
         """Return the label jobs of a batch table."""
         return jobs_of(read_batch(batch))
 
+    @property
+    def retries(self) -> int:
+        """How often the main process submits a label job again. A job's own Snakemake would try again in its place."""
+        return 0 if self.invocation is Invocation.JOB else self.configuration.labeling.retries
+
     def needs_scores(self, arm: str) -> bool:
         """Whether an arm's strategy ranks candidates by the model's predictions."""
         return self.configuration.arm(arm).query.needs_scores

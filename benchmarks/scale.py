@@ -1,0 +1,225 @@
+"""Resume, job start and size: a campaign of 20 x 1,000 labels, and 10,000 labels in one iteration.
+
+The campaign on disk is made by the library's own stages without Snakemake, with stand-in labels and placeholders for the
+models (a Gaussian process on 20,000 labels is another question); what is measured then is a real run of Snakemake.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from common import MEASURED, SNAKEMAKE, machine, print_table
+
+from quarry.campaign.campaign import Campaign
+from quarry.campaign.invocation import Invocation
+from quarry.campaign.manifest import make_manifest, save
+from quarry.campaign.receipts import write_receipt
+from quarry.config import load_configuration
+from quarry.labeling.engines.registry import make_engine
+from quarry.labeling.labeler import label_structure
+from quarry.labeling.record import encode_records
+from quarry.labeling.store import LabelStore, method_id_of
+from quarry.randomness import generator
+from quarry.stages.batch import draw_initial, select_batch
+from quarry.stages.merging import merge_labels
+from quarry.stages.pool import build_features, build_pool
+from quarry.stopping.facts import Cost, Facts
+from quarry.structures.files import read_pool
+from support.campaigns import CampaignFolder, stand_in_configuration
+
+SUBMIT = """#!{python}
+# A scheduler of one line: runs the job at once and writes down what it used.
+import json, resource, subprocess, sys
+code = subprocess.run(["bash", sys.argv[-1]], capture_output=True).returncode
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+with open("jobs.jsonl", "a") as handle:
+    handle.write(json.dumps({{"cpu_s": used.ru_utime + used.ru_stime, "peak_MB": used.ru_maxrss / 1024}}) + "\\n")
+print(1)
+"""
+
+
+def make_campaign(path: Path, iterations: int, batch: int, stored: int) -> tuple[CampaignFolder, Campaign]:
+    """Make a campaign whose pool is larger than all its labels; the first `stored` structures have stored labels."""
+    size = iterations * batch + 200
+    configuration = stand_in_configuration(
+        query={"strategy": "random", "initial": batch, "batch": {"schedule": "constant", "size": batch}},
+        test={"size": 10},
+        stop={"rrmse": None, "max_iterations": iterations},
+    )
+    configuration["labeling"]["arguments"] = {"calls": ""}
+    folder = CampaignFolder.create(path, configuration, size)
+    campaign = Campaign(load_configuration(configuration, "benchmark"), path, Invocation.RUN)
+    build_pool(campaign.configuration, path, None, campaign.paths.structures, campaign.paths.reference)
+    build_features(campaign.paths.structures, campaign.paths.reference, "inverse_distances", campaign.paths.features)
+    engine = make_engine(campaign.configuration.labeling)
+    method = engine.method_identity()
+    store = LabelStore("label_store", method_id_of(method), method)
+    for structure in list(read_pool(campaign.paths.structures))[:stored]:
+        record = label_structure(engine, structure, method_id_of(method), method, {"campaign_id": "benchmark"}, 1)
+        file = store.path(record.structure_id)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(encode_records([record]))
+    return folder, campaign
+
+
+def write_iterations(campaign: Campaign, iterations: int, batch: int) -> None:
+    """Write finished iterations as their jobs would, with placeholders for the model's files."""
+    from quarry.campaign.batch_table import BatchRow, read_batch
+
+    paths, configuration = campaign.paths, campaign.configuration
+    method = make_engine(configuration.labeling).method_identity()
+    store = LabelStore("label_store", method_id_of(method), method)
+    inputs = {"pool.extxyz": __import__("quarry.files", fromlist=["sha256_of"]).sha256_of("pool.extxyz")}
+    save(paths.manifest, make_manifest(configuration.identity(), inputs, method, method_id_of(method)))
+    ids = [str(i) for i in read_pool(paths.structures).ids]
+    rows = draw_initial(configuration, paths.structures)
+    rest = [i for i in generator(0, "benchmark").permutation(ids) if i not in {r.structure_id for r in rows}]
+    for t in range(iterations):
+        at = {
+            name: paths.iteration(name, "main", t)
+            for name in ("batch.csv", "batch", "labels", "reused.csv", "dataset.h5", "failures.csv")
+        }
+        before = (
+            [paths.iteration(name, "main", t - 1) for name in ("dataset.h5", "failures.csv")] if t else [None, None]
+        )
+        if t:
+            rows = [BatchRow(str(i), "train", str(i)) for i in rest[(t - 1) * batch : t * batch]]
+            Path(paths.iteration("proposal.csv", "main", t)).parent.mkdir(parents=True, exist_ok=True)
+            text = "structure_id,score\n" + "".join(f"{r.structure_id},\n" for r in rows)
+            Path(paths.iteration("proposal.csv", "main", t)).write_text(text)
+        select_batch(rows, paths.structures, store, at["batch.csv"], at["batch"], at["labels"], at["reused.csv"])
+        labels = [paths.label(r.job, "main", t) for r in read_batch(at["batch.csv"])]
+        merge_labels(
+            at["batch.csv"],
+            labels,
+            paths.structures,
+            *before,
+            t,
+            method_id_of(method),
+            0.2,
+            at["dataset.h5"],
+            at["failures.csv"],
+        )
+        for name in ("model/model.h5", "predictions.h5", "metrics.json"):
+            file = Path(paths.iteration(name, "main", t))
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("placeholder\n")
+        n = (t + 1) * batch
+        left = len(ids) - n - 10
+        Facts("main", t, "query", n, 10, n + 10, 0, len(ids), left, "energy", "test", {}, 0.5, 0.4, 0.6).write(
+            paths.facts("main", t)
+        )
+        Cost(0, batch, 0, 0.0, 0.0, 0.0, 0.0).write(paths.cost("main", t))
+        outputs = [f for stage in paths.stages("main", t, False) for f in stage]
+        write_receipt(
+            Path(paths.iteration("receipts/all.json", "main", t)), "all", outputs, {"wall_s": 0.0, "threads": 1}
+        )
+
+
+def measured_run(folder: CampaignFolder, *arguments: str) -> dict[str, float]:
+    """Run Snakemake and return what its main process used."""
+    command = [sys.executable, "-c", MEASURED, "main.json", *SNAKEMAKE[3:], *arguments]
+    process = subprocess.run(command, cwd=folder.path, env=folder.env(), capture_output=True, text=True, check=False)
+    if process.returncode:
+        sys.exit(process.stdout[-3000:] + process.stderr[-3000:])
+    result: dict[str, float] = json.loads((folder.path / "main.json").read_text())
+    return result
+
+
+def resume(iterations: int, batch: int) -> list[list[object]]:
+    """One label missing in the last iteration, submitted to a cluster of one line."""
+    import os
+
+    rows: list[list[object]] = []
+    with tempfile.TemporaryDirectory() as temporary:
+        os.chdir(temporary)
+        folder, campaign = make_campaign(Path(temporary), iterations, batch, iterations * batch + 200)
+        write_iterations(campaign, iterations, batch)
+        submit = Path("submit.py")
+        submit.write_text(SUBMIT.format(python=sys.executable))
+        submit.chmod(0o755)
+        generic = [
+            "--executor",
+            "cluster-generic",
+            "--jobs",
+            "2",
+            "--cluster-generic-submit-cmd",
+            f"{temporary}/submit.py",
+        ]
+        for repeat in range(3):
+            last = Path(campaign.paths.iteration("", "main", iterations - 1))
+            label = sorted((last / "labels").glob("*.json"))[repeat]
+            for file in (
+                "dataset.h5",
+                "failures.csv",
+                "model/model.h5",
+                "predictions.h5",
+                "metrics.json",
+                "facts.json",
+                "cost.json",
+            ):
+                (last / file).unlink(missing_ok=True)
+            label.unlink()
+            for stored in Path("label_store").glob(f"*/{label.stem[:2]}/{label.name}"):
+                stored.unlink()
+            Path("jobs.jsonl").unlink(missing_ok=True)
+            main = measured_run(folder, *generic, "--until", "merge_labels")
+            job = json.loads(Path("jobs.jsonl").read_text().splitlines()[0])
+            rows.append(
+                [f"{iterations} x {batch}", repeat, main["cpu_s"], main["peak_MB"], job["cpu_s"], job["peak_MB"]]
+            )
+        os.chdir("/")
+    return rows
+
+
+def one_large_iteration(labels: int, stored: int) -> list[list[object]]:
+    """An iteration 0 with many labels, of which `stored` are in the store and the rest are jobs."""
+    import os
+    import time
+
+    with tempfile.TemporaryDirectory() as temporary:
+        os.chdir(temporary)
+        folder, campaign = make_campaign(Path(temporary), 1, labels, 0)
+        # Which structures are drawn is known from the seed: store the labels of the first of them.
+        rows = draw_initial(campaign.configuration, campaign.paths.structures)
+        engine = make_engine(campaign.configuration.labeling)
+        method = engine.method_identity()
+        store = LabelStore("label_store", method_id_of(method), method)
+        pool = read_pool(campaign.paths.structures)
+        for index in pool.index_of([r.structure_id for r in rows[:stored]]):
+            record = label_structure(
+                engine, pool[int(index)], method_id_of(method), method, {"campaign_id": "benchmark"}, 1
+            )
+            file = store.path(record.structure_id)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(encode_records([record]))
+        start = time.monotonic()
+        main = measured_run(folder, "--cores", "2", "--until", "merge_labels")
+        done = len(list(Path(campaign.paths.iteration("labels", "main", 0)).glob("*.json")))
+        os.chdir("/")
+        return [[labels, stored, done, main["cpu_s"], main["peak_MB"], time.monotonic() - start]]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--iterations", type=int, default=20)
+    parser.add_argument("--batch", type=int, default=1000)
+    parser.add_argument("--large", type=int, default=10000, help="labels of the one large iteration; 0 leaves it out")
+    parser.add_argument("--stored", type=int, default=9500, help="of these, how many the store has already")
+    arguments = parser.parse_args()
+    print(machine())
+    if arguments.iterations:
+        print_table(
+            "Resume with one label missing in the last iteration (cluster-generic, seed 3, three repeats)",
+            ["campaign", "repeat", "main process CPU-s", "main process MB", "job CPU-s (start, label, end)", "job MB"],
+            resume(arguments.iterations, arguments.batch),
+        )
+    if arguments.large:
+        print_table(
+            "One iteration with many labels (2 cores, seed 3)",
+            ["labels", "from the store", "labels at the end", "main process CPU-s", "main process MB", "wall s"],
+            one_large_iteration(arguments.large, arguments.stored),
+        )

@@ -1,0 +1,423 @@
+"""The campaign file: every mistake in one line that names the key; arms; manual and schema; identity."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quarry.config import Configuration, load_configuration
+from quarry.config.campaign import inputs_of
+from quarry.config.command_line import apply_types
+from quarry.config.manual import manual, schema
+from quarry.errors import QuarryError
+from quarry.files import canonical_json
+
+CONFIG = Path(__file__).parents[2] / "config"
+ABSENT = object()
+WIGNER: dict[str, Any] = {
+    "name": "water",
+    "pool": {"source": "wigner", "molecule": "water.xyz", "size": 100},
+    "labeling": {"engine": "pyscf", "method": {"xc": "pbe", "basis": "sto-3g"}},
+    "descriptor": {"kind": "inverse_distances"},
+    "query": {"strategy": "uncertainty_clusters", "initial": 10, "batch": {"schedule": "constant", "size": 5}},
+    "test": {"size": 20},
+    "stop": {"max_labels": 60},
+}
+FILES: dict[str, Any] = {
+    **WIGNER,
+    "pool": {"source": "file", "files": ["a.xyz", {"path": "b.xyz", "index": ":5"}]},
+    "labeling": {"engine": "function", "function": "stand_in:morse", "arguments": {"version": 2}},
+}
+
+
+def changed(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration with values at dotted keys replaced, or taken out where the value is ABSENT."""
+    data = copy.deepcopy(base)
+    for dotted, value in changes.items():
+        *path, last = dotted.split(".")
+        node = data
+        for key in path:
+            node = node.setdefault(key, {})
+        if value is ABSENT:
+            del node[last]
+        else:
+            node[last] = value
+    return data
+
+
+def load(base: dict[str, Any] = WIGNER, **changes: Any) -> Configuration:
+    return load_configuration(changed(base, {k.replace("__", "."): v for k, v in changes.items()}), "mine.yaml")
+
+
+MISTAKES = [
+    # changes, key that the message must name, words that it must hold
+    ({"name": ABSENT}, "name", "missing"),
+    ({"name": "a b"}, "name", "'a b'"),
+    ({"name": "../up"}, "name", "'../up'"),
+    ({"name": 3}, "name", "string"),
+    ({"seed": -1}, "seed", "-1"),
+    ({"seed": 1.5}, "seed", "1.5"),
+    ({"seed": True}, "seed", "True"),
+    ({"sed": 3}, "sed", "did you mean 'seed'?"),
+    ({"zzz": 3}, "zzz", "known here: name, seed, pool"),
+    ({"target": "enrgy"}, "target", "'enrgy' is not one of 'energy', 'homo'"),
+    ({"pool": ABSENT}, "pool", "missing"),
+    ({"pool": "water.xyz"}, "pool", "water.xyz"),
+    ({"pool.source": ABSENT}, "pool", "'source' is missing"),
+    ({"pool.source": "wigne"}, "pool", "'wigne' is not one of 'wigner', 'file'"),
+    ({"pool.molecule": ABSENT}, "pool.molecule", "missing"),
+    ({"pool.size": 0}, "pool.size", "greater than 0"),
+    ({"pool.size": "100"}, "pool.size", "'100'"),
+    ({"pool.temperature_K": -1}, "pool.temperature_K", "-1"),
+    ({"pool.temperature": 300}, "pool.temperature", "did you mean 'temperature_K'?"),
+    ({"pool.charge": 0.5}, "pool.charge", "0.5"),
+    ({"pool.multiplicity": 0}, "pool.multiplicity", "greater than 0"),
+    ({"pool.geometry_method": {"xc": "hf"}}, "pool.geometry_method.basis", "missing"),
+    ({"pool.files": ["a.xyz"]}, "pool.files", "unknown key"),
+    ({"labeling.engine": ABSENT}, "labeling", "'engine' is missing"),
+    ({"labeling.engine": "orca"}, "labeling", "'orca' is not one of 'pyscf', 'function'"),
+    ({"labeling.method": ABSENT}, "labeling.method", "missing"),
+    ({"labeling.method.xc": ABSENT}, "labeling.method.xc", "missing"),
+    ({"labeling.method.functional": "pbe"}, "labeling.method.functional", "unknown key"),
+    ({"labeling.method.grid_level": 10}, "labeling.method.grid_level", "less than or equal to 9"),
+    ({"labeling.method.grid": 3}, "labeling.method.grid", "did you mean 'grid_level'?"),
+    ({"labeling.method.convergence_hartree": 0}, "labeling.method.convergence_hartree", "greater than 0"),
+    ({"labeling.method.max_cycles": 0}, "labeling.method.max_cycles", "greater than 0"),
+    ({"labeling.method.density_fitting": "true"}, "labeling.method.density_fitting", "True or False with a capital"),
+    ({"labeling.method.dispersion": "d5"}, "labeling.method.dispersion", "'d5' is not one of 'd3bj' or 'd4'"),
+    ({"labeling.max_failed_fraction": 1.5}, "labeling.max_failed_fraction", "1.5"),
+    ({"labeling.retries": -1}, "labeling.retries", "-1"),
+    ({"labeling.retry": 1}, "labeling.retry", "did you mean 'retries'?"),
+    ({"descriptor": ABSENT}, "descriptor", "missing"),
+    ({"descriptor.kind": "soap"}, "descriptor.kind", "'soap' is not one of"),
+    (
+        {"descriptor": {"kind": "coulomb_matrix", "reference": "a.xyz"}},
+        "descriptor.reference",
+        "belongs to kind: inverse_distances",
+    ),
+    ({"model": {"kind": "gp"}}, "model.kind", "'gp' is not one of 'gpr'"),
+    ({"model": {"restarts": -1}}, "model.restarts", "-1"),
+    ({"model": {"noise": 0}}, "model.noise", "greater than 0"),
+    ({"model": {"nois": 0}}, "model.nois", "did you mean 'noise'?"),
+    ({"query.strategy": "uncertain"}, "query.strategy", "'uncertain' is not one of 'random', 'uncertainty'"),
+    ({"query.initial": 0}, "query.initial", "greater than 0"),
+    ({"query.batch": ABSENT}, "query.batch", "missing"),
+    ({"query.batch": 5}, "query.batch", "5"),
+    ({"query.batch.schedule": ABSENT}, "query.batch", "'schedule' is missing"),
+    ({"query.batch.schedule": "linear"}, "query.batch", "'linear' is not one of 'constant', 'doubling', 'fraction'"),
+    ({"query.batch.size": 0}, "query.batch.size", "greater than 0"),
+    ({"query.batch": {"schedule": "doubling", "size": 2.5}}, "query.batch.size", "2.5"),
+    ({"query.batch.sise": 5}, "query.batch.sise", "did you mean 'size'?"),
+    (
+        {"query.batch": {"schedule": "fraction", "fraction": 0.5, "size": 5}},
+        "query.batch.size",
+        "known here: schedule, fraction",
+    ),
+    ({"validation": {"fraction": 1.0}}, "validation.fraction", "less than 1"),
+    ({"validation": {"folds": 1}}, "validation.folds", "greater than or equal to 2"),
+    ({"validation": {"fold": 5}}, "validation.fold", "did you mean 'folds'?"),
+    ({"test": ABSENT}, "test", "missing"),
+    ({"test.size": -1}, "test.size", "-1"),
+    ({"stop": {}, "test.size": 1}, "test.size = 1", "set test.size to 2 or more"),
+    ({"stop": {"rrmse": None}}, "stop", "set at least one of rrmse, target_rmse"),
+    ({"stop.rrmse": 0}, "stop.rrmse", "greater than 0"),
+    ({"stop.rrmse": float("nan")}, "stop.rrmse", "greater than 0"),
+    ({"stop.patience": 0}, "stop.patience", "greater than 0"),
+    ({"stop.patiense": 1}, "stop.patiense", "did you mean 'patience'?"),
+    ({"stop.rrmse_bound": "lower"}, "stop.rrmse_bound", "'lower' is not one of 'value' or 'upper'"),
+    ({"stop.metric": "train"}, "stop.metric", "'train' is not one of"),
+    ({"stop.target_rmse": "0.5 kcal"}, "stop.target_rmse", "one of the units eV, meV, hartree"),
+    ({"stop.target_rmse": "0.5"}, "stop.target_rmse", "one of the units"),
+    ({"stop.target_rmse": "0.5 ev"}, "stop.target_rmse", "one of the units eV"),
+    ({"stop.target_rmse": "1.2.3 eV"}, "stop.target_rmse", "1.2.3"),
+    ({"stop.target_rmse": -0.5}, "stop.target_rmse", "greater than 0"),
+    ({"stop.target_rmse": "0 eV"}, "stop.target_rmse", "greater than 0"),
+    ({"stop.target_rmse": "0.5 eV", "target": "dipole"}, "stop.target_rmse", "plain number"),
+    ({"stop.max_labels": 29}, "stop.max_labels = 29", "at least 30"),
+    ({"stop.max_labels": 0}, "stop.max_labels", "greater than 0"),
+    ({"stop.max_core_hours": -1.0}, "stop.max_core_hours", "-1.0"),
+    ({"stop.max_iterations": 1.5}, "stop.max_iterations", "1.5"),
+    ({"stop.metric": "cross_validation", "validation": {"folds": 11}}, "validation.folds = 11", "lower it"),
+    (
+        {"stop.metric": "validation", "validation": {"fraction": 0.1}},
+        "validation.fraction = 0.1",
+        "raise query.initial",
+    ),
+    ({"stop.metric": "validation", "validation": {"fraction": 0.99}}, "validation.fraction", "none to train"),
+    ({"query.initial": 81}, "query.initial + test.size = 101", "the pool's 100 structures"),
+    ({"arms": {"main": {}}}, "arms", "'main' cannot name an arm"),
+    ({"arms": {"pool": {}}}, "arms", "'pool' cannot name an arm"),
+    ({"arms": {"Random": {}}}, "arms", "'Random' cannot name an arm"),
+    ({"arms": {"a-b": {}}}, "arms", "'a-b' cannot name an arm"),
+    ({"arms": {"a": {"query": {"initial": 3}}}}, "arms: arms.a.query.initial", "share the initial batch"),
+    ({"arms": {"a": {"pool": {}}}}, "arms.a.pool", "known here: query, model, seed"),
+    ({"arms": {"a": {"sead": 1}}}, "arms.a.sead", "did you mean 'seed'?"),
+    ({"arms": {"a": {"seed": -1}}}, "arms.a.seed", "-1"),
+    ({"arms": {"a": {"query": {"strategy": "rand"}}}}, "arms.a.query.strategy", "'rand' is not one of"),
+    ({"arms": {"a": {"query": {"stratgy": "random"}}}}, "arms.a.query.stratgy", "did you mean 'strategy'?"),
+    ({"arms": {"a": {"query": {"batch": {"size": 0}}}}}, "arms.a.query.batch.size", "greater than 0"),
+    ({"arms": {"a": {"model": {"restart": 1}}}}, "arms.a.model.restart", "did you mean 'restarts'?"),
+    ({"arms": {"a": None}}, "arms.a", "dictionary"),
+    ({"resources": {"label": {"threads": 0}}}, "resources.label.threads", "greater than 0"),
+    ({"resources": {"label": {"memory_mb": 1}}}, "resources.label.memory_mb", "did you mean 'memory_MB'?"),
+    ({"resources": {"labels": {}}}, "resources.labels", "did you mean 'label'?"),
+    ({"resources": {"model": {"walltime_min": "1h"}}}, "resources.model.walltime_min", "'1h'"),
+]
+MISTAKES_IN_FILES = [
+    ({"pool.files": []}, "pool.files", "at least 1"),
+    ({"pool.files": "a.xyz"}, "pool.files", "list"),
+    ({"pool.size": 3}, "pool.size", "known here: source, files"),
+    ({"labeling.method": {}}, "labeling.method", "unknown key"),
+    ({"labeling.arguments": [1]}, "labeling.arguments", "dictionary"),
+    ({"pool": WIGNER["pool"]}, "pool.geometry_method", "needs a PySCF method"),
+]
+
+
+@pytest.mark.parametrize(
+    ("base", "changes", "key", "words"),
+    [
+        *((WIGNER, *mistake) for mistake in MISTAKES),
+        *((FILES, *mistake) for mistake in MISTAKES_IN_FILES),
+    ],
+    ids=lambda value: str(value) if isinstance(value, str) else None,
+)
+def test_a_mistake_is_one_line_that_names_the_key(base, changes, key, words):
+    with pytest.raises(QuarryError) as caught:
+        load_configuration(changed(base, changes), "mine.yaml")
+    message = str(caught.value)
+    assert "\n" not in message and len(message) < 500
+    assert message.startswith(f"mine.yaml: {key}"), message
+    assert words in message
+
+
+def test_the_bases_of_the_table_are_right():
+    assert load(WIGNER).pool.source == "wigner"
+    assert load(FILES).pool.source == "file"
+
+
+def test_many_mistakes_are_counted():
+    with pytest.raises(QuarryError, match=r"name: .*; pool: .*; labeling: .* \(and 4 more\)$"):
+        load_configuration({}, "mine.yaml")
+
+
+@pytest.mark.xfail(strict=True, reason="the path shows pydantic's tag and type names beside the user's keys")
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"labeling": {"engine": "function"}}, "labeling.function: "),
+        ({"labeling.function": "no colon"}, "labeling.function: "),
+        ({"query.batch": {"schedule": "fraction", "fraction": -1.0}}, "query.batch.fraction: "),
+        ({"pool.files": [3]}, "pool.files.0: "),
+        ({"pool.files": [{"pth": "a.xyz"}]}, "pool.files.0.p"),
+        ({"stop.target_rmse": True}, "stop.target_rmse: "),
+        ({"arms": {"file": {"seeed": 1}}}, "arms.file.seeed: "),
+    ],
+)
+def test_a_key_is_named_as_the_user_wrote_it(changes, key):
+    with pytest.raises(QuarryError) as caught:
+        load_configuration(changed(FILES, changes), "mine.yaml")
+    assert str(caught.value).startswith(f"mine.yaml: {key}")
+    assert ".str" not in str(caught.value) and "FileSlice" not in str(caught.value)
+
+
+@pytest.mark.xfail(strict=True, raises=TypeError, reason="arm() looks into batch before it is checked")
+@pytest.mark.parametrize("batch", [5, None])
+def test_the_batch_of_an_arm_that_is_no_section_is_one_line(batch):
+    with pytest.raises(QuarryError, match=r"arms\.a\.query\.batch"):
+        load(arms={"a": {"query": {"batch": batch}}})
+
+
+@pytest.mark.xfail(strict=True, reason="isidentifier() takes letters that the wildcard of the rules refuses")
+def test_the_name_of_an_arm_fits_the_rules():
+    with pytest.raises(QuarryError, match="cannot name an arm"):
+        load(arms={"é": {}})
+
+
+@pytest.mark.xfail(strict=True, raises=ValueError, reason="infinite numbers pass, and no checksum can hold them")
+@pytest.mark.parametrize("key", ["pool.temperature_K", "labeling.method.convergence_hartree"])
+def test_infinite_numbers_are_refused(key):
+    try:
+        configuration = load_configuration(changed(WIGNER, {key: float("inf")}), "mine.yaml")
+    except QuarryError:
+        return
+    canonical_json(configuration.identity())
+
+
+class TestArms:
+    def test_main_comes_first_and_has_the_settings_of_the_campaign(self):
+        configuration = load(arms={"b": {}, "a": {}})
+        assert configuration.arm_names == ["main", "b", "a"]
+        for name in configuration.arm_names:
+            assert configuration.arm(name).query == configuration.query
+            assert configuration.arm(name).model == configuration.model
+            assert configuration.arm(name).seed == configuration.seed
+
+    def test_an_override_replaces_single_keys(self):
+        arm = load(seed=7, arms={"a": {"query": {"strategy": "random"}, "model": {"restarts": 0}, "seed": 8}}).arm("a")
+        assert (arm.query.strategy, arm.query.initial, arm.query.batch.size) == ("random", 10, 5)
+        assert (arm.model.kind, arm.model.restarts, arm.seed) == ("gpr", 0, 8)
+
+    def test_a_batch_size_keeps_the_schedule(self):
+        batch = load(arms={"a": {"query": {"batch": {"size": 9}}}}).arm("a").query.batch
+        assert (batch.schedule, batch.size) == ("constant", 9)
+
+    def test_another_schedule_brings_its_own_keys(self):
+        batch = load(arms={"a": {"query": {"batch": {"schedule": "fraction", "fraction": 0.5}}}}).arm("a").query.batch
+        assert (batch.schedule, batch.fraction) == ("fraction", 0.5)
+
+    def test_seed_zero_is_a_seed(self):
+        assert load(seed=7, arms={"a": {"seed": 0}}).arm("a").seed == 0
+
+    def test_an_arm_does_not_change_the_campaign(self):
+        configuration = load(arms={"a": {"query": {"strategy": "random", "batch": {"size": 9}}}})
+        configuration.arm("a")
+        assert configuration.query.strategy == "uncertainty_clusters" and configuration.query.batch.size == 5
+
+    def test_needs_scores(self):
+        strategies = ["random", "uncertainty", "clusters", "uncertainty_clusters"]
+        needs = [load(query__strategy=s).query.needs_scores for s in strategies]
+        assert needs == [False, True, False, True]
+
+
+class TestManual:
+    def test_the_manual_on_disk_is_that_of_the_models(self):
+        assert (CONFIG / "README.md").read_text() == manual(), "run `make manual`"
+
+    def test_the_schema_on_disk_is_that_of_the_models(self):
+        assert json.loads((CONFIG / "schema.json").read_text()) == schema(), "run `make manual`"
+        assert (CONFIG / "schema.json").read_text() == json.dumps(schema(), indent=1) + "\n"
+
+    def test_every_key_has_a_row_with_a_meaning(self):
+        rows = {
+            line.split("|")[1].strip(): line.split("|")[4].strip() for line in manual().splitlines() if "| `" in line
+        }
+        definitions = [schema(), *schema()["$defs"].values()]
+        keys = {f"`{key}`" for definition in definitions for key in definition.get("properties", {})}
+        assert rows.keys() == keys
+        assert {key for key, meaning in rows.items() if not meaning} <= {
+            "`source`",
+            "`engine`",
+            "`schedule`",
+            "`method`",
+        }
+
+
+@pytest.mark.parametrize("path", sorted(CONFIG.rglob("*.yaml")), ids=lambda path: path.stem)
+def test_every_campaign_file_of_the_project_is_right(path):
+    load_configuration(yaml.safe_load(path.read_text()), path.name)
+
+
+def test_the_default_campaign_has_its_inputs():
+    configuration = load_configuration(yaml.safe_load((CONFIG / "config.yaml").read_text()), "config.yaml")
+    assert [str(p) for p in inputs_of(configuration, CONFIG) if not p.is_file()] == []
+
+
+def test_inputs_are_relative_to_the_campaign_file():
+    base = Path("campaigns")
+    assert inputs_of(load(), base) == [base / "water.xyz"]
+    assert inputs_of(load(FILES), base) == [base / "a.xyz", base / "b.xyz"]
+    assert inputs_of(load(descriptor__reference="eq.xyz"), base) == [base / "water.xyz", base / "eq.xyz"]
+
+
+class TestIdentity:
+    REFERENCE = load(FILES, arms={"a": {"query": {"strategy": "random"}}}).identity()
+
+    @given(st.randoms(use_true_random=False))
+    def test_is_not_that_of_the_order_of_keys(self, dice):
+        def shuffled(node):
+            if not isinstance(node, dict):
+                return node
+            keys = list(node)
+            dice.shuffle(keys)
+            return {key: shuffled(node[key]) for key in keys}
+
+        data = changed(FILES, {"arms": {"a": {"query": {"strategy": "random"}}}})
+        assert canonical_json(load_configuration(shuffled(data), "x").identity()) == canonical_json(self.REFERENCE)
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"stop": {"rrmse": 0.5, "patience": 7}},
+            {"stop.max_labels": 1000},
+            {"stop.target_rmse": "1 kcal/mol"},
+            {"resources": {"label": {"threads": 8, "memory_MB": 1}}},
+            {"labeling.store": "elsewhere"},
+            {"labeling.retries": 0},
+            {"labeling.max_failed_fraction": 0.9},
+            {"name": "other"},
+            {"model": {"kind": "gpr", "restarts": 2}},
+            {"validation": {"folds": 5}},
+        ],
+    )
+    def test_does_not_see(self, changes):
+        data = changed(FILES, {"arms": {"a": {"query": {"strategy": "random"}}}, **changes})
+        assert load_configuration(data, "x").identity() == self.REFERENCE
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"seed": 1},
+            {"target": "gap"},
+            {"pool.files": ["a.xyz"]},
+            {"pool.charge": 1},
+            {"labeling.function": "stand_in:other"},
+            {"labeling.arguments": {"version": 3}},
+            {"descriptor": {"kind": "coulomb_matrix"}},
+            {"model": {"restarts": 3}},
+            {"query.strategy": "random"},
+            {"query.initial": 11},
+            {"query.batch.size": 6},
+            {"test.size": 21},
+            {"validation": {"folds": 4}},
+            {"stop.metric": "cross_validation"},
+            {"arms": {}},
+        ],
+    )
+    def test_sees(self, changes):
+        data = changed(FILES, {"arms": {"a": {"query": {"strategy": "random"}}}, **changes})
+        assert load_configuration(data, "x").identity() != self.REFERENCE
+
+    def test_is_json(self):
+        assert json.loads(canonical_json(self.REFERENCE)) == self.REFERENCE
+        identity = load(pool__temperature_K=300).identity()
+        assert canonical_json(identity) == canonical_json(load(pool__temperature_K=300.0).identity())
+
+
+class TestCommandLine:
+    def test_types_inside_braces(self):
+        given_values = {
+            "stop": {"max_labels": "300", "rrmse": "null", "target_rmse": "0.5 kcal/mol"},
+            "labeling": {"method": {"density_fitting": "True"}},
+            "seed": 8,
+        }
+        config = changed(WIGNER, {"stop": {"max_labels": "300", "rrmse": "null", "target_rmse": "0.5 kcal/mol"}})
+        config["labeling"]["method"]["density_fitting"] = "True"
+        config["seed"] = 8
+        apply_types(config, given_values)
+        configuration = load_configuration(config, "x")
+        assert configuration.stop.max_labels == 300 and configuration.stop.rrmse is None
+        assert configuration.stop.target_rmse == "0.5 kcal/mol"
+        assert configuration.labeling.method.density_fitting is True and configuration.seed == 8
+
+    def test_what_the_file_says_keeps_its_type(self):
+        config = {"name": "7", "stop": {"max_labels": "30", "patience": "text"}}
+        apply_types(config, {"stop": {"max_labels": "30"}})
+        assert config == {"name": "7", "stop": {"max_labels": 30, "patience": "text"}}
+
+    def test_a_small_true_stays_text_and_is_refused(self):
+        config = changed(WIGNER, {"labeling.method.density_fitting": "true"})
+        apply_types(config, {"labeling": {"method": {"density_fitting": "true"}}})
+        with pytest.raises(QuarryError, match="True or False with a capital"):
+            load_configuration(config, "x")
+
+    def test_lists(self):
+        config = {"pool": {"files": ["a", "b"]}}
+        apply_types(config, {"pool": {"files": ["1.5", "b", "null"]}})
+        assert config == {"pool": {"files": [1.5, "b", None]}}
