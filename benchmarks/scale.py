@@ -6,18 +6,22 @@ models (a Gaussian process on 20,000 labels is another question); what is measur
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from common import MEASURED, SNAKEMAKE, machine, print_table
 
+from quarry.campaign.batch_table import BatchRow, read_batch
 from quarry.campaign.campaign import Campaign
 from quarry.campaign.invocation import Invocation
 from quarry.campaign.manifest import make_manifest, save
 from quarry.campaign.receipts import write_receipt
 from quarry.config import load_configuration
+from quarry.files import sha256_of
 from quarry.labeling.engines.registry import make_engine
 from quarry.labeling.labeler import label_structure
 from quarry.labeling.record import encode_records
@@ -67,21 +71,17 @@ def make_campaign(path: Path, iterations: int, batch: int, stored: int) -> tuple
 
 def write_iterations(campaign: Campaign, iterations: int, batch: int) -> None:
     """Write finished iterations as their jobs would, with placeholders for the model's files."""
-    from quarry.campaign.batch_table import BatchRow, read_batch
-
     paths, configuration = campaign.paths, campaign.configuration
     method = make_engine(configuration.labeling).method_identity()
     store = LabelStore("label_store", method_id_of(method), method)
-    inputs = {"pool.extxyz": __import__("quarry.files", fromlist=["sha256_of"]).sha256_of("pool.extxyz")}
+    inputs = {"pool.extxyz": sha256_of("pool.extxyz")}
     save(paths.manifest, make_manifest(configuration.identity(), inputs, method, method_id_of(method)))
     ids = [str(i) for i in read_pool(paths.structures).ids]
     rows = draw_initial(configuration, paths.structures)
     rest = [i for i in generator(0, "benchmark").permutation(ids) if i not in {r.structure_id for r in rows}]
     for t in range(iterations):
-        at = {
-            name: paths.iteration(name, "main", t)
-            for name in ("batch.csv", "batch", "labels", "reused.csv", "dataset.h5", "failures.csv")
-        }
+        names = ("batch.csv", "batch", "labels", "reused.csv", "dataset.h5", "failures.csv")
+        at = {name: paths.iteration(name, "main", t) for name in names}
         before = (
             [paths.iteration(name, "main", t - 1) for name in ("dataset.h5", "failures.csv")] if t else [None, None]
         )
@@ -109,9 +109,17 @@ def write_iterations(campaign: Campaign, iterations: int, batch: int) -> None:
             file.write_text("placeholder\n")
         n = (t + 1) * batch
         left = len(ids) - n - 10
-        Facts("main", t, "query", n, 10, n + 10, 0, len(ids), left, "energy", "test", {}, 0.5, 0.4, 0.6).write(
-            paths.facts("main", t)
-        )
+        counts = {
+            "n_train": n,
+            "n_test": 10,
+            "n_labels": n + 10,
+            "n_failed": 0,
+            "pool_size": len(ids),
+            "pool_left": left,
+        }
+        change = {"rrmse": 0.5, "rrmse_low": 0.4, "rrmse_high": 0.6}
+        facts = Facts("main", t, "query", **counts, target="energy", metric="test", errors={}, **change)
+        facts.write(paths.facts("main", t))
         Cost(0, batch, 0, 0.0, 0.0, 0.0, 0.0).write(paths.cost("main", t))
         outputs = [f for stage in paths.stages("main", t, False) for f in stage]
         write_receipt(
@@ -119,9 +127,9 @@ def write_iterations(campaign: Campaign, iterations: int, batch: int) -> None:
         )
 
 
-def measured_run(folder: CampaignFolder, *arguments: str) -> dict[str, float]:
+def measured_run(folder: CampaignFolder, target: str, *options: str) -> dict[str, float]:
     """Run Snakemake and return what its main process used."""
-    command = [sys.executable, "-c", MEASURED, "main.json", *SNAKEMAKE[3:], *arguments]
+    command = [sys.executable, "-c", MEASURED, "main.json", *SNAKEMAKE[3:], *options, "--", target]
     process = subprocess.run(command, cwd=folder.path, env=folder.env(), capture_output=True, text=True, check=False)
     if process.returncode:
         sys.exit(process.stdout[-3000:] + process.stderr[-3000:])
@@ -131,8 +139,6 @@ def measured_run(folder: CampaignFolder, *arguments: str) -> dict[str, float]:
 
 def resume(iterations: int, batch: int) -> list[list[object]]:
     """One label missing in the last iteration, submitted to a cluster of one line."""
-    import os
-
     rows: list[list[object]] = []
     with tempfile.TemporaryDirectory() as temporary:
         os.chdir(temporary)
@@ -152,21 +158,13 @@ def resume(iterations: int, batch: int) -> list[list[object]]:
         for repeat in range(3):
             last = Path(campaign.paths.iteration("", "main", iterations - 1))
             label = sorted((last / "labels").glob("*.json"))[repeat]
-            for file in (
-                "dataset.h5",
-                "failures.csv",
-                "model/model.h5",
-                "predictions.h5",
-                "metrics.json",
-                "facts.json",
-                "cost.json",
-            ):
-                (last / file).unlink(missing_ok=True)
+            for file in [f for stage in campaign.paths.stages("main", iterations - 1, False)[3:] for f in stage]:
+                Path(file).unlink(missing_ok=True)
             label.unlink()
             for stored in Path("label_store").glob(f"*/{label.stem[:2]}/{label.name}"):
                 stored.unlink()
             Path("jobs.jsonl").unlink(missing_ok=True)
-            main = measured_run(folder, *generic, "--until", "merge_labels")
+            main = measured_run(folder, "all", *generic, "--until", "merge_labels")
             job = json.loads(Path("jobs.jsonl").read_text().splitlines()[0])
             rows.append(
                 [f"{iterations} x {batch}", repeat, main["cpu_s"], main["peak_MB"], job["cpu_s"], job["peak_MB"]]
@@ -177,9 +175,6 @@ def resume(iterations: int, batch: int) -> list[list[object]]:
 
 def one_large_iteration(labels: int, stored: int) -> list[list[object]]:
     """An iteration 0 with many labels, of which `stored` are in the store and the rest are jobs."""
-    import os
-    import time
-
     with tempfile.TemporaryDirectory() as temporary:
         os.chdir(temporary)
         folder, campaign = make_campaign(Path(temporary), 1, labels, 0)
@@ -197,7 +192,7 @@ def one_large_iteration(labels: int, stored: int) -> list[list[object]]:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(encode_records([record]))
         start = time.monotonic()
-        main = measured_run(folder, "--cores", "2", "--until", "merge_labels")
+        main = measured_run(folder, campaign.paths.iteration("dataset.h5", "main", 0), "--cores", "2")
         done = len(list(Path(campaign.paths.iteration("labels", "main", 0)).glob("*.json")))
         os.chdir("/")
         return [[labels, stored, done, main["cpu_s"], main["peak_MB"], time.monotonic() - start]]

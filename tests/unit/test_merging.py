@@ -1,0 +1,271 @@
+"""Merging: nothing is lost or taken for something else, and failures are accounted for."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from quarry.campaign.batch_table import BatchRow, write_batch
+from quarry.errors import QuarryError
+from quarry.labeling.record import LabelRecord, write_records
+from quarry.stages.merging import FAILURE_COLUMNS, merge_labels, read_failures
+from quarry.structures import Structure, StructureSet
+from quarry.structures.files import write_pool
+from quarry.structures.labelled import LabelledSet
+
+METHOD_ID = "0123456789abcdef"
+POOL = [Structure.create([1, 1], np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 0.5 + 0.01 * i]])) for i in range(40)]
+
+
+def energy(structure: Structure) -> float:
+    return -30.0 + float(structure.positions[1, 2])
+
+
+def record(structure: Structure, status: str = "ok", method_id: str = METHOD_ID) -> LabelRecord:
+    ok = status == "ok"
+    return LabelRecord(
+        structure_id=structure.structure_id,
+        method_id=method_id,
+        method={},
+        status=status,
+        message="" if ok else f"{status}, said the engine",
+        properties={"energy": energy(structure), "forces": [[0.0, 0.0, 1.0], [0.0, 0.0, -1.0]]} if ok else {},
+        attempts=[{"name": "diis"}] if ok else [{"name": "diis"}, {"name": "newton"}],
+        cost={"wall_s": 90.0, "cpu_s": 170.0, "threads": 2, "peak_memory_MB": 1.0},
+        origin={},
+        host="here",
+        versions={},
+        finished="now",
+    )
+
+
+class Iteration:
+    """The files of one iteration's batch."""
+
+    def __init__(self, folder: Path, number: int = 0) -> None:
+        self.folder = folder / f"iter_{number:03d}"
+        self.number = number
+        self.previous: Iteration | None = None
+        self.labels: list[str] = []
+        (self.folder / "labels").mkdir(parents=True)
+        self.structures = folder / "structures.h5"
+        if not self.structures.exists():
+            write_pool(self.structures, StructureSet.from_structures(POOL))
+
+    def fill(self, numbers: Sequence[int], failed: dict[int, str] | None = None, tests: Sequence[int] = ()) -> None:
+        """Write a batch of pool structures and their records."""
+        rows = []
+        for n in numbers:
+            structure_id = POOL[n].structure_id
+            rows.append(BatchRow(structure_id, "test" if n in tests else "train", structure_id))
+            path = self.folder / "labels" / f"{structure_id}.json"
+            write_records(path, [record(POOL[n], (failed or {}).get(n, "ok"))])
+            self.labels.append(str(path))
+        write_batch(self.folder / "batch.csv", rows)
+
+    def next(self) -> Iteration:
+        following = Iteration(self.folder.parent, self.number + 1)
+        following.previous = self
+        return following
+
+    def merge(self, limit: float = 0.2) -> str:
+        return merge_labels(
+            batch=str(self.folder / "batch.csv"),
+            labels=self.labels,
+            structures=str(self.structures),
+            previous_dataset=str(self.previous.folder / "dataset.h5") if self.previous else None,
+            previous_failures=str(self.previous.folder / "failures.csv") if self.previous else None,
+            iteration=self.number,
+            method_id=METHOD_ID,
+            max_failed_fraction=limit,
+            dataset=str(self.folder / "dataset.h5"),
+            failures=str(self.folder / "failures.csv"),
+        )
+
+    def refused(self, limit: float = 0.2) -> str:
+        """Merge, expect a refusal in one line that leaves no file, and return it."""
+        with pytest.raises(QuarryError) as caught:
+            self.merge(limit)
+        assert "\n" not in str(caught.value)
+        assert not (self.folder / "dataset.h5").exists() and not (self.folder / "failures.csv").exists()
+        return str(caught.value)
+
+    @property
+    def dataset(self) -> LabelledSet:
+        return LabelledSet.read(self.folder / "dataset.h5")
+
+
+@pytest.fixture
+def first(tmp_path) -> Iteration:
+    return Iteration(tmp_path)
+
+
+class TestGood:
+    def test_every_structure_gets_its_own_label(self, first):
+        first.fill([7, 3, 11, 0], tests=[7, 3])
+        first.labels.reverse()
+        assert first.merge() == "4 labels merged, 0 failed; 4 in all"
+        assert first.dataset.structures.ids.tolist() == [POOL[n].structure_id for n in (7, 3, 11, 0)]
+        assert first.dataset.properties["energy"].tolist() == [energy(POOL[n]) for n in (7, 3, 11, 0)]
+        assert first.dataset.properties["forces"].shape == (8, 3)
+        assert first.dataset.roles.tolist() == ["test", "test", "train", "train"]
+        assert read_failures(first.folder / "failures.csv") == []
+
+    def test_later_iterations_are_added_behind(self, first):
+        first.fill([0, 1], tests=[0])
+        first.merge()
+        second = first.next()
+        second.fill([5, 4])
+        assert second.merge() == "2 labels merged, 0 failed; 4 in all"
+        assert second.dataset.structures.ids.tolist() == [POOL[n].structure_id for n in (0, 1, 5, 4)]
+        assert second.dataset.iterations.tolist() == [0, 0, 1, 1]
+        assert second.dataset.properties["energy"].tolist() == [energy(POOL[n]) for n in (0, 1, 5, 4)]
+
+    def test_the_bytes_do_not_depend_on_the_order_in_which_labels_came(self, first, tmp_path):
+        first.fill([7, 3, 11], {3: "out_of_time"})
+        first.merge(0.5)
+        before = [(first.folder / name).read_bytes() for name in ("dataset.h5", "failures.csv")]
+        first.labels = first.labels[::-1]
+        first.merge(0.5)
+        assert [(first.folder / name).read_bytes() for name in ("dataset.h5", "failures.csv")] == before
+
+    def test_several_structures_in_one_job(self, first):
+        write_batch(first.folder / "batch.csv", [BatchRow(POOL[n].structure_id, "train", "job0") for n in (4, 2)])
+        first.labels = [str(first.folder / "labels" / "job0.json")]
+        write_records(first.labels[0], [record(POOL[2]), record(POOL[4])])
+        assert first.merge() == "2 labels merged, 0 failed; 2 in all"
+        assert first.dataset.structures.ids.tolist() == [POOL[4].structure_id, POOL[2].structure_id]
+
+
+class TestRefused:
+    def test_a_missing_label_file(self, first):
+        first.fill(range(4))
+        first.labels.pop(1)
+        message = first.refused()
+        assert "names 4 jobs, but 3 label files were given (1 missing, 0 not in the batch)" in message
+        assert "nothing was merged" in message
+
+    def test_no_label_files_at_all(self, first):
+        """What Snakemake gave a rule behind a checkpoint on resume (issue 3862)."""
+        first.fill(range(4))
+        first.labels = []
+        assert "(4 missing, 0 not in the batch)" in first.refused()
+
+    def test_an_extra_label_file(self, first):
+        first.fill(range(4))
+        extra = first.folder / "labels" / f"{POOL[9].structure_id}.json"
+        write_records(extra, [record(POOL[9])])
+        first.labels.append(str(extra))
+        assert "names 4 jobs, but 5 label files were given (0 missing, 1 not in the batch)" in first.refused()
+
+    def test_one_label_file_in_place_of_another(self, first):
+        first.fill(range(4))
+        extra = first.folder / "labels" / f"{POOL[9].structure_id}.json"
+        write_records(extra, [record(POOL[9])])
+        first.labels[0] = str(extra)
+        assert "(1 missing, 1 not in the batch)" in first.refused()
+
+    def test_the_same_label_file_twice(self, first):
+        first.fill(range(4))
+        first.labels.append(first.labels[0])
+        assert "5 label files were given" in first.refused()
+
+    def test_a_label_file_with_the_record_of_another_structure(self, first):
+        first.fill(range(4))
+        write_records(first.labels[2], [record(POOL[9])])
+        message = first.refused()
+        assert f"no record of structure {POOL[2].structure_id}" in message and first.labels[2] in message
+
+    def test_a_label_of_another_method(self, first):
+        first.fill(range(4))
+        write_records(first.labels[2], [record(POOL[2], method_id="f" * 16)])
+        message = first.refused()
+        assert "method " + "f" * 16 in message and METHOD_ID in message and first.labels[2] in message
+
+    @pytest.mark.parametrize("damage", ["truncated", "digit", "empty"])
+    def test_a_damaged_record(self, first, damage):
+        first.fill(range(4))
+        path = Path(first.labels[2])
+        whole = path.read_bytes()
+        damaged = {"truncated": whole[:-40], "digit": whole.replace(b"90.0", b"91.0"), "empty": b""}[damage]
+        assert damaged != whole
+        path.write_bytes(damaged)
+        message = first.refused()
+        assert "damaged label record" in message and first.labels[2] in message and "start again" in message
+
+
+class TestFailures:
+    def test_they_are_left_out_and_accounted_for(self, first):
+        first.fill(range(10), {2: "scf_not_converged", 7: "out_of_memory"}, tests=[7, 8])
+        assert first.merge() == "8 labels merged, 2 failed; 8 in all"
+        assert len(first.dataset) == 8
+        rows = read_failures(first.folder / "failures.csv")
+        assert rows[1] == {
+            "structure_id": POOL[7].structure_id,
+            "role": "test",
+            "iteration": "0",
+            "job": POOL[7].structure_id,
+            "status": "out_of_memory",
+            "message": "out_of_memory, said the engine",
+            "tried": "diis; newton",
+            "wall_s": "90.0",
+            "core_hours": "0.050000",
+        }
+        assert [r["status"] for r in rows] == ["scf_not_converged", "out_of_memory"]
+        with open(first.folder / "failures.csv", newline="") as handle:
+            assert tuple(next(csv.reader(handle))) == FAILURE_COLUMNS
+
+    def test_they_add_up_over_iterations(self, first):
+        first.fill(range(10), {2: "out_of_time"})
+        first.merge()
+        second = first.next()
+        second.fill(range(10, 20), {12: "out_of_time", 15: "engine_error"})
+        assert second.merge() == "8 labels merged, 2 failed; 17 in all"
+        rows = read_failures(second.folder / "failures.csv")
+        assert [(r["iteration"], r["structure_id"]) for r in rows] == [
+            ("0", POOL[2].structure_id),
+            ("1", POOL[12].structure_id),
+            ("1", POOL[15].structure_id),
+        ]
+
+    def test_exactly_the_limit_goes_on(self, first):
+        first.fill(range(10), dict.fromkeys((1, 2), "out_of_time"))
+        first.merge(limit=0.2)
+
+    def test_above_the_limit_is_one_line_with_a_table_of_classes(self, first):
+        failed = {1: "out_of_time", 2: "scf_not_converged", 3: "scf_not_converged"}
+        first.fill(range(10), failed)
+        message = first.refused(limit=0.2)
+        assert message.startswith("3 of 10 labels have failed (scf_not_converged 2, out_of_time 1), more than ")
+        assert "labeling.max_failed_fraction = 0.2" in message
+        assert "the last says: scf_not_converged, said the engine" in message
+        assert first.merge(limit=0.3) == "7 labels merged, 3 failed; 7 in all"
+
+    def test_the_share_is_that_of_all_iterations(self, first):
+        first.fill(range(20))
+        first.merge()
+        second = first.next()
+        second.fill(range(20, 25), dict.fromkeys((20, 21, 22, 23, 24), "engine_error"))
+        assert second.merge(limit=0.2) == "0 labels merged, 5 failed; 20 in all"
+        third = second.next()
+        third.fill(range(25, 27), dict.fromkeys((25, 26), "engine_error"))
+        assert "7 of 27 labels have failed (engine_error 7)" in third.refused(limit=0.2)
+
+    @pytest.mark.parametrize("limit", [0.0, 0.2, 1.0])
+    def test_all_failed(self, first, limit):
+        first.fill(range(3), dict.fromkeys(range(3), "invalid_structure"))
+        assert "3 of 3 labels have failed (invalid_structure 3)" in first.refused(limit)
+
+    def test_none_is_allowed_at_a_limit_of_zero(self, first):
+        first.fill(range(10), {3: "out_of_time"})
+        assert "1 of 10" in first.refused(limit=0.0)
+
+    @pytest.mark.xfail(strict=True, reason="0.29 * 100 is 28.999999999999996")
+    def test_exactly_the_limit_goes_on_whatever_the_rounding(self, tmp_path):
+        from quarry.stages.merging import _check_failed_fraction
+
+        _check_failed_fraction([{"status": "out_of_time", "message": ""}] * 29, n_good=71, limit=0.29)
