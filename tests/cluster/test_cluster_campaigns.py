@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from support.campaigns import REPOSITORY, CampaignFolder, stand_in_configuration
 
 HERE = Path(__file__).parent

@@ -80,7 +80,7 @@ class TestAtomicPath:
         fsync, replace = os.fsync, os.replace
 
         def spied_fsync(descriptor):
-            order.append(("sync", Path(os.readlink(f"/proc/self/fd/{descriptor}")).name))
+            order.append(("sync", Path(f"/proc/self/fd/{descriptor}").readlink().name))
             fsync(descriptor)
 
         def spied_replace(source, target):

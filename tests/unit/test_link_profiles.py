@@ -25,7 +25,7 @@ def profiles(tmp_path) -> Path:
 
 
 def links(home: Path) -> dict[str, str]:
-    return {p.name: os.readlink(p) for p in sorted(home.iterdir()) if p.is_symlink()}
+    return {p.name: str(p.readlink()) for p in sorted(home.iterdir()) if p.is_symlink()}
 
 
 def test_every_profile_but_default_is_linked(profiles, tmp_path):

@@ -6,11 +6,11 @@ import json
 from typing import Any
 
 import pytest
-from support.campaigns import stand_in_configuration
 
 from quarry.campaign.manifest import compare, make_manifest, read_manifest, save
 from quarry.config import load_configuration
 from quarry.errors import QuarryError
+from support.campaigns import stand_in_configuration
 
 RANDOM = {"random": {"query": {"strategy": "random"}}}
 METHOD = {"engine": "function", "function": "stand_in:morse", "arguments": {"version": 1}}

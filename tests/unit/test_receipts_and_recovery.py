@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import shutil
 import tempfile
@@ -119,8 +120,9 @@ class Disk:
             there = [[Path(f).exists() for f in stage] for stage in stages]
             if t == whole:
                 place = stages.index(LABELS)
-                flags = [*sum(there[:place], []), *([] if labels else [False]), *sum(there[place:], [])]
-                assert flags == sorted(flags, reverse=True), f"iteration {t} is no prefix: {there}, labels {labels}"
+                there[place] = [] if labels else [False]  # labels stay whatever is missing before them
+                flags = list(itertools.chain(*there))
+                assert flags == sorted(flags, reverse=True), f"iteration {t} is no prefix: {there}"
             else:
                 assert not self.at("batch.csv", t).exists()
             assert not self.at("facts.json", t).exists() and not self.at("cost.json", t).exists()

@@ -259,13 +259,14 @@ class CountingEngine:
         return EngineResult("ok", {"energy": float(structure.positions[1, 2])}, [{"name": "call"}])
 
 
-class TestJob:
-    ORIGIN = {"campaign_id": "c", "campaign": "toy", "arm": "main", "iteration": 2}
+ORIGIN = {"campaign_id": "c", "campaign": "toy", "arm": "main", "iteration": 2}
 
+
+class TestJob:
     def run(self, tmp_path, store, engine, structures=STRUCTURES, name="job"):
         write_leaf(tmp_path / f"{name}.extxyz", structures)
         output = tmp_path / f"{name}.json"
-        label_leaf(tmp_path / f"{name}.extxyz", output, engine, METHOD_ID, store, self.ORIGIN, threads=3)
+        label_leaf(tmp_path / f"{name}.extxyz", output, engine, METHOD_ID, store, ORIGIN, threads=3)
         return read_records(output)
 
     def test_a_record_accounts_for_its_label(self, tmp_path, store):
@@ -275,7 +276,7 @@ class TestJob:
         assert (found.structure_id, found.method_id, found.method, found.status) == (ID, METHOD_ID, METHOD, "ok")
         assert found.properties == {"energy": 0.7}
         assert found.attempts == [{"name": "call"}]
-        assert found.origin == self.ORIGIN
+        assert found.origin == ORIGIN
         assert found.cost["threads"] == 3 and found.cost["wall_s"] >= 0 and found.cost["peak_memory_MB"] > 1
         assert found.versions["counting"] == "1" and "quarry" in found.versions
         assert store.get(ID) == found

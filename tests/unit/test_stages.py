@@ -13,7 +13,6 @@ import h5py
 import numpy as np
 import pytest
 from ase import Atoms
-from support.campaigns import WATER, stand_in_configuration
 
 from quarry.campaign.batch_table import BatchRow, jobs_of, read_batch
 from quarry.campaign.receipts import write_receipt
@@ -35,6 +34,7 @@ from quarry.stages.results import HISTORY_COLUMNS, collect_results, history_rows
 from quarry.stopping.facts import Cost, Facts
 from quarry.structures.files import read_leaf, read_pool
 from quarry.structures.labelled import LabelledSet
+from support.campaigns import WATER, stand_in_configuration
 
 SIZE = 40
 METHOD_ID = "0123456789abcdef"
@@ -139,6 +139,9 @@ def make_facts(t: int = 0, **changes: Any) -> Facts:
     return Facts(**{**values, **changes})
 
 
+PAIRS = [(0, 1), (0, 2), (1, 2)]
+
+
 class TestPool:
     def test_features_of_some_rows_come_in_their_order(self, features):
         everything = read_features(features)
@@ -158,9 +161,6 @@ class TestPool:
         assert pool_rows(features, pool.ids[[5, 2]]).tolist() == [5, 2]
         with pytest.raises(QuarryError, match="is not in the pool"):
             pool_rows(features, np.array(["absent"]))
-
-
-PAIRS = [(0, 1), (0, 2), (1, 2)]
 
 
 class TestInitial:
@@ -599,9 +599,10 @@ class TestFacts:
         assert progress_line(make_facts(**facts), Cost(3, 2, 0, 0.0, 0.0, 0.0, 0.0)) == line
 
 
-class TestCost:
-    MANIFEST = {"campaign_id": "mine"}
+MANIFEST = {"campaign_id": "mine"}
 
+
+class TestCost:
     def account(self, folder: Path, records: list[LabelRecord], receipts: dict[str, dict] | None = None) -> Cost:
         labels = []
         for number, record in enumerate(records):
@@ -609,7 +610,7 @@ class TestCost:
             write_records(labels[-1], [record])
         for rule, cost in (receipts or {}).items():
             write_receipt(folder / "receipts" / f"{rule}.json", rule, [], cost)
-        found = account_cost(self.MANIFEST, "main", 1, labels, [folder / "receipts"], str(folder / "cost.json"))
+        found = account_cost(MANIFEST, "main", 1, labels, [folder / "receipts"], str(folder / "cost.json"))
         assert Cost.read(folder / "cost.json") == found
         return found
 
@@ -644,19 +645,20 @@ class TestCost:
     def test_a_damaged_record_is_refused(self, tmp_path):
         (tmp_path / "a.json").write_text("[")
         with pytest.raises(QuarryError, match="damaged label record"):
-            account_cost(self.MANIFEST, "main", 1, [str(tmp_path / "a.json")], [], str(tmp_path / "cost.json"))
+            account_cost(MANIFEST, "main", 1, [str(tmp_path / "a.json")], [], str(tmp_path / "cost.json"))
         assert not (tmp_path / "cost.json").exists()
 
 
-class TestProduct:
-    FACTS = [
-        make_facts(0, errors={"test": {"rmse": 0.5, "mae": 0.25, "maxe": 1.0}}),
-        make_facts(1, errors={"test": {"rmse": 1 / 3, "mae": 0.125, "maxe": 0.5}}, rrmse=0.5, n_labels=23),
-    ]
-    COSTS = [Cost(8, 1, 0, 0.5, 0.75, 0.25, 1.0), Cost(5, 0, 2, 0.25, 0.25, 0.125, 1.0)]
+FACTS = [
+    make_facts(0, errors={"test": {"rmse": 0.5, "mae": 0.25, "maxe": 1.0}}),
+    make_facts(1, errors={"test": {"rmse": 1 / 3, "mae": 0.125, "maxe": 0.5}}, rrmse=0.5, n_labels=23),
+]
+COSTS = [Cost(8, 1, 0, 0.5, 0.75, 0.25, 1.0), Cost(5, 0, 2, 0.25, 0.25, 0.125, 1.0)]
 
+
+class TestProduct:
     def test_history(self):
-        first, last = history_rows(self.FACTS, self.COSTS, "enough")
+        first, last = history_rows(FACTS, COSTS, "enough")
         assert tuple(first) == tuple(last) == HISTORY_COLUMNS
         assert (first["iteration"], first["phase"], first["rmse"], first["n_labels"]) == ("0", "initial", "0.5", "18")
         assert (last["iteration"], last["phase"], last["rmse"], last["n_labels"]) == (
@@ -674,16 +676,16 @@ class TestProduct:
 
     def test_errors_are_those_of_the_stop_metric(self):
         errors = {"test": {"rmse": 9.0}, "validation": {"rmse": 0.5}}
-        [row] = history_rows([make_facts(metric="validation", errors=errors)], self.COSTS[:1], "")
+        [row] = history_rows([make_facts(metric="validation", errors=errors)], COSTS[:1], "")
         assert (row["metric"], row["rmse"]) == ("validation", "0.5")
 
     def test_facts_and_costs_must_be_of_the_same_iterations(self):
         with pytest.raises(ValueError, match="zip"):
-            history_rows(self.FACTS, self.COSTS[:1], "")
+            history_rows(FACTS, COSTS[:1], "")
 
     def test_collect_results(self, tmp_path, trained):
         files = []
-        for f, c in zip(self.FACTS, self.COSTS, strict=True):
+        for f, c in zip(FACTS, COSTS, strict=True):
             folder = tmp_path / f"iter_{f.iteration:03d}"
             f.write(folder / "facts.json")
             c.write(folder / "cost.json")
@@ -694,7 +696,7 @@ class TestProduct:
         last = {key: str(trained / names[key]) for key in ("dataset", "failures", "model")}
         collect_results(files, "enough, said the rule", last, output)
         with open(output["history"], newline="") as handle:
-            assert list(csv.DictReader(handle)) == history_rows(self.FACTS, self.COSTS, "enough, said the rule")
+            assert list(csv.DictReader(handle)) == history_rows(FACTS, COSTS, "enough, said the rule")
         for key, source in last.items():
             assert Path(output[key]).read_bytes() == Path(source).read_bytes()
         labelled = LabelledSet.read(output["dataset"])

@@ -8,12 +8,12 @@ from typing import Any
 import ase.units
 import pytest
 import scipy.constants
-from support.campaigns import stand_in_configuration
 
 from quarry.config import Configuration, load_configuration
 from quarry.models.metrics import rrmse
 from quarry.stopping.facts import Cost, Facts
 from quarry.stopping.rules import core_hours, labels_left, stop_reason, unit_of
+from support.campaigns import stand_in_configuration
 
 LECTURE = [0.06717941145022376, 0.09043318436728051, 0.06411060145373663, 0.0695737045717655]
 """RMSE (eV) of the four iterations that P. O. Dral's lecture "Active learning" (2024) prints; it stops at the fourth."""

@@ -1,0 +1,106 @@
+"""The README's commands work, and what is written twice is the same twice."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+
+import pytest
+import yaml
+
+from support.campaigns import REPOSITORY
+
+README = (REPOSITORY / "README.md").read_text()
+BLOCKS = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+COMMANDS = [line.split("  #")[0].strip() for block in BLOCKS for line in block.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A copy of the files that git tracks, as a clone has them."""
+    path = tmp_path_factory.mktemp("docs") / "quarry"
+    files = subprocess.run(
+        ["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout.split()
+    for file in files:
+        (path / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(REPOSITORY / file, path / file)
+    return path
+
+
+def environment(checkout):
+    python = str(checkout.parent / "bin")
+    (checkout.parent / "bin").mkdir(exist_ok=True)
+    shim = checkout.parent / "bin" / "snakemake"
+    shim.write_text(f'#!/bin/sh\nexec {sys.executable} -m snakemake "$@"\n')
+    shim.chmod(0o755)
+    return {**os.environ, "PATH": f"{python}:{os.environ['PATH']}", "XDG_CONFIG_HOME": str(checkout.parent / "xdg")}
+
+
+def run(command, checkout):
+    return subprocess.run(command, cwd=checkout, env=environment(checkout), capture_output=True, text=True, check=False)
+
+
+def link_profiles(checkout):
+    command = [sys.executable, "workflow_scripts/quarry/campaign/link_profiles.py", "profiles"]
+    return subprocess.run(
+        command, cwd=checkout, env=environment(checkout), capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_every_command_is_known():
+    assert len(COMMANDS) >= 12
+    assert {shlex.split(c)[0] for c in COMMANDS} == {"make", "snakemake"}
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("make")])
+def test_make_targets_exist(command, checkout):
+    outcome = subprocess.run(
+        ["make", "-n", *shlex.split(command)[1:]], cwd=checkout, capture_output=True, text=True, check=False
+    )
+    assert outcome.returncode == 0, outcome.stderr
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("snakemake") and "--report" not in c])
+def test_snakemake_commands(command, checkout):
+    """Each as a dry run: the options, files and profiles in it exist and are understood."""
+    link_profiles(checkout)
+    outcome = run([*shlex.split(command), "--dry-run"], checkout)
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    assert re.search(r"dry-run|digraph|output_file", outcome.stdout + outcome.stderr)
+
+
+def test_linked_files_exist():
+    for page in [REPOSITORY / "README.md", *REPOSITORY.glob("*/README.md")]:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            assert target.startswith("http") or (page.parent / target).exists(), f"{page}: {target}"
+
+
+def test_environments_and_lock_have_the_versions_of_pyproject():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    wanted = dict(d.split("==") for d in [*project["dependencies"], *project["optional-dependencies"]["test"]])
+    locked = dict(
+        line.split("==") for line in (REPOSITORY / "requirements.lock").read_text().splitlines() if "==" in line
+    )
+    normal = {name.lower().replace("_", "-"): version for name, version in locked.items()}
+    assert {name: normal.get(name.lower()) for name in wanted} == wanted
+    for file in (REPOSITORY / "envs").glob("*.yaml"):
+        dependencies = yaml.safe_load(file.read_text())["dependencies"]
+        pins = [d.split("=") for d in dependencies if isinstance(d, str) and "=" in d]
+        pins += [d.split("==") for part in dependencies if isinstance(part, dict) for d in part["pip"]]
+        for name, version in pins:
+            if name != "python":
+                assert wanted[name] == version, f"{file.name}: {name}"
+
+
+def test_every_campaign_file_has_a_right_mind(checkout):
+    """Every campaign file passes all checks, those of the chemistry included."""
+    for file in sorted((checkout / "config" / "campaigns").glob("*.yaml")):
+        command = [sys.executable, "-m", "snakemake", "-n", "--configfile", str(file)]
+        outcome = subprocess.run(
+            command, cwd=checkout, env=environment(checkout), capture_output=True, text=True, check=False
+        )
+        assert outcome.returncode == 0, outcome.stdout + outcome.stderr
