@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from quarry.campaign.job import configuration_of, job, manifest_of, store_of
+from quarry.campaign.job import configuration_of, job, manifest_of, store_of, tell
 
 configuration = configuration_of(snakemake)
 with job(snakemake) as log:
@@ -12,14 +12,14 @@ with job(snakemake) as log:
     rows = draw_initial(configuration, snakemake.input.structures) if first else read_proposal(snakemake.input.proposal)
     store = store_of(configuration, manifest_of(snakemake))
     files = snakemake.output
-    log(
-        select_batch(
-            rows,
-            snakemake.input.structures,
-            store,
-            table=files.batch,
-            folder=files.leaves,
-            labels=str(Path(files.batch).with_name("labels")),
-            reused=files.reused,
-        )
+    line = select_batch(
+        rows,
+        snakemake.input.structures,
+        store,
+        table=files.batch,
+        folder=files.leaves,
+        labels=str(Path(files.batch).with_name("labels")),
+        reused=files.reused,
     )
+    log(line)
+    tell(f"{snakemake.wildcards.arm} iteration {int(snakemake.wildcards.iteration)}: batch of {line}")

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from quarry.randomness import generator
 
-PURPOSE = st.lists(st.text(st.characters(exclude_characters="\x1f")) | st.integers(0, 9), max_size=4)
+PARTS = st.text(st.characters(codec="utf-8", exclude_characters="\x1f"), min_size=1) | st.integers(0, 9)
+PURPOSE = st.lists(PARTS, max_size=4)
 
 
 @given(st.integers(0, 2**40), PURPOSE)

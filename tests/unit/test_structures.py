@@ -107,6 +107,11 @@ class TestIdentity:
         )
         assert_same(again, structure)
 
+    @given(structures())
+    def test_positions_are_the_numbers_that_six_decimals_say(self, structure):
+        """So that any program that reads the leaf file labels exactly the structure in the pool."""
+        assert structure.positions.ravel().tolist() == [float(f"{x:.6f}") for x in structure.positions.ravel()]
+
     @pytest.mark.parametrize("zero", [-0.0, 1e-9, -1e-9, -4.9e-7])
     def test_has_one_zero(self, zero):
         positions = np.where(WATER == 0.0, zero, WATER)
