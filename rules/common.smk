@@ -20,18 +20,12 @@ def walk_to_last(arm):
     if iteration and CAMPAIGN.stop_reason(arm, iteration - 1):
         return iteration - 1
     while True:
-        if (
-            iteration == 0
-            and arm != CAMPAIGN.arms[0]
-            and not CAMPAIGN.is_sealed(CAMPAIGN.arms[0], 0)
-        ):
+        if iteration == 0 and arm != CAMPAIGN.arms[0] and not CAMPAIGN.is_sealed(CAMPAIGN.arms[0], 0):
             checkpoints.select_batch.get(arm=CAMPAIGN.arms[0], iteration=padded(0))
             checkpoints.assess_iteration.get(arm=CAMPAIGN.arms[0], iteration=padded(0))
         checkpoints.select_batch.get(arm=arm, iteration=padded(iteration))
         checkpoints.assess_iteration.get(arm=arm, iteration=padded(iteration))
-        if not CAMPAIGN.has_facts(arm, iteration + 1) and CAMPAIGN.stop_reason(
-            arm, iteration
-        ):
+        if not CAMPAIGN.has_facts(arm, iteration + 1) and CAMPAIGN.stop_reason(arm, iteration):
             return iteration
         iteration += 1
 
@@ -60,10 +54,7 @@ def from_last(file, arm=None):
 def all_facts(wildcards):
     """Return the facts of every iteration of an arm."""
     last = walk_to_last(wildcards.arm)
-    return [
-        taken_from_disk(wildcards.arm, t, PATHS.facts(wildcards.arm, t))
-        for t in range(last + 1)
-    ]
+    return [taken_from_disk(wildcards.arm, t, PATHS.facts(wildcards.arm, t)) for t in range(last + 1)]
 
 
 def from_previous(file):
@@ -73,9 +64,7 @@ def from_previous(file):
         before = int(wildcards.iteration) - 1
         if before < 0:
             return []
-        return taken_from_disk(
-            wildcards.arm, before, PATHS.iteration(file, wildcards.arm, before)
-        )
+        return taken_from_disk(wildcards.arm, before, PATHS.iteration(file, wildcards.arm, before))
 
     return path
 
@@ -85,32 +74,19 @@ def proposal(wildcards):
     if int(wildcards.iteration) > 0:
         return PATHS.iteration("proposal.csv", wildcards.arm, wildcards.iteration)
     first = CAMPAIGN.arms[0]
-    return (
-        []
-        if wildcards.arm == first
-        else taken_from_disk(first, 0, PATHS.iteration("dataset.h5", first, 0))
-    )
+    return [] if wildcards.arm == first else taken_from_disk(first, 0, PATHS.iteration("dataset.h5", first, 0))
 
 
 def scores(wildcards):
     """Return the scores of the pool where the arm's strategy looks at them."""
     wanted = CAMPAIGN.needs_scores(wildcards.arm)
-    return (
-        PATHS.iteration("scores.h5", wildcards.arm, wildcards.iteration)
-        if wanted
-        else []
-    )
+    return PATHS.iteration("scores.h5", wildcards.arm, wildcards.iteration) if wanted else []
 
 
 def batch_labels(wildcards):
     """Return the label files of a batch."""
-    batch = checkpoints.select_batch.get(
-        arm=wildcards.arm, iteration=wildcards.iteration
-    ).output.batch
-    return [
-        PATHS.label(job, wildcards.arm, wildcards.iteration)
-        for job in CAMPAIGN.jobs(batch)
-    ]
+    batch = checkpoints.select_batch.get(arm=wildcards.arm, iteration=wildcards.iteration).output.batch
+    return [PATHS.label(job, wildcards.arm, wildcards.iteration) for job in CAMPAIGN.jobs(batch)]
 
 
 def normal_modes(wildcards):
@@ -126,16 +102,7 @@ def stop_words(arm):
 
 def products(wildcards):
     """Return the files that a campaign leaves for its user."""
-    files = [
-        "history.csv",
-        "failures.csv",
-        "dataset.extxyz",
-        "dataset.h5",
-        "model/model.h5",
-    ]
+    files = ["history.csv", "failures.csv", "dataset.extxyz", "dataset.h5", "model/model.h5"]
     arms = [PATHS.arm(arm, file) for arm in CAMPAIGN.arms for file in files]
-    figures = [
-        f"{PATHS.root}/figures/{name}"
-        for name in ("learning_curve.svg", "parity.svg", "iterations.html")
-    ]
+    figures = [f"{PATHS.root}/figures/{name}" for name in ("learning_curve.svg", "parity.svg", "iterations.html")]
     return arms + [f"{PATHS.root}/{file}" for file in files] + figures

@@ -1,27 +1,30 @@
 rule label_structure:
+    """Label one structure. Its input is a leaf file: a job on a compute node sees no other job."""
+    message:
+        "{wildcards.arm} iteration {wildcards.iteration}: labelling {wildcards.job}"
     input:
         PATHS.leaf(),
     output:
         PATHS.label(),
+    params:
+        manifest=PATHS.manifest,
     log:
         PATHS.iteration("logs/labels/{job}.log"),
     retries: CAMPAIGN.retries
-    conda:
-        "../envs/label.yaml"
     threads: CAMPAIGN.configuration.resources.label.threads
     resources:
         mem_mb=CAMPAIGN.configuration.resources.label.memory_MB,
         runtime=CAMPAIGN.configuration.resources.label.walltime_min,
-    params:
-        manifest=PATHS.manifest,
-    """Label one structure. Its input is a leaf file: a job on a compute node sees no other job."""
-    message:
-        "{wildcards.arm} iteration {wildcards.iteration}: labelling {wildcards.job}"
+    conda:
+        "../envs/label.yaml"
     script:
         "../workflow_scripts/label_structure.py"
 
 
 rule merge_labels:
+    """Add the batch's labels to the data set; refuse if they are not exactly the batch's."""
+    message:
+        "{wildcards.arm} iteration {wildcards.iteration}: merging labels"
     input:
         batch=PATHS.batch(),
         labels=batch_labels,
@@ -31,15 +34,12 @@ rule merge_labels:
     output:
         dataset=PATHS.iteration("dataset.h5"),
         failures=PATHS.iteration("failures.csv"),
+    params:
+        manifest=PATHS.manifest,
     log:
         PATHS.iteration("logs/merge_labels.log"),
     localrule: True
     conda:
         "../envs/learn.yaml"
-    params:
-        manifest=PATHS.manifest,
-    """Add the batch's labels to the data set; refuse if they are not exactly the batch's."""
-    message:
-        "{wildcards.arm} iteration {wildcards.iteration}: merging labels"
     script:
         "../workflow_scripts/merge_labels.py"

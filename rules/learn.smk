@@ -1,4 +1,7 @@
 rule train_model:
+    """Train the arm's model on all training labels so far."""
+    message:
+        "{wildcards.arm} iteration {wildcards.iteration}: training"
     input:
         dataset=PATHS.iteration("dataset.h5"),
         features=PATHS.features,
@@ -6,20 +9,20 @@ rule train_model:
         PATHS.iteration("model/model.h5"),
     log:
         PATHS.iteration("logs/train_model.log"),
-    conda:
-        "../envs/learn.yaml"
     threads: CAMPAIGN.configuration.resources.model.threads
     resources:
         mem_mb=CAMPAIGN.configuration.resources.model.memory_MB,
         runtime=CAMPAIGN.configuration.resources.model.walltime_min,
-    """Train the arm's model on all training labels so far."""
-    message:
-        "{wildcards.arm} iteration {wildcards.iteration}: training"
+    conda:
+        "../envs/learn.yaml"
     script:
         "../workflow_scripts/train_model.py"
 
 
 rule evaluate_model:
+    """Predict the test set (or validation labels) and measure the errors, with bootstrap intervals."""
+    message:
+        "{wildcards.arm} iteration {wildcards.iteration}: evaluating"
     input:
         model=PATHS.iteration("model/model.h5"),
         dataset=PATHS.iteration("dataset.h5"),
@@ -30,20 +33,20 @@ rule evaluate_model:
         metrics=PATHS.iteration("metrics.json"),
     log:
         PATHS.iteration("logs/evaluate_model.log"),
-    conda:
-        "../envs/learn.yaml"
     threads: CAMPAIGN.configuration.resources.model.threads
     resources:
         mem_mb=CAMPAIGN.configuration.resources.model.memory_MB,
         runtime=CAMPAIGN.configuration.resources.model.walltime_min,
-    """Predict the test set (or validation labels) and measure the errors, with bootstrap intervals."""
-    message:
-        "{wildcards.arm} iteration {wildcards.iteration}: evaluating"
+    conda:
+        "../envs/learn.yaml"
     script:
         "../workflow_scripts/evaluate_model.py"
 
 
 checkpoint assess_iteration:
+    """Write the facts of an iteration (the stop rules read them) and what it cost."""
+    message:
+        "{wildcards.arm} iteration {wildcards.iteration}: assessing"
     input:
         metrics=PATHS.iteration("metrics.json"),
         failures=PATHS.iteration("failures.csv"),
@@ -52,15 +55,12 @@ checkpoint assess_iteration:
     output:
         facts=PATHS.facts(),
         cost=PATHS.cost(),
+    params:
+        manifest=PATHS.manifest,
     log:
         PATHS.iteration("logs/assess_iteration.log"),
     localrule: True
     conda:
         "../envs/learn.yaml"
-    params:
-        manifest=PATHS.manifest,
-    """Write the facts of an iteration (the stop rules read them) and what it cost."""
-    message:
-        "{wildcards.arm} iteration {wildcards.iteration}: assessing"
     script:
         "../workflow_scripts/assess_iteration.py"

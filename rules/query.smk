@@ -1,4 +1,7 @@
 rule score_pool:
+    """Predict every candidate with the last model."""
+    message:
+        "{wildcards.arm} iteration {wildcards.iteration}: scoring the pool"
     input:
         gate=from_previous("facts.json"),
         model=from_previous("model/model.h5"),
@@ -10,20 +13,20 @@ rule score_pool:
         PATHS.iteration("scores.h5"),
     log:
         PATHS.iteration("logs/score_pool.log"),
-    conda:
-        "../envs/learn.yaml"
     threads: CAMPAIGN.configuration.resources.model.threads
     resources:
         mem_mb=CAMPAIGN.configuration.resources.model.memory_MB,
         runtime=CAMPAIGN.configuration.resources.model.walltime_min,
-    """Predict every candidate with the last model."""
-    message:
-        "{wildcards.arm} iteration {wildcards.iteration}: scoring the pool"
+    conda:
+        "../envs/learn.yaml"
     script:
         "../workflow_scripts/score_pool.py"
 
 
 rule propose_batch:
+    """Let the arm's strategy choose the next structures."""
+    message:
+        "{wildcards.arm} iteration {wildcards.iteration}: proposing a batch"
     input:
         scores=scores,
         facts=from_previous("facts.json"),
@@ -34,20 +37,20 @@ rule propose_batch:
         PATHS.iteration("proposal.csv"),
     log:
         PATHS.iteration("logs/propose_batch.log"),
-    conda:
-        "../envs/learn.yaml"
     threads: CAMPAIGN.configuration.resources.model.threads
     resources:
         mem_mb=CAMPAIGN.configuration.resources.model.memory_MB,
         runtime=CAMPAIGN.configuration.resources.model.walltime_min,
-    """Let the arm's strategy choose the next structures."""
-    message:
-        "{wildcards.arm} iteration {wildcards.iteration}: proposing a batch"
+    conda:
+        "../envs/learn.yaml"
     script:
         "../workflow_scripts/propose_batch.py"
 
 
 checkpoint select_batch:
+    """Write the batch table and one leaf file per label job; put labels that the store has in place."""
+    message:
+        "{wildcards.arm} iteration {wildcards.iteration}: selecting the batch"
     input:
         proposal=proposal,
         structures=PATHS.structures,
@@ -55,15 +58,12 @@ checkpoint select_batch:
         batch=PATHS.batch(),
         leaves=directory(PATHS.iteration("batch")),
         reused=PATHS.iteration("reused.csv"),
+    params:
+        manifest=PATHS.manifest,
     log:
         PATHS.iteration("logs/select_batch.log"),
     localrule: True
     conda:
         "../envs/learn.yaml"
-    params:
-        manifest=PATHS.manifest,
-    """Write the batch table and one leaf file per label job; put labels that the store has in place."""
-    message:
-        "{wildcards.arm} iteration {wildcards.iteration}: selecting the batch"
     script:
         "../workflow_scripts/select_batch.py"

@@ -1,4 +1,7 @@
 rule collect_results:
+    """Write the product of an arm: history, failures, data set and model."""
+    message:
+        "{wildcards.arm}: collecting results"
     input:
         facts=all_facts,
         dataset=from_last("dataset.h5"),
@@ -10,21 +13,21 @@ rule collect_results:
         dataset=PATHS.arm(file="dataset.h5"),
         extxyz=PATHS.arm(file="dataset.extxyz"),
         model=PATHS.arm(file="model/model.h5"),
+    params:
+        reason=lambda wildcards: stop_words(wildcards.arm),
     log:
         PATHS.arm(file="logs/collect_results.log"),
     localrule: True
     conda:
         "../envs/learn.yaml"
-    params:
-        reason=lambda wildcards: stop_words(wildcards.arm),
-    """Write the product of an arm: history, failures, data set and model."""
-    message:
-        "{wildcards.arm}: collecting results"
     script:
         "../workflow_scripts/collect_results.py"
 
 
 rule publish_results:
+    """Put the product of the arm main where a user looks first."""
+    message:
+        "publishing the results in {PATHS.root}"
     input:
         history=PATHS.arm("main", "history.csv"),
         failures=PATHS.arm("main", "failures.csv"),
@@ -42,14 +45,14 @@ rule publish_results:
     localrule: True
     conda:
         "../envs/learn.yaml"
-    """Put the product of the arm main where a user looks first."""
-    message:
-        "publishing the results in {PATHS.root}"
     script:
         "../workflow_scripts/publish_results.py"
 
 
 rule draw_figures:
+    """Draw the learning curve, the parity plot and the table of iterations for the report."""
+    message:
+        "drawing the figures of the report"
     input:
         histories=[PATHS.arm(arm, "history.csv") for arm in CAMPAIGN.arms],
         predictions=from_last("predictions.h5", "main"),
@@ -77,8 +80,5 @@ rule draw_figures:
     localrule: True
     conda:
         "../envs/learn.yaml"
-    """Draw the learning curve, the parity plot and the table of iterations for the report."""
-    message:
-        "drawing the figures of the report"
     script:
         "../workflow_scripts/draw_figures.py"
