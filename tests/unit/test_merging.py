@@ -264,7 +264,6 @@ class TestFailures:
         first.fill(range(10), {3: "out_of_time"})
         assert "1 of 10" in first.refused(limit=0.0)
 
-    @pytest.mark.xfail(strict=True, reason="0.29 * 100 is 28.999999999999996")
     def test_exactly_the_limit_goes_on_whatever_the_rounding(self, tmp_path):
         from quarry.stages.merging import _check_failed_fraction
 

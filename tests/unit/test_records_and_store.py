@@ -176,7 +176,6 @@ class TestStore:
         write_records(store.path(ID), [record(status="out_of_time", properties={})])
         assert store.get(ID) is None
 
-    @pytest.mark.xfail(strict=True, reason="the store trusts the folder's name, not the record's method_id")
     def test_a_record_of_another_method_is_not_returned(self, store):
         store.path(ID).parent.mkdir(parents=True)
         write_records(store.path(ID), [record(method_id="0" * 16)])
@@ -201,7 +200,6 @@ class TestStore:
         kept = store.get(ID)
         assert kept is not None and hosts == {kept.host}
 
-    @pytest.mark.xfail(strict=True, raises=FileNotFoundError, reason="the loser of the race gets a traceback")
     def test_two_jobs_that_meet_the_same_damaged_record(self, store, monkeypatch):
         """The other job moves it aside after this one has read it."""
         store.put(record())
@@ -216,7 +214,6 @@ class TestStore:
         monkeypatch.setattr(store_module, "read_records", read_while_another_moves)
         assert store.get(ID) is None
 
-    @pytest.mark.xfail(strict=True, reason="move_aside takes whatever is under the name by now")
     def test_a_good_record_that_replaced_a_damaged_one_is_not_moved_aside(self, store, monkeypatch):
         """The other job has moved the damaged one aside, computed and published, after this one has read it."""
         store.put(record())

@@ -180,7 +180,6 @@ class TestTargetRmse:
         assert facts(errors={}).rmse is None
         assert reasons([facts(errors={})], configuration(target_rmse=0.02)) == [None]
 
-    @pytest.mark.xfail(strict=True, reason="not a number passes the checks, and every RMSE counts as below it")
     def test_not_a_number_stops_nothing(self):
         try:
             conf = configuration(target_rmse=float("nan"))

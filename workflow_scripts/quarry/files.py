@@ -76,7 +76,8 @@ def publish_once(path: str | os.PathLike[str], data: bytes) -> bool:
         try:
             os.link(temporary, target)
         except FileExistsError:
-            return False
+            # The reply to a link may be lost on NFS and the request repeated: then the name is ours all the same.
+            return temporary.stat().st_nlink == 2
         except OSError:
             try:
                 with open(target, "xb") as handle:
@@ -97,8 +98,8 @@ def move_aside(path: str | os.PathLike[str]) -> Path:
     source = Path(path)
     for number in range(10_000):
         target = source.with_name(f"{source.name}.damaged" + (f".{number}" if number else ""))
-        if not target.exists():
-            os.replace(source, target)
+        if not os.path.lexists(target):
+            os.rename(source, target)
             return target
     raise OSError(f"{source}: too many damaged copies beside it; look at them and remove them")
 

@@ -43,8 +43,11 @@ def read_batch(path: str | Path) -> tuple[BatchRow, ...]:
 @lru_cache(maxsize=8)
 def _read_batch(path: str, mtime_ns: int, size: int) -> tuple[BatchRow, ...]:
     # Snakemake asks for the same table again and again while it builds the graph.
-    with open(path, newline="") as handle:
-        lines = list(csv.reader(handle))
+    try:
+        with open(path, newline="") as handle:
+            lines = list(csv.reader(handle))
+    except csv.Error as error:
+        raise ValueError(f"{path}: damaged batch table: {error}") from error
     if not lines or tuple(lines[0]) != COLUMNS or any(len(line) != len(COLUMNS) for line in lines):
         raise ValueError(f"{path}: damaged batch table")
     return tuple(BatchRow(*line) for line in lines[1:])

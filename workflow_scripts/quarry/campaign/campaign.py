@@ -49,20 +49,18 @@ class Campaign:
         new = manifests.make_manifest(
             self.configuration.identity(), checked["inputs"], checked["method"], checked["method_id"]
         )
+        if self.invocation is Invocation.RUN:
+            Lease(self.paths.lease).acquire()
         old = manifests.read_manifest(self.paths.manifest)
         if old is not None:
             manifests.compare(self.paths.manifest, old, new)
         if self.invocation is not Invocation.RUN:
             return
-        Lease(self.paths.lease).acquire()
-        if old is None:
-            if any(Path(self.paths.root).glob("*/iter_*")):
-                raise QuarryError(
-                    f"{self.paths.root} holds results but no campaign.json; use another name, or put it back"
-                )
-            manifests.save(self.paths.manifest, new)
-        elif old["identity"] != new["identity"]:
-            manifests.save(self.paths.manifest, {**old, "identity": new["identity"]})
+        if old is None and any(Path(self.paths.root).glob("*/iter_*")):
+            raise QuarryError(f"{self.paths.root} holds results but no campaign.json; use another name, or put it back")
+        wanted = new if old is None else manifests.joined(old, new)
+        if wanted != old:
+            manifests.save(self.paths.manifest, wanted)
         self.recovery.mend(say)
 
     def _sealed(self, arm: str) -> int:

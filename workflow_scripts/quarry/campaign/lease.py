@@ -10,7 +10,9 @@ import atexit
 import json
 import os
 import secrets
+import signal
 import socket
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -21,6 +23,7 @@ from quarry.errors import QuarryError
 from quarry.files import publish_once
 
 HEARTBEAT_S = 15.0
+ATTEMPTS = 100
 STALE_AFTER_S = 120.0
 """A lease of another host is dead when its heartbeat is older than this."""
 
@@ -31,61 +34,92 @@ class Lease:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.owner = {**_this_process(), "token": secrets.token_hex(8)}
+        self._data = json.dumps(self.owner, sort_keys=True).encode()
+        self._held = False
         self._stop = threading.Event()
 
     def acquire(self) -> None:
         """Take the lease. Raises QuarryError if a living process has it."""
-        data = json.dumps(self.owner, sort_keys=True).encode()
-        for _ in range(20):
-            if publish_once(self.path, data):
+        for _ in range(ATTEMPTS):
+            if publish_once(self.path, self._data):
                 break
             self._clear_if_dead()
         else:
             raise QuarryError(f"{self.path}: cannot take the lease; other processes are starting this campaign too")
+        self._held = True
         atexit.register(self.release)
         threading.Thread(target=self._beat, name="quarry-lease", daemon=True).start()
 
     def release(self) -> None:
         """Give the lease back, if it is still ours."""
         self._stop.set()
-        if _read(self.path) == self.owner:
-            with suppress(FileNotFoundError):
+        self._held = False
+        with suppress(OSError):
+            if _read(self.path) == self.owner:
                 self.path.unlink()
 
     def _beat(self) -> None:
+        """Keep the lease fresh; a process that lost it submits no further jobs."""
         while not self._stop.wait(HEARTBEAT_S):
-            with suppress(FileNotFoundError):
-                os.utime(self.path)
+            try:
+                owner = _read(self.path)
+                if owner == self.owner:
+                    os.utime(self.path)
+                elif owner is None:
+                    publish_once(self.path, self._data)
+                elif self._held:
+                    who = f"process {owner['pid']} on {owner['host']}"
+                    print(
+                        f"Quarry: {self.path.parent} was taken over by {who}; this run ends",
+                        file=sys.stderr,
+                        flush=True,
+                    )
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    return
+            except OSError:
+                # A file server that is away for a moment: try again at the next beat.
+                continue
 
     def _clear_if_dead(self) -> None:
         """Remove the lease of a dead process; raise QuarryError for a living one."""
         try:
             age = time.time() - self.path.stat().st_mtime
+            other = _read(self.path)
         except FileNotFoundError:
             return
-        other = _read(self.path)
+        except OSError as error:
+            raise QuarryError(f"{self.path}: cannot tell whether this campaign is being run: {error}") from error
         if other is not None and _is_alive(other, age):
-            who = f"process {other['pid']} on {other['host']}, started {other['started']}"
+            who = f"process {other['pid']} on {other['host']}, started {other.get('started')}"
             hint = "wait for it, or stop it there"
             if other["host"] != self.owner["host"]:
                 hint += f"; if it is dead, this works again {STALE_AFTER_S:.0f} s after its last heartbeat ({age:.0f} s ago)"
             raise QuarryError(f"{self.path.parent}: this campaign is being run by {who}; {hint}")
-        # Two starters may both see the dead lease: only the one whose rename takes this very file may go on.
-        aside = self.path.with_name(f"{self.path.name}.{secrets.token_hex(8)}")
+        # Of several starters that see the dead lease only one may remove it, or it removes a successor's.
+        breaker = self.path.with_name(f"{self.path.name}.breaking")
         with suppress(FileNotFoundError):
-            os.rename(self.path, aside)
-            if _read(aside) != other:
-                with suppress(FileExistsError):
-                    os.link(aside, self.path)
-            aside.unlink()
+            if publish_once(breaker, self._data):
+                try:
+                    if _read(self.path) == other:
+                        self.path.unlink()
+                finally:
+                    breaker.unlink()
+            elif time.time() - breaker.stat().st_mtime > STALE_AFTER_S:
+                breaker.unlink()
+            else:
+                time.sleep(0.05)
 
 
 def _read(path: Path) -> dict[str, Any] | None:
+    """Return a lease's owner, or None if there is none or it is garbage. Raises OSError if it cannot be read.
+
+    A lease appears whole (``publish_once``), so garbage is nobody's.
+    """
     try:
         data = json.loads(path.read_bytes())
-        return data if isinstance(data, dict) and {"host", "pid", "boot", "ticks"} <= data.keys() else None
-    except (OSError, ValueError):
+    except (FileNotFoundError, ValueError):
         return None
+    return data if isinstance(data, dict) and {"host", "pid", "boot", "ticks"} <= data.keys() else None
 
 
 def _is_alive(owner: dict[str, Any], age_s: float) -> bool:

@@ -52,19 +52,18 @@ def read_manifest(path: str | Path) -> dict[str, Any] | None:
 def compare(path: str | Path, old: dict[str, Any], new: dict[str, Any]) -> None:
     """Raise QuarryError if the results come from another configuration; say what differs.
 
-    New arms may be added to a campaign; everything else that makes its identity is fixed.
+    Arms may be added to a campaign, or left out; what an arm does and everything else of the identity is fixed.
     """
     differences = []
     for section in ("identity", "inputs", "method"):
-        before, after = _flat(old[section]), _flat(new[section])
+        before = _flat(_with_common_arms(old[section], new[section]))
+        after = _flat(_with_common_arms(new[section], old[section]))
         for key in sorted(before.keys() | after.keys()):
-            if before.get(key) == after.get(key) or (key.startswith("arms.") and key not in before):
+            if key in before and key in after and before[key] == after[key]:
                 continue
             label = {"identity": key, "inputs": f"content of {key}", "method": f"resolved method {key}"}[section]
-            shown = (
-                ("", "") if section == "inputs" else (f" ({_shown(before, key)} there,", f" {_shown(after, key)} now)")
-            )
-            differences.append(label + "".join(shown))
+            shown = f" ({_shown(before, key)} there, {_shown(after, key)} now)"
+            differences.append(label + ("" if section == "inputs" else shown))
     if differences:
         more = f" and {len(differences) - 4} more" if len(differences) > 4 else ""
         raise QuarryError(
@@ -76,6 +75,19 @@ def compare(path: str | Path, old: dict[str, Any], new: dict[str, Any]) -> None:
 def save(path: str | Path, manifest: dict[str, Any]) -> None:
     """Write the manifest."""
     write_json(path, manifest)
+
+
+def _with_common_arms(section: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Return a section with only the arms that both sides have."""
+    if "arms" not in section:
+        return section
+    return {**section, "arms": {name: arm for name, arm in section["arms"].items() if name in other.get("arms", {})}}
+
+
+def joined(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Return the old manifest with the new one's further arms: an arm once run is never forgotten."""
+    arms = {**new["identity"].get("arms", {}), **old["identity"].get("arms", {})}
+    return {**old, "identity": {**old["identity"], "arms": arms}}
 
 
 def _flat(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:

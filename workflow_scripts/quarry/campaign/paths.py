@@ -70,7 +70,5 @@ def padded(iteration: int | str) -> str:
 def receipts_folder(output: str | Path) -> Path:
     """Return the folder of the receipts that account for an output: that of its iteration, pool or arm."""
     path = Path(output)
-    for parent in path.parents:
-        if parent.name.startswith("iter_") or parent.name == "pool":
-            return parent / "receipts"
-    return path.parent / "receipts"
+    inside = [parent for parent in path.parents if parent.name[:5] == "iter_" and parent.name[5:].isdigit()]
+    return (inside[0] if inside else path.parent) / "receipts"

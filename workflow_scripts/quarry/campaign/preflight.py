@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -32,7 +34,7 @@ def preflight(configuration: Configuration, base: Path) -> dict[str, Any]:
         marks.append([str(path), stat.st_size, stat.st_mtime_ns])
     request = {"configuration": configuration.model_dump(mode="json"), "base": str(base)}
     science = configuration.model_dump(mode="json", exclude={"stop", "resources"})
-    cache = CACHE / f"preflight-{digest_of([science, str(base), marks, __version__, sys.version], 20)}.json"
+    cache = CACHE / f"preflight-{digest_of([science, str(base), marks, __version__, _versions()], 20)}.json"
     try:
         cached: dict[str, Any] = json.loads(cache.read_bytes())
         return cached
@@ -64,9 +66,18 @@ def _run(request: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _environment() -> dict[str, str]:
-    import os
+def _versions() -> list[str]:
+    """Return the versions that the checks depend on."""
+    found = [sys.version]
+    for package in ("pyscf", "pyscf-dispersion", "ase"):
+        try:
+            found.append(importlib.metadata.version(package))
+        except importlib.metadata.PackageNotFoundError:
+            found.append("absent")
+    return found
 
+
+def _environment() -> dict[str, str]:
     library = str(Path(__file__).parents[2])
     path = os.pathsep.join(p for p in (library, os.environ.get("PYTHONPATH")) if p)
     return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from quarry.files import sha256_of, write_json
+from quarry.files import digest_of, sha256_of, write_json
 
 HASH_LIMIT_BYTES = 256 * 1024 * 1024
 """Larger files are checked by their size only when a campaign starts."""
@@ -20,17 +20,19 @@ def write_receipt(path: Path, rule: str, outputs: Iterable[str], cost: dict[str,
     """Account for the files among ``outputs`` (folders are left out)."""
     files = [Path(o) for o in outputs if Path(o).is_file()]
     entries = {f.as_posix(): {"bytes": f.stat().st_size, "sha256": sha256_of(f)} for f in files}
-    write_json(path, {"rule": rule, "outputs": entries, "cost": cost})
+    body = {"rule": rule, "outputs": entries, "cost": cost}
+    write_json(path, {**body, "checksum": digest_of(body)})
 
 
 def read_receipts(folder: Path) -> list[dict[str, Any]]:
-    """Return the readable receipts of a folder; an unreadable one accounts for nothing and is removed by its next job."""
+    """Return the readable receipts of a folder; an unreadable one accounts for nothing."""
     receipts = []
     for path in sorted(folder.glob("*.json")):
         try:
             receipt = json.loads(path.read_bytes())
-            receipt["outputs"], receipt["cost"]
-        except (ValueError, KeyError, TypeError):
+            if receipt.pop("checksum") != digest_of(receipt):
+                continue
+        except (ValueError, KeyError, TypeError, AttributeError):
             continue
         receipts.append(receipt)
     return receipts

@@ -31,7 +31,7 @@ class Recovery:
         count = 0
         while Path(self.paths.facts(arm, count)).exists() and self.is_whole(arm, count):
             count += 1
-        if count and not self.is_whole(arm, count - 1, thorough=True):
+        while count and not self.is_whole(arm, count - 1, thorough=True):
             count -= 1
         return count
 
@@ -60,11 +60,11 @@ class Recovery:
         for folder in folders:
             _move_damaged_aside(folder / "receipts", say)
         for arm in self.arms:
-            first = iteration = self.count_whole(arm)
-            while Path(self.paths.iteration("", arm, iteration)).is_dir():
-                self._mend_iteration(arm, iteration, say)
-                self._leave_leading_files(arm, iteration, reopen=iteration > first)
-                iteration += 1
+            first = self.count_whole(arm)
+            for iteration in self._iterations(arm):
+                if iteration >= first:
+                    self._mend_iteration(arm, iteration, say)
+                    self._leave_leading_files(arm, iteration, reopen=iteration > first)
 
     def _mend_iteration(self, arm: str, iteration: int, say: Callable[[str], None]) -> None:
         _move_damaged_aside(self._receipts(arm, iteration), say)
@@ -96,6 +96,11 @@ class Recovery:
             doomed.append(self.paths.batch(arm, iteration))
         for file in doomed:
             Path(file).unlink(missing_ok=True)
+
+    def _iterations(self, arm: str) -> list[int]:
+        """Return the iterations that have a folder; one in the middle may be gone."""
+        folders = Path(self.paths.arm(arm)).glob("iter_*")
+        return sorted(int(f.name[5:]) for f in folders if f.name[5:].isdigit() and f.is_dir())
 
     def _labels_are_there(self, arm: str, iteration: int) -> bool:
         try:

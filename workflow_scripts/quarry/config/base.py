@@ -1,17 +1,19 @@
-"""The base of every section, and energies that may carry their unit."""
+"""The base of every section, and energies that carry their unit."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
+from pydantic import BaseModel, ConfigDict
 
 
 class Section(BaseModel):
     """A section of the configuration: unknown keys and silent conversions are errors."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 # Electronvolt per unit, CODATA 2018.
@@ -26,7 +28,7 @@ ENERGY_UNITS_EV = {
 }
 
 
-def _energy_in_ev(value: Any) -> Any:
+def energy_in_ev(value: Any) -> Any:
     """Turn '0.5 kcal/mol' into eV; a bare number is eV already."""
     if not isinstance(value, str):
         return value
@@ -34,11 +36,3 @@ def _energy_in_ev(value: Any) -> Any:
     if not match or match[2] not in ENERGY_UNITS_EV:
         raise ValueError(f"give a number in eV or a number with one of the units {', '.join(ENERGY_UNITS_EV)}")
     return float(match[1]) * ENERGY_UNITS_EV[match[2]]
-
-
-EnergyEV = Annotated[
-    float,
-    BeforeValidator(_energy_in_ev),
-    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string"}]}),
-]
-"""An energy in eV; in the file a number (eV) or a string such as '0.5 kcal/mol'."""

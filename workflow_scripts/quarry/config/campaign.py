@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import difflib
+import math
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
-from quarry.config.base import ENERGY_UNITS_EV, Section, _energy_in_ev
+from quarry.config.base import ENERGY_UNITS_EV, Section, energy_in_ev
 from quarry.config.labeling import Labeling, Resources
 from quarry.config.learning import Descriptor, Model, Query, Stop, Test, Validation
 from quarry.config.pool import FilePool, Pool, WignerPool
 from quarry.errors import QuarryError
 
 MAIN_ARM = "main"
-SCALAR_TARGETS = ("energy", "homo", "lumo", "gap", "dipole")
+RESERVED = (MAIN_ARM, "pool", "figures", "model", "logs", "receipts")
+"""Folders beside the arms' own; no arm can have their name."""
 
 
 class ArmOverride(Section):
@@ -62,8 +66,10 @@ class Configuration(Section):
     @classmethod
     def _arm_names(cls, arms: dict[str, ArmOverride]) -> dict[str, ArmOverride]:
         for name, override in arms.items():
-            if not (name.isidentifier() and name.islower()) or name in (MAIN_ARM, "pool"):
-                raise ValueError(f"'{name}' cannot name an arm: use small letters, digits and _, and not main or pool")
+            if not re.fullmatch("[a-z_][a-z0-9_]*", name) or name in RESERVED:
+                raise ValueError(
+                    f"'{name}' cannot name an arm: use small letters, digits and _, and none of {', '.join(RESERVED)}"
+                )
             if "initial" in override.query:
                 raise ValueError(f"arms.{name}.query.initial: all arms share the initial batch; remove this key")
         return arms
@@ -77,7 +83,8 @@ class Configuration(Section):
         """Return the settings of an arm after its overrides."""
         override = self.arms.get(name, ArmOverride())
         query = self.query.model_dump()
-        if "schedule" in override.query.get("batch", {}):
+        batch = override.query.get("batch")
+        if isinstance(batch, dict) and "schedule" in batch:
             query.pop("batch")
         return ArmSettings.model_validate(
             {
@@ -90,7 +97,7 @@ class Configuration(Section):
     def target_rmse(self) -> float | None:
         """Return stop.target_rmse in the target's unit (eV, or e*Angstrom for the dipole)."""
         value = self.stop.target_rmse
-        return None if value is None else float(_energy_in_ev(value))
+        return None if value is None else float(energy_in_ev(value))
 
     def identity(self) -> dict[str, Any]:
         """Return what makes this campaign this campaign: everything but stop
@@ -158,12 +165,12 @@ def _conflict(c: Configuration) -> str | None:
         if c.target == "dipole":
             return "stop.target_rmse: the dipole's unit is e*Angstrom; give a plain number"
         try:
-            _energy_in_ev(c.stop.target_rmse)
+            energy_in_ev(c.stop.target_rmse)
         except ValueError as error:
             return f"stop.target_rmse = '{c.stop.target_rmse}': {error}"
     target_rmse = c.target_rmse()
-    if target_rmse is not None and target_rmse <= 0:
-        return f"stop.target_rmse = {c.stop.target_rmse} must be greater than 0"
+    if target_rmse is not None and not (math.isfinite(target_rmse) and target_rmse > 0):
+        return f"stop.target_rmse = {c.stop.target_rmse} must be a number greater than 0"
     if c.labeling.engine == "function" and isinstance(c.pool, WignerPool) and c.pool.geometry_method is None:
         return (
             "pool.geometry_method: a wigner pool needs a PySCF method for its Hessian when labeling.engine is function"
@@ -177,14 +184,7 @@ def _one_line(error: ValidationError, model: type[BaseModel], prefix: str = "") 
     """Return a pydantic error as one line in the user's words."""
     lines = []
     for item in error.errors():
-        # pydantic puts the tag of a discriminated union into the path ("pool.wigner.size"): take it out again.
-        path = [
-            str(p)
-            for p in item["loc"]
-            if str(p) not in ("wigner", "file", "pyscf", "function", "constant", "doubling", "fraction")
-            or p == item["loc"][-1]
-        ]
-        key = prefix + ".".join(path)
+        key = prefix + _path_of(item["loc"])
         value = item.get("input")
         if item["type"] == "extra_forbidden":
             known = _keys_at(model, list(item["loc"][:-1]))
@@ -192,6 +192,8 @@ def _one_line(error: ValidationError, model: type[BaseModel], prefix: str = "") 
             text = (
                 f"unknown key; did you mean '{close[0]}'?" if close else f"unknown key; known here: {', '.join(known)}"
             )
+        elif item["type"] in ("model_type", "model_attributes_type"):
+            text = f"must be a section, a dictionary of keys and values (got {value!r})"
         elif item["type"] == "missing":
             text = "this key is missing; add it"
         elif item["type"] in ("literal_error", "union_tag_invalid"):
@@ -212,6 +214,23 @@ def _one_line(error: ValidationError, model: type[BaseModel], prefix: str = "") 
         lines.append(f"{key}: {text}" if key else text)
     more = f" (and {len(lines) - 3} more)" if len(lines) > 3 else ""
     return "; ".join(dict.fromkeys(lines[:3])) + more
+
+
+UNIONS = ("pool", "labeling", "batch")
+"""Keys whose value is one of several sections."""
+
+
+def _path_of(location: Sequence[Any]) -> str:
+    """Return the user's path of an error: pydantic puts the tags and types of unions into it ("pool.wigner.size")."""
+    path: list[str] = []
+    tag_follows = False
+    for part in location:
+        if not tag_follows and part not in ("str", "float"):
+            path.append(str(part))
+            tag_follows = part in UNIONS
+        else:
+            tag_follows = False
+    return ".".join(path)
 
 
 def _keys_at(model: type[BaseModel], path: list[Any]) -> list[str]:
@@ -242,7 +261,7 @@ def _resolved(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
 def inputs_of(configuration: Configuration, base: Path) -> list[Path]:
     """Return every input file that the configuration names, resolved against the campaign file's folder."""
     pool = configuration.pool
-    names = [s.path for s in pool.slices()] if isinstance(pool, FilePool) else [pool.molecule]
+    names = [s.path for s in pool.files] if isinstance(pool, FilePool) else [pool.molecule]
     if configuration.descriptor.reference:
         names.append(configuration.descriptor.reference)
     return [base / name for name in names]

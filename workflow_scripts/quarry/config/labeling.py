@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from quarry.config.base import Section
+from quarry.files import canonical_json
 
 
 class PyscfMethod(Section):
@@ -53,6 +54,16 @@ class FunctionLabeling(Section):
     """Import path package.module:name; called with ASE atoms and the arguments, returns a dictionary of properties."""
     arguments: dict[str, Any] = {}
     """Keyword arguments of the function; part of the method's identity."""
+
+    @field_validator("arguments")
+    @classmethod
+    def _plain(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        try:
+            canonical_json(arguments)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"only plain values can be given, no infinite ones ({error})") from error
+        return arguments
+
     store: str = "label_store"
     """Folder of the shared label store, relative to the working directory."""
     max_failed_fraction: float = Field(default=0.2, ge=0, le=1)

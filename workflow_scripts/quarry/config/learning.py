@@ -104,7 +104,7 @@ class Stop(Section):
     max_labels: int | None = Field(default=None, gt=0)
     """Budget: distinct labels used (training and test), new or reused."""
     max_core_hours: float | None = Field(default=None, gt=0)
-    """Budget: core-hours that this campaign spent on labels and training."""
+    """Budget of each arm: core-hours that this campaign spent on the labels that the arm uses, and on its models."""
     max_iterations: int | None = Field(default=None, gt=0)
     """Budget: iterations after iteration 0."""
 

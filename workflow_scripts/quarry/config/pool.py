@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from quarry.config.base import Section
 from quarry.config.labeling import PyscfMethod
@@ -37,20 +37,20 @@ class FileSlice(Section):
     """ASE index, e.g. ':100', '::10', '-1'."""
 
 
+def _path_alone(value: Any) -> Any:
+    return {"path": value} if isinstance(value, str) else value
+
+
 class FilePool(Section):
     """Structures from files."""
 
     source: Literal["file"]
-    files: list[str | FileSlice] = Field(min_length=1)
+    files: list[Annotated[FileSlice, BeforeValidator(_path_alone)]] = Field(min_length=1)
     """Paths, or {path, index}; structures keep charge and multiplicity that their file gives."""
     charge: int = 0
     """Total charge of structures whose file gives none."""
     multiplicity: int = Field(default=1, gt=0)
     """Spin multiplicity of structures whose file gives none."""
-
-    def slices(self) -> list[FileSlice]:
-        """Return every file as a FileSlice."""
-        return [FileSlice(path=f) if isinstance(f, str) else f for f in self.files]
 
 
 Pool = Annotated[WignerPool | FilePool, Field(discriminator="source")]

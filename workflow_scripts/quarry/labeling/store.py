@@ -39,9 +39,26 @@ class LabelStore:
         except FileNotFoundError:
             return None
         except ValueError as error:
-            print(f"Quarry: {error}; moved aside to {move_aside(path).name}")
+            return self._set_aside(path, str(error))
+        right = (record.structure_id, record.method_id) == (structure_id, self.folder.name)
+        return record if right and record.ok else self._set_aside(path, f"{path}: the record of another label")
+
+    def _set_aside(self, path: Path, reason: str) -> LabelRecord | None:
+        """Move a bad record aside; if another job has put a good one in its place meanwhile, put that back."""
+        try:
+            aside = move_aside(path)
+        except FileNotFoundError:
             return None
-        return record if record.structure_id == structure_id and record.ok else None
+        try:
+            record = read_records(aside)[0]
+        except ValueError:
+            record = None
+        if record is None or (record.structure_id, record.method_id) != (path.stem, self.folder.name) or not record.ok:
+            print(f"Quarry: {reason}; moved aside to {aside.name}", flush=True)
+            return None
+        publish_once(path, aside.read_bytes())
+        aside.unlink()
+        return record
 
     def put(self, record: LabelRecord) -> LabelRecord:
         """Publish a successful record; return the one that is in the store (an earlier one stays).

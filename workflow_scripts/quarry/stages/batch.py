@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-from dataclasses import replace
 from pathlib import Path
 
 from quarry.campaign.batch_table import BatchRow, write_batch
@@ -53,7 +52,7 @@ def select_batch(
         write_leaf(Path(folder) / f"{row.job}.extxyz", [pool[int(index)]])
         if _put_in_place(row, store, Path(labels) / f"{row.job}.json"):
             found.append(row)
-    write_batch(table, [replace(row) for row in rows])
+    write_batch(table, rows)
     write_text(reused, "structure_id\n" + "".join(f"{row.structure_id}\n" for row in found))
     return f"{len(rows)} structures, {len(found)} of them labelled already"
 

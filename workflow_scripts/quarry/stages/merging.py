@@ -86,13 +86,12 @@ def _failure(row: BatchRow, record: LabelRecord, iteration: int) -> dict[str, st
 
 def _check_failed_fraction(failures: Sequence[dict[str, str]], n_good: int, limit: float) -> None:
     total = len(failures) + n_good
-    if n_good and len(failures) <= limit * total:
+    if n_good and len(failures) <= limit * total + 1e-9:
         return
     table = ", ".join(f"{status} {count}" for status, count in Counter(f["status"] for f in failures).most_common())
     example = f"; the last says: {failures[-1]['message']}" if failures else ""
-    raise QuarryError(
-        f"{len(failures)} of {total} labels have failed ({table}), more than labeling.max_failed_fraction = {limit:g}{example}"
-    )
+    excess = f", more than labeling.max_failed_fraction = {limit:g}" if n_good else ", nothing is left to learn from"
+    raise QuarryError(f"{len(failures)} of {total} labels have failed ({table}){excess}{example}")
 
 
 def _csv(rows: Sequence[dict[str, str]]) -> str:

@@ -30,7 +30,7 @@ def read_molecule(path: Path, charge: int, multiplicity: int) -> Structure:
 
 def read_file_pool(pool: FilePool, base: Path) -> tuple[StructureSet, int]:
     """Return the distinct structures of a file pool and the number of duplicates dropped."""
-    files = [(base / s.path, s.index) for s in pool.slices()]
+    files = [(base / s.path, s.index) for s in pool.files]
     return read_files(files, pool.charge, pool.multiplicity).without_duplicates()
 
 

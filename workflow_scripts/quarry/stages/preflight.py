@@ -72,7 +72,9 @@ def _check_electrons(structures: StructureSet) -> None:
     sums = np.add.reduceat(structures.numbers, structures.offsets[:-1])
     electrons = sums - structures.charges
     unpaired = structures.multiplicities - 1
-    wrong = np.flatnonzero(((electrons - unpaired) % 2 != 0) | (unpaired > electrons) | (electrons < 1))
+    wrong = np.flatnonzero(
+        ((electrons - unpaired) % 2 != 0) | (unpaired < 0) | (unpaired > electrons) | (electrons < 1)
+    )
     if len(wrong):
         first = int(wrong[0])
         raise QuarryError(

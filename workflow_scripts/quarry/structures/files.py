@@ -145,5 +145,8 @@ def read_files(files: Iterable[tuple[Path, str]], charge: int, multiplicity: int
         frames = frames if isinstance(frames, list) else [frames]
         if not frames or not all(len(atoms) for atoms in frames):
             raise QuarryError(f"pool.files: {path} (index '{index}') holds no structure or one without atoms")
-        structures += [Structure.from_atoms(atoms, charge, multiplicity) for atoms in frames]
+        try:
+            structures += [Structure.from_atoms(atoms, charge, multiplicity) for atoms in frames]
+        except ValueError as error:
+            raise QuarryError(f"pool.files: {path} (index '{index}'): {error}; correct the file") from error
     return StructureSet.from_structures(structures)

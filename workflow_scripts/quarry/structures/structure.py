@@ -58,12 +58,15 @@ class Structure:
 
     @staticmethod
     def from_atoms(atoms: Atoms, charge: int = 0, multiplicity: int = 1) -> Structure:
-        """Make a structure from ASE atoms; ``info['charge']`` and ``info['multiplicity']`` win over the arguments."""
+        """Make a structure from ASE atoms; ``info['charge']`` and ``info['multiplicity']`` win over the arguments.
+
+        Raises ValueError for a charge or multiplicity that is no whole number, or a position that is not finite.
+        """
         return Structure.create(
             atoms.numbers,
             atoms.positions,
-            charge=int(atoms.info.get("charge", charge)),
-            multiplicity=int(atoms.info.get("multiplicity", multiplicity)),
+            charge=_whole(atoms.info.get("charge", charge), "charge"),
+            multiplicity=_whole(atoms.info.get("multiplicity", multiplicity), "multiplicity"),
             cell=np.asarray(atoms.cell.array),
             pbc=atoms.pbc,
         )
@@ -102,7 +105,19 @@ class Structure:
         return len(self.numbers)
 
 
+def _whole(value: object, name: str) -> int:
+    try:
+        number = float(str(value))
+    except ValueError:
+        number = np.nan
+    if not number.is_integer():
+        raise ValueError(f"{name} '{value}' is no whole number")
+    return int(number)
+
+
 def _steps(values: NDArray[np.float64]) -> NDArray[np.int64]:
+    if not np.isfinite(values).all():
+        raise ValueError("a position or cell vector is not a finite number")
     return np.rint(np.asarray(values, dtype=np.float64) / POSITION_STEP_A).astype("<i8")
 
 
