@@ -1,7 +1,7 @@
 """Input functions. `walk_arm` is the one place that expands the loop."""
 
 from quarry.campaign.closing import closing_words, error_words
-from quarry.campaign.paths import padded
+from quarry.campaign.paths import OUTPUTS, PRODUCT, padded
 
 
 def taken_from_disk(arm, iteration, path):
@@ -102,7 +102,6 @@ def stop_words(arm):
 
 def products(wildcards):
     """Return the files that a campaign leaves for its user."""
-    files = ["history.csv", "failures.csv", "dataset.extxyz", "dataset.h5", "model/model.h5"]
-    arms = [PATHS.arm(arm, file) for arm in CAMPAIGN.arms for file in files]
-    figures = [f"{PATHS.root}/figures/{name}" for name in ("learning_curve.svg", "parity.svg", "iterations.html")]
-    return arms + [f"{PATHS.root}/{file}" for file in files] + figures
+    arms = [PATHS.arm(arm, file) for arm in CAMPAIGN.arms for file in PRODUCT]
+    figures = [f"{PATHS.root}/figures/{name}" for name in OUTPUTS["draw_figures"]]
+    return arms + [f"{PATHS.root}/{file}" for file in PRODUCT] + figures

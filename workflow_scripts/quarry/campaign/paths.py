@@ -51,15 +51,34 @@ class CampaignPaths:
 
         scored: whether the arm's strategy looks at scores of the pool.
         """
-        names = [["batch.csv", "reused.csv"], LABELS, ["dataset.h5", "failures.csv"], ["model/model.h5"]]
-        names += [["predictions.h5", "metrics.json"], ["facts.json", "cost.json"]]
-        if iteration > 0:
-            names = [["scores.h5"]] * scored + [["proposal.csv"]] + names
+        rules = ["score_pool"] * (scored and iteration > 0) + ["propose_batch"] * (iteration > 0)
+        rules += ["select_batch", LABELS, "merge_labels", "train_model", "evaluate_model", "assess_iteration"]
+        names = [OUTPUTS.get(rule, []) for rule in rules]
         return [[self.iteration(name, arm, iteration) for name in stage] for stage in names]
 
 
-LABELS: list[str] = []
-"""The place of the labels among the stages: they are never removed, so they are not among the files."""
+LABELS = "label_structure"
+"""The place of the labels among the stages: they are never removed, so no files stand for them."""
+
+PRODUCT = ["history.csv", "failures.csv", "dataset.h5", "dataset.extxyz", "model/model.h5"]
+
+OUTPUTS: dict[str, list[str]] = {
+    "build_pool": ["structures.h5", "reference.extxyz"],
+    "build_features": ["features.h5"],
+    "score_pool": ["scores.h5"],
+    "propose_batch": ["proposal.csv"],
+    "select_batch": ["batch.csv", "reused.csv"],
+    "merge_labels": ["dataset.h5", "failures.csv"],
+    "train_model": ["model/model.h5"],
+    "evaluate_model": ["predictions.h5", "metrics.json"],
+    "assess_iteration": ["facts.json", "cost.json"],
+    "collect_results": PRODUCT,
+    "publish_results": PRODUCT,
+    "draw_figures": ["learning_curve.svg", "parity.svg", "iterations.html"],
+}
+"""Files that each rule makes in its iteration, pool, arm, campaign or figures folder. Not the normal modes: made again
+they could differ in the last digit, and with them the pool.
+"""
 
 
 def padded(iteration: int | str) -> str:

@@ -24,18 +24,22 @@ def write_receipt(path: Path, rule: str, outputs: Iterable[str], cost: dict[str,
     write_json(path, {**body, "checksum": digest_of(body)})
 
 
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        receipt = json.loads(path.read_bytes())
+        return receipt if receipt.pop("checksum") == digest_of(receipt) else None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
 def read_receipts(folder: Path) -> list[dict[str, Any]]:
-    """Return the readable receipts of a folder; an unreadable one accounts for nothing."""
-    receipts = []
-    for path in sorted(folder.glob("*.json")):
-        try:
-            receipt = json.loads(path.read_bytes())
-            if receipt.pop("checksum") != digest_of(receipt):
-                continue
-        except (ValueError, KeyError, TypeError, AttributeError):
-            continue
-        receipts.append(receipt)
-    return receipts
+    """Return the whole receipts of a folder; a damaged one accounts for nothing."""
+    return [receipt for path in sorted(folder.glob("*.json")) if (receipt := _read(path)) is not None]
+
+
+def damaged_receipts(folder: Path) -> list[Path]:
+    """Return the receipts of a folder that are damaged themselves."""
+    return [path for path in sorted(folder.glob("*.json")) if _read(path) is None]
 
 
 def missing_and_damaged(folder: Path, thorough: bool) -> tuple[list[Path], list[Path]]:

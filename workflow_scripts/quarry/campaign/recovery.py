@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from quarry.campaign.batch_table import jobs_of, read_batch
-from quarry.campaign.paths import CampaignPaths
-from quarry.campaign.receipts import missing_and_damaged
+from quarry.campaign.paths import OUTPUTS, CampaignPaths
+from quarry.campaign.receipts import damaged_receipts, missing_and_damaged
 from quarry.files import move_aside
 from quarry.labeling.record import read_records
 from quarry.stopping.facts import Cost, Facts
@@ -46,8 +46,9 @@ class Recovery:
             return False
         if not all(Path(f).exists() for stage in self._stages(arm, iteration) for f in stage):
             return False
-        missing, damaged = missing_and_damaged(self._receipts(arm, iteration), thorough)
-        return not missing and not damaged
+        receipts = self._receipts(arm, iteration)
+        missing, damaged = missing_and_damaged(receipts, thorough)
+        return not missing and not damaged and not damaged_receipts(receipts)
 
     def mend(self, say: Callable[[str], None]) -> None:
         """Move damaged files aside so that they are made again; never remove or overwrite a label.
@@ -119,6 +120,13 @@ class Recovery:
 
 
 def _move_damaged_aside(receipts: Path, say: Callable[[str], None]) -> None:
+    for receipt in damaged_receipts(receipts):
+        # Nothing vouches for its files any more: they may have been damaged with it.
+        for name in OUTPUTS.get(receipt.stem, []):
+            path = receipts.parent / name
+            if path.exists():
+                say(f"{path}: its receipt is damaged: moved aside to {move_aside(path).name}, it will be made again")
+        receipt.unlink()
     for path in missing_and_damaged(receipts, thorough=True)[1]:
         say(f"{path} is not what was written there: moved aside to {move_aside(path).name}, it will be made again")
 

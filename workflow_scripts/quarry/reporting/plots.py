@@ -76,17 +76,19 @@ def plot_learning_curve(histories: dict[str, str], target: str, limit: float | N
                 linewidth=1,
             )
         metric = str(next(iter(tables.values()))["metric"].iloc[0]).replace("_", "-")
-        top.set_yscale("log")
+        if all((table["rmse_low"] > 0).all() for table in tables.values()):
+            top.set_yscale("log")
+            _plain_log_ticks(top)
         top.set_ylabel(f"{metric} RMSE of the {LABEL[target]} ({unit})")
-        _plain_log_ticks(top)
         if len(tables) > 1:
             top.legend(frameon=False)
         if limit is not None:
             bottom.axhline(limit, color="0.4", linestyle="--", linewidth=1)
             where = {"xy": (0.005, limit), "xycoords": ("axes fraction", "data"), "fontsize": 8, "color": "0.3"}
             bottom.annotate(f"stop below {limit:g}", ha="left", va="top", **cast(Any, where))
-        bottom.set_yscale("log")
-        _plain_log_ticks(bottom)
+        if any((table["rrmse"][table["iteration"] > 0] > 0).any() for table in tables.values()):
+            bottom.set_yscale("log")
+            _plain_log_ticks(bottom)
         bottom.set_ylabel("rRMSE")
         bottom.set_xlabel("training labels")
         figure.align_ylabels()
@@ -128,10 +130,13 @@ def plot_parity(predictions: dict[str, Any], target: str, metric: str, path: str
         )
         if std is not None and np.isfinite(std).any():
             spread, error = scale * np.asarray(std), scale * np.abs(errors)
-            right.loglog(spread, error, "o", color=COLOURS[0], markersize=4, alpha=0.75)
+            right.plot(spread, error, "o", color=COLOURS[0], markersize=4, alpha=0.75)
             ends = np.array([np.nanmin(spread), np.nanmax(spread)])
             for factor, style in ((1, "-"), (2, "--")):
                 right.plot(ends, factor * ends, style, color="0.6", linewidth=1, zorder=0, label=f"{factor} std")
+            if (spread > 0).all() and (error > 0).all():
+                right.set_xscale("log")
+                right.set_yscale("log")
             right.legend(frameon=False, fontsize=8)
             right.set_xlabel(f"predicted standard deviation ({unit})")
         else:
