@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""Cancel jobs that submit.py submitted: cancel.py JOB ..."""
+"""Cancel jobs that submit.py submitted: cancel.py JOB ..., or cancel.py --all for whatever a run has left behind.
+
+`--all` means every job of this working directory whose end has not been told yet. Run it where Snakemake ran.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,13 @@ import subprocess
 import sys
 from contextlib import suppress
 
-from schedulers import SCHEDULERS, read_record
+from schedulers import SCHEDULERS, STATE, read_record
 
 
 def main(jobs: list[str]) -> None:
     """Cancel the jobs."""
+    if jobs == ["--all"]:
+        jobs = sorted(path.stem for path in STATE.glob("*.job"))
     by_scheduler: dict[str, list[str]] = {}
     for job in jobs:
         with suppress(FileNotFoundError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -107,12 +108,32 @@ def test_a_broken_job_ends_the_run_with_its_log_but_not_the_other_jobs(profile, 
 
 @pytest.mark.parametrize("profile", OPTIONS)
 def test_ctrl_c_cancels_the_jobs(profile, slurm_cluster, workflow, start_snakemake):
+    # Between two looks: during one, Snakemake does not know its jobs (see the next test).
     folder = workflow(LONG)
-    run = start_snakemake(folder, *OPTIONS[profile], environment=slurm_cluster.environment)
+    pause = ["--seconds-between-status-checks", "15"] if profile == "cluster-generic" else []
+    run = start_snakemake(folder, *OPTIONS[profile], *pause, environment=slurm_cluster.environment)
     run.wait_until(lambda: jobs(folder, "long"), "the start of the long job")
     os.killpg(run.process.pid, signal.SIGINT)
     run.wait_until(lambda: not slurm_cluster.queue(), "an empty queue")
     assert run.wait()[0] != 0
+
+
+def test_cancel_all_ends_what_ctrl_c_during_a_look_leaves_behind(slurm_cluster, workflow, start_snakemake):
+    folder = workflow(LONG)
+    slow_look = "touch looking; sleep 2; .snakemake/cluster-generic/status.py --cache 1 --grace 4"
+    options = [*OPTIONS["cluster-generic"], "--cluster-generic-status-cmd", slow_look]
+    run = start_snakemake(folder, *options, environment=slurm_cluster.environment)
+    run.wait_until(lambda: jobs(folder, "long"), "the start of the long job")
+    (folder / "looking").unlink(missing_ok=True)
+    run.wait_until((folder / "looking").exists, "a look at the job")
+    os.kill(run.process.pid, signal.SIGINT)
+    assert run.wait()[0] != 0
+    assert slurm_cluster.queue() == jobs(folder, "long"), (
+        "Snakemake cancels during a look now: correct profiles/README.md"
+    )
+    cancel = folder / ".snakemake" / "cluster-generic" / "cancel.py"
+    subprocess.run([cancel, "--all"], cwd=folder, env=slurm_cluster.environment, check=True)
+    run.wait_until(lambda: not slurm_cluster.queue(), "an empty queue")
 
 
 def test_the_slurm_profile_survives_a_controller_that_does_not_answer(slurm_cluster, workflow, run_snakemake):

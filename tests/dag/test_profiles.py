@@ -345,6 +345,15 @@ def test_cancel_reaches_the_scheduler(submitted):
     assert submitted.call(CANCEL[submitted.scheduler]) == submitted.job
 
 
+def test_cancel_all_reaches_every_job_whose_end_was_not_told(submitted):
+    submitted.run_job("true")
+    assert submitted.status() == "success"
+    submitted.answer(SUBMIT[submitted.scheduler], ANSWERS[submitted.scheduler].replace("123", "124"))
+    left = submitted.submit()
+    submitted.tool("cancel.py", "--all")
+    assert submitted.call(CANCEL[submitted.scheduler]) == left
+
+
 def test_the_profile_finds_status_and_cancel_in_the_working_directory(submitted):
     profile = read("cluster-generic")
     for key in ("cluster-generic-status-cmd", "cluster-generic-cancel-cmd"):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from quarry.campaign import receipts as receipts_module
 from quarry.campaign.batch_table import BatchRow, write_batch
-from quarry.campaign.paths import LABELS, CampaignPaths, receipts_folder
+from quarry.campaign.paths import CampaignPaths, receipts_folder
 from quarry.campaign.receipts import missing_and_damaged, read_receipts, write_receipt
 from quarry.campaign.recovery import Recovery
 from quarry.labeling.record import LabelRecord, read_records, write_records
@@ -119,7 +119,7 @@ class Disk:
             stages = self.paths.stages("main", t, scored=True)
             there = [[Path(f).exists() for f in stage] for stage in stages]
             if t == whole:
-                place = stages.index(LABELS)
+                place = stages.index([])
                 there[place] = [] if labels else [False]  # labels stay whatever is missing before them
                 flags = list(itertools.chain(*there))
                 assert flags == sorted(flags, reverse=True), f"iteration {t} is no prefix: {there}"
