@@ -40,12 +40,13 @@ CASES = {
     "wrong unit in the key": (change("pool", {**WIGNER, "temperature_C": 27}), "did you mean 'temperature_K'?"),
     "negative size": (change("query.batch.size", -3), "query.batch.size: input should be greater than 0 (got -3)"),
     "zero size": (change("query.initial", 0), "query.initial: input should be greater than 0 (got 0)"),
+    "number that YAML reads as text": (change("model", {"noise": "1e-3"}), "write it with a decimal point, e.g. 1.0e-3"),
     "missing key": (change("descriptor", None), "descriptor: this key is missing"),
     "missing pool file": (change("pool.files", ["nothing.xyz"]), "nothing.xyz does not exist or cannot be read"),
     "unreadable pool file": (change("pool.files", ["garbage.xyz"]), "ASE cannot read"),
     "empty pool file": (change("pool.files", ["empty.xyz"]), "empty.xyz"),
     "empty slice": (change("pool.files", [{"path": "pool.extxyz", "index": "5:5"}]), "holds no structure"),
-    "several structures as a molecule": (change("pool", WIGNER), "expected one structure, found 60"),
+    "several structures as a molecule": (change("pool", WIGNER), "pool.molecule: "),
     "pool too small": (change("query.initial", 60), "query.initial + test.size = 63 is more than the pool's 60"),
     "too small without duplicates": (
         change("pool.files", ["pool.extxyz", "pool.extxyz"], change("query.initial", 60)),
@@ -106,6 +107,11 @@ def test_false_as_text_on_the_command_line(folder):
     folder.configure(PYSCF)
     outcome = folder.run("--config", "labeling={method: {density_fitting: false}}")
     check_refused(folder, outcome, "write True or False with a capital")
+
+
+def test_two_campaign_files(folder):
+    folder.configure(stand_in_configuration())
+    check_refused(folder, folder.run("--configfile", "campaign.yaml", "campaign.yaml"), "a campaign file stands alone")
 
 
 def test_another_configuration(tmp_path):

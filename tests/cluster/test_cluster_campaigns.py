@@ -3,8 +3,10 @@
 import time
 from pathlib import Path
 
+import ase.io
 import pytest
 
+from quarry.labeling.record import read_records
 from support.campaigns import REPOSITORY, CampaignFolder, stand_in_configuration
 
 HERE = Path(__file__).parent
@@ -89,3 +91,32 @@ def test_cancelled_job_and_killed_main_process(slurm_cluster, tmp_path, referenc
     assert not known & set(folder.calls()[before:]), "finished labels were computed again"
     assert gates(folder) == gates(reference)
     assert folder.run().nothing_to_do
+
+
+def test_real_dft_on_slurm(slurm_cluster, tmp_path):
+    """Optimisation, Hessian and labels of H2 with PySCF as Slurm jobs, with the campaign's threads and memory."""
+    settings = {
+        "name": "h2",
+        "pool": {"source": "wigner", "molecule": "h2.xyz", "size": 20},
+        "labeling": {"engine": "pyscf", "method": {"xc": "hf", "basis": "sto-3g"}},
+        "descriptor": {"kind": "inverse_distances"},
+        "query": {"strategy": "random", "initial": 3, "batch": {"schedule": "constant", "size": 1}},
+        "test": {"size": 2},
+        "stop": {"max_labels": 5},
+        "resources": {"label": {"threads": 2, "memory_MB": 1500, "walltime_min": 7}},
+    }
+    folder = on_cluster(tmp_path / "campaign", slurm_cluster, "slurm", settings)
+    (folder.path / "h2.xyz").write_text("2\n\nH 0 0 0\nH 0 0 0.75\n")
+    outcome = folder.run(timeout=400)
+    assert outcome.code == 0, outcome.text[-3000:]
+    for path in (folder.results / "main/iter_000/labels").glob("*.json"):
+        [record] = read_records(path)
+        assert record.ok and record.cost["threads"] == 2
+    energies = [atoms.get_potential_energy() for atoms in ase.io.read(folder.results / "dataset.extxyz", ":")]
+    assert len(energies) == 5
+    # HF/STO-3G H2 has its minimum, -1.1175 hartree, at 0.712 Angstrom (Szabo and Ostlund, table 3.13).
+    assert all(-1.1176 < energy / 27.211386245988 < -1.0 for energy in energies)
+    jobs = slurm_cluster.run("scontrol", "show", "job", "-o").splitlines()
+    labels = [job for job in jobs if "label_structure" in job and str(folder.path) in job]
+    assert len(labels) == 5
+    assert all("NumCPUs=2 " in job and "MinMemoryNode=1500M" in job and "TimeLimit=00:07:00" in job for job in labels)

@@ -1,5 +1,6 @@
 """The job graph: what runs on fresh, half-done and finished campaigns, and what never runs again."""
 
+import csv
 import subprocess
 import sys
 
@@ -121,6 +122,19 @@ def test_tightened_and_loosened_stop(finished, tmp_path):
     after = folder.products()
     assert all(after[name] == data for name, data in before.items() if "/iter_" in name)
     assert "max_iterations = 3" in (folder.results / "history.csv").read_text().splitlines()[-1]
+
+
+def test_a_loosened_rule_that_holds_only_at_an_earlier_iteration_runs_nothing(finished):
+    """RMSE and rRMSE rise and fall: the last iteration alone does not tell whether a looser rule has held."""
+    with open(finished.results / "history.csv", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    change = [float(row["rrmse"]) for row in rows]
+    earlier = min(change[1:-1])
+    rule = {"rrmse": round(earlier + 1e-3, 4), "patience": 1, "max_iterations": "null", "max_labels": 1000}
+    if change[-1] < earlier:
+        pytest.fail("the campaign of this test must have a larger rRMSE at the end than before")
+    text = "stop={" + ", ".join(f"{key}: {value}" for key, value in rule.items()) + "}"
+    assert finished.run("-n", "--config", text).nothing_to_do
 
 
 def test_nothing_is_labelled_again_after_edits(finished, tmp_path):

@@ -11,6 +11,7 @@ import tomllib
 import pytest
 import yaml
 
+from quarry.config import load_configuration
 from support.campaigns import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text()
@@ -71,6 +72,12 @@ def test_snakemake_commands(command, checkout):
     outcome = run([*shlex.split(command), "--dry-run"], checkout)
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
     assert re.search(r"dry-run|digraph|output_file", outcome.stdout + outcome.stderr)
+
+
+def test_the_campaign_file_of_the_readme_is_right():
+    example = yaml.safe_load(re.search(r"```yaml\n(.*?)```", README, re.DOTALL)[1])
+    configuration = load_configuration(example, "README.md")
+    assert configuration.arm("random").query.strategy == "random"
 
 
 def test_linked_files_exist():

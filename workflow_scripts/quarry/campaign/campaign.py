@@ -24,14 +24,11 @@ from quarry.stopping.rules import StopReason, stop_reason
 class Campaign:
     """One campaign in one invocation of Snakemake."""
 
-    def __init__(
-        self, configuration: Configuration, base: Path, invocation: Invocation, file: str | None = None
-    ) -> None:
-        """base: folder of the campaign file. file: the campaign file that the user gave, None for the default one."""
+    def __init__(self, configuration: Configuration, base: Path, invocation: Invocation) -> None:
+        """base: folder of the campaign file."""
         self.configuration = configuration
         self.base = base
         self.invocation = invocation
-        self.file = file
         self.paths = CampaignPaths(configuration.name)
         self.arms = configuration.arm_names
         self.recovery = Recovery(self.paths, self.arms, {arm for arm in self.arms if self.needs_scores(arm)})
@@ -83,14 +80,19 @@ class Campaign:
         return [read_facts(self.paths.facts(arm, t)) for t in range(last + 1)]
 
     def stop_reason(self, arm: str, iteration: int) -> StopReason | None:
-        """Return why an arm ends after an iteration, or None to go on."""
+        """Return why an arm ends at an iteration or has ended before it, or None to go on.
+
+        Earlier iterations are asked too: a loosened rule may hold at one of them and no longer at the last.
+        """
         costs = []
         for t in range(iteration + 1):
             try:
                 costs.append(Cost.read(self.paths.cost(arm, t)))
             except (OSError, ValueError) as error:
                 raise QuarryError(f"{error}; start again and it is made anew") from error
-        return stop_reason(self.facts(arm, iteration), costs, self.configuration)
+        facts = self.facts(arm, iteration)
+        reasons = (stop_reason(facts[: t + 1], costs[: t + 1], self.configuration) for t in range(iteration + 1))
+        return next((reason for reason in reasons if reason), None)
 
     def jobs(self, batch: str | Path) -> list[str]:
         """Return the label jobs of a batch table."""
@@ -127,12 +129,12 @@ def open_campaign(workflow: Any, config: dict[str, Any], default_file: Path) -> 
     """
     apply_types(config, workflow.config_settings.config)
     given = workflow.overwrite_configfiles
+    if len(given) > 1:
+        sys.exit("Quarry: --configfile: a campaign file stands alone; give one file, and single values with --config")
     file = Path(given[-1]) if given else default_file
     try:
         configuration = load_configuration(config, _shown(file))
-        campaign = Campaign(
-            configuration, file.resolve().parent, invocation_of(workflow), _shown(file) if given else None
-        )
+        campaign = Campaign(configuration, file.resolve().parent, invocation_of(workflow))
         campaign.start()
     except QuarryError as error:
         sys.exit(f"Quarry: {error}")

@@ -11,9 +11,9 @@ def closing_words(campaign: Campaign) -> str:
     """Return why each arm stopped and where the results are."""
     lines = []
     for arm in campaign.arms:
-        last = max((t for t in range(_count(campaign, arm))), default=None)
-        reason = None if last is None else campaign.stop_reason(arm, last)
-        if last is not None:
+        last = _count(campaign, arm) - 1
+        if last >= 0:
+            reason = campaign.stop_reason(arm, last)
             facts = campaign.facts(arm, last)[-1]
             why = f"stopped: {reason.words}" if reason else "not finished"
             lines.append(f"Quarry: arm {arm}: {facts.n_labels} labels in {last + 1} iterations; {why}")
@@ -21,7 +21,7 @@ def closing_words(campaign: Campaign) -> str:
     lines.append(
         f"Quarry: results in {root}: history.csv, dataset.extxyz, dataset.h5, model/model.h5, failures.csv, figures/"
     )
-    lines.append(f"Quarry: report: snakemake{_options(campaign)} --report {root}/report.html")
+    lines.append(f"Quarry: report: the same command with --report {root}/report.html")
     return "\n".join(lines)
 
 
@@ -38,9 +38,3 @@ def _count(campaign: Campaign, arm: str) -> int:
     while Path(campaign.paths.facts(arm, count)).exists():
         count += 1
     return count
-
-
-def _options(campaign: Campaign) -> str:
-    """Return the command-line options that name this campaign."""
-    file = campaign.file
-    return "" if file is None else f" --configfile {file}"

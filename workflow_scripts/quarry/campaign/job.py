@@ -35,6 +35,16 @@ def set_threads(threads: int) -> None:
         threadpool_limits(limits=threads)
 
 
+MEMORY_SHARE = 0.75
+"""Share of a job's memory that PySCF may plan with; the rest is for the interpreter and what PySCF does not count."""
+
+
+def set_memory(memory_mb: int | None) -> None:
+    """Tell PySCF how much memory the job has (its own default is 4000 MB); call before it is imported."""
+    if memory_mb:
+        os.environ["PYSCF_MAX_MEMORY"] = str(int(MEMORY_SHARE * memory_mb))
+
+
 @contextmanager
 def job(snakemake: Any, threads: int | None = None, receipt: bool = True) -> Iterator[Callable[[str], None]]:
     """Run the body of a script as a job of the campaign; yields a function that writes a line to the log.
@@ -44,6 +54,7 @@ def job(snakemake: Any, threads: int | None = None, receipt: bool = True) -> Ite
     """
     wanted = threads or int(snakemake.threads)
     set_threads(wanted)
+    set_memory(snakemake.resources.get("mem_mb"))
     log_path = Path(snakemake.log[0])
     log_path.parent.mkdir(parents=True, exist_ok=True)
     wall, cpu = time.monotonic(), time.process_time()

@@ -23,7 +23,7 @@ def link_profiles(profiles: Path, home: Path) -> list[str]:
         link = home / profile.name
         if link.is_symlink() and link.resolve() == profile:
             lines.append(f"{link}: already linked")
-        elif link.is_symlink() and not link.exists():
+        elif link.is_symlink() and not link.exists() and link.readlink().parts[-2:] == ("profiles", profile.name):
             link.unlink()
             link.symlink_to(profile)
             lines.append(f"{link}: pointed nowhere, now linked to {profile}")

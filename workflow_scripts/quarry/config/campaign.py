@@ -210,6 +210,8 @@ def _one_line(error: ValidationError, model: type[BaseModel], prefix: str = "") 
         else:
             message = item["msg"].removeprefix("Value error, ")
             shown = "" if isinstance(value, dict) or value is None else f" (got {value!r})"
+            if isinstance(value, str) and re.fullmatch(r"[-+]?[0-9]+e[-+]?[0-9]+", value, re.IGNORECASE):
+                shown += "; YAML reads this as text: write it with a decimal point, e.g. 1.0e-3"
             text = f"{message[0].lower()}{message[1:]}{shown}"
         lines.append(f"{key}: {text}" if key else text)
     more = f" (and {len(lines) - 3} more)" if len(lines) > 3 else ""

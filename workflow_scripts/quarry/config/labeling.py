@@ -33,11 +33,9 @@ class PyscfMethod(Section):
     """Accept functionals with VV10 nonlocal correlation: about 100 times the cost."""
 
 
-class PyscfLabeling(Section):
-    """Labels from PySCF."""
+class LabelingBase(Section):
+    """What all engines share."""
 
-    engine: Literal["pyscf"]
-    method: PyscfMethod
     store: str = "label_store"
     """Folder of the shared label store, relative to the working directory."""
     max_failed_fraction: float = Field(default=0.2, ge=0, le=1)
@@ -46,7 +44,14 @@ class PyscfLabeling(Section):
     """How often a label job is tried again after a fault of the machine."""
 
 
-class FunctionLabeling(Section):
+class PyscfLabeling(LabelingBase):
+    """Labels from PySCF."""
+
+    engine: Literal["pyscf"]
+    method: PyscfMethod
+
+
+class FunctionLabeling(LabelingBase):
     """Labels from a Python function (stand-in for tests and rehearsals, or the user's own code)."""
 
     engine: Literal["function"]
@@ -64,19 +69,14 @@ class FunctionLabeling(Section):
             raise ValueError(f"only plain values can be given, no infinite ones ({error})") from error
         return arguments
 
-    store: str = "label_store"
-    """Folder of the shared label store, relative to the working directory."""
-    max_failed_fraction: float = Field(default=0.2, ge=0, le=1)
-    """Stop when more than this share of all labels has failed."""
-    retries: int = Field(default=2, ge=0)
-    """How often a label job is tried again after a fault of the machine."""
-
 
 Labeling = Annotated[PyscfLabeling | FunctionLabeling, Field(discriminator="engine")]
 
 
 class StageResources(Section):
-    """Cores, memory and time of one job; a profile's set-threads and set-resources win over these."""
+    """Cores, memory and time of one job. A profile's set-resources win over these, and set-threads for label jobs; the
+    threads of model jobs are always these, because their results may differ in the last digits with the number.
+    """
 
     threads: int = Field(default=1, gt=0)
     """Cores, and threads of the numerical libraries."""

@@ -68,6 +68,10 @@ def evaluate_model(
     train = training_data(labelled, "train", features, target)
     test = training_data(labelled, "test", features, target)
     results: dict[str, tuple[TrainingData, Prediction]] = {}
+    if metric == "test" and configuration.test.size and not len(test):
+        raise QuarryError(
+            f"{dataset}: no label of the test set succeeded, so there is no error to stop by; see failures.csv"
+        )
     trained = load_model(model)
     if len(test):
         results["test"] = (test, trained.predict(test.structures, test.features))

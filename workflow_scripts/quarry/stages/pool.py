@@ -20,11 +20,11 @@ from quarry.structures.files import read_files, read_leaf, read_pool, write_leaf
 from quarry.structures.structure import ID_LENGTH
 
 
-def read_molecule(path: Path, charge: int, multiplicity: int) -> Structure:
-    """Read one structure. Raises QuarryError if the file does not hold exactly one."""
-    structures = read_files([(path, ":")], charge, multiplicity)
+def read_molecule(path: Path, charge: int, multiplicity: int, key: str = "pool.molecule") -> Structure:
+    """Read one structure. Raises QuarryError, naming the configuration's key, if the file does not hold exactly one."""
+    structures = read_files([(path, ":")], charge, multiplicity, key)
     if len(structures) != 1:
-        raise QuarryError(f"{path}: expected one structure, found {len(structures)}")
+        raise QuarryError(f"{key}: {path}: expected one structure, found {len(structures)}")
     return structures[0]
 
 
@@ -72,7 +72,9 @@ def build_pool(configuration: Configuration, base: Path, modes: str | None, stru
         candidates, dropped = read_file_pool(pool, base)
         equilibrium = candidates[0]
     if configuration.descriptor.reference:
-        equilibrium = read_molecule(base / configuration.descriptor.reference, pool.charge, pool.multiplicity)
+        equilibrium = read_molecule(
+            base / configuration.descriptor.reference, pool.charge, pool.multiplicity, "descriptor.reference"
+        )
     write_pool(structures, candidates, {"duplicates_dropped": dropped})
     write_leaf(reference, [equilibrium])
     return f"pool: {len(candidates)} structures, {dropped} duplicates dropped"

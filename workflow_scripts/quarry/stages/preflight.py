@@ -90,7 +90,7 @@ def _check_same_molecule(configuration: Configuration, structures: StructureSet,
         return
     first = structures[0].numbers
     if descriptor.reference:
-        reference = read_molecule(base / descriptor.reference, 0, 1)
+        reference = read_molecule(base / descriptor.reference, 0, 1, "descriptor.reference")
         if not np.array_equal(reference.numbers, first):
             raise QuarryError(
                 f"descriptor.reference: {descriptor.reference} has other atoms than the pool, or in another order"

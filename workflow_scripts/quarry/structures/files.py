@@ -125,10 +125,12 @@ def _fields(comment: str) -> dict[str, str]:
     return {key: quoted or plain for key, quoted, plain in re.findall(r'(\w+)=(?:"([^"]*)"|(\S+))', comment)}
 
 
-def read_files(files: Iterable[tuple[Path, str]], charge: int, multiplicity: int) -> StructureSet:
+def read_files(
+    files: Iterable[tuple[Path, str]], charge: int, multiplicity: int, key: str = "pool.files"
+) -> StructureSet:
     """Read (path, ASE index) pairs with ``ase.io.read`` into one set, duplicates kept.
 
-    charge, multiplicity: for structures that carry none of their own in ``info``.
+    charge, multiplicity: for structures that carry none of their own in ``info``. key: of the configuration, for messages.
     Raises QuarryError for a file that is missing, unreadable or empty.
     """
     from ase.io import read
@@ -136,17 +138,17 @@ def read_files(files: Iterable[tuple[Path, str]], charge: int, multiplicity: int
     structures: list[Structure] = []
     for path, index in files:
         if not path.is_file():
-            raise QuarryError(f"pool.files: {path} does not exist; give a path relative to the campaign file")
+            raise QuarryError(f"{key}: {path} does not exist; give a path relative to the campaign file")
         try:
             frames = read(path, index=index or ":")
         except Exception as error:
             reason = " ".join(str(error).split()) or type(error).__name__
-            raise QuarryError(f"pool.files: ASE cannot read {path} (index '{index}'): {reason}") from error
+            raise QuarryError(f"{key}: ASE cannot read {path} (index '{index}'): {reason}") from error
         frames = frames if isinstance(frames, list) else [frames]
         if not frames or not all(len(atoms) for atoms in frames):
-            raise QuarryError(f"pool.files: {path} (index '{index}') holds no structure or one without atoms")
+            raise QuarryError(f"{key}: {path} (index '{index}') holds no structure or one without atoms")
         try:
             structures += [Structure.from_atoms(atoms, charge, multiplicity) for atoms in frames]
         except ValueError as error:
-            raise QuarryError(f"pool.files: {path} (index '{index}'): {error}; correct the file") from error
+            raise QuarryError(f"{key}: {path} (index '{index}'): {error}; correct the file") from error
     return StructureSet.from_structures(structures)
