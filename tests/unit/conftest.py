@@ -1,0 +1,65 @@
+"""A pool with features, and a model trained on some of its labels, shared by the tests of the stages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+from ase import Atoms
+
+from quarry.stages.learning import train_model
+from quarry.stages.pool import build_features, build_pool
+from quarry.structures.files import read_pool
+from support.campaigns import WATER
+from support.stages import (
+    ROWS,
+    SIZE,
+    configuration,
+    write_dataset,
+    write_failures,
+)
+
+
+@pytest.fixture(scope="module")
+def pool_folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("pool")
+    rng = np.random.default_rng(1)
+    frames = [Atoms("OHH", WATER + rng.normal(0, 0.08, (3, 3))) for _ in range(SIZE)]
+    ase.io.write(folder / "pool.extxyz", [*frames, frames[3]])
+    line = build_pool(configuration(), folder, None, str(folder / "structures.h5"), str(folder / "reference.extxyz"))
+    assert line == f"pool: {SIZE} structures, 1 duplicates dropped"
+    build_features(
+        str(folder / "structures.h5"),
+        str(folder / "reference.extxyz"),
+        "inverse_distances",
+        str(folder / "features.h5"),
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def structures(pool_folder) -> str:
+    return str(pool_folder / "structures.h5")
+
+
+@pytest.fixture(scope="module")
+def features(pool_folder) -> str:
+    return str(pool_folder / "features.h5")
+
+
+@pytest.fixture(scope="module")
+def pool(structures):
+    return read_pool(structures)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, pool, features) -> Path:
+    """A folder with a data set, no failures, and a model."""
+    folder = tmp_path_factory.mktemp("trained")
+    write_dataset(folder / "dataset.h5", pool, ROWS)
+    write_failures(folder / "failures.csv", [])
+    line = train_model(configuration(), "main", 1, str(folder / "dataset.h5"), features, str(folder / "model.h5"))
+    assert line == "gpr trained on 12 labels"
+    return folder

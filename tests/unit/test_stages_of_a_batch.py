@@ -1,0 +1,249 @@
+"""Pool, initial batch, candidates, proposal, selection."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from quarry.campaign.batch_table import BatchRow, jobs_of, read_batch
+from quarry.errors import QuarryError
+from quarry.labeling.record import write_records
+from quarry.labeling.store import LabelStore
+from quarry.models.registry import load_model
+from quarry.stages.batch import draw_initial, read_proposal, select_batch
+from quarry.stages.pool import pool_rows, read_features
+from quarry.stages.proposal import candidate_rows, propose_batch, score_pool
+from quarry.structures.files import read_leaf
+from support.stages import (
+    METHOD_ID,
+    PAIRS,
+    SIZE,
+    configuration,
+    label_record,
+    make_facts,
+    write_dataset,
+    write_failures,
+)
+
+
+class TestPool:
+    def test_features_of_some_rows_come_in_their_order(self, features):
+        everything = read_features(features)
+        assert everything.shape == (SIZE, 3)
+        rows = np.array([7, 0, 39, 12])
+        assert np.array_equal(read_features(features, rows), everything[rows])
+        assert read_features(features, np.array([], dtype=np.int64)).shape == (0, 3)
+
+    def test_features_are_ratios_to_the_reference(self, features, pool):
+        """r_eq / r of every pair; the reference of a file pool is its first structure."""
+        assert read_features(features)[0] == pytest.approx(np.ones(3))
+        first, other = pool[0].positions, pool[9].positions
+        expected = [np.linalg.norm(first[i] - first[j]) / np.linalg.norm(other[i] - other[j]) for i, j in PAIRS]
+        assert sorted(read_features(features)[9]) == pytest.approx(sorted(expected), rel=1e-12)
+
+    def test_rows_by_id(self, features, pool):
+        assert pool_rows(features, pool.ids[[5, 2]]).tolist() == [5, 2]
+        with pytest.raises(QuarryError, match="is not in the pool"):
+            pool_rows(features, np.array(["absent"]))
+
+
+class TestInitial:
+    def test_it_is_deterministic_and_test_and_training_are_disjoint(self, structures, pool):
+        rows = draw_initial(configuration(), structures)
+        assert rows == draw_initial(configuration(), structures)
+        assert [r.role for r in rows] == ["test"] * 6 + ["train"] * 8
+        assert len({r.structure_id for r in rows}) == 14
+        assert {r.structure_id for r in rows} <= set(pool.ids.tolist())
+        assert all(r.job == r.structure_id and r.score == "" for r in rows)
+
+    def test_it_is_the_same_for_every_arm_and_strategy(self, structures):
+        """Seeds of arms, strategies and models play no part."""
+        other = configuration(
+            query={"strategy": "random", "initial": 8, "batch": {"schedule": "doubling", "size": 2}},
+            arms={"other": {"seed": 99}},
+        )
+        assert draw_initial(other, structures) == draw_initial(configuration(), structures)
+
+    def test_the_test_set_does_not_depend_on_the_initial_batch(self, structures):
+        small = configuration(query={"strategy": "random", "initial": 2, "batch": {"schedule": "constant", "size": 2}})
+        assert draw_initial(small, structures)[:6] == draw_initial(configuration(), structures)[:6]
+
+    def test_another_seed_draws_another_batch(self, structures):
+        drawn = {tuple(draw_initial(configuration(seed=seed), structures)) for seed in range(5)}
+        assert len(drawn) == 5
+
+    def test_the_draw_is_uniform(self, structures, pool):
+        """Every structure is drawn 14 / 40 of the time: 300 seeds, five standard deviations."""
+        counts = dict.fromkeys(pool.ids.tolist(), 0)
+        for seed in range(300):
+            for row in draw_initial(configuration(seed=seed), structures):
+                counts[row.structure_id] += 1
+        spread = 5 * np.sqrt(300 * 0.35 * 0.65)
+        assert all(abs(count - 105) < spread for count in counts.values())
+
+    def test_the_whole_pool_and_more(self, structures):
+        exact = configuration(test={"size": 32})
+        assert len(draw_initial(exact, structures)) == SIZE
+        with pytest.raises(QuarryError, match=r"query.initial \+ test.size = 41 is more than the pool's 40 structures"):
+            draw_initial(configuration(test={"size": 33}), structures)
+
+
+class TestSelectBatch:
+    @pytest.fixture
+    def store(self, tmp_path) -> LabelStore:
+        return LabelStore(tmp_path / "label_store", METHOD_ID, {})
+
+    def select(self, folder: Path, rows, structures, store) -> str:
+        return select_batch(
+            rows,
+            structures,
+            store,
+            table=str(folder / "batch.csv"),
+            folder=str(folder / "batch"),
+            labels=str(folder / "labels"),
+            reused=str(folder / "reused.csv"),
+        )
+
+    def test_table_leaves_and_stored_labels(self, tmp_path, structures, store, pool):
+        rows = draw_initial(configuration(), structures)
+        stored = [rows[2].structure_id, rows[9].structure_id]
+        for structure_id in stored:
+            store.put(label_record(structure_id))
+        assert self.select(tmp_path, rows, structures, store) == "14 structures, 2 of them labelled already"
+        assert list(read_batch(tmp_path / "batch.csv")) == rows
+        for job in jobs_of(rows):
+            [leaf] = read_leaf(tmp_path / "batch" / f"{job}.extxyz")
+            assert leaf.structure_id == job
+        labels = sorted(p.stem for p in (tmp_path / "labels").iterdir())
+        assert labels == sorted(stored)
+        assert (tmp_path / "reused.csv").read_text().split() == ["structure_id", *stored]
+        for structure_id in stored:
+            label, leaf = tmp_path / "labels" / f"{structure_id}.json", tmp_path / "batch" / f"{structure_id}.extxyz"
+            assert label.read_bytes() == store.path(structure_id).read_bytes()
+            assert label.stat().st_mtime_ns >= leaf.stat().st_mtime_ns
+
+    def test_finished_labels_stay_and_count_as_done_when_the_batch_is_written_again(self, tmp_path, structures, store):
+        rows = draw_initial(configuration(), structures)
+        self.select(tmp_path, rows, structures, store)
+        table = (tmp_path / "batch.csv").read_bytes()
+        finished, failed = rows[0].structure_id, rows[1].structure_id
+        write_records(tmp_path / "labels" / f"{finished}.json", [label_record(finished)])
+        write_records(tmp_path / "labels" / f"{failed}.json", [label_record(failed, status="out_of_time")])
+        content = (tmp_path / "labels" / f"{finished}.json").read_bytes()
+        for structure_id in (finished, failed):
+            os.utime(tmp_path / "labels" / f"{structure_id}.json", (1, 1))
+        assert "2 of them labelled already" in self.select(tmp_path, rows, structures, store)
+        assert (tmp_path / "batch.csv").read_bytes() == table
+        assert (tmp_path / "labels" / f"{finished}.json").read_bytes() == content
+        for structure_id in (finished, failed):
+            label, leaf = tmp_path / "labels" / f"{structure_id}.json", tmp_path / "batch" / f"{structure_id}.extxyz"
+            assert label.stat().st_mtime_ns >= leaf.stat().st_mtime_ns
+
+    def test_a_label_of_another_structure_or_a_damaged_one_does_not_count(self, tmp_path, structures, store):
+        rows = draw_initial(configuration(), structures)[:3]
+        (tmp_path / "labels").mkdir()
+        write_records(tmp_path / "labels" / f"{rows[0].job}.json", [label_record(rows[1].structure_id)])
+        (tmp_path / "labels" / f"{rows[1].job}.json").write_text("[")
+        assert "0 of them labelled already" in self.select(tmp_path, rows, structures, store)
+        for row in rows[:2]:
+            label, leaf = tmp_path / "labels" / f"{row.job}.json", tmp_path / "batch" / f"{row.job}.extxyz"
+            assert label.stat().st_mtime_ns <= leaf.stat().st_mtime_ns, "its job must run"
+
+    def test_a_damaged_batch_table_is_seen(self, tmp_path, structures, store):
+        self.select(tmp_path, draw_initial(configuration(), structures), structures, store)
+        text = (tmp_path / "batch.csv").read_text()
+        for damaged in ("", text.replace("role", "rule"), text[:-30]):
+            (tmp_path / "batch.csv").write_text(damaged)
+            with pytest.raises(ValueError, match="damaged batch table"):
+                read_batch(tmp_path / "batch.csv")
+
+
+class TestCandidates:
+    def test_neither_labelled_nor_failed_ones(self, tmp_path, pool, features):
+        dataset = write_dataset(tmp_path / "d.h5", pool, {3: "train", 39: "test", 17: "train"})
+        failures = write_failures(tmp_path / "f.csv", [str(pool.ids[0]), str(pool.ids[20])])
+        expected = [n for n in range(SIZE) if n not in (3, 39, 17, 0, 20)]
+        assert candidate_rows(features, dataset, failures).tolist() == expected
+
+    def test_without_failures(self, trained, features):
+        rows = candidate_rows(features, str(trained / "dataset.h5"), str(trained / "failures.csv"))
+        assert rows.tolist() == list(range(18, SIZE))
+
+    def test_a_foreign_label_is_refused(self, tmp_path, pool, features):
+        dataset = write_dataset(tmp_path / "d.h5", pool, {3: "train"})
+        with pytest.raises(QuarryError, match="not in the pool"):
+            candidate_rows(features, dataset, write_failures(tmp_path / "f.csv", ["absent"]))
+
+
+class TestProposal:
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def scores(trained, structures, features) -> str:
+        files = [str(trained / name) for name in ("dataset.h5", "failures.csv", "scores.h5")]
+        score_pool(str(trained / "model.h5"), structures, features, *files)
+        return files[2]
+
+    def propose(self, folder: Path, trained, features, conf, scores, iteration=1, **facts) -> list[BatchRow]:
+        make_facts(**facts).write(folder / "facts.json")
+        propose_batch(
+            conf,
+            "main",
+            iteration,
+            features,
+            str(trained / "dataset.h5"),
+            str(trained / "failures.csv"),
+            str(folder / "facts.json"),
+            scores,
+            str(folder / "proposal.csv"),
+        )
+        return read_proposal(str(folder / "proposal.csv"))
+
+    def test_scores_are_the_models_predictions_for_the_candidates(self, scores, trained, pool, features):
+        with h5py.File(scores) as handle:
+            rows, mean, std = (handle[name][()] for name in ("rows", "mean", "std"))
+        assert rows.tolist() == list(range(18, SIZE))
+        prediction = load_model(trained / "model.h5").predict(pool.subset(rows), read_features(features)[rows])
+        assert np.array_equal(mean, prediction.mean) and np.array_equal(std, prediction.std)
+
+    def test_uncertainty_takes_the_most_uncertain_with_their_scores(self, tmp_path, trained, features, scores, pool):
+        rows = self.propose(tmp_path, trained, features, configuration(), scores)
+        with h5py.File(scores) as handle:
+            std = dict(zip(pool.ids[handle["rows"][()]].tolist(), handle["std"][()].tolist(), strict=True))
+        expected = sorted(std, key=lambda structure_id: -std[structure_id])[:5]
+        assert [r.structure_id for r in rows] == expected
+        assert [float(r.score) for r in rows] == [std[i] for i in expected]
+        assert {(r.role, r.job == r.structure_id) for r in rows} == {("train", True)}
+
+    @pytest.mark.parametrize("strategy", ["random", "clusters"])
+    def test_strategies_without_scores(self, tmp_path, trained, features, strategy, pool):
+        conf = configuration(query={"strategy": strategy, "initial": 8, "batch": {"schedule": "constant", "size": 5}})
+        rows = self.propose(tmp_path, trained, features, conf, None)
+        assert len({r.structure_id for r in rows}) == 5
+        assert {r.structure_id for r in rows} <= set(pool.ids[18:].tolist())
+        assert {r.score for r in rows} == {""}
+        assert self.propose(tmp_path, trained, features, conf, None) == rows
+
+    def test_iterations_and_seeds_draw_differently(self, tmp_path, trained, features):
+        conf = configuration(query={"strategy": "random", "initial": 8, "batch": {"schedule": "constant", "size": 5}})
+        drawn = {tuple(self.propose(tmp_path, trained, features, conf, None, iteration=t)) for t in (1, 2, 3)}
+        other = conf.model_copy(update={"seed": 4})
+        drawn.add(tuple(self.propose(tmp_path, trained, features, other, None)))
+        assert len(drawn) == 4
+
+    @pytest.mark.parametrize(("limit", "size"), [(18 + 3, 3), (18 + 5, 5), (18 + 50, 5), (18, 0), (17, 0)])
+    def test_the_budget_of_labels_is_kept_exactly(self, tmp_path, trained, features, scores, limit, size):
+        conf = configuration(stop={"max_labels": limit})
+        assert len(self.propose(tmp_path, trained, features, conf, scores)) == size
+
+    def test_no_more_than_the_pool_has_left(self, tmp_path, trained, features, scores):
+        query = {"strategy": "uncertainty", "initial": 8, "batch": {"schedule": "constant", "size": 500}}
+        rows = self.propose(tmp_path, trained, features, configuration(query=query), scores)
+        assert len(rows) == len({r.structure_id for r in rows}) == SIZE - 18
+
+    def test_the_schedule_sees_training_labels_only(self, tmp_path, trained, features, scores):
+        query = {"strategy": "uncertainty", "initial": 8, "batch": {"schedule": "fraction", "fraction": 0.5}}
+        assert len(self.propose(tmp_path, trained, features, configuration(query=query), scores)) == 6

@@ -1,0 +1,203 @@
+"""Training and evaluation against numpy by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from quarry.errors import QuarryError
+from quarry.models.base import Prediction
+from quarry.models.registry import load_model
+from quarry.stages import learning
+from quarry.stages.learning import evaluate_model, read_predictions, train_model, training_data
+from quarry.stages.pool import read_features
+from quarry.structures.labelled import LabelledSet
+from support.stages import (
+    ROWS,
+    configuration,
+    energy_of,
+    write_dataset,
+)
+
+
+class TestTraining:
+    def test_only_training_labels_are_learnt(self, trained, tmp_path, pool, features):
+        """Other test labels, the same model."""
+        LabelledSet.from_records(
+            [pool[i] for i in ROWS],
+            list(ROWS.values()),
+            [0] * len(ROWS),
+            [{"energy": energy_of(pool[i]) + (100 if ROWS[i] == "test" else 0)} for i in ROWS],
+        ).write(tmp_path / "d.h5", {})
+        train_model(configuration(), "main", 1, str(tmp_path / "d.h5"), features, str(tmp_path / "m" / "model.h5"))
+        assert (tmp_path / "m" / "model.h5").read_bytes() == (trained / "model.h5").read_bytes()
+
+    def test_labels_without_the_target_are_left_out(self, tmp_path, pool, features):
+        properties = [{"energy": 1.0, "lumo": None if n % 3 else float(n)} for n in range(9)]
+        labelled = LabelledSet.from_records([pool[n] for n in range(9)], ["train"] * 9, [0] * 9, properties)
+        data = training_data(labelled, "train", features, "lumo")
+        assert data.targets.tolist() == [0.0, 3.0, 6.0]
+        assert data.structures.ids.tolist() == pool.ids[[0, 3, 6]].tolist()
+        assert np.array_equal(data.features, read_features(features)[[0, 3, 6]])
+
+    def test_a_target_that_no_label_has_is_one_line(self, trained, features):
+        labelled = LabelledSet.read(trained / "dataset.h5")
+        with pytest.raises(QuarryError, match="the labels hold no gap; they hold energy"):
+            training_data(labelled, "train", features, "gap")
+
+    def test_nothing_to_train_on_is_one_line(self, tmp_path, pool, features):
+        dataset = write_dataset(tmp_path / "d.h5", pool, {0: "test", 1: "test"})
+        with pytest.raises(QuarryError, match="no training label succeeded"):
+            train_model(configuration(), "main", 0, dataset, features, str(tmp_path / "model.h5"))
+
+
+class MeanModel:
+    """Predicts the mean of its training targets: what a fold was trained on can be told from its predictions."""
+
+    def fit(self, data, validation, rng):
+        self.value = float(np.mean(data.targets))
+
+    def predict(self, structures, features):
+        return Prediction(np.full(len(structures), self.value), None)
+
+
+def by_hand(errors: np.ndarray) -> dict[str, float]:
+    return {
+        "rmse": float(np.sqrt((errors**2).sum() / len(errors))),
+        "mae": float(np.abs(errors).sum() / len(errors)),
+        "maxe": float(np.abs(errors).max()),
+        "n": len(errors),
+    }
+
+
+class TestEvaluation:
+    def evaluate(self, folder: Path, trained: Path, features, conf, previous=None, iteration=1) -> dict[str, Any]:
+        evaluate_model(
+            conf,
+            "main",
+            iteration,
+            str(trained / "model.h5"),
+            str(trained / "dataset.h5"),
+            features,
+            previous,
+            str(folder / "predictions.h5"),
+            str(folder / "metrics.json"),
+        )
+        found: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
+        return found
+
+    def test_of_the_test_set_by_hand(self, tmp_path, trained, features, pool):
+        found = self.evaluate(tmp_path, trained, features, configuration())
+        rows = list(range(6))
+        predicted = load_model(trained / "model.h5").predict(pool.subset(rows), read_features(features)[rows])
+        labels = np.array([energy_of(pool[n]) for n in rows])
+        errors = predicted.mean - labels
+        assert found["errors"].keys() == {"test"}
+        for name, value in by_hand(errors).items():
+            assert found["errors"]["test"][name] == pytest.approx(value, rel=1e-12), name
+        assert (found["n_train"], found["n_test"], found["n_labels"]) == (12, 6, 18)
+        assert (found["rrmse"], found["rrmse_low"], found["rrmse_high"]) == (1.0, 1.0, 1.0)
+        written = read_predictions(str(tmp_path / "predictions.h5"), "test")
+        assert written["ids"].astype(str).tolist() == pool.ids[:6].tolist()
+        assert np.array_equal(written["label"], labels) and np.array_equal(written["mean"], predicted.mean)
+        assert np.array_equal(written["std"], predicted.std)
+        assert read_predictions(str(tmp_path / "predictions.h5"), "validation") is None
+
+    def test_the_bootstrap_interval_is_that_of_resampled_errors(self, tmp_path, trained, features):
+        """Against scipy's bootstrap with its own random numbers."""
+        from scipy.stats import bootstrap
+
+        found = self.evaluate(tmp_path, trained, features, configuration())["errors"]["test"]
+        written = read_predictions(str(tmp_path / "predictions.h5"), "test")
+        errors = written["mean"] - written["label"]
+        for name, statistic in {
+            "rmse": lambda e, axis: np.sqrt(np.mean(e**2, axis=axis)),
+            "mae": lambda e, axis: np.mean(np.abs(e), axis=axis),
+        }.items():
+            interval = bootstrap(
+                (errors,), statistic, method="percentile", n_resamples=20_000, rng=np.random.default_rng(0)
+            ).confidence_interval
+            width = interval.high - interval.low
+            assert found[f"{name}_low"] == pytest.approx(interval.low, abs=0.1 * width)
+            assert found[f"{name}_high"] == pytest.approx(interval.high, abs=0.1 * width)
+
+    def test_the_relative_change_by_hand(self, tmp_path, trained, features, pool):
+        conf = configuration()
+        before, after = tmp_path / "before", tmp_path / "after"
+        before.mkdir()
+        after.mkdir()
+        few = {n: role for n, role in ROWS.items() if n < 10}
+        write_dataset(before / "dataset.h5", pool, few)
+        train_model(conf, "main", 0, str(before / "dataset.h5"), features, str(before / "model.h5"))
+        first = self.evaluate(before, before, features, conf, iteration=0)
+        second = self.evaluate(after, trained, features, conf, previous=str(before / "predictions.h5"))
+        old, new = first["errors"]["test"]["rmse"], second["errors"]["test"]["rmse"]
+        assert old != new
+        assert second["rrmse"] == pytest.approx(abs(new - old) / new, rel=1e-12)
+        assert 0 <= second["rrmse_low"] < second["rrmse_high"]
+
+    def test_the_same_model_again_changes_nothing(self, tmp_path, trained, features):
+        """Paired on the fixed test set: not even the interval opens."""
+        self.evaluate(tmp_path, trained, features, configuration())
+        (tmp_path / "again").mkdir()
+        found = self.evaluate(
+            tmp_path / "again", trained, features, configuration(), previous=str(tmp_path / "predictions.h5")
+        )
+        assert (found["rrmse"], found["rrmse_low"], found["rrmse_high"]) == (0.0, 0.0, 0.0)
+
+    def test_the_same_input_gives_the_same_bytes(self, tmp_path, trained, features):
+        for name in ("a", "b"):
+            (tmp_path / name).mkdir()
+            self.evaluate(tmp_path / name, trained, features, configuration())
+        for name in ("predictions.h5", "metrics.json"):
+            assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+    def test_cross_validation_predicts_every_label_by_a_model_that_did_not_see_it(
+        self, tmp_path, trained, features, pool, monkeypatch
+    ):
+        monkeypatch.setattr(learning, "make_model", lambda settings, target: MeanModel())
+        conf = configuration(validation={"folds": 5}, stop={"metric": "cross_validation", "max_iterations": 2})
+        found = self.evaluate(tmp_path, trained, features, conf)
+        written = read_predictions(str(tmp_path / "predictions.h5"), "cross_validation")
+        ids, labels, means = written["ids"].astype(str), written["label"], written["mean"]
+        assert sorted(ids) == sorted(pool.ids[6:18])
+        assert labels.tolist() == [energy_of(pool[int(n)]) for n in pool.index_of(ids)]
+        folds = [np.flatnonzero(means == value) for value in np.unique(means)]
+        assert sorted(len(fold) for fold in folds) == [2, 2, 2, 3, 3]
+        for fold in folds:
+            assert means[fold[0]] == pytest.approx(np.delete(labels, fold).mean(), rel=1e-14)
+        for name, value in by_hand(means - labels).items():
+            assert found["errors"]["cross_validation"][name] == pytest.approx(value, rel=1e-12)
+        assert found["errors"]["test"]["n"] == 6
+
+    def test_validation_holds_a_share_back(self, tmp_path, trained, features, pool, monkeypatch):
+        monkeypatch.setattr(learning, "make_model", lambda settings, target: MeanModel())
+        conf = configuration(validation={"fraction": 0.25}, stop={"metric": "validation", "max_iterations": 2})
+        found = self.evaluate(tmp_path, trained, features, conf)
+        written = read_predictions(str(tmp_path / "predictions.h5"), "validation")
+        held = pool.index_of(written["ids"].astype(str))
+        assert len(held) == 3 and set(held.tolist()) <= set(range(6, 18))
+        rest = [energy_of(pool[n]) for n in range(6, 18) if n not in held]
+        assert written["mean"] == pytest.approx(np.full(3, np.mean(rest)), rel=1e-14)
+        labels = np.array([energy_of(pool[int(n)]) for n in held])
+        for name, value in by_hand(np.mean(rest) - labels).items():
+            assert found["errors"]["validation"][name] == pytest.approx(value, rel=1e-9)
+
+    def test_each_iteration_splits_anew_and_the_same_way_on_a_restart(self, tmp_path, trained, features):
+        conf = configuration(validation={"fraction": 0.25}, stop={"metric": "validation", "max_iterations": 2})
+        drawn = []
+        for t in (1, 2, 3, 1):
+            self.evaluate(tmp_path, trained, features, conf, iteration=t)
+            drawn.append(tuple(read_predictions(str(tmp_path / "predictions.h5"), "validation")["ids"].tolist()))
+        assert drawn[3] == drawn[0] and len(set(drawn)) == 3
+
+    def test_without_a_test_set(self, tmp_path, pool, features):
+        write_dataset(tmp_path / "dataset.h5", pool, dict.fromkeys(range(8), "train"))
+        conf = configuration(test={"size": 0}, stop={"rrmse": None, "max_iterations": 2})
+        train_model(conf, "main", 0, str(tmp_path / "dataset.h5"), features, str(tmp_path / "model.h5"))
+        found = self.evaluate(tmp_path, tmp_path, features, conf, iteration=0)
+        assert found["errors"] == {} and found["n_test"] == 0 and found["rrmse"] == 1.0
