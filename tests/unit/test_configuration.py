@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -14,42 +13,17 @@ from hypothesis import strategies as st
 
 from quarry.config import Configuration, load_configuration
 from quarry.config.campaign import inputs_of
-from quarry.config.command_line import apply_types
 from quarry.config.manual import manual, schema
 from quarry.errors import QuarryError
 from quarry.files import canonical_json
+from support.configurations import ABSENT, WIGNER, changed
 
 CONFIG = Path(__file__).parents[2] / "config"
-ABSENT = object()
-WIGNER: dict[str, Any] = {
-    "name": "water",
-    "pool": {"source": "wigner", "molecule": "water.xyz", "size": 100},
-    "labeling": {"engine": "pyscf", "method": {"xc": "pbe", "basis": "sto-3g"}},
-    "descriptor": {"kind": "inverse_distances"},
-    "query": {"strategy": "uncertainty_clusters", "initial": 10, "batch": {"schedule": "constant", "size": 5}},
-    "test": {"size": 20},
-    "stop": {"max_labels": 60},
-}
 FILES: dict[str, Any] = {
     **WIGNER,
     "pool": {"source": "file", "files": ["a.xyz", {"path": "b.xyz", "index": ":5"}]},
     "labeling": {"engine": "function", "function": "stand_in:morse", "arguments": {"version": 2}},
 }
-
-
-def changed(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Return the configuration with values at dotted keys replaced, or taken out where the value is ABSENT."""
-    data = copy.deepcopy(base)
-    for dotted, value in changes.items():
-        *path, last = dotted.split(".")
-        node = data
-        for key in path:
-            node = node.setdefault(key, {})
-        if value is ABSENT:
-            del node[last]
-        else:
-            node[last] = value
-    return data
 
 
 def load(base: dict[str, Any] = WIGNER, **changes: Any) -> Configuration:
@@ -384,36 +358,3 @@ class TestIdentity:
         assert json.loads(canonical_json(self.REFERENCE)) == self.REFERENCE
         identity = load(pool__temperature_K=300).identity()
         assert canonical_json(identity) == canonical_json(load(pool__temperature_K=300.0).identity())
-
-
-class TestCommandLine:
-    def test_types_inside_braces(self):
-        given_values = {
-            "stop": {"max_labels": "300", "rrmse": "null", "target_rmse": "0.5 kcal/mol"},
-            "labeling": {"method": {"density_fitting": "True"}},
-            "seed": 8,
-        }
-        config = changed(WIGNER, {"stop": {"max_labels": "300", "rrmse": "null", "target_rmse": "0.5 kcal/mol"}})
-        config["labeling"]["method"]["density_fitting"] = "True"
-        config["seed"] = 8
-        apply_types(config, given_values)
-        configuration = load_configuration(config, "x")
-        assert configuration.stop.max_labels == 300 and configuration.stop.rrmse is None
-        assert configuration.stop.target_rmse == "0.5 kcal/mol"
-        assert configuration.labeling.method.density_fitting is True and configuration.seed == 8
-
-    def test_what_the_file_says_keeps_its_type(self):
-        config = {"name": "7", "stop": {"max_labels": "30", "patience": "text"}}
-        apply_types(config, {"stop": {"max_labels": "30"}})
-        assert config == {"name": "7", "stop": {"max_labels": 30, "patience": "text"}}
-
-    def test_a_small_true_stays_text_and_is_refused(self):
-        config = changed(WIGNER, {"labeling.method.density_fitting": "true"})
-        apply_types(config, {"labeling": {"method": {"density_fitting": "true"}}})
-        with pytest.raises(QuarryError, match="True or False with a capital"):
-            load_configuration(config, "x")
-
-    def test_lists(self):
-        config = {"pool": {"files": ["a", "b"]}}
-        apply_types(config, {"pool": {"files": ["1.5", "b", "null"]}})
-        assert config == {"pool": {"files": [1.5, "b", None]}}

@@ -14,7 +14,7 @@ from quarry.campaign.lease import Lease
 from quarry.campaign.paths import CampaignPaths
 from quarry.campaign.preflight import preflight
 from quarry.campaign.recovery import Recovery
-from quarry.config.campaign import MAIN_ARM, Configuration, load_configuration
+from quarry.config.campaign import Configuration, load_configuration
 from quarry.config.command_line import apply_types
 from quarry.errors import QuarryError
 from quarry.stopping.facts import Cost, Facts
@@ -153,6 +153,3 @@ def _shown(file: Path) -> str:
         return str(file.resolve().relative_to(Path.cwd()))
     except ValueError:
         return str(file)
-
-
-__all__ = ["MAIN_ARM", "Campaign", "open_campaign", "say"]

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
-from quarry.config.base import ENERGY_UNITS_EV, Section, energy_in_ev
+from quarry.config.base import Section, energy_in_ev
 from quarry.config.labeling import Labeling, Resources
 from quarry.config.learning import Descriptor, Model, Query, Stop, Test, Validation
 from quarry.config.pool import FilePool, Pool, WignerPool
@@ -267,6 +267,3 @@ def inputs_of(configuration: Configuration, base: Path) -> list[Path]:
     if configuration.descriptor.reference:
         names.append(configuration.descriptor.reference)
     return [base / name for name in names]
-
-
-__all__ = ["ENERGY_UNITS_EV", "MAIN_ARM", "ArmSettings", "Configuration", "inputs_of", "load_configuration"]
