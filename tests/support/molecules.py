@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from quarry.config.labeling import PyscfMethod
+from quarry.config.methods import PyscfMethod
 from quarry.structures import Structure
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from quarry.config.labeling import PyscfMethod
+from quarry.config.methods import PyscfMethod
 from quarry.errors import QuarryError
 from quarry.labeling.engines import pyscf_checks
 from quarry.labeling.engines.pyscf_engine import PyscfEngine

@@ -15,7 +15,8 @@ from pyscf import dft, gto, lib, scf
 from pyscf.dispersion import dftd3, dftd4
 from scipy.spatial.transform import Rotation
 
-from quarry.config.labeling import PyscfLabeling, PyscfMethod
+from quarry.config.labeling import PyscfLabeling
+from quarry.config.methods import PyscfMethod
 from quarry.errors import QuarryError
 from quarry.files import canonical_json
 from quarry.labeling.engines import pyscf_engine
@@ -261,7 +262,7 @@ def test_missing_basis_functions_are_an_engine_error() -> None:
 def test_fresh_processes_agree_and_leave_nothing_behind(tmp_path: Path) -> None:
     script = (
         "import json, sys, numpy as np\n"
-        "from quarry.config.labeling import PyscfMethod\n"
+        "from quarry.config.methods import PyscfMethod\n"
         "from quarry.labeling.engines.pyscf_engine import PyscfEngine\n"
         "from quarry.structures import Structure\n"
         "w = Structure.create([8, 1, 1], np.array([[0.02, 0, 0.12], [0, 0.8, -0.47], [0.1, -0.74, -0.5]]))\n"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import constants, stats
 from scipy.spatial.transform import Rotation
 
-from quarry.config.labeling import PyscfMethod
+from quarry.config.methods import PyscfMethod
 from quarry.errors import QuarryError
 from quarry.labeling.engines.pyscf_engine import PyscfEngine
 from quarry.sampling import normal_modes as module

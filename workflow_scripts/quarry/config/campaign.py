@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from quarry.config.base import Section, energy_in_ev
-from quarry.config.labeling import Labeling, Resources
+from quarry.config.labeling import Labeling, LabelingBase, Resources
 from quarry.config.learning import Descriptor, Model, Query, Stop, Test, Validation
 from quarry.config.pool import FilePool, Pool, WignerPool
 from quarry.errors import QuarryError
@@ -104,8 +104,8 @@ class Configuration(Section):
         rules, resources, retries and where labels lie.
         """
         data = self.model_dump(mode="json", exclude={"stop", "resources", "name"})
-        for key in ("store", "retries", "max_failed_fraction"):
-            data["labeling"].pop(key)
+        for key in NOT_IDENTITY:
+            data["labeling"].pop(key, None)
         return {**data, "stop.metric": self.stop.metric}
 
 
@@ -217,6 +217,9 @@ def _one_line(error: ValidationError, model: type[BaseModel], prefix: str = "") 
     more = f" (and {len(lines) - 3} more)" if len(lines) > 3 else ""
     return "; ".join(dict.fromkeys(lines[:3])) + more
 
+
+NOT_IDENTITY = (*LabelingBase.model_fields, "recovery", "stability")
+"""Keys of labeling that decide how labels come about, not which numbers they are."""
 
 UNIONS = ("pool", "labeling", "batch")
 """Keys whose value is one of several sections."""

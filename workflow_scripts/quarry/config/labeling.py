@@ -7,30 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from quarry.config.base import Section
+from quarry.config.methods import PyscfMethod
 from quarry.files import canonical_json
-
-
-class PyscfMethod(Section):
-    """Level of theory for PySCF."""
-
-    xc: str
-    """Density functional as libxc or PySCF names it (b3lyp, pbe0, HYB_GGA_XC_WB97X_D ...), or hf."""
-    basis: str
-    """Basis set as PySCF names it, e.g. 6-31g*, def2-svp."""
-    ecp: str | None = None
-    """Effective core potential for the elements that need one, e.g. def2-svp."""
-    grid_level: int = Field(default=3, ge=0, le=9)
-    """PySCF integration grid level (functionals only)."""
-    convergence_hartree: float = Field(default=1e-9, gt=0)
-    """SCF energy convergence."""
-    max_cycles: int = Field(default=100, gt=0)
-    """SCF cycles before the attempt counts as not converged."""
-    density_fitting: bool = False
-    """Density fitting of the Coulomb and exchange matrices with PySCF's default auxiliary basis."""
-    dispersion: Literal["d3bj", "d4"] | None = None
-    """Dispersion correction (pyscf-dispersion) with the functional's own parameters."""
-    allow_vv10: bool = False
-    """Accept functionals with VV10 nonlocal correlation: about 100 times the cost."""
 
 
 class LabelingBase(Section):
@@ -41,7 +19,22 @@ class LabelingBase(Section):
     max_failed_fraction: float = Field(default=0.2, ge=0, le=1)
     """Stop when more than this share of all labels has failed."""
     retries: int = Field(default=2, ge=0)
-    """How often a label job is tried again after a fault of the machine."""
+    """How often a label job is tried again: after a fault of the machine, and with more memory or time when those ran out."""
+    growth: float = Field(default=2.0, gt=1)
+    """Factor by which memory or time grows with every attempt that ran out of it."""
+    structures_per_job: int | Literal["auto"] = Field(default=1, gt=0)
+    """Structures that one job labels one after another; auto: as many as make a job of about 20 minutes, by measured cost."""
+    right_size: bool = True
+    """Fit walltime, memory and order of the next iteration's jobs to the finished labels; False: always those of resources."""
+    safety_factor: float = Field(default=2.0, ge=1)
+    """Factor on the predicted walltime and memory of a right-sized job."""
+    straggler_factor: float | None = Field(default=None, gt=1)
+    """A label that runs longer than this many times its predicted time ends as out_of_time and goes into the next batch with
+    more time, so that it does not hold the iteration; null: it may use its whole walltime."""
+    outlier_z: float | None = Field(default=6.0, gt=0)
+    """Robust z (energy per atom, force norm) against the batch above which a label is flagged, never dropped; null: off."""
+    heartbeat_s: float = Field(default=20.0, gt=0)
+    """Seconds between two signs of life of a running label in the store; after six missed ones another job takes over."""
 
 
 class PyscfLabeling(LabelingBase):
@@ -86,10 +79,17 @@ class StageResources(Section):
     """Time limit of the job."""
 
 
+class LabelResources(StageResources):
+    """Cores, memory and time of one label job, and MPI tasks where the engine is a program that takes them."""
+
+    tasks: int = Field(default=1, gt=0)
+    """MPI tasks of a command engine; each has `threads` cores, and memory_MB is that of all together."""
+
+
 class Resources(Section):
     """What one job of each kind asks for; no part of the campaign's identity."""
 
-    label: StageResources = StageResources()
+    label: LabelResources = LabelResources()
     """Jobs that label a structure, and the optimisation and Hessian of a wigner pool."""
     model: StageResources = StageResources()
     """Jobs that build features, train, score and propose."""

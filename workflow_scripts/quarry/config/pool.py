@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from quarry.config.base import Section
-from quarry.config.labeling import PyscfMethod
+from quarry.config.methods import PyscfMethod
 
 
 class WignerPool(Section):

@@ -19,7 +19,8 @@ class LabelRecord:
 
     status: 'ok' or a failure class (``quarry.labeling.engines.base.FAILURE_CLASSES``).
     properties: energy (eV), forces (eV/Angstrom, shape (n_atoms, 3)), homo, lumo, gap (eV), dipole (e*Angstrom).
-    attempts: one dictionary per way that was tried. cost: wall_s, cpu_s, threads, peak_memory_MB.
+    attempts: one dictionary per way that was tried. cost: wall_s, cpu_s, threads, tasks, peak_memory_MB, size (what the
+    cost depends on: atoms, basis_functions). details: what else the engine has to say.
     origin: campaign_id, campaign, arm and iteration that paid for it.
     """
 
@@ -35,6 +36,7 @@ class LabelRecord:
     host: str
     versions: dict[str, str]
     finished: str
+    details: dict[str, Any] = field(default_factory=dict)
     format: int = field(default=RECORD_FORMAT)
 
     @property

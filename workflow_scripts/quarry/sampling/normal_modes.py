@@ -16,7 +16,7 @@ from ase.optimize import BFGS
 from numpy.typing import NDArray
 from pyscf.hessian import thermo
 
-from quarry.config.labeling import PyscfMethod
+from quarry.config.methods import PyscfMethod
 from quarry.errors import QuarryError
 from quarry.files import write_json
 from quarry.labeling.engines.base import EngineResult

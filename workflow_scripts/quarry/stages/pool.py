@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quarry.config.campaign import Configuration
-from quarry.config.labeling import PyscfMethod
+from quarry.config.methods import PyscfMethod
 from quarry.config.pool import FilePool, WignerPool
 from quarry.errors import QuarryError
 from quarry.files import atomic_path

@@ -34,10 +34,10 @@ def check(configuration: Configuration, base: Path) -> dict[str, Any]:
     _check_electrons(structures)
     _check_same_molecule(configuration, structures, base)
     elements = sorted({int(z) for z in structures.numbers})
-    engine = make_engine(configuration.labeling)
-    if configuration.labeling.engine == "pyscf" and structures.pbc.any():
+    engine = make_engine(configuration.labeling, base, configuration.resources.label)
+    if structures.pbc.any() and not engine.periodic:
         raise QuarryError(
-            "pool: labeling.engine pyscf labels molecules only, but the pool holds periodic structures (pbc)"
+            f"pool: labeling.engine {engine.name} labels molecules only, but the pool holds periodic structures (pbc)"
         )
     engine.check(elements)
     if not isinstance(pool, FilePool):

@@ -20,18 +20,26 @@ class EngineResult:
     status: 'ok' or one of ``FAILURE_CLASSES``. properties: plain numbers and nested lists (see ``PROPERTIES``);
     lumo and gap are None where there is no virtual orbital.
     attempts: one dictionary per way that was tried (name, cycles, converged, wall_s, cpu_s).
+    size: what the cost depends on, e.g. {"atoms": 3, "basis_functions": 18}; cost models are fitted to it.
+    details: what else belongs in the record (exit code and error output of a program, stability analysis ...).
     """
 
     status: str
     properties: dict[str, Any] = field(default_factory=dict)
     attempts: list[dict[str, Any]] = field(default_factory=list)
     message: str = ""
+    size: dict[str, int] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
 
 
 class Engine(Protocol):
     """A source of labels."""
 
     name: str
+    periodic: bool
+    """Whether it can take periodic structures; those are refused before any job otherwise."""
+    one_job_per_batch: bool
+    """Whether a label costs next to nothing, so that a whole batch is one job."""
 
     def method_identity(self) -> dict[str, Any]:
         """Return everything that changes the number, and nothing else, as JSON-able data."""
@@ -43,6 +51,10 @@ class Engine(Protocol):
 
     def label(self, structure: Structure, threads: int) -> EngineResult:
         """Compute the properties of one structure."""
+        ...
+
+    def size(self, structure: Structure) -> dict[str, int]:
+        """Return what the cost of a label depends on, without computing it: atoms, and basis_functions where it has them."""
         ...
 
     def versions(self) -> dict[str, str]:

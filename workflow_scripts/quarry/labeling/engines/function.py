@@ -28,6 +28,8 @@ class FunctionEngine:
     """
 
     name = "function"
+    periodic = True
+    one_job_per_batch = False
 
     def __init__(self, function: str, arguments: Mapping[str, Any] | None = None) -> None:
         """function: import path ``package.module:name``; arguments: keyword arguments of every call."""
@@ -40,6 +42,10 @@ class FunctionEngine:
         The function's code is not part of it: code that gives other numbers needs another argument, e.g. ``version``.
         """
         return {"engine": self.name, "function": self.function, "arguments": self.arguments}
+
+    def size(self, structure: Structure) -> dict[str, int]:
+        """Return the number of atoms."""
+        return {"atoms": len(structure)}
 
     def versions(self) -> dict[str, str]:
         """Return the version of Python; what the function calls is the function's own affair."""

@@ -16,7 +16,7 @@ from pyscf.dft import libxc
 from pyscf.gto import basis as basis_library
 from pyscf.scf import dispersion as pyscf_dispersion
 
-from quarry.config.labeling import PyscfMethod
+from quarry.config.methods import PyscfMethod
 from quarry.errors import QuarryError
 from quarry.labeling.engines.pyscf_engine import (
     PyscfEngine,

@@ -23,7 +23,7 @@ from scipy.spatial.distance import pdist
 from threadpoolctl import threadpool_limits
 
 from quarry.config.base import ENERGY_UNITS_EV
-from quarry.config.labeling import PyscfMethod
+from quarry.config.methods import PyscfMethod
 from quarry.errors import QuarryError
 from quarry.labeling.engines.base import EngineResult
 from quarry.structures import Structure
@@ -48,6 +48,8 @@ class PyscfEngine:
     """
 
     name = "pyscf"
+    periodic = False
+    one_job_per_batch = False
 
     def __init__(self, method: PyscfMethod) -> None:
         self.method = method
@@ -72,6 +74,10 @@ class PyscfEngine:
             # The damping parameters belong to the functional's name, which libxc's components do not hold.
             "dispersion": None if method.dispersion is None else f"{method.dispersion}:{dispersion_name(method.xc)}",
         }
+
+    def size(self, structure: Structure) -> dict[str, int]:
+        """Return the numbers of atoms and of basis functions."""
+        return {"atoms": len(structure), "basis_functions": int(self.molecule(structure).nao_nr())}
 
     def versions(self) -> dict[str, str]:
         """Return the versions of PySCF, libxc and, when used, pyscf-dispersion."""

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from quarry.config.labeling import FunctionLabeling, PyscfLabeling
+from pathlib import Path
+
+from quarry.config.labeling import FunctionLabeling, LabelResources, PyscfLabeling
 from quarry.labeling.engines.base import Engine
 
 
-def make_engine(labeling: PyscfLabeling | FunctionLabeling) -> Engine:
-    """Return the engine of the configuration's section ``labeling``."""
+def make_engine(
+    labeling: PyscfLabeling | FunctionLabeling, base: str | Path = ".", resources: LabelResources | None = None
+) -> Engine:
+    """Return the engine of the configuration's section ``labeling``.
+
+    base: folder of the campaign file, for the files that the section names. resources: what a label job has (MPI tasks
+    and memory, for engines that start a program); those of the configuration's defaults when not given.
+    """
     if isinstance(labeling, FunctionLabeling):
         from quarry.labeling.engines.function import FunctionEngine
 
