@@ -8,10 +8,11 @@ ARGS   ?=
 # Jobs find the environment's python and snakemake first.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run test lint profiles report manual
+.PHONY: help setup run forecast test lint profiles report manual
 
 help:
 	@echo "make run       make the environment, run the default campaign (ARGS='-n' for a dry run)"
+	@echo "make forecast  print what the default campaign will cost (ARGS='--configfile mine.yaml' for another)"
 	@echo "make test      run the tests (ARGS='tests/unit' for a part)"
 	@echo "make setup     make the environment alone"
 	@echo "make report    write the report of the default campaign"
@@ -29,6 +30,9 @@ $(STAMP): requirements.lock
 
 run: setup
 	$(BIN)/snakemake $(ARGS)
+
+forecast: setup
+	$(BIN)/snakemake forecast $(ARGS)
 
 report: setup
 	$(BIN)/snakemake --report results/water/report.html

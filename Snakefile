@@ -37,6 +37,8 @@ include: "rules/query.smk"
 include: "rules/label.smk"
 include: "rules/learn.smk"
 include: "rules/results.smk"
+include: "rules/forecast.smk"
+include: "rules/verify.smk"
 
 
 rule all:
@@ -45,6 +47,12 @@ rule all:
     input:
         [walk_arm(arm) for arm in CAMPAIGN.arms],
         products,
+
+
+rule retry_failed:
+    """The campaign, with its failed labels tried again (asked for when the Snakefile is read)."""
+    input:
+        rules.all.input,
 
 
 onsuccess:

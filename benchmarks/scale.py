@@ -56,7 +56,8 @@ def make_campaign(path: Path, iterations: int, batch: int, stored: int) -> tuple
     configuration["labeling"]["arguments"] = {"calls": ""}
     folder = CampaignFolder.create(path, configuration, size)
     campaign = Campaign(load_configuration(configuration, "benchmark"), path, Invocation.RUN)
-    build_pool(campaign.configuration, path, None, campaign.paths.structures, campaign.paths.reference)
+    outputs = (campaign.paths.structures, campaign.paths.reference, campaign.paths.filtered)
+    build_pool(campaign.configuration, path, None, *outputs)
     build_features(campaign.paths.structures, campaign.paths.reference, "inverse_distances", campaign.paths.features)
     engine = make_engine(campaign.configuration.labeling)
     method = engine.method_identity()

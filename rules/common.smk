@@ -14,10 +14,10 @@ def walk_to_last(arm):
 
     Every checkpoint of an iteration is touched, in order: Snakemake forgets inputs behind an untouched one when a
     campaign is resumed (snakemake issue 3862), and labels would be lost silently. A stop rule is asked only where no
-    later iteration is on disk: what is paid for is used.
+    later iteration is on disk (what is paid for is used) and no failed labels are to be tried again.
     """
     iteration = CAMPAIGN.sealed(arm)
-    if iteration and CAMPAIGN.stop_reason(arm, iteration - 1):
+    if iteration and not CAMPAIGN.retry_requests(arm, iteration) and CAMPAIGN.stop_reason(arm, iteration - 1):
         return iteration - 1
     while True:
         if iteration == 0 and arm != CAMPAIGN.arms[0] and not CAMPAIGN.is_sealed(CAMPAIGN.arms[0], 0):
@@ -25,7 +25,8 @@ def walk_to_last(arm):
             checkpoints.assess_iteration.get(arm=CAMPAIGN.arms[0], iteration=padded(0))
         checkpoints.select_batch.get(arm=arm, iteration=padded(iteration))
         checkpoints.assess_iteration.get(arm=arm, iteration=padded(iteration))
-        if not CAMPAIGN.has_facts(arm, iteration + 1) and CAMPAIGN.stop_reason(arm, iteration):
+        goes_on = CAMPAIGN.has_facts(arm, iteration + 1) or CAMPAIGN.retry_requests(arm, iteration + 1)
+        if not goes_on and CAMPAIGN.stop_reason(arm, iteration):
             return iteration
         iteration += 1
 
@@ -72,6 +73,8 @@ def from_previous(file):
 def proposal(wildcards):
     """Return what select_batch waits for: a proposal, or in iteration 0 the first arm's labels, which it reuses."""
     if int(wildcards.iteration) > 0:
+        if CAMPAIGN.only_retries(wildcards.arm, int(wildcards.iteration)):
+            return []
         return PATHS.iteration("proposal.csv", wildcards.arm, wildcards.iteration)
     first = CAMPAIGN.arms[0]
     return [] if wildcards.arm == first else taken_from_disk(first, 0, PATHS.iteration("dataset.h5", first, 0))

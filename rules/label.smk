@@ -1,5 +1,5 @@
 rule label_structure:
-    """Label one structure. Its input is a leaf file: a job on a compute node sees no other job."""
+    """Label the structures of a leaf file (one, or labeling.structures_per_job): the job sees no other job."""
     message:
         "{wildcards.arm} iteration {wildcards.iteration}: labelling {wildcards.job}"
     input:
@@ -7,14 +7,18 @@ rule label_structure:
     output:
         PATHS.label(),
     params:
+        base=str(CAMPAIGN.base),
         manifest=PATHS.manifest,
+        lease=PATHS.lease,
+        failed=PATHS.failed,
+        attempts=PATHS.attempts(),
     log:
         PATHS.iteration("logs/labels/{job}.log"),
     retries: CAMPAIGN.retries
     threads: CAMPAIGN.configuration.resources.label.threads
     resources:
-        mem_mb=CAMPAIGN.configuration.resources.label.memory_MB,
-        runtime=CAMPAIGN.configuration.resources.label.walltime_min,
+        mem_mb=CAMPAIGN.label_memory_MB,
+        runtime=CAMPAIGN.label_walltime_min,
     conda:
         "../envs/label.yaml"
     script:
@@ -36,6 +40,7 @@ rule merge_labels:
         failures=PATHS.iteration("failures.csv"),
     params:
         manifest=PATHS.manifest,
+        failed=PATHS.failed,
     log:
         PATHS.iteration("logs/merge_labels.log"),
     localrule: True

@@ -57,6 +57,7 @@ checkpoint assess_iteration:
         cost=PATHS.cost(),
     params:
         manifest=PATHS.manifest,
+        failed=PATHS.failed,
     log:
         PATHS.iteration("logs/assess_iteration.log"),
     localrule: True

@@ -19,7 +19,7 @@ rule compute_normal_modes:
 
 
 rule build_pool:
-    """Collect all candidates, without duplicates."""
+    """Collect the candidates that pass the filters, without duplicates."""
     message:
         "building the pool"
     input:
@@ -27,6 +27,7 @@ rule build_pool:
     output:
         structures=PATHS.structures,
         reference=PATHS.reference,
+        filtered=PATHS.filtered,
     params:
         base=str(CAMPAIGN.base),
     log:

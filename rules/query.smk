@@ -48,22 +48,27 @@ rule propose_batch:
 
 
 checkpoint select_batch:
-    """Write the batch table and one leaf file per label job; put labels that the store has in place."""
+    """Write the batch table, the plan and a leaf file of each label job; put labels that are known in place."""
     message:
         "{wildcards.arm} iteration {wildcards.iteration}: selecting the batch"
     input:
         proposal=proposal,
+        failures=from_previous("failures.csv"),
         structures=PATHS.structures,
     output:
         batch=PATHS.batch(),
+        planned=PATHS.planned(),
         leaves=directory(PATHS.iteration("batch")),
         reused=PATHS.iteration("reused.csv"),
     params:
+        base=str(CAMPAIGN.base),
         manifest=PATHS.manifest,
+        failed=PATHS.failed,
+        retries=PATHS.retries,
     log:
         PATHS.iteration("logs/select_batch.log"),
     localrule: True
     conda:
-        "../envs/learn.yaml"
+        "../envs/label.yaml"
     script:
         "../workflow_scripts/select_batch.py"

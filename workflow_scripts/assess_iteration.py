@@ -6,6 +6,7 @@ from quarry.campaign.job import configuration_of, job, manifest_of, tell
 
 configuration = configuration_of(snakemake)
 with job(snakemake) as log:
+    from quarry.labeling.failed import FailedLabels
     from quarry.stages.assessment import account_cost, assess_iteration, progress_line
     from quarry.structures.files import read_pool_ids
 
@@ -22,7 +23,15 @@ with job(snakemake) as log:
     receipts = [Path(snakemake.output.facts).parent / "receipts"]
     if iteration == 0 and arm == configuration.arm_names[0]:
         receipts.append(Path(snakemake.input.structures).parent / "receipts")
-    cost = account_cost(manifest_of(snakemake), arm, iteration, snakemake.input.labels, receipts, snakemake.output.cost)
+    cost = account_cost(
+        manifest_of(snakemake),
+        arm,
+        iteration,
+        snakemake.input.labels,
+        receipts,
+        FailedLabels(snakemake.params.failed),
+        snakemake.output.cost,
+    )
     line = progress_line(facts, cost)
     log(line)
     tell(line)

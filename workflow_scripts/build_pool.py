@@ -1,16 +1,15 @@
-"""Collect all candidates, without duplicates."""
+"""Collect the candidates that pass the filters."""
 
 from pathlib import Path
 
 from quarry.campaign.job import configuration_of, job, tell
 
 configuration = configuration_of(snakemake)
-with job(snakemake, configuration.resources.model.threads):
+with job(snakemake, configuration.resources.model.threads) as log:
     from quarry.stages.pool import build_pool
 
-    modes = snakemake.input.modes or None
-    tell(
-        build_pool(
-            configuration, Path(snakemake.params.base), modes, snakemake.output.structures, snakemake.output.reference
-        )
+    line = build_pool(
+        configuration, Path(snakemake.params.base), snakemake.input.modes or None, **dict(snakemake.output.items())
     )
+    log(line)
+    tell(line)

@@ -3,15 +3,14 @@
 from quarry.campaign.job import configuration_of, job, manifest_of, store_of
 
 with job(snakemake, receipt=False):
-    from quarry.labeling.engines.registry import make_engine
-    from quarry.labeling.labeler import label_leaf
+    from quarry.campaign.lease import run_of
+    from quarry.stages.labeling import label_leaf
 
     configuration, manifest = configuration_of(snakemake), manifest_of(snakemake)
     label_leaf(
+        configuration,
         leaf=snakemake.input[0],
         output=snakemake.output[0],
-        engine=make_engine(configuration.labeling),
-        method_id=manifest["method_id"],
         store=store_of(configuration, manifest),
         origin={
             "campaign_id": manifest["campaign_id"],
@@ -19,5 +18,11 @@ with job(snakemake, receipt=False):
             "arm": snakemake.wildcards.arm,
             "iteration": int(snakemake.wildcards.iteration),
         },
+        run=run_of(snakemake.params.lease),
+        base=snakemake.params.base,
+        failed=snakemake.params.failed,
+        attempts=snakemake.params.attempts,
         threads=snakemake.threads,
+        memory_MB=snakemake.resources.mem_mb,
+        walltime_min=snakemake.resources.runtime,
     )

@@ -3,6 +3,7 @@
 from quarry.campaign.job import configuration_of, job, manifest_of
 
 with job(snakemake) as log:
+    from quarry.labeling.failed import FailedLabels
     from quarry.stages.merging import merge_labels
 
     log(
@@ -15,6 +16,7 @@ with job(snakemake) as log:
             iteration=int(snakemake.wildcards.iteration),
             method_id=manifest_of(snakemake)["method_id"],
             max_failed_fraction=configuration_of(snakemake).labeling.max_failed_fraction,
+            ledger=FailedLabels(snakemake.params.failed),
             dataset=snakemake.output.dataset,
             failures=snakemake.output.failures,
         )

@@ -2,24 +2,35 @@
 
 from pathlib import Path
 
+from quarry.campaign.batch_table import read_batch
 from quarry.campaign.job import configuration_of, job, manifest_of, store_of, tell
+from quarry.campaign.retries import read_requests
 
 configuration = configuration_of(snakemake)
 with job(snakemake) as log:
-    from quarry.stages.batch import draw_initial, read_proposal, select_batch
+    from quarry.labeling.failed import FailedLabels
+    from quarry.stages.batch import batch_rows, select_batch
+    from quarry.stages.planning import make_planner
+    from quarry.stages.retrying import add_retries, hand_down_attempts
 
-    first = int(snakemake.wildcards.iteration) == 0
-    rows = draw_initial(configuration, snakemake.input.structures) if first else read_proposal(snakemake.input.proposal)
+    arm, iteration = snakemake.wildcards.arm, int(snakemake.wildcards.iteration)
+    rows = batch_rows(configuration, iteration, snakemake.input.structures, snakemake.input.proposal)
+    rows = add_retries(rows, arm, iteration, snakemake.input.failures or None, read_requests(snakemake.params.retries))
     store = store_of(configuration, manifest_of(snakemake))
     files = snakemake.output
+    failed = FailedLabels(snakemake.params.failed)
     line = select_batch(
         rows,
         snakemake.input.structures,
         store,
+        failed,
+        make_planner(configuration, snakemake.params.base, arm, iteration, snakemake.input.structures),
         table=files.batch,
+        planned=files.planned,
         folder=files.leaves,
         labels=str(Path(files.batch).with_name("labels")),
         reused=files.reused,
     )
+    hand_down_attempts(read_batch(files.batch), failed, Path(files.batch).with_name("attempts"))
     log(line)
-    tell(f"{snakemake.wildcards.arm} iteration {int(snakemake.wildcards.iteration)}: batch of {line}")
+    tell(f"{arm} iteration {iteration}: batch of {line}")

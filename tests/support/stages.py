@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from quarry.campaign.failure_table import FAILURE_COLUMNS
 from quarry.config import Configuration, load_configuration
+from quarry.labeling.cost_model import LabelCost
+from quarry.labeling.engines.registry import make_engine
 from quarry.labeling.record import LabelRecord
-from quarry.stages.merging import FAILURE_COLUMNS
+from quarry.stages.planning import Planner
 from quarry.stopping.facts import Facts
 from quarry.structures.labelled import LabelledSet
 from support.campaigns import stand_in_configuration
@@ -48,6 +51,14 @@ def write_failures(path: Path, ids: list[str]) -> str:
         writer.writeheader()
         writer.writerows([{**dict.fromkeys(FAILURE_COLUMNS, ""), "structure_id": i} for i in ids])
     return str(path)
+
+
+def planner(iteration: int = 0, costs: dict[str, LabelCost] | None = None, **labeling: Any) -> Planner:
+    """The planner of a stand-in engine; labeling: keys of that section."""
+    conf = stand_in_configuration()
+    conf = load_configuration({**conf, "labeling": {**conf["labeling"], **labeling}}, "campaign.yaml")
+    engine = make_engine(conf.labeling)
+    return Planner(conf.labeling, conf.resources.label, engine, iteration, costs or {})
 
 
 ROWS = {n: "test" if n < 6 else "train" for n in range(18)}

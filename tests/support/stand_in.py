@@ -4,6 +4,7 @@ Imported by name in label jobs (``labeling.function``), so it must lie in the ca
 """
 
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -39,11 +40,39 @@ def _energy(positions):
 
 
 def flaky(atoms, folder="flaky", times=1, **options):
-    """Kill the job's own process the first ``times`` times a structure is labelled, as a failing node would."""
+    """Kill the whole job the first ``times`` times a structure is labelled, as a failing node would."""
+    if _count(atoms, folder) <= times:
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(60)
+    return morse(atoms, **options)
+
+
+def hungry(atoms, needs_MB, folder="hungry", **options):
+    """Take ``needs_MB`` of memory, and write down each attempt."""
+    _count(atoms, folder)
+    taken = np.ones(int(needs_MB * 2**17))
+    time.sleep(1.0)
+    return {**morse(atoms, **options), "gap": float(taken[0])}
+
+
+def slow_at_first(atoms, folder="slow", slow=(), seconds=60.0, **options):
+    """Take long for some structures, the first time only."""
+    if atoms.info["structure_id"] in slow and _count(atoms, folder) == 1:
+        time.sleep(seconds)
+    return morse(atoms, **options)
+
+
+def fails_without(atoms, file, only=(), **options):
+    """Fail (for some structures, or all) until a file exists, as a program does whose cause of failure the user mends."""
+    if not Path(file).exists() and (not only or atoms.info["structure_id"] in only):
+        raise RuntimeError("not mended yet")
+    return morse(atoms, **options)
+
+
+def _count(atoms, folder):
+    """Return how often this structure was tried, this time included."""
     Path(folder).mkdir(exist_ok=True)
     mark = Path(folder) / atoms.info["structure_id"]
-    count = len(mark.read_text()) if mark.exists() else 0
-    if count < times:
-        mark.write_text("x" * (count + 1))
-        os._exit(17)
-    return morse(atoms, **options)
+    count = 1 + (len(mark.read_text()) if mark.exists() else 0)
+    mark.write_text("x" * count)
+    return count

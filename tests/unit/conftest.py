@@ -28,7 +28,8 @@ def pool_folder(tmp_path_factory) -> Path:
     rng = np.random.default_rng(1)
     frames = [Atoms("OHH", WATER + rng.normal(0, 0.08, (3, 3))) for _ in range(SIZE)]
     ase.io.write(folder / "pool.extxyz", [*frames, frames[3]])
-    line = build_pool(configuration(), folder, None, str(folder / "structures.h5"), str(folder / "reference.extxyz"))
+    outputs = [str(folder / name) for name in ("structures.h5", "reference.extxyz", "filtered.csv")]
+    line = build_pool(configuration(), folder, None, *outputs)
     assert line == f"pool: {SIZE} structures, 1 duplicates dropped"
     build_features(
         str(folder / "structures.h5"),

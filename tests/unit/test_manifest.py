@@ -159,3 +159,23 @@ class TestFile:
             (tmp_path / "campaign.json").write_bytes(whole[:length])
             with pytest.raises(QuarryError, match="damaged"):
                 read_manifest(tmp_path / "campaign.json")
+
+
+class TestManifestOfAnEarlierVersion:
+    """It lacks a key that this version knows."""
+
+    def check(self, tmp_path, old, **changes):
+        configuration = load_configuration(stand_in_configuration(**changes), "campaign.yaml")
+        new = make_manifest(configuration.identity(), {"pool.extxyz": "aa"}, METHOD, "0123")
+        compare(tmp_path / "campaign.json", from_disk(tmp_path, old), new, configuration.identity(with_defaults=False))
+
+    def test_a_key_at_its_default_goes_on(self, tmp_path):
+        old = manifest()
+        del old["identity"]["filters"]
+        self.check(tmp_path, old)
+
+    def test_a_key_that_is_given_does_not(self, tmp_path):
+        old = manifest()
+        del old["identity"]["filters"]
+        with pytest.raises(QuarryError, match="filters"):
+            self.check(tmp_path, old, filters={"near_duplicates": 0.1})

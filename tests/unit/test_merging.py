@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from quarry.campaign.batch_table import BatchRow, write_batch
+from quarry.campaign.failure_table import FAILURE_COLUMNS, read_failures
 from quarry.errors import QuarryError
+from quarry.labeling.failed import FailedLabels
 from quarry.labeling.record import LabelRecord, write_records
-from quarry.stages.merging import FAILURE_COLUMNS, merge_labels, read_failures
+from quarry.stages.merging import merge_labels
 from quarry.structures import Structure, StructureSet
 from quarry.structures.files import write_pool
 from quarry.structures.labelled import LabelledSet
@@ -83,6 +85,7 @@ class Iteration:
             method_id=METHOD_ID,
             max_failed_fraction=limit,
             dataset=str(self.folder / "dataset.h5"),
+            ledger=FailedLabels(self.folder / "failed"),
             failures=str(self.folder / "failures.csv"),
         )
 
@@ -198,6 +201,9 @@ class TestRefused:
         assert "damaged label record" in message and first.labels[2] in message and "start again" in message
 
 
+FAILURE = {"status": "out_of_time", "message": "", "retried": "", "straggler": "", "key": "a"}
+
+
 class TestFailures:
     def test_they_are_left_out_and_accounted_for(self, first):
         first.fill(range(10), {2: "scf_not_converged", 7: "out_of_memory"}, tests=[7, 8])
@@ -206,6 +212,7 @@ class TestFailures:
         rows = read_failures(first.folder / "failures.csv")
         assert rows[1] == {
             "structure_id": POOL[7].structure_id,
+            "key": POOL[7].structure_id,
             "role": "test",
             "iteration": "0",
             "job": POOL[7].structure_id,
@@ -214,6 +221,8 @@ class TestFailures:
             "tried": "diis; newton",
             "wall_s": "90.0",
             "core_hours": "0.050000",
+            "straggler": "",
+            "retried": "",
         }
         assert [r["status"] for r in rows] == ["scf_not_converged", "out_of_memory"]
         with open(first.folder / "failures.csv", newline="") as handle:
@@ -267,4 +276,4 @@ class TestFailures:
     def test_exactly_the_limit_goes_on_whatever_the_rounding(self, tmp_path):
         from quarry.stages.merging import _check_failed_fraction
 
-        _check_failed_fraction([{"status": "out_of_time", "message": ""}] * 29, n_good=71, limit=0.29)
+        _check_failed_fraction([FAILURE] * 29, iteration=0, n_good=71, limit=0.29)

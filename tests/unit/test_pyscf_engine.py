@@ -196,7 +196,7 @@ def test_core_potential_is_applied() -> None:
 
 
 def test_unconverged_scf_is_a_failure_without_an_energy() -> None:
-    result = PyscfEngine(method("b3lyp", max_cycles=2, grid_level=1)).label(bent_water(), 1)
+    result = PyscfEngine(method("b3lyp", max_cycles=2, grid_level=1), recovery=[]).label(bent_water(), 1)
     assert result.status == "scf_not_converged"
     assert result.properties == {}
     assert [(a["name"], a["cycles"], a["converged"]) for a in result.attempts] == [("plain", 2, False)]
@@ -232,7 +232,7 @@ def test_invalid_structures(structure: Structure, reason: str) -> None:
     ],
 )
 def test_exceptions_of_pyscf_end_as_results(error: Exception, status: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise error
 
     monkeypatch.setattr(pyscf_engine.dft.rks.RKS, "kernel", fail)
@@ -243,7 +243,7 @@ def test_exceptions_of_pyscf_end_as_results(error: Exception, status: str, monke
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_given_threads_are_used(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    def report(*_: Any) -> None:
+    def report(*_: Any, **__: Any) -> None:
         raise RuntimeError(f"{lib.num_threads()} threads")
 
     before = lib.num_threads()

@@ -21,14 +21,14 @@ from quarry.campaign.recovery import Recovery
 from quarry.labeling.record import LabelRecord, read_records, write_records
 from quarry.stopping.facts import Cost, Facts
 from quarry.structures import Structure
-from quarry.structures.files import write_leaf
+from quarry.structures.files import LeafEntry, write_leaf
 
 ITERATIONS = 3
 BATCH = 2
 RULES = {
     "score_pool": ["scores.h5"],
     "propose_batch": ["proposal.csv"],
-    "select_batch": ["batch.csv", "batch", "reused.csv"],
+    "select_batch": ["batch.csv", "batch", "planned.csv", "reused.csv"],
     "merge_labels": ["dataset.h5", "failures.csv"],
     "train_model": ["model/model.h5"],
     "evaluate_model": ["predictions.h5", "metrics.json"],
@@ -57,7 +57,7 @@ def write_iteration(paths: CampaignPaths, arm: str, t: int) -> None:
             write_batch(at("batch.csv"), [BatchRow(s.structure_id, "train", s.structure_id) for s in structures])
             at("batch").mkdir(exist_ok=True)
             for s in structures:
-                write_leaf(at(f"batch/{s.structure_id}.extxyz"), [s])
+                write_leaf(at(f"batch/{s.structure_id}.extxyz"), [LeafEntry(s)])
         elif rule == "assess_iteration":
             counts = dict.fromkeys(("n_train", "n_test", "n_labels", "n_failed", "pool_size", "pool_left"), t)
             changes = dict.fromkeys(("rrmse", "rrmse_low", "rrmse_high"), 1.0)
@@ -115,7 +115,7 @@ class Disk:
         assert self.recovery.count_whole("main") == whole
         for t in range(whole, ITERATIONS):
             labels = all(self.label(t, n).exists() for n in range(BATCH))
-            stages = self.paths.stages("main", t, scored=True)
+            stages = self.paths.stages("main", t, scored=True, proposed=t > 0)
             there = [[Path(f).exists() for f in stage] for stage in stages]
             if t == whole:
                 place = stages.index([])
@@ -150,7 +150,11 @@ class TestCountWhole:
 
     @pytest.mark.parametrize("iteration", range(ITERATIONS))
     def test_any_missing_file_ends_the_count(self, disk, iteration):
-        names = [f.as_posix() for stage in disk.paths.stages("main", iteration, True) for f in map(Path, stage)]
+        names = [
+            f.as_posix()
+            for stage in disk.paths.stages("main", iteration, True, iteration > 0)
+            for f in map(Path, stage)
+        ]
         for name in [*names, str(disk.label(iteration, 0)), str(disk.label(iteration, 1))]:
             data = Path(name).read_bytes()
             Path(name).unlink()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +13,10 @@ from hypothesis import strategies as st
 
 from quarry.errors import QuarryError
 from quarry.labeling import store as store_module
-from quarry.labeling.engines.base import FAILURE_CLASSES, EngineResult
-from quarry.labeling.labeler import label_leaf
+from quarry.labeling.engines.base import FAILURE_CLASSES
 from quarry.labeling.record import LabelRecord, encode_records, read_records, read_valid_records, write_records
 from quarry.labeling.store import LabelStore, method_id_of
 from quarry.structures import Structure
-from quarry.structures.files import write_leaf
 
 METHOD = {"engine": "function", "function": "stand_in:morse", "arguments": {}}
 METHOD_ID = method_id_of(METHOD)
@@ -228,95 +225,3 @@ class TestStore:
         monkeypatch.setattr(store_module, "read_records", read_while_another_mends)
         store.get(ID)
         assert read_records(store.path(ID)) == [record()]
-
-
-class CountingEngine:
-    """Energy = distance; what a structure is told to raise is raised."""
-
-    name = "counting"
-
-    def __init__(self, raises=None, result=None):
-        self.raises, self.result, self.calls = raises or {}, result, []
-
-    def method_identity(self):
-        return METHOD
-
-    def check(self, elements):
-        raise NotImplementedError
-
-    def versions(self):
-        return {"counting": "1"}
-
-    def label(self, structure, threads):
-        self.calls.append((structure.structure_id, threads))
-        if structure.structure_id in self.raises:
-            raise self.raises[structure.structure_id]
-        if self.result:
-            return self.result
-        return EngineResult("ok", {"energy": float(structure.positions[1, 2])}, [{"name": "call"}])
-
-
-ORIGIN = {"campaign_id": "c", "campaign": "toy", "arm": "main", "iteration": 2}
-
-
-class TestJob:
-    def run(self, tmp_path, store, engine, structures=STRUCTURES, name="job"):
-        write_leaf(tmp_path / f"{name}.extxyz", structures)
-        output = tmp_path / f"{name}.json"
-        label_leaf(tmp_path / f"{name}.extxyz", output, engine, METHOD_ID, store, ORIGIN, threads=3)
-        return read_records(output)
-
-    def test_a_record_accounts_for_its_label(self, tmp_path, store):
-        engine = CountingEngine()
-        [found] = self.run(tmp_path, store, engine, STRUCTURES[:1])
-        assert engine.calls == [(ID, 3)]
-        assert (found.structure_id, found.method_id, found.method, found.status) == (ID, METHOD_ID, METHOD, "ok")
-        assert found.properties == {"energy": 0.7}
-        assert found.attempts == [{"name": "call"}]
-        assert found.origin == ORIGIN
-        assert found.cost["threads"] == 3 and found.cost["wall_s"] >= 0 and found.cost["peak_memory_MB"] > 1
-        assert found.versions["counting"] == "1" and "quarry" in found.versions
-        assert store.get(ID) == found
-
-    def test_what_the_store_has_is_not_computed(self, tmp_path, store):
-        engine = CountingEngine()
-        stored = store.put(record(STRUCTURES[1].structure_id))
-        found = self.run(tmp_path, store, engine)
-        assert [call[0] for call in engine.calls] == [STRUCTURES[0].structure_id, STRUCTURES[2].structure_id]
-        assert found[1] == stored
-        self.run(tmp_path, store, engine, name="again")
-        assert len(engine.calls) == 2
-
-    @pytest.mark.parametrize(
-        ("error", "status"),
-        [(MemoryError(), "out_of_memory"), (ValueError("first\nsecond"), "engine_error"), (OSError(), "engine_error")],
-    )
-    def test_chemistry_never_fails_the_job(self, tmp_path, store, error, status):
-        found = self.run(tmp_path, store, CountingEngine({STRUCTURES[1].structure_id: error}))
-        assert [r.status for r in found] == ["ok", status, "ok"]
-        assert found[1].properties == {} and "\n" not in found[1].message and found[1].message
-        assert [store.get(s.structure_id) is not None for s in STRUCTURES] == [True, False, True]
-
-    def test_properties_of_a_failed_calculation_are_not_kept(self, tmp_path, store):
-        engine = CountingEngine(result=EngineResult("scf_not_converged", {"energy": 1.0}, message="100 cycles"))
-        [found] = self.run(tmp_path, store, engine, STRUCTURES[:1])
-        assert (found.status, found.properties, found.message) == ("scf_not_converged", {}, "100 cycles")
-
-    def test_each_label_is_published_when_it_is_finished(self, tmp_path, store):
-        engine = CountingEngine({STRUCTURES[1].structure_id: KeyboardInterrupt()})
-        with pytest.raises(KeyboardInterrupt):
-            self.run(tmp_path, store, engine)
-        assert not (tmp_path / "job.json").exists()
-        assert store.get(ID) is not None
-
-    def test_of_a_label_that_another_job_published_meanwhile_that_one_is_used(self, tmp_path, store):
-        earlier = replace(record(), host="elsewhere")
-        engine = CountingEngine()
-        compute = engine.label
-
-        def overtaken(structure, threads):
-            store.put(earlier)
-            return compute(structure, threads)
-
-        engine.label = overtaken
-        assert self.run(tmp_path, store, engine, STRUCTURES[:1]) == [earlier]

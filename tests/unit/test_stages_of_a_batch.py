@@ -11,6 +11,7 @@ import pytest
 
 from quarry.campaign.batch_table import BatchRow, jobs_of, read_batch
 from quarry.errors import QuarryError
+from quarry.labeling.failed import FailedLabels
 from quarry.labeling.record import write_records
 from quarry.labeling.store import LabelStore
 from quarry.models.registry import load_model
@@ -25,6 +26,7 @@ from support.stages import (
     configuration,
     label_record,
     make_facts,
+    planner,
     write_dataset,
     write_failures,
 )
@@ -102,7 +104,10 @@ class TestSelectBatch:
             rows,
             structures,
             store,
+            FailedLabels(folder / "failed"),
+            planner(),
             table=str(folder / "batch.csv"),
+            planned=str(folder / "planned.csv"),
             folder=str(folder / "batch"),
             labels=str(folder / "labels"),
             reused=str(folder / "reused.csv"),
@@ -117,7 +122,7 @@ class TestSelectBatch:
         assert list(read_batch(tmp_path / "batch.csv")) == rows
         for job in jobs_of(rows):
             [leaf] = read_leaf(tmp_path / "batch" / f"{job}.extxyz")
-            assert leaf.structure_id == job
+            assert leaf.key == leaf.structure.structure_id == job
         labels = sorted(p.stem for p in (tmp_path / "labels").iterdir())
         assert labels == sorted(stored)
         assert (tmp_path / "reused.csv").read_text().split() == ["structure_id", *stored]
@@ -144,12 +149,14 @@ class TestSelectBatch:
             assert label.stat().st_mtime_ns >= leaf.stat().st_mtime_ns
 
     def test_a_label_of_another_structure_or_a_damaged_one_does_not_count(self, tmp_path, structures, store):
-        rows = draw_initial(configuration(), structures)[:3]
+        *rows, other = draw_initial(configuration(), structures)[:4]
         (tmp_path / "labels").mkdir()
-        write_records(tmp_path / "labels" / f"{rows[0].job}.json", [label_record(rows[1].structure_id)])
+        write_records(tmp_path / "labels" / f"{rows[0].job}.json", [label_record(other.structure_id)])
+        foreign = label_record(rows[2].structure_id, method_id="f" * 16)
+        write_records(tmp_path / "labels" / f"{rows[2].job}.json", [foreign])
         (tmp_path / "labels" / f"{rows[1].job}.json").write_text("[")
         assert "0 of them labelled already" in self.select(tmp_path, rows, structures, store)
-        for row in rows[:2]:
+        for row in rows:
             label, leaf = tmp_path / "labels" / f"{row.job}.json", tmp_path / "batch" / f"{row.job}.extxyz"
             assert label.stat().st_mtime_ns <= leaf.stat().st_mtime_ns, "its job must run"
 

@@ -11,6 +11,7 @@ import pytest
 from quarry.campaign.receipts import write_receipt
 from quarry.errors import QuarryError
 from quarry.files import write_json
+from quarry.labeling.failed import FailedLabels
 from quarry.labeling.record import LabelRecord, write_records
 from quarry.stages.assessment import account_cost, assess_iteration, progress_line
 from quarry.stages.results import HISTORY_COLUMNS, collect_results, history_rows
@@ -77,7 +78,15 @@ class TestCost:
             write_records(labels[-1], [record])
         for rule, cost in (receipts or {}).items():
             write_receipt(folder / "receipts" / f"{rule}.json", rule, [], cost)
-        found = account_cost(MANIFEST, "main", 1, labels, [folder / "receipts"], str(folder / "cost.json"))
+        found = account_cost(
+            MANIFEST,
+            "main",
+            1,
+            labels,
+            [folder / "receipts"],
+            FailedLabels(folder / "failed"),
+            str(folder / "cost.json"),
+        )
         assert Cost.read(folder / "cost.json") == found
         return found
 
@@ -112,7 +121,15 @@ class TestCost:
     def test_a_damaged_record_is_refused(self, tmp_path):
         (tmp_path / "a.json").write_text("[")
         with pytest.raises(QuarryError, match="damaged label record"):
-            account_cost(MANIFEST, "main", 1, [str(tmp_path / "a.json")], [], str(tmp_path / "cost.json"))
+            account_cost(
+                MANIFEST,
+                "main",
+                1,
+                [str(tmp_path / "a.json")],
+                [],
+                FailedLabels(tmp_path / "failed"),
+                str(tmp_path / "cost.json"),
+            )
         assert not (tmp_path / "cost.json").exists()
 
 

@@ -18,7 +18,16 @@ from hypothesis.extra.numpy import arrays
 
 from quarry.errors import QuarryError
 from quarry.structures import Structure, StructureSet
-from quarry.structures.files import leaf_text, read_files, read_leaf, read_pool, read_pool_ids, write_leaf, write_pool
+from quarry.structures.files import (
+    LeafEntry,
+    leaf_text,
+    read_files,
+    read_leaf,
+    read_pool,
+    read_pool_ids,
+    write_leaf,
+    write_pool,
+)
 
 WATER = np.array([[0.0, 0.0, 0.117], [0.0, 0.757, -0.469], [0.0, -0.757, -0.469]])
 COORDINATE_STEPS = st.integers(-50_000_000, 50_000_000)
@@ -166,7 +175,7 @@ class TestIdentity:
 class TestLeaf:
     @given(st.lists(structures(), min_size=1, max_size=3))
     def test_round_trip_is_exact(self, items):
-        read = read_leaf_text(leaf_text(items))
+        read = read_leaf_text(leaf_of(items))
         assert len(read) == len(items)
         for found, expected in zip(read, items, strict=True):
             assert_same(found, expected)
@@ -174,7 +183,7 @@ class TestLeaf:
     @settings(max_examples=50)
     @given(st.lists(structures(), min_size=1, max_size=3))
     def test_ase_reads_the_same_structures(self, items):
-        frames = ase.io.read(io.StringIO(leaf_text(items)), index=":", format="extxyz")
+        frames = ase.io.read(io.StringIO(leaf_of(items)), index=":", format="extxyz")
         assert [f.info["structure_id"] for f in frames] == ["s" + s.structure_id for s in items]
         for atoms, expected in zip(frames, items, strict=True):
             assert_same(Structure.from_atoms(atoms, charge=17, multiplicity=18), expected)
@@ -183,7 +192,7 @@ class TestLeaf:
 
     def test_every_changed_character_is_refused_or_harmless(self):
         """Of every character of the file, replaced by a digit, a letter, a blank and a sign."""
-        text = leaf_text([self.ION])
+        text = leaf_of([self.ION])
         harmless = []
         for place in range(len(text)):
             for character in "17X -\n":
@@ -199,7 +208,7 @@ class TestLeaf:
         assert len(set(harmless)) < len(text) / 2
 
     def test_every_changed_digit_of_a_position_is_refused(self):
-        text = leaf_text([self.ION])
+        text = leaf_of([self.ION])
         first = text.index("\n", text.index("\n") + 1)
         digits = [i for i in range(first, len(text)) if text[i].isdigit()]
         assert len(digits) == 3 * 3 * 7
@@ -210,7 +219,7 @@ class TestLeaf:
                         read_leaf_text(text[:place] + digit + text[place + 1 :])
 
     def test_every_truncation_is_refused_or_loses_only_zeros(self):
-        text = leaf_text([self.ION])
+        text = leaf_of([self.ION])
         for length in range(len(text)):
             try:
                 found = read_leaf_text(text[:length])
@@ -225,16 +234,47 @@ class TestLeaf:
             read_leaf(tmp_path / "absent.extxyz")
         assert "\n" not in str(caught.value)
 
+    def test_keys_predictions_and_size(self, tmp_path):
+        entries = [LeafEntry(self.ION, self.ION.structure_id + "_r2", 12.25), LeafEntry(self.ION)]
+        for size in (0, 2000):
+            write_leaf(tmp_path / "a.extxyz", entries, size)
+            found = read_leaf(tmp_path / "a.extxyz")
+            assert [(e.key, e.predicted_s) for e in found] == [
+                (self.ION.structure_id + "_r2", 12.25),
+                (self.ION.structure_id, None),
+            ]
+            assert len(ase.io.read(tmp_path / "a.extxyz", index=":")) == 2
+        assert (tmp_path / "a.extxyz").stat().st_size == 2000
+
+    def test_every_truncation_of_several_structures_is_refused_or_loses_only_zeros(self):
+        """Also the one exactly between two structures."""
+        text = leaf_of([self.ION, self.ION, self.ION])
+        for length in range(len(text)):
+            try:
+                found = read_leaf_text(text[:length])
+            except QuarryError:
+                continue
+            assert set(text[length:]) <= {"0", "\n"} and len(found) == 3
+
+    def test_a_key_of_another_structure_is_refused(self):
+        text = leaf_of([self.ION]).replace(f"key=s{self.ION.structure_id}", "key=s" + "0" * 20)
+        with pytest.raises(QuarryError, match="is another structure's"):
+            read_leaf_text(text)
+
     def test_write_leaf(self, tmp_path):
-        write_leaf(tmp_path / "a.extxyz", [self.ION])
-        assert_same(read_leaf(tmp_path / "a.extxyz")[0], self.ION)
+        write_leaf(tmp_path / "a.extxyz", [LeafEntry(self.ION)])
+        assert_same(read_leaf(tmp_path / "a.extxyz")[0].structure, self.ION)
+
+
+def leaf_of(items: list[Structure]) -> str:
+    return leaf_text(map(LeafEntry, items))
 
 
 def read_leaf_text(text: str) -> list[Structure]:
     with tempfile.NamedTemporaryFile("w", suffix=".extxyz") as handle:
         handle.write(text)
         handle.flush()
-        return read_leaf(handle.name)
+        return [entry.structure for entry in read_leaf(handle.name)]
 
 
 class TestSet:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -11,6 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+"""Errors of a file system that could do what it was asked for, but not now."""
 
 
 @contextmanager
@@ -78,7 +82,9 @@ def publish_once(path: str | os.PathLike[str], data: bytes) -> bool:
         except FileExistsError:
             # The reply to a link may be lost on NFS and the request repeated: then the name is ours all the same.
             return temporary.stat().st_nlink == 2
-        except OSError:
+        except OSError as error:
+            if error.errno in NO_ROOM:
+                raise
             try:
                 with open(target, "xb") as handle:
                     handle.write(data)

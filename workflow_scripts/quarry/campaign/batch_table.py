@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from quarry.files import write_text
+from quarry.labeling.keys import key_of
 
 COLUMNS = ("structure_id", "role", "job", "score", "retry_of")
 
@@ -32,14 +33,6 @@ class BatchRow:
     def key(self) -> str:
         """The label's name within the campaign: the structure id, with _r1, _r2 ... for its first, second ... retry."""
         return key_of(self.structure_id, self.retry_of)
-
-
-def key_of(structure_id: str, retry_of: str) -> str:
-    """Return the key of a label, given the key of the failed one before it (or nothing)."""
-    if not retry_of:
-        return structure_id
-    number = int(retry_of.rpartition("_r")[2]) if "_r" in retry_of else 0
-    return f"{structure_id}_r{number + 1}"
 
 
 def write_batch(path: str | Path, rows: Iterable[BatchRow]) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from functools import cache
+from math import ceil
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from quarry.campaign import manifest as manifests
@@ -12,11 +15,15 @@ from quarry.campaign.batch_table import jobs_of, read_batch
 from quarry.campaign.invocation import Invocation, invocation_of
 from quarry.campaign.lease import Lease
 from quarry.campaign.paths import CampaignPaths
+from quarry.campaign.planned import memory_MB, walltime_min
 from quarry.campaign.preflight import preflight
 from quarry.campaign.recovery import Recovery
+from quarry.campaign.retries import TARGET, RetryRequest, read_requests, requests_for
+from quarry.campaign.retry_failed import retry_failed
 from quarry.config.campaign import Configuration, load_configuration
 from quarry.config.command_line import apply_types
 from quarry.errors import QuarryError
+from quarry.labeling.attempts import needed, read_attempts
 from quarry.stopping.facts import Cost, Facts
 from quarry.stopping.rules import StopReason, stop_reason
 
@@ -24,8 +31,11 @@ from quarry.stopping.rules import StopReason, stop_reason
 class Campaign:
     """One campaign in one invocation of Snakemake."""
 
-    def __init__(self, configuration: Configuration, base: Path, invocation: Invocation) -> None:
-        """base: folder of the campaign file."""
+    def __init__(
+        self, configuration: Configuration, base: Path, invocation: Invocation, targets: Sequence[str] = ()
+    ) -> None:
+        """base: folder of the campaign file. targets: those of the command line."""
+        self.targets = targets
         self.configuration = configuration
         self.base = base
         self.invocation = invocation
@@ -50,14 +60,19 @@ class Campaign:
             Lease(self.paths.lease).acquire()
         old = manifests.read_manifest(self.paths.manifest)
         if old is not None:
-            manifests.compare(self.paths.manifest, old, new)
+            manifests.compare(self.paths.manifest, old, new, self.configuration.identity(with_defaults=False))
         if self.invocation is not Invocation.RUN:
+            if TARGET in self.targets:
+                retry_failed(self, say, write=False)
             return
+        check_writable(self.configuration.labeling.store)
         if old is None and any(Path(self.paths.root).glob("*/iter_*")):
             raise QuarryError(f"{self.paths.root} holds results but no campaign.json; use another name, or put it back")
         wanted = new if old is None else manifests.joined(old, new)
         if wanted != old:
             manifests.save(self.paths.manifest, wanted)
+        if TARGET in self.targets:
+            retry_failed(self, say)
         self.recovery.mend(say)
 
     def _sealed(self, arm: str) -> int:
@@ -100,12 +115,54 @@ class Campaign:
 
     @property
     def retries(self) -> int:
-        """How often the main process submits a label job again. A job's own Snakemake would try again in its place."""
-        return 0 if self.invocation is Invocation.JOB else self.configuration.labeling.retries
+        """How often the main process submits a label job again. A job's own Snakemake would try again in its place.
+
+        Once more than a label is tried: the last one only writes down what became of a label whose job was killed.
+        """
+        return 0 if self.invocation is Invocation.JOB else self.configuration.labeling.retries + 1
+
+    def label_memory_MB(self, wildcards: Any) -> int:
+        """Return the memory of a label job's next attempt: configured or planned, and more than what was not enough."""
+        first = memory_MB(self._planned(wildcards), wildcards.job, self.configuration.resources.label.memory_MB)
+        return max(first, ceil(self._needed(wildcards)[0]))
+
+    def label_walltime_min(self, wildcards: Any) -> int:
+        """Return the walltime of a label job's next attempt: configured or planned, and more than what was not enough."""
+        first = walltime_min(self._planned(wildcards), wildcards.job, self.configuration.resources.label.walltime_min)
+        return max(first, ceil(self._needed(wildcards)[1] / 60))
+
+    def _planned(self, wildcards: Any) -> str:
+        return self.paths.iteration("planned.csv", wildcards.arm, wildcards.iteration)
+
+    def _needed(self, wildcards: Any) -> tuple[float, float]:
+        attempts = read_attempts(self.paths.attempts(wildcards.job, wildcards.arm, wildcards.iteration))
+        return needed(attempts, self.configuration.labeling.growth)
+
+    def retry_requests(self, arm: str, iteration: int) -> list[RetryRequest]:
+        """Return what the user wants tried again in a batch."""
+        return requests_for(read_requests(self.paths.retries), arm, iteration)
+
+    def only_retries(self, arm: str, iteration: int) -> bool:
+        """Whether a batch holds nothing but retries."""
+        return any(request.only for request in self.retry_requests(arm, iteration))
 
     def needs_scores(self, arm: str) -> bool:
         """Whether an arm's strategy ranks candidates by the model's predictions."""
         return self.configuration.arm(arm).query.needs_scores
+
+
+def check_writable(store: str) -> None:
+    """Raise QuarryError if labels could not be published: they would be paid for by every campaign anew."""
+    folder = Path(store)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise QuarryError(
+            f"labeling.store: {store} cannot be written ({error.strerror or error}); "
+            "mend its permissions, or name another folder"
+        ) from error
 
 
 def read_facts(path: str | Path) -> Facts:
@@ -134,7 +191,7 @@ def open_campaign(workflow: Any, config: dict[str, Any], default_file: Path) -> 
     file = Path(given[-1]) if given else default_file
     try:
         configuration = load_configuration(config, _shown(file))
-        campaign = Campaign(configuration, file.resolve().parent, invocation_of(workflow))
+        campaign = Campaign(configuration, file.resolve().parent, *invocation_of(workflow))
         campaign.start()
     except QuarryError as error:
         sys.exit(f"Quarry: {error}")
@@ -145,6 +202,8 @@ def open_campaign(workflow: Any, config: dict[str, Any], default_file: Path) -> 
         from snakemake.utils import available_cpu_count
 
         settings.cores = available_cpu_count()
+        # The scheduler counts with its own copy, made before the Snakefile is read: without it all jobs start at once.
+        workflow.global_resources["_cores"] = settings.cores
     return campaign
 
 

@@ -18,6 +18,8 @@ def closing_words(campaign: Campaign) -> str:
             why = f"stopped: {reason.words}" if reason else "not finished"
             lines.append(f"Quarry: arm {arm}: {facts.n_labels} labels in {last + 1} iterations; {why}")
     root = campaign.paths.root
+    if not lines:
+        return f"Quarry: no iteration of {root} is finished yet"
     lines.append(
         f"Quarry: results in {root}: history.csv, dataset.extxyz, dataset.h5, model/model.h5, failures.csv, figures/"
     )

@@ -50,12 +50,12 @@ class Invocation(Enum):
     JOB = "job"
 
 
-def invocation_of(workflow: Any) -> Invocation:
-    """Return what this invocation is for. workflow: the object of that name in the Snakefile."""
+def invocation_of(workflow: Any) -> tuple[Invocation, tuple[str, ...]]:
+    """Return what this invocation is for, and its targets. workflow: the object of that name in the Snakefile."""
     if not workflow.is_main_process:
-        return Invocation.JOB
+        return Invocation.JOB, ()
     if VARIABLE in os.environ:
-        return Invocation(os.environ[VARIABLE])
+        return Invocation(os.environ[VARIABLE]), ()
     try:
         from snakemake.cli import get_argument_parser
 
@@ -63,8 +63,12 @@ def invocation_of(workflow: Any) -> Invocation:
         with redirect_stderr(io.StringIO()):
             options = get_argument_parser().parse_args(sys.argv[1:])
     except (Exception, SystemExit):
-        return Invocation.RUN
+        return Invocation.RUN, ()
     given = vars(options)
+    return _kind(given), tuple(map(str, given.get("targets") or ()))
+
+
+def _kind(given: dict[str, Any]) -> Invocation:
     if given.get("report_after_run"):
         return Invocation.RUN
     if any(given.get(name) for name in INSPECTIONS):

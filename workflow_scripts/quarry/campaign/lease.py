@@ -11,7 +11,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import sys
 import threading
 import time
@@ -21,6 +20,7 @@ from typing import Any
 
 from quarry.errors import QuarryError
 from quarry.files import publish_once
+from quarry.processes import IDENTITY, is_running, this_process
 
 HEARTBEAT_S = 15.0
 ATTEMPTS = 100
@@ -33,7 +33,7 @@ class Lease:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.owner = {**_this_process(), "token": secrets.token_hex(8)}
+        self.owner = {**this_process(), "token": secrets.token_hex(8)}
         self._data = json.dumps(self.owner, sort_keys=True).encode()
         self._held = False
         self._stop = threading.Event()
@@ -110,6 +110,12 @@ class Lease:
                 time.sleep(0.05)
 
 
+def run_of(path: str | Path) -> str:
+    """Return which main process a job belongs to: the token of the campaign's lease, empty where there is none."""
+    owner = _read(Path(path))
+    return str(owner.get("token", "")) if owner else ""
+
+
 def _read(path: Path) -> dict[str, Any] | None:
     """Return a lease's owner, or None if there is none or it is garbage. Raises OSError if it cannot be read.
 
@@ -119,40 +125,13 @@ def _read(path: Path) -> dict[str, Any] | None:
         data = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError):
         return None
-    return data if isinstance(data, dict) and {"host", "pid", "boot", "ticks"} <= data.keys() else None
+    return data if isinstance(data, dict) and data.keys() >= set(IDENTITY) else None
 
 
 def _is_alive(owner: dict[str, Any], age_s: float) -> bool:
     """Whether a lease's owner lives: by process on this machine, by heartbeat elsewhere."""
-    here = _this_process()
-    if owner["host"] != here["host"]:
-        return age_s < STALE_AFTER_S
-    if owner["boot"] != here["boot"]:
+    here = this_process()
+    if owner["host"] == here["host"] and owner["boot"] != here["boot"]:
         return False
-    return _ticks(int(owner["pid"])) == owner["ticks"]
-
-
-def _this_process() -> dict[str, Any]:
-    return {
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "boot": _first_line("/proc/sys/kernel/random/boot_id"),
-        "ticks": _ticks(os.getpid()),
-        "started": time.strftime("%Y-%m-%d %H:%M:%S"),
-    }
-
-
-def _ticks(pid: int) -> str | None:
-    """Return a process's start time in clock ticks, which tells it from a later one with the same number; None if dead."""
-    line = _first_line(f"/proc/{pid}/stat")
-    if line is None:
-        return None
-    fields = line.rpartition(")")[2].split()
-    return None if fields[0] in "ZX" else fields[19]
-
-
-def _first_line(path: str) -> str | None:
-    try:
-        return Path(path).read_text().strip()
-    except OSError:
-        return None
+    running = is_running(owner)
+    return age_s < STALE_AFTER_S if running is None else running

@@ -49,17 +49,24 @@ def read_manifest(path: str | Path) -> dict[str, Any] | None:
     return manifest
 
 
-def compare(path: str | Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+def compare(
+    path: str | Path, old: dict[str, Any], new: dict[str, Any], without_defaults: dict[str, Any] | None = None
+) -> None:
     """Raise QuarryError if the results come from another configuration; say what differs.
 
     Arms may be added to a campaign, or left out; what an arm does and everything else of the identity is fixed.
+    without_defaults: the new identity without the keys that have their default value; such a key may be missing in a
+    manifest that an earlier version wrote, which did not know it and did what the default does.
     """
     differences = []
+    given = None if without_defaults is None else _flat(without_defaults)
     for section in ("identity", "inputs", "method"):
         before = _flat(_with_common_arms(old[section], new[section]))
         after = _flat(_with_common_arms(new[section], old[section]))
         for key in sorted(before.keys() | after.keys()):
             if key in before and key in after and before[key] == after[key]:
+                continue
+            if section == "identity" and key not in before and given is not None and key not in given:
                 continue
             label = {"identity": key, "inputs": f"content of {key}", "method": f"resolved method {key}"}[section]
             shown = f" ({_shown(before, key)} there, {_shown(after, key)} now)"

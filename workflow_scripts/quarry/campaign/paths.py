@@ -15,8 +15,13 @@ class CampaignPaths:
         self.features = f"{self.pool}/features.h5"
         self.normal_modes = f"{self.pool}/normal_modes.json"
         self.reference = f"{self.pool}/reference.extxyz"
+        self.filtered = f"{self.pool}/filtered.csv"
+        self.verification = f"{self.root}/verification"
         self.manifest = f"{self.root}/campaign.json"
         self.lease = f"{self.root}/.lease.json"
+        self.failed = f"{self.root}/failed"
+        self.retries = f"{self.root}/retries.json"
+        self.forecast = f"{self.root}/forecast"
 
     def arm(self, arm: str = "{arm}", file: str = "") -> str:
         """Return a path in an arm's folder."""
@@ -30,6 +35,10 @@ class CampaignPaths:
         """Return the path of an iteration's batch table."""
         return self.iteration("batch.csv", arm, iteration)
 
+    def planned(self, arm: str = "{arm}", iteration: int | str = "{iteration}") -> str:
+        """Return the path of what an iteration's jobs are predicted to take."""
+        return self.iteration("planned.csv", arm, iteration)
+
     def leaf(self, job: str = "{job}", arm: str = "{arm}", iteration: int | str = "{iteration}") -> str:
         """Return the path of a label job's input."""
         return self.iteration(f"batch/{job}.extxyz", arm, iteration)
@@ -37,6 +46,10 @@ class CampaignPaths:
     def label(self, job: str = "{job}", arm: str = "{arm}", iteration: int | str = "{iteration}") -> str:
         """Return the path of a label job's records."""
         return self.iteration(f"labels/{job}.json", arm, iteration)
+
+    def attempts(self, job: str = "{job}", arm: str = "{arm}", iteration: int | str = "{iteration}") -> str:
+        """Return the path of what happened to a label job so far."""
+        return self.iteration(f"attempts/{job}.json", arm, iteration)
 
     def facts(self, arm: str = "{arm}", iteration: int | str = "{iteration}") -> str:
         """Return the path of an iteration's facts."""
@@ -46,12 +59,16 @@ class CampaignPaths:
         """Return the path of an iteration's cost."""
         return self.iteration("cost.json", arm, iteration)
 
-    def stages(self, arm: str, iteration: int, scored: bool) -> list[list[str]]:
+    def recomputed(self, check: str = "{check}", seed: int | str = "{seed}", number: int | str = "{number}") -> str:
+        """Return the path of a label that is computed again."""
+        return f"{self.verification}/{check}/seed_{seed}/{number}.json"
+
+    def stages(self, arm: str, iteration: int, scored: bool, proposed: bool) -> list[list[str]]:
         """Return the files of an iteration's jobs in the order in which they are made (labels left out).
 
-        scored: whether the arm's strategy looks at scores of the pool.
+        scored: whether the arm's strategy looks at scores of the pool. proposed: whether the batch comes from a proposal.
         """
-        rules = ["score_pool"] * (scored and iteration > 0) + ["propose_batch"] * (iteration > 0)
+        rules = ["score_pool"] * (scored and proposed) + ["propose_batch"] * proposed
         rules += ["select_batch", LABELS, "merge_labels", "train_model", "evaluate_model", "assess_iteration"]
         names = [OUTPUTS.get(rule, []) for rule in rules]
         return [[self.iteration(name, arm, iteration) for name in stage] for stage in names]
@@ -63,11 +80,11 @@ LABELS = "label_structure"
 PRODUCT = ["history.csv", "failures.csv", "dataset.h5", "dataset.extxyz", "model/model.h5"]
 
 OUTPUTS: dict[str, list[str]] = {
-    "build_pool": ["structures.h5", "reference.extxyz"],
+    "build_pool": ["structures.h5", "reference.extxyz", "filtered.csv"],
     "build_features": ["features.h5"],
     "score_pool": ["scores.h5"],
     "propose_batch": ["proposal.csv"],
-    "select_batch": ["batch.csv", "reused.csv"],
+    "select_batch": ["batch.csv", "planned.csv", "reused.csv"],
     "merge_labels": ["dataset.h5", "failures.csv"],
     "train_model": ["model/model.h5"],
     "evaluate_model": ["predictions.h5", "metrics.json"],

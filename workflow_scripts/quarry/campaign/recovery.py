@@ -13,6 +13,7 @@ from pathlib import Path
 from quarry.campaign.batch_table import jobs_of, read_batch
 from quarry.campaign.paths import OUTPUTS, CampaignPaths
 from quarry.campaign.receipts import damaged_receipts, missing_and_damaged
+from quarry.campaign.retries import only_retries, read_requests
 from quarry.files import move_aside
 from quarry.labeling.record import read_records
 from quarry.stopping.facts import Cost, Facts
@@ -113,7 +114,8 @@ class Recovery:
         return all(f"{job}.json" in there for job in jobs)
 
     def _stages(self, arm: str, iteration: int) -> list[list[str]]:
-        return self.paths.stages(arm, iteration, arm in self.scored)
+        proposed = iteration > 0 and not only_retries(read_requests(self.paths.retries), arm, iteration)
+        return self.paths.stages(arm, iteration, arm in self.scored, proposed)
 
     def _receipts(self, arm: str, iteration: int) -> Path:
         return Path(self.paths.iteration("receipts", arm, iteration))
@@ -150,10 +152,14 @@ def _mend_batch(paths: CampaignPaths, arm: str, iteration: int, say: Callable[[s
 
 
 def _leaf_is_whole(leaf: Path) -> bool:
-    """Whether a leaf file has as many lines as it says (cheap: 10,000 of them may wait)."""
+    """Whether a leaf file has as many structures and lines as it says (cheap: 10,000 of them may wait)."""
     try:
         lines = leaf.read_text().split("\n")
-        atoms = int(lines[0])
+        start, count = 0, 0
+        announced = int(lines[1].partition(" structures=")[2].split()[0])
+        while start + 2 < len(lines):
+            start += int(lines[start]) + 2
+            count += 1
     except (OSError, ValueError, IndexError):
         return False
-    return len(lines) >= atoms + 3 and lines[-1] == ""
+    return count == announced and start + 1 == len(lines) and lines[-1] == ""

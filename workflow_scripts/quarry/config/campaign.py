@@ -12,13 +12,19 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from quarry.config.base import Section, energy_in_ev
-from quarry.config.labeling import Labeling, LabelingBase, Resources
+from quarry.config.engines import AseLabeling, CommandLabeling, ReplayLabeling
+from quarry.config.filters import Filters
+from quarry.config.labeling import Forecast, Labeling, Resources
+from quarry.config.labeling_base import LabelingBase
 from quarry.config.learning import Descriptor, Model, Query, Stop, Test, Validation
 from quarry.config.pool import FilePool, Pool, WignerPool
+from quarry.config.verification import Verification
 from quarry.errors import QuarryError
 
 MAIN_ARM = "main"
-RESERVED = (MAIN_ARM, "pool", "figures", "model", "logs", "receipts")
+PROBES_ARM = "forecast"
+"""Where the probe labels of a forecast stand: as those of an arm, which is never run."""
+RESERVED = (MAIN_ARM, PROBES_ARM, "pool", "figures", "model", "logs", "receipts", "verification")
 """Folders beside the arms' own; no arm can have their name."""
 
 
@@ -49,6 +55,7 @@ class Configuration(Section):
     seed: int = Field(default=0, ge=0)
     """Seed of every random choice."""
     pool: Pool
+    filters: Filters = Filters()
     target: Literal["energy", "homo", "lumo", "gap", "dipole"] = "energy"
     """The property that the model learns: energies in eV, dipole as its norm in e*Angstrom."""
     labeling: Labeling
@@ -61,6 +68,8 @@ class Configuration(Section):
     arms: dict[str, ArmOverride] = {}
     """Further arms beside main, e.g. {random: {query: {strategy: random}}}."""
     resources: Resources = Resources()
+    verification: Verification = Verification()
+    forecast: Forecast = Forecast()
 
     @field_validator("arms")
     @classmethod
@@ -99,11 +108,13 @@ class Configuration(Section):
         value = self.stop.target_rmse
         return None if value is None else float(energy_in_ev(value))
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self, with_defaults: bool = True) -> dict[str, Any]:
         """Return what makes this campaign this campaign: everything but stop
-        rules, resources, retries and where labels lie.
+        rules, resources, verification, forecast, retries and where labels lie. with_defaults: also the keys that have
+        their default value.
         """
-        data = self.model_dump(mode="json", exclude={"stop", "resources", "name"})
+        left_out = {"stop", "resources", "verification", "forecast", "name"}
+        data = self.model_dump(mode="json", exclude=left_out, exclude_defaults=not with_defaults)
         for key in NOT_IDENTITY:
             data["labeling"].pop(key, None)
         return {**data, "stop.metric": self.stop.metric}
@@ -171,9 +182,10 @@ def _conflict(c: Configuration) -> str | None:
     target_rmse = c.target_rmse()
     if target_rmse is not None and not (math.isfinite(target_rmse) and target_rmse > 0):
         return f"stop.target_rmse = {c.stop.target_rmse} must be a number greater than 0"
-    if c.labeling.engine == "function" and isinstance(c.pool, WignerPool) and c.pool.geometry_method is None:
+    if c.labeling.engine != "pyscf" and isinstance(c.pool, WignerPool) and c.pool.geometry_method is None:
         return (
-            "pool.geometry_method: a wigner pool needs a PySCF method for its Hessian when labeling.engine is function"
+            "pool.geometry_method: a wigner pool needs a PySCF method for its Hessian when labeling.engine is "
+            f"{c.labeling.engine}"
         )
     if c.descriptor.kind == "coulomb_matrix" and c.descriptor.reference is not None:
         return "descriptor.reference belongs to kind: inverse_distances; remove it"
@@ -218,7 +230,11 @@ def _one_line(error: ValidationError, model: type[BaseModel], prefix: str = "") 
     return "; ".join(dict.fromkeys(lines[:3])) + more
 
 
-NOT_IDENTITY = (*LabelingBase.model_fields, "recovery", "stability")
+WAYS_OF_A_COMMAND = (
+    *("launcher", "launcher_options", "memory_fraction", "version_command", "modules", "environment"),
+    *("scratch", "keep", "keep_in"),
+)
+NOT_IDENTITY = (*LabelingBase.model_fields, *WAYS_OF_A_COMMAND, "recovery")
 """Keys of labeling that decide how labels come about, not which numbers they are."""
 
 UNIONS = ("pool", "labeling", "batch")
@@ -230,7 +246,7 @@ def _path_of(location: Sequence[Any]) -> str:
     path: list[str] = []
     tag_follows = False
     for part in location:
-        if not tag_follows and part not in ("str", "float"):
+        if not tag_follows and part not in ("str", "float", "constrained-int", "literal['auto']"):
             path.append(str(part))
             tag_follows = part in UNIONS
         else:
@@ -265,8 +281,14 @@ def _resolved(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
 
 def inputs_of(configuration: Configuration, base: Path) -> list[Path]:
     """Return every input file that the configuration names, resolved against the campaign file's folder."""
-    pool = configuration.pool
+    pool, labeling = configuration.pool, configuration.labeling
     names = [s.path for s in pool.files] if isinstance(pool, FilePool) else [pool.molecule]
     if configuration.descriptor.reference:
         names.append(configuration.descriptor.reference)
-    return [base / name for name in names]
+    if isinstance(labeling, AseLabeling):
+        names += labeling.files.values()
+    elif isinstance(labeling, CommandLabeling):
+        names += labeling.input.values()
+    elif isinstance(labeling, ReplayLabeling):
+        names += [labeling.file, *(s.path for s in labeling.structures)]
+    return [base / name for name in dict.fromkeys(names)]

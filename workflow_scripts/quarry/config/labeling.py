@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
 from quarry.config.base import Section
+from quarry.config.engines import AseLabeling, CommandLabeling, ReplayLabeling
+from quarry.config.labeling_base import LabelingBase, PlainArguments
 from quarry.config.methods import PyscfMethod
-from quarry.files import canonical_json
 
-
-class LabelingBase(Section):
-    """What all engines share."""
-
-    store: str = "label_store"
-    """Folder of the shared label store, relative to the working directory."""
-    max_failed_fraction: float = Field(default=0.2, ge=0, le=1)
-    """Stop when more than this share of all labels has failed."""
-    retries: int = Field(default=2, ge=0)
-    """How often a label job is tried again: after a fault of the machine, and with more memory or time when those ran out."""
-    growth: float = Field(default=2.0, gt=1)
-    """Factor by which memory or time grows with every attempt that ran out of it."""
-    structures_per_job: int | Literal["auto"] = Field(default=1, gt=0)
-    """Structures that one job labels one after another; auto: as many as make a job of about 20 minutes, by measured cost."""
-    right_size: bool = True
-    """Fit walltime, memory and order of the next iteration's jobs to the finished labels; False: always those of resources."""
-    safety_factor: float = Field(default=2.0, ge=1)
-    """Factor on the predicted walltime and memory of a right-sized job."""
-    straggler_factor: float | None = Field(default=None, gt=1)
-    """A label that runs longer than this many times its predicted time ends as out_of_time and goes into the next batch with
-    more time, so that it does not hold the iteration; null: it may use its whole walltime."""
-    outlier_z: float | None = Field(default=6.0, gt=0)
-    """Robust z (energy per atom, force norm) against the batch above which a label is flagged, never dropped; null: off."""
-    heartbeat_s: float = Field(default=20.0, gt=0)
-    """Seconds between two signs of life of a running label in the store; after six missed ones another job takes over."""
+RecoveryRung = Literal["plain", "guess", "diis", "smearing", "level_shift", "newton"]
 
 
 class PyscfLabeling(LabelingBase):
@@ -42,6 +19,21 @@ class PyscfLabeling(LabelingBase):
 
     engine: Literal["pyscf"]
     method: PyscfMethod
+    recovery: list[RecoveryRung] = ["plain", "guess", "diis", "smearing", "level_shift", "newton"]
+    """Ways to the SCF solution, tried in this order until one converges: plain; guess (another initial guess); diis (augmented
+    Roothaan-Hall DIIS, then a larger DIIS space with damping); smearing (Fermi occupations of falling width); level_shift
+    (damping and level shift); newton (second-order solver). None changes the level of theory: the last run of each is without
+    shift and smearing. [] and [plain]: no recovery."""
+    stability: Literal["none", "internal"] = "none"
+    """internal: test that the SCF solution is a minimum (real orbitals, same spin restriction) and follow instabilities
+    downhill. The energy may then be lower than without, so that it is part of the method's identity."""
+
+    @field_validator("recovery")
+    @classmethod
+    def _rungs_once(cls, recovery: list[RecoveryRung]) -> list[RecoveryRung]:
+        if len(set(recovery)) < len(recovery):
+            raise ValueError("a way is named twice; name each once")
+        return recovery
 
 
 class FunctionLabeling(LabelingBase):
@@ -50,20 +42,13 @@ class FunctionLabeling(LabelingBase):
     engine: Literal["function"]
     function: str = Field(pattern=r"^[\w.]+:\w+$")
     """Import path package.module:name; called with ASE atoms and the arguments, returns a dictionary of properties."""
-    arguments: dict[str, Any] = {}
+    arguments: PlainArguments = {}
     """Keyword arguments of the function; part of the method's identity."""
 
-    @field_validator("arguments")
-    @classmethod
-    def _plain(cls, arguments: dict[str, Any]) -> dict[str, Any]:
-        try:
-            canonical_json(arguments)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"only plain values can be given, no infinite ones ({error})") from error
-        return arguments
 
-
-Labeling = Annotated[PyscfLabeling | FunctionLabeling, Field(discriminator="engine")]
+Labeling = Annotated[
+    PyscfLabeling | AseLabeling | CommandLabeling | ReplayLabeling | FunctionLabeling, Field(discriminator="engine")
+]
 
 
 class StageResources(Section):
@@ -93,3 +78,11 @@ class Resources(Section):
     """Jobs that label a structure, and the optimisation and Hessian of a wigner pool."""
     model: StageResources = StageResources()
     """Jobs that build features, train, score and propose."""
+
+
+class Forecast(Section):
+    """What `snakemake forecast` does before it has labels to go by."""
+
+    probes: int = Field(default=5, ge=5)
+    """Structures of the first batch, spread over its sizes, that are labelled to measure the cost; they go into the store, so
+    that nothing is paid twice."""

@@ -9,6 +9,22 @@ from pydantic import Field
 from quarry.config.base import Section
 
 
+class Excitations(Section):
+    """Excited states by linear response: singlets for a closed-shell ground state, and for an open shell all the spin-conserving
+    ones of the unrestricted ground state, doublets and quartets alike.
+    """
+
+    n_states: int = Field(gt=0)
+    """Number of the lowest excited states."""
+    kind: Literal["tda", "tddft"] = "tddft"
+    """tddft: full linear response (time-dependent Hartree-Fock with xc: hf); tda: Tamm-Dancoff approximation (CIS with xc: hf)."""
+    convergence: float = Field(default=1e-5, gt=0)
+    """Norm of a root's residual at convergence, in hartree (in hartree squared for tddft with a functional without exact
+    exchange, where PySCF solves for squared energies)."""
+    max_cycles: int = Field(default=100, gt=0)
+    """Cycles of the eigenvalue solver before a root counts as not converged; a second attempt has three times as many."""
+
+
 class PyscfMethod(Section):
     """Level of theory for PySCF."""
 
@@ -23,10 +39,14 @@ class PyscfMethod(Section):
     convergence_hartree: float = Field(default=1e-9, gt=0)
     """SCF energy convergence."""
     max_cycles: int = Field(default=100, gt=0)
-    """SCF cycles before the attempt counts as not converged."""
+    """Cycles of one SCF run before it counts as not converged; a recovery rung that makes several runs has as many for each."""
     density_fitting: bool = False
     """Density fitting of the Coulomb and exchange matrices with PySCF's default auxiliary basis."""
     dispersion: Literal["d3bj", "d4"] | None = None
     """Dispersion correction (pyscf-dispersion) with the functional's own parameters."""
     allow_vv10: bool = False
     """Accept functionals with VV10 nonlocal correlation: about 100 times the cost."""
+    forces: bool = True
+    """Compute forces (of the ground state); False saves their time where only energies or spectra are wanted."""
+    excitations: Excitations | None = None
+    """Excitation energies and oscillator strengths; null: none."""

@@ -37,7 +37,8 @@ class FileSlice(Section):
     """ASE index, e.g. ':100', '::10', '-1'."""
 
 
-def _path_alone(value: Any) -> Any:
+def path_alone(value: Any) -> Any:
+    """Return a file slice for a bare path."""
     return {"path": value} if isinstance(value, str) else value
 
 
@@ -45,7 +46,7 @@ class FilePool(Section):
     """Structures from files."""
 
     source: Literal["file"]
-    files: list[Annotated[FileSlice, BeforeValidator(_path_alone)]] = Field(min_length=1)
+    files: list[Annotated[FileSlice, BeforeValidator(path_alone)]] = Field(min_length=1)
     """Paths, or {path, index}; structures keep charge and multiplicity that their file gives."""
     charge: int = 0
     """Total charge of structures whose file gives none."""

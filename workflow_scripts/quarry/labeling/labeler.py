@@ -1,84 +1,297 @@
-"""One label job: leaf file in, record file out, and the store in between."""
+"""One label job: leaf file in, record file out; store, claims, ledger of failures and limits in between."""
 
 from __future__ import annotations
 
-import resource
+import signal
 import socket
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from quarry import __version__
-from quarry.labeling.engines.base import Engine, EngineResult
+from quarry.errors import QuarryError
+from quarry.files import canonical_json
+from quarry.labeling.attempts import Attempt, Attempts, counted
+from quarry.labeling.claims import Claim, Claims
+from quarry.labeling.engines.base import EngineResult
+from quarry.labeling.failed import FailedLabels
+from quarry.labeling.keys import retry_number
+from quarry.labeling.limits import JobLimits
 from quarry.labeling.record import LabelRecord, write_records
-from quarry.labeling.store import LabelStore
-from quarry.structures import Structure
-from quarry.structures.files import read_leaf
+from quarry.labeling.store import LabelStore, StoreError
+from quarry.labeling.worker import Limits, Outcome, Worker
+from quarry.structures.files import LeafEntry, read_leaf
+
+LOOK_S = 1.0
+"""Time between two looks at a label that another job is computing."""
+FAIR_SHARE = 0.5
+"""A label that had less than this share of its job's walltime did not run out of its own time."""
+GROWTH_WORTH_WRITING = 1.1
 
 
-def label_leaf(
-    leaf: str | Path,
-    output: str | Path,
-    engine: Engine,
-    method_id: str,
-    store: LabelStore,
-    origin: dict[str, Any],
-    threads: int,
-) -> None:
-    """Label the structures of a leaf file, each published to the store the moment it is finished.
+class _ClaimLostError(Exception):
+    """Another job has taken over this label: this one was silent for too long."""
 
-    A structure that the store already has is not computed. Chemistry never fails the job: it gives a record with a
-    failure class.
+
+@dataclass(frozen=True)
+class LabelJob:
+    """What a label job is told.
+
+    origin: campaign_id, campaign, arm and iteration that pay. run: the main process it belongs to. memory_MB,
+    walltime_min: of the job. retries: how often a label is tried again that ran out of memory or time.
+    straggler_factor: wall time over predicted time at which a label is put off to the next batch. growth: of that time
+    with every retry.
     """
-    records = []
-    for structure in read_leaf(leaf):
-        record = store.get(structure.structure_id)
-        if record is None:
-            record = store.put(label_structure(engine, structure, method_id, store.method, origin, threads))
-        records.append(record)
-    write_records(output, records)
+
+    method_id: str
+    origin: dict[str, Any]
+    run: str
+    memory_MB: float
+    walltime_min: float
+    limits: JobLimits
+    threads: int = 1
+    tasks: int = 1
+    retries: int = 0
+    growth: float = 2.0
+    straggler_factor: float | None = None
+    heartbeat_s: float = 20.0
 
 
-def label_structure(
-    engine: Engine,
-    structure: Structure,
-    method_id: str,
-    method: dict[str, Any],
-    origin: dict[str, Any],
-    threads: int,
-) -> LabelRecord:
-    """Run the engine on one structure and account for it."""
-    wall, cpu = time.monotonic(), _cpu_seconds()
+class Labeler:
+    """Labels the structures of one job."""
+
+    def __init__(
+        self,
+        job: LabelJob,
+        worker: Worker,
+        store: LabelStore,
+        claims: Claims,
+        failed: FailedLabels,
+        attempts: Attempts,
+    ) -> None:
+        self.job = job
+        self.worker = worker
+        self.store = store
+        self.claims = claims
+        self.failed = failed
+        self.attempts = attempts
+
+    def label_leaf(self, leaf: str | Path, output: str | Path) -> None:
+        """Label the structures of a leaf file; each record lands in the store or the ledger the moment it is finished.
+
+        What is known already is not computed, and what another job computes is waited for. Chemistry never fails the
+        job: it gives a record with a failure class. Raises QuarryError if a label is to be tried again with more memory
+        or time; the others are finished then.
+        """
+        entries = read_leaf(leaf)
+        records: dict[str, LabelRecord] = {}
+        again: list[str] = []
+        with _termination_as_exception():
+            try:
+                # First those that nobody works at: two jobs with the same structures share the work.
+                for patient in (False, True):
+                    for entry in entries:
+                        if entry.key in records or (entry.key in again):
+                            continue
+                        record = self._label(entry, patient, again)
+                        if record is not None:
+                            records[entry.key] = record
+            finally:
+                self.worker.close()
+        if again:
+            shown = ", ".join(f"{key} ({self._last_end(key)})" for key in again[:3])
+            more = f" and {len(again) - 3} more" if len(again) > 3 else ""
+            raise QuarryError(f"to be tried again: {shown}{more}")
+        write_records(output, [records[entry.key] for entry in entries])
+
+    def _last_end(self, key: str) -> str:
+        attempts = self.attempts.of(key)
+        return attempts[-1].verdict if attempts else "no time left to start it"
+
+    def _known(self, entry: LeafEntry) -> LabelRecord | None:
+        return self.store.get(entry.structure.structure_id) or self.failed.get(entry.key)
+
+    def _label(self, entry: LeafEntry, patient: bool, again: list[str]) -> LabelRecord | None:
+        """Return the record of an entry; None if another job has it (and we are not patient) or it is tried again."""
+        told = False
+        while True:
+            record = self._known(entry)
+            if record is not None:
+                return record
+            claim = self.claims.acquire(entry.structure.structure_id)
+            if claim is None:
+                if not patient:
+                    return None
+                if time.monotonic() > self.job.limits.end:
+                    raise QuarryError(f"{entry.key}: another job is still computing it; start again later")
+                if not told:
+                    print(f"Quarry: {entry.key}: waiting for the job that computes it", flush=True)
+                    told = True
+                time.sleep(min(LOOK_S, self.job.heartbeat_s))
+                continue
+            try:
+                # The label may have been finished between the look and the claim.
+                return self._known(entry) or self._compute(entry, claim, again)
+            except _ClaimLostError:
+                continue
+            finally:
+                claim.release()
+
+    def _compute(self, entry: LeafEntry, claim: Claim, again: list[str]) -> LabelRecord | None:
+        job = self.job
+        used = counted(self.attempts.of(entry.key), job.run)
+        if len(used) > job.retries:
+            # The last attempt took its job with it, so nobody was left to say so.
+            last = used[-1]
+            status = "engine_error" if last.verdict == "killed" else last.verdict
+            words = f"its job was killed {len(used)} times; the last had {last.memory_MB:.0f} MB for {last.walltime_s:.0f} s"
+            outcome = Outcome(EngineResult(status, message=words), 0.0, 0.0, last.peak_MB)
+            return self._finished(entry, outcome, self.attempts.of(entry.key))
+        now = time.monotonic()
+        if now > job.limits.end:
+            again.append(entry.key)
+            return None
+        walltime_s = 60 * job.walltime_min
+        self.attempts.start(
+            Attempt(
+                entry.key,
+                job.run,
+                socket.gethostname(),
+                job.memory_MB,
+                walltime_s,
+                job_elapsed_s=round(now - job.limits.started, 1),
+            )
+        )
+        try:
+            outcome = self.worker.label(entry.structure, self._limits(entry), _Watch(self, claim))
+        except _ClaimLostError:
+            self.attempts.finish()
+            raise
+        except BaseException:
+            self.attempts.update(end="cancelled")
+            raise
+        if outcome.result.status not in ("out_of_memory", "out_of_time") or outcome.straggler:
+            self.attempts.finish()
+            return self._finished(entry, outcome, self.attempts.of(entry.key))
+        end = outcome.result.status
+        if end == "out_of_time" and outcome.wall_s < FAIR_SHARE * walltime_s:
+            end = "interrupted"
+        self.attempts.update(
+            end=end,
+            elapsed_s=round(outcome.wall_s, 1),
+            job_elapsed_s=round(time.monotonic() - job.limits.started, 1),
+            peak_MB=round(outcome.peak_memory_MB, 1),
+        )
+        if len(counted(self.attempts.of(entry.key), job.run)) > job.retries:
+            # This attempt's cost is the record's own.
+            return self._finished(entry, outcome, self.attempts.of(entry.key)[:-1])
+        print(f"Quarry: {entry.key}: {outcome.result.status}: {outcome.result.message}", flush=True)
+        again.append(entry.key)
+        return None
+
+    def _limits(self, entry: LeafEntry) -> Limits:
+        straggler_s = float("inf")
+        if self.job.straggler_factor is not None and entry.predicted_s:
+            # A label that was put off gets more time at every retry.
+            patience = self.job.growth ** retry_number(entry.key)
+            straggler_s = self.job.straggler_factor * entry.predicted_s * patience
+        return Limits(self.job.limits.memory_MB, self.job.limits.end, straggler_s)
+
+    def _finished(self, entry: LeafEntry, outcome: Outcome, earlier: Sequence[Attempt]) -> LabelRecord:
+        """Publish the record of what became of an entry. earlier: attempts that gave no record."""
+        record = self._record(entry, outcome, earlier)
+        if not record.ok:
+            return self.failed.put(entry.key, record)
+        try:
+            return self.store.put(record)
+        except StoreError as error:
+            # The label is paid for: it stands in the campaign even when nobody else can have it.
+            print(f"Quarry: {error}; the label is kept in the campaign alone", flush=True)
+            return record
+
+    def _record(self, entry: LeafEntry, outcome: Outcome, earlier: Sequence[Attempt]) -> LabelRecord:
+        result = _checked(outcome.result)
+        cost = {
+            "wall_s": round(outcome.wall_s, 3),
+            "cpu_s": round(outcome.cpu_s, 3),
+            "threads": self.job.threads,
+            "tasks": self.job.tasks,
+            "peak_memory_MB": round(outcome.peak_memory_MB, 1),
+            "size": result.size or {"atoms": len(entry.structure)},
+        }
+        if earlier:
+            cost["earlier_attempts"] = [[a.verdict, a.elapsed_s, a.memory_MB, a.walltime_s] for a in earlier]
+        details = dict(result.details)
+        if result.status in ("out_of_memory", "out_of_time"):
+            details |= {"memory_MB": self.job.memory_MB, "walltime_s": 60 * self.job.walltime_min}
+        if outcome.straggler:
+            details["straggler"] = True
+        return LabelRecord(
+            structure_id=entry.structure.structure_id,
+            method_id=self.job.method_id,
+            method=self.store.method,
+            status=result.status,
+            message=result.message,
+            properties=result.properties if result.status == "ok" else {},
+            attempts=result.attempts,
+            cost=cost,
+            origin=self.job.origin,
+            host=socket.gethostname(),
+            versions={"quarry": __version__, **outcome.versions},
+            finished=datetime.now(UTC).isoformat(timespec="seconds"),
+            details=details,
+        )
+
+
+class _Watch:
+    """Signs of life while the engine works: the claim's heartbeat, and the attempt's file."""
+
+    def __init__(self, labeler: Labeler, claim: Claim) -> None:
+        self._labeler, self._claim = labeler, claim
+        self._beat = self._written = time.monotonic()
+        self._written_peak_MB = 0.0
+
+    def __call__(self, elapsed_s: float, peak_MB: float) -> None:
+        now, job = time.monotonic(), self._labeler.job
+        if now - self._beat >= job.heartbeat_s:
+            self._beat = now
+            if not self._claim.beat():
+                raise _ClaimLostError
+        grown = peak_MB > max(GROWTH_WORTH_WRITING * self._written_peak_MB, 0.3 * job.memory_MB)
+        if grown or now - self._written >= job.heartbeat_s:
+            self._written, self._written_peak_MB = now, peak_MB
+            self._labeler.attempts.update(
+                elapsed_s=round(elapsed_s, 1),
+                job_elapsed_s=round(now - job.limits.started, 1),
+                peak_MB=round(peak_MB, 1),
+            )
+
+
+def _checked(result: EngineResult) -> EngineResult:
+    """Return the result; a number that is not finite or no plain data is no label, whatever the engine says."""
     try:
-        result = engine.label(structure, threads)
-    except MemoryError:
-        result = EngineResult("out_of_memory", message="the engine ran out of memory")
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        result = EngineResult("engine_error", message=f"{type(error).__name__}: {reason}")
-    cost = {
-        "wall_s": round(time.monotonic() - wall, 3),
-        "cpu_s": round(_cpu_seconds() - cpu, 3),
-        "threads": threads,
-        "peak_memory_MB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
-    }
-    return LabelRecord(
-        structure_id=structure.structure_id,
-        method_id=method_id,
-        method=method,
-        status=result.status,
-        message=result.message,
-        properties=result.properties if result.status == "ok" else {},
-        attempts=result.attempts,
-        cost=cost,
-        origin=origin,
-        host=socket.gethostname(),
-        versions={"quarry": __version__, **engine.versions()},
-        finished=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
+        canonical_json([result.properties, result.attempts, result.details, result.size])
+    except (TypeError, ValueError) as error:
+        return EngineResult("engine_error", message=f"the engine's answer cannot be written down: {error}")
+    if result.status == "ok" and not result.properties:
+        return EngineResult("engine_error", result.properties, result.attempts, "the engine gave no property")
+    return result
 
 
-def _cpu_seconds() -> float:
-    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+@contextmanager
+def _termination_as_exception() -> Iterator[None]:
+    """Turn SIGTERM (cancelled, time limit, shutdown) into SystemExit, so that the attempt's end is written down."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(f"Quarry: ended by {signal.Signals(number).name}")
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

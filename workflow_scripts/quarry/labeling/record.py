@@ -46,8 +46,10 @@ class LabelRecord:
 
     @property
     def core_hours(self) -> float:
-        """Wall time x threads in core-hours: what a cluster bills."""
-        return float(self.cost["wall_s"]) * int(self.cost["threads"]) / 3600.0
+        """Wall time x threads x tasks in core-hours: what a cluster bills, with the attempts that gave no record."""
+        earlier = sum(float(attempt[1]) for attempt in self.cost.get("earlier_attempts", []))
+        cores = int(self.cost["threads"]) * int(self.cost.get("tasks", 1))
+        return (float(self.cost["wall_s"]) + earlier) * cores / 3600.0
 
     def to_json(self) -> dict[str, Any]:
         """Return the record with its checksum."""

@@ -1,23 +1,39 @@
 """The label store: one file per (structure, method), shared by arms, campaigns and users of a folder.
 
 Layout: ``<root>/<method id>/<first two digits>/<structure id>.json``. A record is published once (exclusive link) and
-never changed; what cannot be read is moved aside. No lock, no server: rename and exclusive create only.
+never changed; what cannot be read is moved aside. No lock, no server: rename and exclusive create only. Who computes a
+label that is not there yet is settled by ``quarry.labeling.claims``.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
+from quarry.errors import QuarryError
 from quarry.files import digest_of, move_aside, publish_once, write_json
 from quarry.labeling.record import LabelRecord, encode_records, read_records
 
 METHOD_ID_LENGTH = 16
+PUBLISH_ATTEMPTS = 5
+
+
+class StoreError(QuarryError):
+    """The store cannot be read or written: full, read-only, not permitted, gone. No fault of a label."""
+
+    def __init__(self, folder: str | Path, problem: str) -> None:
+        super().__init__(f"label store {folder}: {problem}; mend that, or name another folder in labeling.store")
 
 
 def method_id_of(identity: dict[str, Any]) -> str:
     """Return the id of a method from everything that changes its numbers (``Engine.method_identity``)."""
     return digest_of(identity, METHOD_ID_LENGTH)
+
+
+def place_of(folder: Path, structure_id: str) -> Path:
+    """Return where the record of a structure is or would be in the folder of a method."""
+    return folder / structure_id[:2] / f"{structure_id}.json"
 
 
 class LabelStore:
@@ -29,47 +45,72 @@ class LabelStore:
 
     def path(self, structure_id: str) -> Path:
         """Return where the record of a structure is or would be."""
-        return self.folder / structure_id[:2] / f"{structure_id}.json"
+        return place_of(self.folder, structure_id)
 
     def get(self, structure_id: str) -> LabelRecord | None:
-        """Return the record, or None; a damaged one is moved aside, so that it is computed again."""
+        """Return the record, or None; a damaged one is moved aside, so that it is computed again.
+
+        Raises StoreError if the store cannot be read.
+        """
         path = self.path(structure_id)
         try:
-            record = read_records(path)[0]
+            return self._read(path, structure_id)[0] or self._set_aside(path)
         except FileNotFoundError:
             return None
-        except ValueError as error:
-            return self._set_aside(path, str(error))
-        right = (record.structure_id, record.method_id) == (structure_id, self.folder.name)
-        return record if right and record.ok else self._set_aside(path, f"{path}: the record of another label")
+        except OSError as error:
+            raise StoreError(self.folder, f"cannot read {path.name} ({error.strerror or error})") from error
 
-    def _set_aside(self, path: Path, reason: str) -> LabelRecord | None:
-        """Move a bad record aside; if another job has put a good one in its place meanwhile, put that back."""
+    def put(self, record: LabelRecord) -> LabelRecord:
+        """Publish a successful record; return the one that is in the store (an earlier one stays).
+
+        Failed records are not published: they belong to the campaign that met them. Raises StoreError if the store
+        cannot be written; the record is then still the caller's.
+        """
+        if not record.ok:
+            return record
+        try:
+            description = self.folder / "method.json"
+            if not description.exists():
+                write_json(description, self.method)
+            for _ in range(PUBLISH_ATTEMPTS):
+                if publish_once(self.path(record.structure_id), encode_records([record])):
+                    return record
+                # None: what is there is damaged, and now moved aside.
+                earlier = self.get(record.structure_id)
+                if earlier is not None:
+                    return earlier
+        except OSError as error:
+            raise StoreError(self.folder, f"cannot publish a label ({error.strerror or error})") from error
+        raise StoreError(self.folder, f"{record.structure_id}.json is damaged again and again")
+
+    def _read(self, path: Path, structure_id: str) -> tuple[LabelRecord | None, str]:
+        """Return the record of a structure if that is what the file holds, or what is wrong with it."""
+        try:
+            records = read_records(path)
+        except ValueError as error:
+            return None, str(error)
+        right = [(r.structure_id, r.method_id, r.ok) for r in records] == [(structure_id, self.folder.name, True)]
+        return (records[0], "") if right else (None, f"{path}: the record of another label")
+
+    def _set_aside(self, path: Path) -> LabelRecord | None:
+        """Move a bad record aside; return the good one that another job has put in its place meanwhile, if so."""
+        seen = path.stat()
+        record, reason = self._read(path, path.stem)
+        now = path.stat()
+        if record is not None or (now.st_ino, now.st_mtime_ns) != (seen.st_ino, seen.st_mtime_ns):
+            return record or self._read(path, path.stem)[0]
         try:
             aside = move_aside(path)
         except FileNotFoundError:
             return None
-        try:
-            record = read_records(aside)[0]
-        except ValueError:
-            record = None
-        if record is None or (record.structure_id, record.method_id) != (path.stem, self.folder.name) or not record.ok:
+        except OSError as error:
+            print(f"Quarry: {reason}; cannot be moved aside ({error.strerror or error})", flush=True)
+            return None
+        # Between the last look and the move somebody may still have replaced it.
+        record, _ = self._read(aside, path.stem)
+        if record is None:
             print(f"Quarry: {reason}; moved aside to {aside.name}", flush=True)
             return None
         publish_once(path, aside.read_bytes())
         aside.unlink()
         return record
-
-    def put(self, record: LabelRecord) -> LabelRecord:
-        """Publish a successful record; return the one that is in the store (an earlier one stays).
-
-        Failed records are not published: they belong to the campaign that met them.
-        """
-        if not record.ok:
-            return record
-        description = self.folder / "method.json"
-        if not description.exists():
-            write_json(description, self.method)
-        if publish_once(self.path(record.structure_id), encode_records([record])):
-            return record
-        return self.get(record.structure_id) or record

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from quarry.campaign.failure_table import open_failures, read_failures
 from quarry.campaign.receipts import read_receipts
 from quarry.config.campaign import Configuration
+from quarry.labeling.failed import FailedLabels
 from quarry.labeling.record import LabelRecord, read_valid_records
-from quarry.stages.merging import read_failures
 from quarry.stopping.facts import Cost, Facts
 from quarry.stopping.rules import unit_of
 
@@ -23,7 +24,7 @@ def assess_iteration(
 ) -> Facts:
     """Write the facts of an iteration; the same labels and model give the same bytes."""
     found: dict[str, Any] = json.loads(Path(metrics).read_bytes())
-    failed = len(read_failures(failures))
+    failed = len(open_failures(read_failures(failures)))
     facts = Facts(
         arm=arm,
         iteration=iteration,
@@ -45,14 +46,22 @@ def account_cost(
     iteration: int,
     labels: Sequence[str],
     receipts: Sequence[str | Path],
+    ledger: FailedLabels,
     output: str,
 ) -> Cost:
     """Write what an iteration cost.
 
+    ledger: failed labels of the campaign; what this iteration paid for labels that were tried again counts too.
     receipts: folders with the receipts of the iteration's jobs (of the pool too, in iteration 0 of the first arm).
     """
     records = [record for path in labels for record in read_valid_records(path)]
-    of_campaign = [r for r in records if r.origin.get("campaign_id") == manifest["campaign_id"]]
+    known = {(r.structure_id, r.finished, r.status) for r in records}
+    again = [r for r in ledger.all().values() if (r.structure_id, r.finished, r.status) not in known]
+    of_campaign = [
+        r
+        for r in records + _paid_by(again, manifest, arm, iteration)
+        if r.origin.get("campaign_id") == manifest["campaign_id"]
+    ]
     own = [r for r in of_campaign if (r.origin["arm"], r.origin["iteration"]) == (arm, iteration)]
     jobs = [r for folder in receipts for r in read_receipts(Path(folder)) if r["rule"] not in DECISION_RULES]
     cost = Cost(
@@ -66,6 +75,11 @@ def account_cost(
     )
     cost.write(output)
     return cost
+
+
+def _paid_by(records: Sequence[LabelRecord], manifest: dict[str, Any], arm: str, iteration: int) -> list[LabelRecord]:
+    payer = (manifest["campaign_id"], arm, iteration)
+    return [r for r in records if (r.origin.get("campaign_id"), r.origin["arm"], r.origin["iteration"]) == payer]
 
 
 def _core_hours(records: Sequence[LabelRecord]) -> float:

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from quarry.campaign.batch_table import BatchRow, write_batch
+from quarry.campaign.planned import write_planned
 from quarry.config.campaign import Configuration
 from quarry.errors import QuarryError
 from quarry.files import copy_file, write_text
-from quarry.labeling.record import read_records
+from quarry.labeling.failed import FailedLabels
+from quarry.labeling.record import LabelRecord, read_records, write_records
 from quarry.labeling.store import LabelStore
 from quarry.randomness import generator
+from quarry.stages.planning import JobPlan, Planner
 from quarry.structures.files import read_pool, read_pool_ids, write_leaf
+
+
+def batch_rows(configuration: Configuration, iteration: int, structures: str, proposal: str | None) -> list[BatchRow]:
+    """Return the rows that an iteration asks for: drawn at first, later as proposed (none without a proposal)."""
+    if iteration == 0:
+        return draw_initial(configuration, structures)
+    return read_proposal(proposal) if proposal else []
 
 
 def draw_initial(configuration: Configuration, structures: str) -> list[BatchRow]:
@@ -36,36 +48,90 @@ def read_proposal(proposal: str) -> list[BatchRow]:
 
 
 def select_batch(
-    rows: list[BatchRow], structures: str, store: LabelStore, table: str, folder: str, labels: str, reused: str
+    rows: Sequence[BatchRow],
+    structures: str,
+    store: LabelStore,
+    failed: FailedLabels,
+    planner: Planner,
+    table: str,
+    planned: str,
+    folder: str,
+    labels: str,
+    reused: str,
 ) -> str:
-    """Write the batch table, the job inputs, and the labels that need no job; return a line about them.
+    """Write the batch table, the plan and inputs of its jobs, and the labels that need no job; return a line about them.
 
-    A label that is finished already (in ``labels``, or in the store) is put in place newer than its input, so that
-    Snakemake submits no job for it. That also holds when this batch is written again after a crash.
+    failed: the campaign's ledger. A label that is finished already (in ``labels``, in the store, or failed) is put in
+    place newer than its input, so that Snakemake submits no job for it. That also holds when this batch is written again
+    after a crash.
     """
     pool = read_pool(structures)
-    positions = pool.index_of([row.structure_id for row in rows])
+    chosen = [pool[int(i)] for i in pool.index_of([row.structure_id for row in rows])]
     Path(folder).mkdir(parents=True, exist_ok=True)
     Path(labels).mkdir(parents=True, exist_ok=True)
-    found = []
-    for row, index in zip(rows, positions, strict=True):
-        write_leaf(Path(folder) / f"{row.job}.extxyz", [pool[int(index)]])
-        if _put_in_place(row, store, Path(labels) / f"{row.job}.json"):
-            found.append(row)
-    write_batch(table, rows)
-    write_text(reused, "structure_id\n" + "".join(f"{row.structure_id}\n" for row in found))
-    return f"{len(rows)} structures, {len(found)} of them labelled already"
-
-
-def _put_in_place(row: BatchRow, store: LabelStore, label: Path) -> bool:
-    """Make a finished label newer than its job's input; return whether there is one."""
-    try:
-        if [r.structure_id for r in read_records(label)] == [row.structure_id]:
+    finished = _finished_files(Path(labels), store.folder.name)
+    known, stored = _known_records(rows, finished, store, failed)
+    plans = planner.plan(rows, chosen, known)
+    _write_leaves(plans, Path(folder))
+    for plan in plans:
+        label = Path(labels) / f"{plan.planned.job}.json"
+        ids = [row.structure_id for row in plan.rows]
+        if [record.structure_id for record in finished.get(plan.planned.job, [])] == ids:
             os.utime(label)
-            return True
-    except (OSError, ValueError):
-        pass
-    if store.get(row.structure_id) is None:
-        return False
-    copy_file(store.path(row.structure_id), label)
-    return True
+        elif len(ids) == 1 and plan.rows[0].key in stored:
+            copy_file(store.path(ids[0]), label)
+        elif all(row.key in known for row in plan.rows):
+            write_records(label, [known[row.key] for row in plan.rows])
+    job_of = {row.key: row for plan in plans for row in plan.rows}
+    write_batch(table, [job_of[row.key] for row in rows])
+    write_planned(planned, [plan.planned for plan in plans])
+    write_text(reused, "structure_id\n" + "".join(f"{row.structure_id}\n" for row in rows if row.key in known))
+    jobs = f" in {len(plans)} jobs" if len(plans) < len(rows) else ""
+    return f"{len(rows)} structures{jobs}, {len(known)} of them labelled already"
+
+
+def _finished_files(labels: Path, method_id: str) -> dict[str, list[LabelRecord]]:
+    """Return the records of the whole label files that an earlier writing of this batch left, by job."""
+    found = {}
+    for path in sorted(labels.glob("*.json")):
+        with contextlib.suppress(OSError, ValueError):
+            records = read_records(path)
+            if all(record.method_id == method_id for record in records):
+                found[path.stem] = records
+    return found
+
+
+def _known_records(
+    rows: Sequence[BatchRow], finished: Mapping[str, list[LabelRecord]], store: LabelStore, failed: FailedLabels
+) -> tuple[dict[str, LabelRecord], set[str]]:
+    """Return the records that are there already, by key, and which of them were taken from the store."""
+    # A failed record may be that of an earlier try: only the file of a job that is the label's own tells.
+    here = {record.structure_id: record for records in finished.values() for record in records if record.ok}
+    known, stored = {}, set()
+    for row in rows:
+        own = finished.get(row.key, [])
+        record = own[0] if [r.structure_id for r in own] == [row.structure_id] else here.get(row.structure_id)
+        if record is None:
+            record = store.get(row.structure_id)
+            if record is not None:
+                stored.add(row.key)
+        record = record or failed.get(row.key)
+        if record is not None:
+            known[row.key] = record
+    return known, stored
+
+
+def _write_leaves(plans: Sequence[JobPlan], folder: Path) -> None:
+    """Write the inputs of jobs, a longer job's never smaller than a shorter one's.
+
+    Snakemake's greedy scheduler starts jobs with larger input first (job_reward in snakemake/scheduling/greedy.py), and
+    a rule's priority cannot differ between its jobs. So the size of the input carries the order; blanks make up for what
+    the number of atoms does not give. Within 1 % the order does not matter.
+    """
+    size, length = 0, 0.0
+    for plan in sorted(plans, key=lambda plan: plan.length):
+        if plan.length > 1.01 * length:
+            size, length = size + 1, plan.length
+        path = folder / f"{plan.planned.job}.extxyz"
+        write_leaf(path, plan.entries, size)
+        size = max(size, path.stat().st_size)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from quarry.campaign.batch_table import BatchRow, jobs_of, read_batch
+from quarry.campaign.failure_table import (
+    FAILURE_COLUMNS,
+    open_failures,
+    put_off,
+    read_failures,
+    table_by_class,
+    write_failures,
+)
 from quarry.errors import QuarryError
-from quarry.files import write_text
+from quarry.labeling.failed import FailedLabels
+from quarry.labeling.keys import key_before
 from quarry.labeling.record import LabelRecord, read_valid_records
 from quarry.structures.files import read_pool
 from quarry.structures.labelled import LabelledSet
-
-FAILURE_COLUMNS = ("structure_id", "role", "iteration", "job", "status", "message", "tried", "wall_s", "core_hours")
 
 
 def merge_labels(
@@ -27,14 +32,17 @@ def merge_labels(
     iteration: int,
     method_id: str,
     max_failed_fraction: float,
+    ledger: FailedLabels,
     dataset: str,
     failures: str,
 ) -> str:
     """Add an iteration's labels to the data set; return a line about them.
 
     The inputs are compared with the batch table: Snakemake may lose inputs of a rule behind a checkpoint on resume
-    (snakemake issue 3862), and a data set with silent gaps is worse than none. Raises QuarryError if they differ, if a
-    record is of another method, or if more than ``max_failed_fraction`` of all labels have failed.
+    (snakemake issue 3862), and a data set with silent gaps is worse than none. ledger: failed labels of the campaign;
+    those that rows of this batch try again are accounted for from there. Raises QuarryError if they differ, if a record
+    is of another method, or if more than ``max_failed_fraction`` of all labels have failed (those that were tried again,
+    or are put off to the next batch, do not count).
     """
     rows = read_batch(batch)
     records = _records(rows, labels, batch, method_id)
@@ -50,10 +58,11 @@ def merge_labels(
     if previous_dataset is not None:
         merged = LabelledSet.read(previous_dataset).joined(merged)
     failure_rows = read_failures(previous_failures) if previous_failures else []
+    failure_rows = _with_retries_noted(failure_rows, rows, iteration, ledger)
     failure_rows += [_failure(row, record, iteration) for row, record in failed]
-    _check_failed_fraction(failure_rows, len(merged), max_failed_fraction)
+    _check_failed_fraction(failure_rows, iteration, len(merged), max_failed_fraction)
     merged.write(dataset, {"method_id": method_id})
-    write_text(failures, _csv(failure_rows))
+    write_failures(failures, failure_rows)
     return f"{len(good)} labels merged, {len(failed)} failed; {len(merged)} in all"
 
 
@@ -77,32 +86,54 @@ def _records(rows: Sequence[BatchRow], labels: Sequence[str], batch: str, method
     return records
 
 
+def _with_retries_noted(
+    failures: list[dict[str, str]], rows: Sequence[BatchRow], iteration: int, ledger: FailedLabels
+) -> list[dict[str, str]]:
+    """Note in the failures which of them this batch tries again.
+
+    A label that failed in this very batch and was tried again before the merge has no row yet: it gets one.
+    """
+    noted = [dict(failure) for failure in failures]
+    known = {failure["key"]: failure for failure in noted}
+    for row in rows:
+        retry = row
+        while retry.retry_of:
+            before = _row_before(retry)
+            if before.key not in known:
+                record = ledger.get(before.key)
+                if record is None:
+                    break
+                known[before.key] = _failure(before, record, iteration)
+                noted.append(known[before.key])
+            known[before.key]["retried"] = retry.key
+            retry = before
+    return noted
+
+
+def _row_before(row: BatchRow) -> BatchRow:
+    """Return the row of the label that a row tries again."""
+    return BatchRow(row.structure_id, row.role, row.retry_of, retry_of=key_before(row.retry_of))
+
+
 def _failure(row: BatchRow, record: LabelRecord, iteration: int) -> dict[str, str]:
     tried = "; ".join(str(a.get("name", "")) for a in record.attempts)
-    values = (row.structure_id, row.role, iteration, row.job, record.status, record.message, tried)
-    cost = (record.cost["wall_s"], f"{record.core_hours:.6f}")
+    values = (row.structure_id, row.key, row.role, iteration, row.job, record.status, record.message, tried)
+    cost = (record.cost["wall_s"], f"{record.core_hours:.6f}", "yes" if record.details.get("straggler") else "", "")
     return dict(zip(FAILURE_COLUMNS, map(str, (*values, *cost)), strict=True))
 
 
-def _check_failed_fraction(failures: Sequence[dict[str, str]], n_good: int, limit: float) -> None:
-    total = len(failures) + n_good
-    if n_good and len(failures) <= limit * total + 1e-9:
+def _check_failed_fraction(failures: Sequence[dict[str, str]], iteration: int, n_good: int, limit: float) -> None:
+    waiting = {row["key"] for row in put_off(failures, iteration)}
+    counted = [row for row in open_failures(failures) if row["key"] not in waiting]
+    total = len(counted) + n_good
+    if n_good and len(counted) <= limit * total + 1e-9:
         return
-    table = ", ".join(f"{status} {count}" for status, count in Counter(f["status"] for f in failures).most_common())
-    example = f"; the last says: {failures[-1]['message']}" if failures else ""
+    classes = ", ".join(f"{status} {count}" for status, count in Counter(f["status"] for f in counted).most_common())
+    for line in table_by_class(counted):
+        print(f"Quarry: failed: {line}", flush=True)
     excess = f", more than labeling.max_failed_fraction = {limit:g}" if n_good else ", nothing is left to learn from"
-    raise QuarryError(f"{len(failures)} of {total} labels have failed ({table}){excess}{example}")
-
-
-def _csv(rows: Sequence[dict[str, str]]) -> str:
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, FAILURE_COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue()
-
-
-def read_failures(path: str | Path) -> list[dict[str, str]]:
-    """Read ``failures.csv``."""
-    with open(path, newline="") as handle:
-        return list(csv.DictReader(handle))
+    example = f"; the last says: {counted[-1]['message']}" if counted else ""
+    raise QuarryError(
+        f"{len(counted)} of {total} labels have failed ({classes}){excess}{example}. "
+        "Mend the cause (resources, recovery) and try them again with the target retry_failed"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
@@ -15,9 +16,16 @@ from quarry.config.pool import FilePool, WignerPool
 from quarry.errors import QuarryError
 from quarry.files import atomic_path
 from quarry.randomness import generator
+from quarry.stages.filtering import Candidate, Sieve, counts_of, write_left_out
 from quarry.structures import Structure, StructureSet
-from quarry.structures.files import read_files, read_leaf, read_pool, write_leaf, write_pool
+from quarry.structures.files import LeafEntry, read_files, read_leaf, read_pool, write_leaf, write_pool
 from quarry.structures.structure import ID_LENGTH
+
+if TYPE_CHECKING:
+    from quarry.sampling.normal_modes import NormalModes
+
+MOST_SAMPLES = 10
+"""Times pool.size that are drawn at most to fill a wigner pool up."""
 
 
 def read_molecule(path: Path, charge: int, multiplicity: int, key: str = "pool.molecule") -> Structure:
@@ -28,10 +36,35 @@ def read_molecule(path: Path, charge: int, multiplicity: int, key: str = "pool.m
     return structures[0]
 
 
-def read_file_pool(pool: FilePool, base: Path) -> tuple[StructureSet, int]:
-    """Return the distinct structures of a file pool and the number of duplicates dropped."""
-    files = [(base / s.path, s.index) for s in pool.files]
-    return read_files(files, pool.charge, pool.multiplicity).without_duplicates()
+def sieve_file_pool(pool: FilePool, base: Path, sieve: Sieve) -> None:
+    """Pass the structures of a file pool through a sieve."""
+    candidates = []
+    for part in pool.files:
+        origin = part.path if part.index == ":" else f"{part.path}@{part.index}"
+        found = read_files([(base / part.path, part.index)], pool.charge, pool.multiplicity)
+        candidates += [Candidate(origin, number, structure) for number, structure in enumerate(found)]
+    sieve.add(candidates)
+
+
+def read_reference(configuration: Configuration, base: Path) -> Structure | None:
+    """Return the reference geometry that the configuration names, or None."""
+    pool, descriptor = configuration.pool, configuration.descriptor
+    if descriptor.reference is None:
+        return None
+    return read_molecule(base / descriptor.reference, pool.charge, pool.multiplicity, "descriptor.reference")
+
+
+def check_size(configuration: Configuration, sieve: Sieve) -> None:
+    """Raise QuarryError if too few structures have passed the sieve for the test set and the initial batch."""
+    wanted = configuration.query.initial + configuration.test.size
+    if wanted > len(sieve):
+        note = f" ({counts_of(sieve.left_out)} left out)" if sieve.left_out else ""
+        mend = "make the pool larger or the others smaller"
+        if any(item.reason != "identical" for item in sieve.left_out):
+            mend += ", or loosen filters"
+        raise QuarryError(
+            f"query.initial + test.size = {wanted} is more than the pool's {len(sieve)} structures{note}; {mend}"
+        )
 
 
 def geometry_method(configuration: Configuration) -> PyscfMethod:
@@ -56,28 +89,61 @@ def compute_modes(
     compute_normal_modes(start, geometry_method(configuration), threads, log).write(output)
 
 
-def build_pool(configuration: Configuration, base: Path, modes: str | None, structures: str, reference: str) -> str:
-    """Write all candidates and the reference geometry of the descriptor; return a line about them."""
-    pool = configuration.pool
+def build_pool(
+    configuration: Configuration, base: Path, modes: str | None, structures: str, reference: str, filtered: str
+) -> str:
+    """Write the candidates, the reference geometry and the account of what was left out; return a line about them.
+
+    Raises QuarryError if too few are left for the test set and the initial batch.
+    """
+    pool, kind = configuration.pool, configuration.descriptor.kind
+
+    def features(candidates: StructureSet, reference: Structure) -> NDArray[np.float64]:
+        from quarry.descriptors.compute import compute_features
+
+        return compute_features(candidates, kind, reference)
+
+    given = read_reference(configuration, base)
+    short = ""
     if isinstance(pool, WignerPool):
         from quarry.sampling.normal_modes import NormalModes
-        from quarry.sampling.wigner import sample_wigner
 
         assert modes is not None
         normal_modes = NormalModes.read(modes)
-        rng = generator(configuration.seed, "pool")
-        candidates, dropped = sample_wigner(normal_modes, pool.temperature_K, pool.size, rng).without_duplicates()
-        equilibrium = normal_modes.equilibrium
+        sieve = Sieve(configuration.filters, given or normal_modes.equilibrium, features)
+        drawn = _sieve_wigner_pool(pool, normal_modes, generator(configuration.seed, "pool"), sieve)
+        if len(sieve) < pool.size:
+            short = f" ({drawn} samples gave no more, pool.size asks for {pool.size})"
     else:
-        candidates, dropped = read_file_pool(pool, base)
-        equilibrium = candidates[0]
-    if configuration.descriptor.reference:
-        equilibrium = read_molecule(
-            base / configuration.descriptor.reference, pool.charge, pool.multiplicity, "descriptor.reference"
-        )
-    write_pool(structures, candidates, {"duplicates_dropped": dropped})
-    write_leaf(reference, [equilibrium])
-    return f"pool: {len(candidates)} structures, {dropped} duplicates dropped"
+        sieve = Sieve(configuration.filters, given, features)
+        sieve_file_pool(pool, base, sieve)
+    check_size(configuration, sieve)
+    assert sieve.reference is not None
+    duplicates = sum(item.reason == "identical" for item in sieve.left_out)
+    write_pool(structures, sieve.kept, {"duplicates_dropped": duplicates})
+    write_leaf(reference, [LeafEntry(sieve.reference)])
+    write_left_out(filtered, sieve.left_out)
+    others = counts_of([item for item in sieve.left_out if item.reason != "identical"])
+    named = f"; left out by filters: {others} ({filtered})" if others else ""
+    return f"pool: {len(sieve)} structures{short}, {duplicates} duplicates dropped{named}"
+
+
+def _sieve_wigner_pool(pool: WignerPool, modes: NormalModes, rng: np.random.Generator, sieve: Sieve) -> int:
+    """Draw samples until enough have passed, or ``MOST_SAMPLES`` times pool.size are drawn; return how many were.
+
+    Samples are drawn one after another from the same stream: the larger pool begins with the smaller one.
+    """
+    from quarry.sampling.wigner import sample_wigner
+
+    drawn = 0
+    while len(sieve) < pool.size and drawn < MOST_SAMPLES * pool.size:
+        # Not one at a time where hardly any passes.
+        count = min(max(pool.size - len(sieve), pool.size // 20, 1), MOST_SAMPLES * pool.size - drawn)
+        samples = sample_wigner(modes, pool.temperature_K, count, rng)
+        sieve.add(Candidate("sample", number, structure) for number, structure in enumerate(samples, drawn))
+        drawn += count
+    sieve.cut(pool.size)
+    return drawn
 
 
 def build_features(structures: str, reference: str, kind: str, output: str) -> None:
@@ -85,7 +151,7 @@ def build_features(structures: str, reference: str, kind: str, output: str) -> N
     from quarry.descriptors.compute import compute_features
 
     pool = read_pool(structures)
-    features = compute_features(pool, kind, read_leaf(reference)[0])
+    features = compute_features(pool, kind, read_leaf(reference)[0].structure)
     with atomic_path(output) as temporary, h5py.File(temporary, "w") as handle:
         handle.attrs["kind"] = kind
         handle.create_dataset("ids", data=pool.ids.astype(f"S{ID_LENGTH}"))

@@ -15,8 +15,10 @@ from quarry.config.pool import FilePool
 from quarry.errors import QuarryError
 from quarry.files import sha256_of
 from quarry.labeling.engines.registry import make_engine
+from quarry.labeling.engines.states import ChecksStates
 from quarry.labeling.store import method_id_of
-from quarry.stages.pool import read_file_pool, read_molecule
+from quarry.stages.filtering import Sieve
+from quarry.stages.pool import check_size, read_molecule, read_reference, sieve_file_pool
 from quarry.structures import StructureSet
 
 
@@ -27,8 +29,11 @@ def check(configuration: Configuration, base: Path) -> dict[str, Any]:
     """
     pool = configuration.pool
     if isinstance(pool, FilePool):
-        structures, dropped = read_file_pool(pool, base)
-        _check_size(configuration, len(structures), dropped)
+        # Near-duplicates are left to build_pool: they take minutes in a large pool.
+        sieve = Sieve(configuration.filters, read_reference(configuration, base))
+        sieve_file_pool(pool, base, sieve)
+        check_size(configuration, sieve)
+        structures = sieve.kept
     else:
         structures = StructureSet.from_structures([read_molecule(base / pool.molecule, pool.charge, pool.multiplicity)])
     _check_electrons(structures)
@@ -40,6 +45,10 @@ def check(configuration: Configuration, base: Path) -> dict[str, Any]:
             f"pool: labeling.engine {engine.name} labels molecules only, but the pool holds periodic structures (pbc)"
         )
     engine.check(elements)
+    if isinstance(engine, ChecksStates):
+        engine.check_states(
+            sorted(set(zip(structures.charges.tolist(), structures.multiplicities.tolist(), strict=True)))
+        )
     if not isinstance(pool, FilePool):
         from quarry.labeling.engines.pyscf_checks import check_wigner
         from quarry.stages.pool import geometry_method
@@ -55,16 +64,6 @@ def check(configuration: Configuration, base: Path) -> dict[str, Any]:
         "method_id": method_id_of(method),
         "inputs": {name: sha256_of(path) for name, path in named.items()},
     }
-
-
-def _check_size(configuration: Configuration, size: int, dropped: int) -> None:
-    wanted = configuration.query.initial + configuration.test.size
-    if wanted > size:
-        note = f" ({dropped} duplicates left out)" if dropped else ""
-        raise QuarryError(
-            f"query.initial + test.size = {wanted} is more than the pool's {size} structures{note}; "
-            "make the pool larger or the others smaller"
-        )
 
 
 def _check_electrons(structures: StructureSet) -> None:

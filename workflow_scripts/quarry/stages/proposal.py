@@ -9,13 +9,13 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from quarry.campaign.failure_table import read_failures
 from quarry.config.campaign import Configuration
 from quarry.files import atomic_path, write_text
 from quarry.query.base import PoolView
 from quarry.query.batch import batch_size
 from quarry.query.strategies import make_strategy
 from quarry.randomness import generator
-from quarry.stages.merging import read_failures
 from quarry.stages.pool import pool_rows, read_features
 from quarry.stopping.facts import Facts
 from quarry.stopping.rules import labels_left

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,38 +50,63 @@ def read_pool_ids(path: str | Path) -> np.ndarray:
         return handle["ids"][()].astype(f"<U{ID_LENGTH}")
 
 
-def leaf_text(structures: Iterable[Structure]) -> str:
+@dataclass(frozen=True, eq=False)
+class LeafEntry:
+    """One structure of a job's input file.
+
+    key: the label's name within the campaign (``BatchRow.key``); the structure's id when not given. predicted_s: wall
+    time that its label will take, where there is a model of the cost.
+    """
+
+    structure: Structure
+    key: str = ""
+    predicted_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.key:
+            object.__setattr__(self, "key", self.structure.structure_id)
+
+
+def leaf_text(entries: Iterable[LeafEntry], size_bytes: int = 0) -> str:
     """Return structures as extended XYZ with positions to the 1e-6 Angstrom that their identity has.
 
+    Every comment line says how many structures the file has, so that a file cut between two of them is noticed.
+    size_bytes: the first comment line is filled with blanks to this size of the text, where it is shorter.
     Written here rather than through ``ase.io.write`` because 10,000 of them are written in one local job; ASE reads
     them back (tested).
     """
     from ase.data import chemical_symbols
 
-    blocks = []
-    for structure in structures:
+    items = list(entries)
+    lines = []
+    for entry in items:
+        structure = entry.structure
         fields = ["Properties=species:S:1:pos:R:3"]
         if structure.cell is not None:
             fields.append('Lattice="' + " ".join(f"{x:.6f}" for x in structure.cell.ravel()) + '"')
         fields.append('pbc="' + " ".join("T" if p else "F" for p in structure.pbc) + '"')
         fields.append(f"charge={structure.charge} multiplicity={structure.multiplicity}")
-        fields.append(f"structure_id=s{structure.structure_id}")
-        lines = [str(len(structure)), " ".join(fields)]
+        # The letter before an id: one of digits alone would be read as a number.
+        fields.append(f"structure_id=s{structure.structure_id} key=s{entry.key} structures={len(items)}")
+        if entry.predicted_s is not None:
+            fields.append(f"predicted_s={entry.predicted_s:.3f}")
+        lines += [str(len(structure)), " ".join(fields)]
         for number, (x, y, z) in zip(structure.numbers, structure.positions, strict=True):
             lines.append(f"{chemical_symbols[number]:<2} {x:15.6f} {y:15.6f} {z:15.6f}")
-        blocks.append("\n".join(lines) + "\n")
-    return "".join(blocks)
+    if items:
+        lines[1] += " " * max(0, size_bytes - sum(len(line) + 1 for line in lines))
+    return "\n".join([*lines, ""])
 
 
-def write_leaf(path: str | Path, structures: Iterable[Structure]) -> None:
-    """Write the input file of one label job.
+def write_leaf(path: str | Path, entries: Iterable[LeafEntry], size_bytes: int = 0) -> None:
+    """Write the input file of one label job (see ``leaf_text``).
 
     Not synced to disk: thousands are written at once, and a start of the campaign finds and replaces damaged ones.
     """
-    Path(path).write_text(leaf_text(structures))
+    Path(path).write_text(leaf_text(entries, size_bytes))
 
 
-def read_leaf(path: str | Path) -> list[Structure]:
+def read_leaf(path: str | Path) -> list[LeafEntry]:
     """Read the input file of one label job and check each structure against the id written with it.
 
     Not through ``ase.io``, whose import costs more than some labels (ASE reads the format too, tested).
@@ -88,22 +114,28 @@ def read_leaf(path: str | Path) -> list[Structure]:
     """
     try:
         lines = Path(path).read_text().splitlines()
-        structures, start = [], 0
+        entries, announced, start = [], set(), 0
         while start < len(lines):
-            atoms = int(lines[start])
-            structures.append(_parse_leaf_block(lines[start + 1], lines[start + 2 : start + 2 + atoms], atoms))
+            atoms, fields = int(lines[start]), _fields(lines[start + 1])
+            structure = _parse_leaf_block(fields, lines[start + 2 : start + 2 + atoms], atoms)
+            predicted = fields.get("predicted_s")
+            entries.append(
+                LeafEntry(structure, fields["key"].removeprefix("s"), None if predicted is None else float(predicted))
+            )
+            announced.add(int(fields["structures"]))
             start += 2 + atoms
-        if not structures:
-            raise ValueError("it is empty")
+        if announced != {len(entries)}:
+            raise ValueError(
+                f"{len(entries)} structures, but it should hold {', '.join(map(str, announced)) or 'some'}"
+            )
     except (OSError, ValueError, KeyError, IndexError) as error:
         raise QuarryError(f"{path}: this job input is damaged ({error}); remove it and start again") from error
-    return structures
+    return entries
 
 
-def _parse_leaf_block(comment: str, atom_lines: list[str], atoms: int) -> Structure:
+def _parse_leaf_block(fields: dict[str, str], atom_lines: list[str], atoms: int) -> Structure:
     from ase.data import atomic_numbers
 
-    fields = _fields(comment)
     table = [line.split() for line in atom_lines]
     if len(table) != atoms:
         raise ValueError(f"{atoms} atoms announced, {len(table)} there")
@@ -118,6 +150,8 @@ def _parse_leaf_block(comment: str, atom_lines: list[str], atoms: int) -> Struct
     )
     if "s" + structure.structure_id != fields["structure_id"]:
         raise ValueError(f"the geometry does not have the identity {fields['structure_id'][1:]} written with it")
+    if not fields["key"].startswith("s" + structure.structure_id):
+        raise ValueError(f"the key {fields['key'][1:]} is another structure's")
     return structure
 
 

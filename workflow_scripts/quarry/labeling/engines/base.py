@@ -7,10 +7,27 @@ from typing import Any, Protocol
 
 from quarry.structures import Structure
 
-FAILURE_CLASSES = ("scf_not_converged", "out_of_memory", "out_of_time", "invalid_structure", "engine_error")
+FAILURE_CLASSES = (
+    "scf_not_converged",
+    "excitations_not_converged",
+    "out_of_memory",
+    "out_of_time",
+    "invalid_structure",
+    "engine_error",
+)
 
-PROPERTIES = ("energy", "forces", "homo", "lumo", "gap", "dipole")
-"""Names of the properties; units eV, eV/Angstrom, eV, eV, eV, e*Angstrom (Cartesian vector)."""
+PROPERTIES = (
+    "energy",
+    "forces",
+    "homo",
+    "lumo",
+    "gap",
+    "dipole",
+    "excitation_energies",
+    "oscillator_strengths",
+)
+"""Names of the properties; units eV, eV/Angstrom, eV, eV, eV, e*Angstrom (Cartesian vector), eV (ascending, one of each
+excited state) and 1 (length gauge, from the ground state, one of each excited state)."""
 
 
 @dataclass

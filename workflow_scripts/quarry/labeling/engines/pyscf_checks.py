@@ -60,6 +60,7 @@ def check_method(method: PyscfMethod, elements: Sequence[int], where: str = "lab
         _check_basis(method, symbols, where)
         _check_core_potential(method, symbols, where)
         _check_dispersion(method, symbols, where)
+        _check_excitations(method, where)
         _probe(method, where)
 
 
@@ -221,6 +222,14 @@ def _check_dispersion(method: PyscfMethod, symbols: list[str], where: str) -> No
         raise QuarryError(f"{key}: {method.dispersion} gives no finite energy for the elements {', '.join(symbols)}")
 
 
+def _check_excitations(method: PyscfMethod, where: str) -> None:
+    if method.excitations is not None and not is_hartree_fock(method.xc) and libxc.is_nlc(method.xc):
+        raise QuarryError(
+            f"{where}.excitations: PySCF leaves the VV10 part of '{method.xc}' out of its excited states; "
+            "set excitations to null or choose another functional"
+        )
+
+
 def _probe(method: PyscfMethod, where: str) -> None:
     """Compute energy and gradient of a helium atom, so that PySCF itself says what it cannot do."""
     result = PyscfEngine(_probe_method(method)).label(Structure.create([2], np.zeros((1, 3))), threads=1)
@@ -232,8 +241,16 @@ def _probe(method: PyscfMethod, where: str) -> None:
 
 
 def _probe_method(method: PyscfMethod) -> PyscfMethod:
-    """Return the method in a small basis that every probe's elements have, and with cycles enough."""
-    return method.model_copy(update={"basis": "def2-svp", "ecp": None, "max_cycles": max(method.max_cycles, 100)})
+    """Return the method in a small basis that every probe's elements have, with cycles enough and one excited state."""
+    excitations = method.excitations and method.excitations.model_copy(update={"n_states": 1, "max_cycles": 100})
+    return method.model_copy(
+        update={
+            "basis": "def2-svp",
+            "ecp": None,
+            "max_cycles": max(method.max_cycles, 100),
+            "excitations": excitations,
+        }
+    )
 
 
 def _check_is_name(name: str, key: str) -> None:

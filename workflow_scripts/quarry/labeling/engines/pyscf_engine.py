@@ -1,4 +1,4 @@
-"""Labels from PySCF: Hartree-Fock and density functional theory, energy and analytic forces."""
+"""Labels from PySCF: Hartree-Fock and density functional theory, energy, analytic forces and excited states."""
 
 from __future__ import annotations
 
@@ -7,33 +7,36 @@ import functools
 import importlib.metadata
 import io
 import math
-import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pyscf
 from numpy.typing import NDArray
-from pyscf import df, dft, gto, lib, scf
+from pyscf import dft, gto, lib, scf
 from pyscf.data import nist
 from pyscf.dft import libxc
 from pyscf.gto import basis as basis_library
 from scipy.spatial.distance import pdist
 from threadpoolctl import threadpool_limits
 
-from quarry.config.base import ENERGY_UNITS_EV
+from quarry.config.labeling import PyscfLabeling
 from quarry.config.methods import PyscfMethod
 from quarry.errors import QuarryError
 from quarry.labeling.engines.base import EngineResult
+from quarry.labeling.engines.pyscf_recovery import climb
+from quarry.labeling.engines.pyscf_runs import HARTREE_EV, Runs, ScfNotConverged, Unsolved, attempt
+from quarry.labeling.engines.pyscf_stability import minimum_below
 from quarry.structures import Structure
 
-HARTREE_EV = ENERGY_UNITS_EV["hartree"]
 BOHR_A = float(nist.BOHR)
 """PySCF's own value: positions are converted with it, so that forces are derivatives with respect to them."""
 
 SHORTEST_DISTANCE_A = 0.1
 """Atoms closer than this are a damaged structure: nuclei fuse below it, basis sets become linearly dependent above."""
+
+DEFAULT_RECOVERY: tuple[str, ...] = tuple(PyscfLabeling.model_fields["recovery"].default)
 
 # PySCF would write a checkpoint file per calculation, which nobody reads here.
 scf.hf.MUTE_CHKFILE = True
@@ -42,27 +45,44 @@ scf.hf.MUTE_CHKFILE = True
 class PyscfEngine:
     """Labels from PySCF, restricted for multiplicity 1 and unrestricted otherwise.
 
-    Properties: energy (eV, with dispersion), forces (eV/Angstrom, the negative analytic gradient), homo, lumo and gap
-    (eV; over both spins; lumo and gap are None if the basis leaves no virtual orbital), dipole (e*Angstrom, Cartesian,
-    origin at the centre of mass, which matters for ions only).
+    Properties: energy (eV, with dispersion), forces (eV/Angstrom, the negative analytic gradient of the ground state),
+    homo, lumo and gap (eV; over both spins; lumo and gap are None if the basis leaves no virtual orbital; the gap is
+    negative for a solution that recovery found and that breaks the order of filling), dipole (e*Angstrom, Cartesian,
+    origin at the centre of mass, which matters for ions only), excitation_energies and oscillator_strengths on request.
+    Details: stability (what the stability analysis found), excitations (its attempts), both where asked for.
+
+    recovery: names of the ways to the SCF solution, in their order (see ``pyscf_recovery``); none means plain.
+    stability: none or internal.
     """
 
     name = "pyscf"
     periodic = False
     one_job_per_batch = False
 
-    def __init__(self, method: PyscfMethod) -> None:
+    def __init__(
+        self, method: PyscfMethod, recovery: Sequence[str] = DEFAULT_RECOVERY, stability: str = "none"
+    ) -> None:
         self.method = method
+        self.recovery = tuple(recovery) or ("plain",)
+        self.stability = stability
         self.hartree_fock = is_hartree_fock(method.xc)
 
     def method_identity(self) -> dict[str, Any]:
         """Return everything that changes the number, the functional as libxc resolves it.
 
-        max_cycles and allow_vv10 are left out: they decide whether there is a number, not which. The basis is the name
-        without case, blanks, - and _ (6-31G* and 6-31g(d) are two identities).
+        recovery, max_cycles and allow_vv10 are left out: they decide whether there is a number, not which (of several
+        SCF solutions any may be found, with or without recovery; stability asks for a minimum). The basis is the name
+        without case, blanks, - and _ (6-31G* and 6-31g(d) are two identities). What is not asked for is not named.
         Raises QuarryError for an unknown functional.
         """
         method = self.method
+        on_request: dict[str, Any] = {}
+        if self.stability != "none":
+            on_request["stability"] = self.stability
+        if method.excitations is not None:
+            on_request["excitations"] = method.excitations.model_dump(mode="json", exclude={"max_cycles"})
+        if not method.forces:
+            on_request["forces"] = False
         return {
             "engine": self.name,
             "functional": "hf" if self.hartree_fock else resolve_functional(method.xc),
@@ -73,11 +93,12 @@ class PyscfEngine:
             "density_fitting": method.density_fitting,
             # The damping parameters belong to the functional's name, which libxc's components do not hold.
             "dispersion": None if method.dispersion is None else f"{method.dispersion}:{dispersion_name(method.xc)}",
+            **on_request,
         }
 
     def size(self, structure: Structure) -> dict[str, int]:
         """Return the numbers of atoms and of basis functions."""
-        return {"atoms": len(structure), "basis_functions": int(self.molecule(structure).nao_nr())}
+        return _size(self.molecule(structure))
 
     def versions(self) -> dict[str, str]:
         """Return the versions of PySCF, libxc and, when used, pyscf-dispersion."""
@@ -97,25 +118,23 @@ class PyscfEngine:
         problem = _invalid(structure)
         if problem:
             return EngineResult("invalid_structure", message=problem)
-        attempts: list[dict[str, Any]] = []
+        result = EngineResult("engine_error")
         try:
             with lib.with_omp_threads(threads), threadpool_limits(limits=threads, user_api="blas"):
-                calculation, attempt = self._attempt("plain", self.molecule(structure))
-                attempts.append(attempt)
-                if not attempt["converged"]:
-                    return EngineResult(
-                        "scf_not_converged",
-                        attempts=attempts,
-                        message=f"SCF not converged after {attempt['cycles']} cycles",
-                    )
-                properties = _properties(calculation)
+                molecule = self.molecule(structure)
+                result.size = _size(molecule)
+                result.properties = self._properties(molecule, result)
+                result.status = "ok"
+        except Unsolved as error:
+            result.status, result.message = error.status, str(error)
         except MemoryError:
-            return EngineResult("out_of_memory", attempts=attempts, message="PySCF: out of memory")
+            result.status, result.message = "out_of_memory", "PySCF: out of memory"
         except Exception as error:
-            return EngineResult("engine_error", attempts=attempts, message=one_line(error))
-        if not all(np.isfinite(value).all() for value in properties.values() if value is not None):
-            return EngineResult("engine_error", attempts=attempts, message="PySCF gave a number that is not finite")
-        return EngineResult("ok", properties=properties, attempts=attempts)
+            result.message = one_line(error)
+        if not all(np.isfinite(value).all() for value in result.properties.values() if value is not None):
+            result.status, result.message = "engine_error", "PySCF gave a number that is not finite"
+            result.properties = {}
+        return result
 
     def hessian(self, structure: Structure, threads: int) -> NDArray[np.float64]:
         """Return the analytic second derivatives of the energy, hartree/bohr^2, shape (n_atoms, n_atoms, 3, 3).
@@ -123,10 +142,13 @@ class PyscfEngine:
         Raises QuarryError if the SCF does not converge; what PySCF raises passes.
         """
         with lib.with_omp_threads(threads), threadpool_limits(limits=threads, user_api="blas"):
-            calculation, attempt = self._attempt("plain", self.molecule(structure))
-            if not attempt["converged"]:
-                raise QuarryError("the SCF of the Hessian did not converge; raise max_cycles or choose another method")
-            return np.asarray(calculation.Hessian().kernel(), dtype=np.float64)
+            try:
+                solution = self._ground_state(self.molecule(structure), EngineResult("ok"))
+            except ScfNotConverged as error:
+                raise QuarryError(
+                    f"the SCF of the Hessian did not converge ({error}); raise max_cycles or choose another method"
+                ) from error
+            return np.asarray(solution.Hessian().kernel(), dtype=np.float64)
 
     def molecule(self, structure: Structure) -> gto.Mole:
         """Return the PySCF molecule: spherical basis functions, no symmetry, positions as they are."""
@@ -155,8 +177,8 @@ class PyscfEngine:
         symbols = [gto.mole._symbol(int(z)) for z in np.unique(structure.numbers)]
         return {symbol: self.method.ecp for symbol in symbols if load_core_potential(self.method.ecp, symbol)}
 
-    def _attempt(self, name: str, molecule: gto.Mole) -> tuple[scf.hf.SCF, dict[str, Any]]:
-        """Run one SCF; return it with the attempt's entry of the record. A recovery ladder would vary this step."""
+    def _calculation(self, molecule: gto.Mole) -> scf.hf.SCF:
+        """Return the SCF calculation of this level of theory, not yet run."""
         restricted = molecule.spin == 0
         if self.hartree_fock:
             calculation = scf.RHF(molecule) if restricted else scf.UHF(molecule)
@@ -164,21 +186,46 @@ class PyscfEngine:
             calculation = (dft.RKS if restricted else dft.UKS)(molecule, xc=self.method.xc)
             calculation.grids.level = self.method.grid_level
         if self.method.density_fitting:
+            from pyscf import df
+
             # PySCF's default auxiliary basis, with its own fallback for elements that the default lacks.
             auxiliary = df.make_auxbasis(molecule, xc="HF" if self.hartree_fock else self.method.xc)
             calculation = calculation.density_fit(auxbasis=auxiliary)
         calculation.disp = self.method.dispersion
         calculation.conv_tol = self.method.convergence_hartree
         calculation.max_cycle = self.method.max_cycles
-        wall, cpu = time.perf_counter(), time.process_time()
-        calculation.kernel()
-        return calculation, {
-            "name": name,
-            "cycles": int(calculation.cycles),
-            "converged": bool(calculation.converged),
-            "wall_s": time.perf_counter() - wall,
-            "cpu_s": time.process_time() - cpu,
-        }
+        return calculation
+
+    def _ground_state(self, molecule: gto.Mole, result: EngineResult) -> scf.hf.SCF:
+        """Return the converged SCF solution; attempts and stability go into the result. Raises ScfNotConverged."""
+        runs = Runs(self._calculation(molecule))
+        solution = climb(runs, self.recovery, result.attempts)
+        if self.stability == "none":
+            return solution
+
+        def downhill(runs: Runs) -> scf.hf.SCF:
+            end, result.details["stability"] = minimum_below(runs, solution)
+            return end
+
+        return attempt(runs, "stability", downhill, result.attempts)
+
+    def _properties(self, molecule: gto.Mole, result: EngineResult) -> dict[str, Any]:
+        """Return all properties; attempts and details go into the result."""
+        wanted = self.method.excitations
+        if wanted is None:
+            return _ground_state_properties(self._ground_state(molecule, result), self.method.forces)
+        from quarry.labeling.engines.pyscf_excitations import check_count, excited_states
+
+        check_count(molecule, wanted)
+        solution = self._ground_state(molecule, result)
+        result.details["excitations"] = trials = []
+        # First the states: they may fail, and then the forces would be for nothing.
+        states = excited_states(solution, wanted, trials)
+        return {**_ground_state_properties(solution, self.method.forces), **states}
+
+
+def _size(molecule: gto.Mole) -> dict[str, int]:
+    return {"atoms": int(molecule.natm), "basis_functions": int(molecule.nao_nr())}
 
 
 def _invalid(structure: Structure) -> str | None:
@@ -202,10 +249,9 @@ def _invalid(structure: Structure) -> str | None:
     return None
 
 
-def _properties(calculation: scf.hf.SCF) -> dict[str, Any]:
+def _ground_state_properties(calculation: scf.hf.SCF, forces: bool) -> dict[str, Any]:
     """Return the properties of a converged calculation in the units of ``PROPERTIES``."""
     molecule = calculation.mol
-    gradient = np.asarray(calculation.nuc_grad_method().kernel())
     energies, occupations = np.ravel(calculation.mo_energy), np.ravel(calculation.mo_occ)
     homo = float(energies[occupations > 0].max()) * HARTREE_EV
     virtual = energies[occupations == 0]
@@ -213,14 +259,17 @@ def _properties(calculation: scf.hf.SCF) -> dict[str, Any]:
     masses = molecule.atom_mass_list(isotope_avg=True)
     origin = masses @ molecule.atom_coords() / masses.sum()
     dipole = np.asarray(calculation.dip_moment(unit="AU", origin=origin, verbose=0))
-    return {
+    properties = {
         "energy": float(calculation.e_tot) * HARTREE_EV,
-        "forces": (-gradient * HARTREE_EV / BOHR_A).tolist(),
         "homo": homo,
         "lumo": lumo,
         "gap": None if lumo is None else lumo - homo,
         "dipole": (dipole * BOHR_A).tolist(),
     }
+    if forces:
+        gradient = np.asarray(calculation.nuc_grad_method().kernel())
+        properties["forces"] = (-gradient * HARTREE_EV / BOHR_A).tolist()
+    return properties
 
 
 def is_hartree_fock(xc: str) -> bool:

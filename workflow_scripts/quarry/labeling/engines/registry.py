@@ -1,15 +1,18 @@
-"""Which engine a configuration asks for. Imports are lazy: a function engine never imports PySCF."""
+"""Which engine a configuration asks for. Imports are lazy: no engine imports the libraries of another one."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from quarry.config.engines import AseLabeling, CommandLabeling, ReplayLabeling
 from quarry.config.labeling import FunctionLabeling, LabelResources, PyscfLabeling
 from quarry.labeling.engines.base import Engine
 
 
 def make_engine(
-    labeling: PyscfLabeling | FunctionLabeling, base: str | Path = ".", resources: LabelResources | None = None
+    labeling: PyscfLabeling | AseLabeling | CommandLabeling | ReplayLabeling | FunctionLabeling,
+    base: str | Path = ".",
+    resources: LabelResources | None = None,
 ) -> Engine:
     """Return the engine of the configuration's section ``labeling``.
 
@@ -20,6 +23,18 @@ def make_engine(
         from quarry.labeling.engines.function import FunctionEngine
 
         return FunctionEngine(labeling.function, labeling.arguments)
+    if isinstance(labeling, AseLabeling):
+        from quarry.labeling.engines.ase_engine import AseEngine
+
+        return AseEngine(labeling, base)
+    if isinstance(labeling, CommandLabeling):
+        from quarry.labeling.engines.command import CommandEngine
+
+        return CommandEngine(labeling, base, resources)
+    if isinstance(labeling, ReplayLabeling):
+        from quarry.labeling.engines.replay import ReplayEngine
+
+        return ReplayEngine(labeling, base)
     from quarry.labeling.engines.pyscf_engine import PyscfEngine
 
-    return PyscfEngine(labeling.method)
+    return PyscfEngine(labeling.method, labeling.recovery, labeling.stability)

@@ -1,0 +1,80 @@
+"""On request: `snakemake verify` computes a random sample of the labels again, `snakemake check_rotations` rotated copies."""
+
+from quarry.campaign.invocation import Invocation
+
+
+def labels_of_product(wildcards):
+    """Return the data set of arm main; a job takes it as it is and does not look for the rules that made it."""
+    path = PATHS.arm("main", "dataset.h5")
+    return before_update(path) if CAMPAIGN.invocation is Invocation.JOB else path
+
+
+def recomputed(check, count):
+    """Return the recomputed labels of a check. The seed is in their path: with another one, others are computed."""
+    return [PATHS.recomputed(check, CAMPAIGN.configuration.verification.seed, number) for number in range(count)]
+
+
+rule recompute_label:
+    """Compute one label of the product again, or that of a rotated and translated copy. The store is not asked or told."""
+    message:
+        "{wildcards.check}: computing label {wildcards.number} of the sample"
+    input:
+        dataset=labels_of_product,
+    output:
+        PATHS.recomputed(),
+    params:
+        base=str(CAMPAIGN.base),
+    log:
+        f"{PATHS.verification}/logs/{{check}}_seed_{{seed}}_{{number}}.log",
+    wildcard_constraints:
+        check="verify|check_rotations",
+        seed="[0-9]+",
+        number="[0-9]+",
+    retries: CAMPAIGN.retries
+    threads: CAMPAIGN.configuration.resources.label.threads
+    resources:
+        mem_mb=CAMPAIGN.configuration.resources.label.memory_MB,
+        runtime=CAMPAIGN.configuration.resources.label.walltime_min,
+    conda:
+        "../envs/label.yaml"
+    script:
+        "../workflow_scripts/recompute_label.py"
+
+
+# No output: the tables are written and the verdict is spoken in every run, and a table with differences is not removed.
+rule verify:
+    """Compare a random sample of the labels with the same labels computed again; fail if any differs."""
+    message:
+        "comparing recomputed labels with the recorded ones"
+    input:
+        recomputed=recomputed("verify", CAMPAIGN.configuration.verification.sample),
+        dataset=labels_of_product,
+    params:
+        manifest=PATHS.manifest,
+        table=f"{PATHS.verification}/verify.csv",
+    log:
+        f"{PATHS.verification}/logs/verify.log",
+    localrule: True
+    conda:
+        "../envs/learn.yaml"
+    script:
+        "../workflow_scripts/compare_labels.py"
+
+
+rule check_rotations:
+    """Compare labels of rotated and translated copies with those of the structures; fail if any differs."""
+    message:
+        "comparing labels of rotated and translated copies"
+    input:
+        recomputed=recomputed("check_rotations", CAMPAIGN.configuration.verification.copies),
+        dataset=labels_of_product,
+    params:
+        manifest=PATHS.manifest,
+        table=f"{PATHS.verification}/check_rotations.csv",
+    log:
+        f"{PATHS.verification}/logs/check_rotations.log",
+    localrule: True
+    conda:
+        "../envs/learn.yaml"
+    script:
+        "../workflow_scripts/compare_labels.py"

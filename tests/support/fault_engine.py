@@ -1,0 +1,149 @@
+"""A stand-in engine that does what a plan says before it labels: dies, hangs, lies, or takes its job with it."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from quarry.labeling.engines.base import EngineResult
+from quarry.labeling.engines.function import FunctionEngine
+from quarry.processes import start_ticks
+from quarry.structures import Structure
+
+ENGINE_FAULTS = {
+    "killed engine": 14,
+    "killed job": 14,
+    "result lost with its job": 8,
+    "cancelled job": 10,
+    "time limit": 6,
+    "memory limit": 8,
+    "unconverged SCF": 10,
+    "NaN energy": 12,
+    "garbage printed": 12,
+    "exception": 12,
+    "missing program": 8,
+    "engine exits": 8,
+    "frozen job": 6,
+    "store refuses": 8,
+}
+"""What befalls a call of the engine, and how often."""
+
+HANG_S = 60.0
+"""Longer than anything waits for it; the engine is ended before."""
+TAKEN_MB = 500
+
+
+def note(path: Path, *words: str) -> None:
+    """Append a line to a file, whole even when many processes write to it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.write(descriptor, (" ".join(words) + "\n").encode())
+    os.close(descriptor)
+
+
+def noted(path: Path) -> Counter[str]:
+    """How often each structure was written down."""
+    return Counter(path.read_text().split()) if path.exists() else Counter()
+
+
+def energy_of(distance: float) -> float:
+    """The right energy (eV) of two atoms at a distance (Angstrom)."""
+    return 4.5 * (1 - math.exp(-1.9 * (distance - 0.74))) ** 2 - 31.7
+
+
+class FaultyEngine(FunctionEngine):
+    """Labels with ``energy_of``; the n-th call for a structure meets the n-th fault of its plan, later ones none.
+
+    folder: where it writes down which calls began, which faults they met, which calls finished (with a right result),
+    and of these whose result is destroyed by the fault itself.
+    """
+
+    def __init__(self, folder: Path, plan: dict[str, list[str]]) -> None:
+        super().__init__("support.fault_engine:energy_of")
+        self.folder, self.plan = folder, plan
+
+    def label(self, structure: Structure, threads: int) -> EngineResult:
+        faults, number = self.plan[structure.structure_id], noted(self.folder / "began")[structure.structure_id]
+        note(self.folder / "began", structure.structure_id)
+        if number < len(faults):
+            note(self.folder / "met", structure.structure_id, faults[number].replace(" ", "_"))
+            if faults[number] == "unconverged SCF":
+                return EngineResult("scf_not_converged", {"energy": -1.0}, message="50 cycles")
+            self._load = lambda: getattr(self, faults[number].replace(" ", "_").lower())  # type: ignore[method-assign]
+        else:
+            self._load = lambda: self.plain  # type: ignore[method-assign]
+        return super().label(structure, threads)
+
+    def plain(self, atoms: Any) -> dict[str, Any]:
+        time.sleep(0.03)
+        energy = energy_of(float(atoms.positions[1, 2]))
+        note(self.folder / "finished", atoms.info["structure_id"])
+        return {"energy": energy}
+
+    def killed_engine(self, atoms: Any) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def killed_job(self, atoms: Any) -> None:
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(HANG_S)
+
+    def result_lost_with_its_job(self, atoms: Any) -> None:
+        self.plain(atoms)
+        note(self.folder / "destroyed", atoms.info["structure_id"])
+        self.killed_job(atoms)
+
+    def cancelled_job(self, atoms: Any) -> None:
+        os.kill(os.getppid(), signal.SIGTERM)
+        time.sleep(HANG_S)
+
+    def time_limit(self, atoms: Any) -> None:
+        time.sleep(HANG_S)
+
+    def memory_limit(self, atoms: Any) -> None:
+        taken = np.ones(TAKEN_MB * 2**17)
+        time.sleep(HANG_S)
+        assert taken[0] == 1
+
+    def nan_energy(self, atoms: Any) -> dict[str, Any]:
+        return {"energy": float("nan")}
+
+    def garbage_printed(self, atoms: Any) -> Any:
+        os.write(1, b"\x00\xff\x1b[2J" * 1000)
+        os.write(2, b"Segmentation fault (not)\n")
+        return {"energy": "\ufffd-12..5e"}
+
+    def exception(self, atoms: Any) -> None:
+        raise RuntimeError("the grid\nhas no points")
+
+    def missing_program(self, atoms: Any) -> None:
+        subprocess.run(["a-program-that-is-not-here"], check=True)
+
+    def engine_exits(self, atoms: Any) -> None:
+        os._exit(3)
+
+    def frozen_job(self, atoms: Any) -> dict[str, Any]:
+        """The job stands still (not its engine), long enough for others to take over if they want the label."""
+        job = os.getppid()
+        mark = self.folder / "frozen" / str(job)
+        mark.parent.mkdir(exist_ok=True)
+        mark.touch()
+        os.kill(job, signal.SIGSTOP)
+        while mark.exists() and start_ticks(job) is not None:
+            time.sleep(0.05)
+        # A job that has lost its label ends its engine at its next look.
+        time.sleep(1.5)
+        return self.plain(atoms)
+
+    def store_refuses(self, atoms: Any) -> dict[str, Any]:
+        flag = self.folder / "refuse" / atoms.info["structure_id"]
+        flag.parent.mkdir(exist_ok=True)
+        flag.touch()
+        return self.plain(atoms)

@@ -1,0 +1,392 @@
+"""Filters of the pool: what is left out, why, and that it does not depend on how a structure lies in space."""
+
+import csv
+
+import ase.io
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import molecule
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.data import covalent_radii
+from ase.neighborlist import build_neighbor_list, natural_cutoffs
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from quarry.config.filters import Filters
+from quarry.config.pool import WignerPool
+from quarry.descriptors.compute import compute_features
+from quarry.errors import QuarryError
+from quarry.randomness import generator
+from quarry.sampling.normal_modes import NormalModes
+from quarry.sampling.wigner import sample_wigner
+from quarry.stages import pool as pool_stage
+from quarry.stages import preflight
+from quarry.stages.filtering import Candidate, LeftOut, Sieve, counts_of
+from quarry.structures import Structure, StructureSet
+from quarry.structures.files import read_pool
+from quarry.structures.filters import NearDuplicates, bonds_of, closest_contact, count_fragments, count_other_bonds
+from support.campaigns import WATER
+from support.stages import configuration
+
+MOLECULES = ["H2O", "C2H6", "CH3CH2OH", "C6H6", "SiH4", "LiF", "Cl2"]
+
+
+def structure_of(atoms: Atoms) -> Structure:
+    return Structure.from_atoms(atoms)
+
+
+def water(scale: float = 1.0, shift: float = 0.0, charge: int = 0) -> Structure:
+    """Water; scale: of its first bond. shift: of its last atom away from the others, Angstrom."""
+    positions = WATER.copy()
+    positions[1] = positions[0] + scale * (positions[1] - positions[0])
+    positions[2, 1] -= shift
+    return Structure.create([8, 1, 1], positions, charge)
+
+
+def put_through(sieve: Sieve, structures, origin: str = "file") -> Sieve:
+    sieve.add(Candidate(origin, number, structure) for number, structure in enumerate(structures))
+    return sieve
+
+
+class TestGeometry:
+    def test_closest_contact_by_hand(self):
+        """O-H of 0.4 Angstrom over 0.66 + 0.31."""
+        near = Structure.create([8, 1, 1], np.array([[0, 0, 0], [0.4, 0, 0], [0, 3.0, 0]]))
+        assert closest_contact(near, 0.5) == pytest.approx(0.4 / 0.97)
+        assert closest_contact(near, 0.4) == np.inf
+        assert closest_contact(Structure.create([2], np.zeros((1, 3))), 0.5) == np.inf
+
+    @pytest.mark.parametrize("name", MOLECULES)
+    def test_bonds_are_those_of_ase(self, name):
+        """Against ASE's own neighbour list, with its natural cut-offs times 1.3."""
+        atoms = molecule(name)
+        neighbours = build_neighbor_list(
+            atoms, natural_cutoffs(atoms, mult=1.3), self_interaction=False, bothways=False, skin=0.0
+        )
+        expected = {tuple(sorted((i, int(j)))) for i in range(len(atoms)) for j in neighbours.get_neighbors(i)[0]}
+        assert {tuple(map(int, pair)) for pair in bonds_of(structure_of(atoms), 1.3)} == expected
+        assert count_fragments(structure_of(atoms), 1.3) == 1
+
+    def test_every_molecule_of_g2_passes_the_default(self):
+        """The default cannot hurt: no molecule of the G2 set is anywhere near it, and H2 only below 0.31 Angstrom."""
+        from ase.collections import g2
+
+        closest = {name: closest_contact(structure_of(g2[name]), np.inf) for name in g2.names if len(g2[name]) > 1}
+        assert min(closest.values()) > 0.7
+        h2 = Structure.create([1, 1], np.array([[0, 0, 0], [0, 0, 0.32]]))
+        cr2 = Structure.create([24, 24], np.array([[0, 0, 0], [0, 0, 1.68]]))
+        assert len(put_through(Sieve(Filters(), None), [h2, cr2])) == 2
+
+    def test_fragments(self):
+        assert count_fragments(water(), 1.3) == 1
+        assert count_fragments(water(shift=1.0), 1.3) == 2
+        assert count_fragments(water(scale=3.0, shift=4.0), 1.3) == 3
+
+    def test_other_bonds(self):
+        """One bond broken, one formed: two."""
+        chain = Structure.create([6, 6, 6], np.array([[0.0, 0, 0], [1.5, 0, 0], [3.0, 0, 0]]))
+        moved = Structure.create([6, 6, 6], np.array([[0.0, 0, 0], [1.5, 0, 0], [-1.5, 0, 0]]))
+        reference = bonds_of(chain, 1.3)
+        assert count_other_bonds(reference, reference) == 0
+        assert count_other_bonds(bonds_of(moved, 1.3), reference) == 2
+
+    @settings(max_examples=40, deadline=None)
+    @given(name=st.sampled_from(MOLECULES), seed=st.integers(0, 2**32 - 1))
+    def test_invariance(self, name, seed):
+        """Rotation, translation and another order of the atoms change no verdict."""
+        rng = np.random.default_rng(seed)
+        atoms = molecule(name)
+        positions = atoms.positions + rng.normal(0, 0.3, atoms.positions.shape)
+        order = rng.permutation(len(atoms))
+        turned = positions @ Rotation.random(rng=rng).as_matrix().T + rng.normal(0, 5, 3)
+        one = Structure.create(atoms.numbers, positions)
+        other = Structure.create(atoms.numbers[order], turned[order])
+        radii = covalent_radii[atoms.numbers]
+        i, j = np.triu_indices(len(atoms), 1)
+        ratios = np.linalg.norm(positions[i] - positions[j], axis=1) / (radii[i] + radii[j])
+        assume(np.abs(ratios - 1.3).min() > 1e-4)
+        assert closest_contact(other, np.inf) == pytest.approx(closest_contact(one, np.inf), abs=1e-5)
+        assert closest_contact(one, np.inf) == pytest.approx(ratios.min(), abs=1e-5)
+        assert count_fragments(other, 1.3) == count_fragments(one, 1.3)
+        reference = (Structure.create(atoms.numbers, atoms.positions), molecule(name).positions[order])
+        permuted = Structure.create(atoms.numbers[order], reference[1])
+        assert count_other_bonds(bonds_of(other, 1.3), bonds_of(permuted, 1.3)) == count_other_bonds(
+            bonds_of(one, 1.3), bonds_of(reference[0], 1.3)
+        )
+
+
+class TestPeriodic:
+    def cell(self, positions, numbers=(6, 6), edge=4.0, pbc=(True, True, True)) -> Structure:
+        return Structure.create(list(numbers), np.array(positions), cell=edge * np.eye(3), pbc=pbc)
+
+    def test_contact_across_the_border(self):
+        """Two carbons 3.6 Angstrom apart in the cell are 0.4 apart across its border, unless that side is open."""
+        positions = [[0.2, 0, 0], [3.8, 0, 0]]
+        assert closest_contact(self.cell(positions), 0.5) == pytest.approx(0.4 / 1.52)
+        assert closest_contact(self.cell(positions, pbc=(False, True, True)), 0.5) == np.inf
+
+    def test_own_image(self):
+        atom = self.cell([[0, 0, 0]], [6], edge=0.6)
+        assert closest_contact(atom, 0.5) == pytest.approx(0.6 / 1.52)
+
+    def test_bonds_across_the_border(self):
+        """A chain of carbons is connected through its images, and its bonds do not depend on where the cell is cut."""
+        chain = self.cell([[0.0, 0, 0], [1.4, 0, 0], [2.8, 0, 0]], [6, 6, 6], edge=4.2)
+        moved = np.array([[-2.2, 1.0, 0], [-0.8, 1.0, 0], [0.6, 1.0, 0]])
+        shifted = self.cell(moved, [6, 6, 6], edge=4.2)
+        assert count_fragments(chain, 1.3) == 1
+        assert len(bonds_of(chain, 1.3)) == 3
+        assert count_other_bonds(bonds_of(shifted, 1.3), bonds_of(chain, 1.3)) == 0
+
+    def test_images_of_one_pair_count(self):
+        """Two carbons in a cell of 2.8 Angstrom have two bonds with each other; a single atom one with its image."""
+        assert bonds_of(self.cell([[0, 0, 0], [1.4, 0, 0]], edge=2.8, pbc=(True, False, False)), 1.3).tolist() == [
+            [0, 1],
+            [0, 1],
+        ]
+        assert bonds_of(self.cell([[0, 0, 0]], [6], edge=1.4, pbc=(True, False, False)), 1.3).tolist() == [[0, 0]]
+
+    def test_near_duplicates_need_a_descriptor_that_knows_cells(self):
+        features = lambda s, reference: compute_features(s, "coulomb_matrix", reference)  # noqa: E731
+        with pytest.raises(QuarryError, match=r"descriptor.kind: coulomb_matrix is for molecules.*periodic"):
+            put_through(Sieve(Filters(near_duplicates=0.1), None, features), [self.cell([[0, 0, 0], [1.4, 0, 0]])])
+
+
+def greedy(features, distance):
+    """The plain definition: a row stays if no row that stays before it is near; (partner, distance) of each."""
+    stay, result = [], []
+    for row in range(len(features)):
+        near = [n for n, k in enumerate(stay) if np.linalg.norm(features[row] - features[k]) <= distance]
+        result.append((near[0], np.linalg.norm(features[row] - features[stay[near[0]]])) if near else (-1, np.inf))
+        if not near:
+            stay.append(row)
+    return np.array([r[0] for r in result]), np.array([r[1] for r in result])
+
+
+class TestNearDuplicates:
+    @pytest.mark.parametrize(("distance", "columns"), [(0.05, 1), (0.3, 3), (2.0, 3), (0.8, 20), (50.0, 3)])
+    def test_brute_force(self, distance, columns, monkeypatch):
+        """Against the definition, in calls, blocks and tiles of awkward sizes."""
+        monkeypatch.setattr("quarry.structures.filters.BLOCK_ROWS", 7)
+        monkeypatch.setattr("quarry.structures.filters.TILE_ROWS", 5)
+        monkeypatch.setattr("quarry.structures.filters.BLOCK_NUMBERS", 50)
+        rng = np.random.default_rng(columns)
+        features = rng.normal(size=(300, columns)) + 1000.0
+        features[200:] = features[rng.integers(0, 200, 100)] + rng.normal(0, 0.02, (100, columns))
+        thinning = NearDuplicates(distance)
+        parts = [thinning.add(part) for part in np.split(features, [1, 2, 90, 91, 250])]
+        partners, distances = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        expected, how_far = greedy(features, distance)
+        assert (partners == expected).all()
+        assert distances == pytest.approx(how_far)
+        assert 0 < (partners < 0).sum() < 300
+
+    def test_exactly_the_distance_and_equal_rows(self):
+        """At 1e3 from the origin, where squared distances from a matrix product are wrong by 1e-10."""
+        features = 1e3 + np.array([[0.0], [1e-6], [2e-6], [2e-6], [4e-6]])
+        features = np.concatenate([features, np.zeros((1, 1))])
+        partners, _ = NearDuplicates(1.5e-6).add(features)
+        assert partners.tolist() == [-1, 0, -1, 1, -1, -1]
+
+    @settings(max_examples=15, deadline=None)
+    @given(seed=st.integers(0, 2**32 - 1))
+    def test_rotated_translated_reordered_copies_are_near_duplicates(self, seed):
+        """The descriptor sees the molecule only: copies go, and go through the sieve with the same verdicts."""
+        rng = np.random.default_rng(seed)
+        atoms = molecule("C2H6")
+        order = rng.permutation(len(atoms))
+        positions = atoms.positions + rng.normal(0, 0.05, atoms.positions.shape)
+        turned = positions @ Rotation.random(rng=rng).as_matrix().T + rng.normal(0, 5, 3)
+        other = atoms.positions + rng.normal(0, 0.05, atoms.positions.shape)
+        structures = [
+            Structure.create(atoms.numbers, positions),
+            Structure.create(atoms.numbers[order], turned[order]),
+            Structure.create(atoms.numbers, other),
+        ]
+        features = lambda s, reference: compute_features(s, "coulomb_matrix", reference)  # noqa: E731
+        sieve = put_through(Sieve(Filters(near_duplicates=1e-2), None, features), structures)
+        assert [item.reason for item in sieve.left_out] == ["near_duplicate"]
+        assert sieve.left_out[0].number == 1
+        assert sieve.left_out[0].partner == structures[0].structure_id
+
+
+class TestSieve:
+    def features(self, structures, reference):
+        return compute_features(structures, "inverse_distances", reference)
+
+    def test_every_reason(self):
+        broken, close, good = water(shift=1.0), water(scale=0.4), water()
+        near = water(scale=1.0001)
+        filters = Filters(bonds="connected", near_duplicates=0.01)
+        sieve = put_through(
+            Sieve(filters, None, self.features), [close, good, good, broken, near, water(scale=1.1)], "a.xyz"
+        )
+        o_h = np.linalg.norm(WATER[1] - WATER[0])
+        assert sieve.left_out[0] == LeftOut(
+            "a.xyz", 0, close.structure_id, "atoms_too_close", pytest.approx(0.4 * o_h / 0.97, abs=1e-6), 0.5
+        )
+        assert sieve.left_out[1] == LeftOut("a.xyz", 2, good.structure_id, "identical", 0.0, 0.0)
+        assert sieve.left_out[2] == LeftOut("a.xyz", 3, broken.structure_id, "not_connected", 2, 1)
+        assert sieve.left_out[3].reason == "near_duplicate" and sieve.left_out[3].partner == good.structure_id
+        assert sieve.left_out[3].value == pytest.approx(
+            np.linalg.norm(np.diff(self.features(StructureSet.from_structures([good, near]), good), axis=0))
+        )
+        assert list(sieve.kept.ids) == [good.structure_id, water(scale=1.1).structure_id]
+        assert sieve.reference is not None and sieve.reference.structure_id == good.structure_id
+        assert counts_of(sieve.left_out) == (
+            "1 duplicates, 1 with atoms too close, 1 in several parts, 1 near-duplicates"
+        )
+
+    def test_all_off(self):
+        """Only identical structures are left out, whatever the others look like."""
+        structures = [water(scale=0.1), water(shift=9.0), water(), water(scale=1.000002)]
+        sieve = put_through(Sieve(Filters(min_distance_factor=None), None, self.features), [*structures, water()])
+        assert len(sieve) == 4 and [item.reason for item in sieve.left_out] == ["identical"]
+
+    def test_same_bonds(self):
+        """Against the first structure or a given one; bonds may stretch but not break."""
+        sieve = put_through(Sieve(Filters(bonds="same"), None), [water(), water(scale=1.2), water(shift=1.0)])
+        assert [(item.number, item.reason, item.value) for item in sieve.left_out] == [(2, "other_bonds", 1)]
+        sieve = put_through(Sieve(Filters(bonds="same"), water(shift=1.0)), [water(), water(shift=1.1)])
+        assert [(item.number, item.value) for item in sieve.left_out] == [(0, 1)]
+        with pytest.raises(QuarryError, match=r"filters.bonds: same is for geometries of one molecule"):
+            put_through(Sieve(Filters(bonds="same"), water()), [structure_of(molecule("CH4"))])
+
+    def test_other_charge_is_no_near_duplicate(self):
+        """A descriptor does not see the charge; the ion's energy is another one."""
+        sieve = put_through(
+            Sieve(Filters(near_duplicates=0.1), None, self.features),
+            [water(), water(charge=2), water(scale=1.001), water(scale=1.001, charge=2)],
+        )
+        assert [item.number for item in sieve.left_out] == [2, 3]
+        assert [item.partner for item in sieve.left_out] == [water().structure_id, water(charge=2).structure_id]
+
+
+def write_pool_file(path, structures) -> None:
+    frames = [Atoms(s.numbers, s.positions) for s in structures]
+    frames[0].calc = SinglePointCalculator(frames[0], energy=0.0)
+    ase.io.write(path, frames)
+
+
+class TestStages:
+    def build(self, folder, settings, modes=None):
+        outputs = {name: str(folder / file) for name, file in [
+            ("structures", "structures.h5"), ("reference", "reference.extxyz"), ("filtered", "filtered.csv")
+        ]}  # fmt: skip
+        line = pool_stage.build_pool(settings, folder, modes, **outputs)
+        with open(outputs["filtered"], newline="") as handle:
+            return line, read_pool(outputs["structures"]), list(csv.DictReader(handle))
+
+    def file_pool(self, folder, **filters):
+        """Two files of waters: 14 good ones, one torn apart, one crushed, two repeated."""
+        good = [water(scale=1 + 0.02 * n) for n in range(14)]
+        write_pool_file(folder / "a.extxyz", [good[0], water(scale=0.3), *good[1:7]])
+        write_pool_file(folder / "b.extxyz", [good[0], *good[7:], water(shift=2.0), good[3]])
+        files = ["a.extxyz", {"path": "b.extxyz", "index": "0:"}]
+        return configuration(
+            pool={"source": "file", "files": files},
+            filters=filters,
+            query={"strategy": "random", "initial": 6, "batch": {"schedule": "constant", "size": 2}},
+            test={"size": 2},
+        )
+
+    def test_file_pool(self, tmp_path):
+        line, pool, rows = self.build(tmp_path, self.file_pool(tmp_path, bonds="connected"))
+        assert line == (
+            "pool: 14 structures, 2 duplicates dropped; left out by filters: 1 with atoms too close, 1 in several parts "
+            f"({tmp_path}/filtered.csv)"
+        )
+        assert len(pool) == 14
+        assert [(r["origin"], r["number"], r["reason"]) for r in rows] == [
+            ("a.extxyz", "1", "atoms_too_close"),
+            ("b.extxyz@0:", "0", "identical"),
+            ("b.extxyz@0:", "8", "not_connected"),
+            ("b.extxyz@0:", "9", "identical"),
+        ]
+
+    def test_too_few_are_left(self, tmp_path):
+        """Known before any job where no descriptor is needed, and else when the pool is built; the counts are named."""
+        (tmp_path / "stand_in.py").write_text("def morse(atoms): pass\n")
+        settings = self.file_pool(tmp_path, bonds="same", bond_factor=1.1)
+        message = (
+            r"query.initial \+ test.size = 8 is more than the pool's 6 structures \(2 duplicates, 1 with atoms too close, "
+            r"9 with other bonds left out\); make the pool larger or the others smaller, or loosen filters"
+        )
+        with pytest.raises(QuarryError, match=message):
+            preflight.check(settings, tmp_path)
+        with pytest.raises(QuarryError, match=r"10 near-duplicates left out"):
+            self.build(tmp_path, self.file_pool(tmp_path, near_duplicates=0.06))
+
+    def test_periodic_pool_of_an_engine_for_molecules(self, tmp_path):
+        """PySCF labels molecules: a pool with cells is refused before any job, whatever passes the filters."""
+        cells = [Atoms("He2", [[0, 0, 0], [0, 0, 1.5]], cell=[3, 3, 3 + n / 10], pbc=True) for n in range(8)]
+        ase.io.write(tmp_path / "cells.extxyz", cells)
+        settings = configuration(
+            pool={"source": "file", "files": ["cells.extxyz"]},
+            labeling={"engine": "pyscf", "method": {"xc": "hf", "basis": "sto-3g"}},
+            query={"strategy": "random", "initial": 2, "batch": {"schedule": "constant", "size": 2}},
+        )
+        message = "pool: labeling.engine pyscf labels molecules only, but the pool holds periodic structures"
+        with pytest.raises(QuarryError, match=message):
+            preflight.check(settings, tmp_path)
+
+    def test_features_of_a_pool_in_several_files(self, tmp_path):
+        """The width of the Coulomb matrix comes from the largest molecule of the whole pool."""
+        write_pool_file(tmp_path / "a.extxyz", [water(scale=1 + 0.02 * n) for n in range(5)])
+        write_pool_file(tmp_path / "b.extxyz", [*(structure_of(molecule(n)) for n in MOLECULES), water(scale=1.0001)])
+        settings = configuration(
+            pool={"source": "file", "files": ["a.extxyz", "b.extxyz"]},
+            descriptor={"kind": "coulomb_matrix"},
+            filters={"near_duplicates": 0.05},
+        )
+        with pytest.raises(QuarryError, match=r"the pool's 12 structures \(1 near-duplicates left out\)"):
+            self.build(tmp_path, settings)
+
+    def wigner(self, tmp_path, **filters):
+        """A pool of 60 waters, from modes that stretch each bond by about 0.1 Angstrom."""
+        equilibrium = water()
+        modes = np.zeros((2, 3, 3))
+        for n in (0, 1):
+            modes[n, n + 1] = (WATER[n + 1] - WATER[0]) / np.linalg.norm(WATER[n + 1] - WATER[0])
+        frequencies = np.array([1700.0, 1700.0])
+        masses = np.array([16.0, 1.0, 1.0])
+        NormalModes(equilibrium, frequencies, modes, masses, 0.0, {}).write(tmp_path / "modes.json")
+        return configuration(
+            pool={
+                "source": "wigner",
+                "molecule": "water.xyz",
+                "size": 60,
+                "geometry_method": {"xc": "hf", "basis": "sto-3g"},
+            },
+            filters=filters,
+        )
+
+    def test_wigner_pool_is_filled_up(self, tmp_path):
+        """What a filter takes is drawn anew from the same stream; without filters the pool is the sample."""
+        settings = self.wigner(tmp_path, min_distance_factor=0.95)
+        line, pool, rows = self.build(tmp_path, settings, str(tmp_path / "modes.json"))
+        assert len(pool) == 60 and rows
+        assert line.startswith("pool: 60 structures, 0 duplicates dropped; left out by filters:")
+        rng = generator(settings.seed, "pool")
+        stream = sample_wigner(NormalModes.read(tmp_path / "modes.json"), 300.0, 600, rng)
+        passing = [s for s in stream if closest_contact(s, np.inf) >= 0.95]
+        assert list(pool.ids) == [s.structure_id for s in passing[:60]]
+        last = list(stream.ids).index(passing[59].structure_id)
+        assert [int(r["number"]) for r in rows] == [
+            n for n, s in enumerate(stream) if n < last and closest_contact(s, np.inf) < 0.95
+        ]
+        _, all_samples, none = self.build(tmp_path, self.wigner(tmp_path), str(tmp_path / "modes.json"))
+        assert list(all_samples.ids) == list(stream.ids[:60]) and not none
+
+    def test_wigner_pool_that_cannot_be_filled_up(self, tmp_path):
+        """Near-duplicates leave room for so many geometries only: the pool says so, and ten times its size is drawn."""
+        settings = self.wigner(tmp_path, near_duplicates=0.12)
+        line, pool, rows = self.build(tmp_path, settings, str(tmp_path / "modes.json"))
+        assert len(pool) + len(rows) == 600 and 5 < len(pool) < 60
+        assert f"pool: {len(pool)} structures (600 samples gave no more, pool.size asks for 60)" in line
+        features = compute_features(pool, "inverse_distances", water())
+        gaps = np.linalg.norm(features[:, None] - features, axis=2)[np.triu_indices(len(pool), 1)]
+        assert gaps.min() > 0.12
+        assert isinstance(settings.pool, WignerPool)

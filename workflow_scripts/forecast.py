@@ -1,0 +1,24 @@
+"""Print what the rest of the campaign will cost, and write it down."""
+
+from quarry.campaign.job import configuration_of, job, manifest_of, store_of
+from quarry.files import write_text
+
+configuration = configuration_of(snakemake)
+with job(snakemake, receipt=False):
+    from quarry.stages.forecast import encode, make_forecast
+    from quarry.stages.forecast_text import forecast_text
+    from quarry.stages.planning import make_planner
+
+    structures, parameters = snakemake.input.structures, snakemake.params
+    forecast = make_forecast(
+        configuration,
+        make_planner(configuration, parameters.base, configuration.arm_names[0], 0, structures),
+        structures,
+        snakemake.input.probes,
+        store_of(configuration, manifest_of(snakemake)),
+        parameters.cores,
+    )
+    text = forecast_text(forecast, configuration, parameters.cores)
+    write_text(parameters.files + ".txt", text)
+    write_text(parameters.files + ".json", encode(forecast))
+    print("\n" + text, flush=True)

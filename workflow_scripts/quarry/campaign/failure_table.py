@@ -1,0 +1,62 @@
+"""``failures.csv``: every failed label of an arm so far. Standard library only (read at parse time)."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from quarry.files import write_text
+
+FAILURE_COLUMNS = (
+    "structure_id",
+    "key",
+    "role",
+    "iteration",
+    "job",
+    "status",
+    "message",
+    "tried",
+    "wall_s",
+    "core_hours",
+    "straggler",
+    "retried",
+)
+"""key: name of the label (see BatchRow.key). straggler: yes if it was put off to the next batch by itself. retried: key of
+the label that tried it again, or empty: then it is open.
+"""
+
+
+def read_failures(path: str | Path) -> list[dict[str, str]]:
+    """Read the table."""
+    with open(path, newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+def write_failures(path: str | Path, rows: Iterable[dict[str, str]]) -> None:
+    """Write the table; the same rows give the same bytes."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, FAILURE_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, buffer.getvalue())
+
+
+def open_failures(rows: Iterable[dict[str, str]]) -> list[dict[str, str]]:
+    """Return the failures that were not tried again."""
+    return [row for row in rows if not row["retried"]]
+
+
+def put_off(rows: Iterable[dict[str, str]], iteration: int) -> list[dict[str, str]]:
+    """Return the open stragglers of an iteration, which go into the next batch by themselves."""
+    return [row for row in open_failures(rows) if row["straggler"] and row["iteration"] == str(iteration)]
+
+
+def table_by_class(rows: Sequence[dict[str, str]]) -> list[str]:
+    """Return lines that show how many labels failed in which way, with the last message of each class."""
+    messages = {row["status"]: row["message"] for row in rows}
+    counts = Counter(row["status"] for row in rows).most_common()
+    width = max((len(status) for status in messages), default=0)
+    return [f"{status:<{width}} {count:>6}  {messages[status]}" for status, count in counts]

@@ -1,0 +1,69 @@
+"""``snakemake retry_failed``: put the failed labels of every arm into its next batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quarry.campaign.batch_table import read_batch
+from quarry.campaign.failure_table import open_failures, put_off, read_failures
+from quarry.campaign.retries import RetryRequest, add_requests, read_requests
+
+if TYPE_CHECKING:
+    from quarry.campaign.campaign import Campaign
+
+
+def retry_failed(campaign: Campaign, say: Callable[[str], None], write: bool = True) -> None:
+    """Ask for a retry of every failed label that is not waiting for one; called before a run.
+
+    A batch that is not merged yet (too many failures stop a campaign there) is opened again and takes them itself;
+    otherwise the next one does, also when the arm had stopped. say: receives one line per arm. write: False only
+    says what would be tried.
+    """
+    waiting = {label[0] for request in read_requests(campaign.paths.retries) for label in request.labels}
+    requests = []
+    for arm in campaign.arms:
+        request = _request(campaign, arm, waiting)
+        if request is None:
+            say(f"arm {arm}: no failed labels to try again")
+            continue
+        batch = f"iteration {request.iteration}" + (", which holds nothing else" if request.only else "")
+        say(f"arm {arm}: {len(request.labels)} failed labels go into the batch of {batch}")
+        requests.append(request)
+    if not write:
+        return
+    add_requests(campaign.paths.retries, requests)
+    for request in requests:
+        # An open batch is written again with the retries in it; what it has labelled stays.
+        Path(campaign.paths.batch(request.arm, request.iteration)).unlink(missing_ok=True)
+
+
+def _request(campaign: Campaign, arm: str, waiting: set[str]) -> RetryRequest | None:
+    paths = campaign.paths
+    merged = _count(lambda t: paths.iteration("failures.csv", arm, t))
+    labels: list[tuple[str, str, str]] = []
+    if merged:
+        rows = read_failures(paths.iteration("failures.csv", arm, merged - 1))
+        # Stragglers of the last batch come back by themselves, unless the arm has stopped.
+        stopped = campaign.has_facts(arm, merged - 1) and campaign.stop_reason(arm, merged - 1) is not None
+        by_themselves = set() if stopped else {row["key"] for row in put_off(rows, merged - 1)}
+        labels += [
+            (row["key"], row["structure_id"], row["role"])
+            for row in open_failures(rows)
+            if row["key"] not in by_themselves
+        ]
+    only = bool(merged) and stopped
+    batch = Path(paths.batch(arm, merged))
+    if batch.exists():
+        failed = {path.stem for path in Path(paths.failed).glob("*.json")}
+        labels += [(row.key, row.structure_id, row.role) for row in read_batch(batch) if row.key in failed]
+    labels = [label for label in labels if label[0] not in waiting]
+    return RetryRequest(arm, merged, tuple(labels), only) if labels else None
+
+
+def _count(path: Callable[[int], str]) -> int:
+    count = 0
+    while Path(path(count)).exists():
+        count += 1
+    return count

@@ -1,0 +1,27 @@
+"""Which candidates are left out when the pool is built."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from quarry.config.base import Section
+
+
+class Filters(Section):
+    """Candidates that are left out before anything is labelled; pool/filtered.csv names each, with its reason. A wigner
+    pool is filled up with further samples (at most ten times pool.size are drawn).
+    """
+
+    min_distance_factor: float | None = Field(default=0.5, gt=0, lt=1)
+    """Leave out structures with two atoms closer than this factor times the sum of their covalent radii: 0.31 Angstrom for
+    H-H, 0.54 for C-H, 0.76 for C-C. No bond is that short (the shortest by this measure is that of Cr2, 0.6); null: off."""
+    bonds: Literal["any", "connected", "same"] = "any"
+    """any: not looked at. connected: all atoms hang together by bonds, so nothing is broken off or exploded. same: exactly
+    the bonds of the reference geometry (descriptor.reference, the optimised one, or the pool's first structure)."""
+    bond_factor: float = Field(default=1.3, gt=1)
+    """Two atoms are bonded when they are closer than this factor times the sum of their covalent radii."""
+    near_duplicates: float | None = Field(default=None, gt=0)
+    """Leave out structures whose descriptor is this close (Euclidean distance, in the descriptor's own unit) to that of one
+    before them in the pool; null: only identical structures are left out."""

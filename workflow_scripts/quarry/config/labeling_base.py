@@ -1,0 +1,48 @@
+"""What the sections of all engines share."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+
+from quarry.config.base import Section
+from quarry.files import canonical_json
+
+
+def _plain(arguments: dict[str, Any]) -> dict[str, Any]:
+    try:
+        canonical_json(arguments)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"only plain values can be given, no infinite ones ({error})") from error
+    return arguments
+
+
+PlainArguments = Annotated[dict[str, Any], AfterValidator(_plain)]
+"""Keyword arguments that can be written down in a label's record."""
+
+
+class LabelingBase(Section):
+    """What all engines share."""
+
+    store: str = "label_store"
+    """Folder of the shared label store, relative to the working directory."""
+    max_failed_fraction: float = Field(default=0.2, ge=0, le=1)
+    """Stop when more than this share of all labels has failed."""
+    retries: int = Field(default=2, ge=0)
+    """How often a label job is tried again: after a fault of the machine, and with more memory or time when those ran out."""
+    growth: float = Field(default=2.0, gt=1)
+    """Factor by which memory or time grows with every attempt that ran out of it."""
+    structures_per_job: Annotated[int, Field(gt=0)] | Literal["auto"] = 1
+    """Structures that one job labels one after another; auto: as many as make a job of about 20 minutes, by measured cost."""
+    right_size: bool = True
+    """Fit walltime, memory and order of the next iteration's jobs to the finished labels; False: always those of resources."""
+    safety_factor: float = Field(default=2.0, ge=1)
+    """Factor on the predicted walltime and memory of a right-sized job."""
+    straggler_factor: float | None = Field(default=None, gt=1)
+    """A label that runs longer than this many times its predicted time ends as out_of_time and goes into the next batch with
+    more time, so that it does not hold the iteration; null: it may use its whole walltime."""
+    outlier_z: float | None = Field(default=6.0, gt=0)
+    """Robust z (energy per atom, force norm) against the batch above which a label is flagged, never dropped; null: off."""
+    heartbeat_s: float = Field(default=20.0, gt=0)
+    """Seconds between two signs of life of a running label in the store; after six missed ones another job takes over."""

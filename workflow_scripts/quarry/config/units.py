@@ -1,0 +1,48 @@
+"""Units that programs and tables give their properties in. Constants: CODATA 2018."""
+
+from __future__ import annotations
+
+from quarry.config.base import ENERGY_UNITS_EV
+
+BOHR_A = 0.529177210903
+"""Bohr radius in Angstrom."""
+LENGTH_UNITS_A = {"Angstrom": 1.0, "bohr": BOHR_A}
+DIPOLE_UNITS_EA = {"e*Angstrom": 1.0, "e*bohr": BOHR_A, "debye": 0.2081943342}
+"""Units of a dipole moment in e*Angstrom."""
+FORCE_UNITS = {
+    f"{energy}/{length}": factor / LENGTH_UNITS_A[length]
+    for energy, factor in ENERGY_UNITS_EV.items()
+    for length in LENGTH_UNITS_A
+}
+"""Units of forces and gradients in eV/Angstrom."""
+
+UNITS_OF = {
+    "energy": ENERGY_UNITS_EV,
+    "homo": ENERGY_UNITS_EV,
+    "lumo": ENERGY_UNITS_EV,
+    "gap": ENERGY_UNITS_EV,
+    "forces": FORCE_UNITS,
+    "gradient": FORCE_UNITS,
+    "dipole": DIPOLE_UNITS_EA,
+    "excitation_energies": ENERGY_UNITS_EV,
+    "oscillator_strengths": {"1": 1.0},
+}
+"""What a program or table may give, and its units; a gradient becomes forces."""
+
+
+def check_name(name: str) -> str:
+    """Return the name of a property. Raises ValueError if nothing of that name can be read."""
+    if name not in UNITS_OF:
+        raise ValueError(f"'{name}' is no property; known are {', '.join(UNITS_OF)}")
+    return name
+
+
+def unit_factor(name: str, unit: str) -> float:
+    """Return the factor from a unit to Quarry's own (eV, eV/Angstrom, e*Angstrom).
+
+    Raises ValueError if the property is unknown or has no such unit.
+    """
+    units = UNITS_OF[check_name(name)]
+    if unit not in units:
+        raise ValueError(f"'{unit}' is no unit of {name}; known are {', '.join(units)}")
+    return units[unit]

@@ -1,0 +1,89 @@
+"""From what a calculator, program or table answers to the properties of a label: names, units, shapes, finite numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quarry.config.units import UNITS_OF, unit_factor
+from quarry.labeling.engines.base import PROPERTIES
+from quarry.structures import Structure
+
+OPTIONAL_VALUES = ("homo", "lumo", "gap")
+"""Properties that may be None (no such orbital)."""
+PER_STATE = ("excitation_energies", "oscillator_strengths")
+SAME_PLACE_A = 1e-3
+"""How far an atom of the answer may be from the structure's: programs print rounded positions, in bohr perhaps."""
+
+
+def plain_properties(answer: Any, n_atoms: int) -> dict[str, Any]:
+    """Return the properties of an answer in Quarry's units as plain numbers and lists.
+
+    Raises ValueError for what is no valid answer: no dictionary, unknown names, wrong shapes, numbers that are not
+    finite.
+    """
+    if not isinstance(answer, Mapping) or not answer:
+        raise ValueError(f"must return a dictionary with some of {', '.join(PROPERTIES)}, not {type(answer).__name__}")
+    unknown = sorted(str(key) for key in answer if key not in PROPERTIES)
+    if unknown:
+        raise ValueError(f"returned unknown properties: {', '.join(unknown)}; known are {', '.join(PROPERTIES)}")
+    shapes = {"forces": (n_atoms, 3), "dipole": (3,)}
+    properties: dict[str, Any] = {}
+    for key, value in answer.items():
+        if value is None and key in OPTIONAL_VALUES:
+            properties[key] = None
+            continue
+        array = np.asarray(value, dtype=np.float64)
+        shape = (array.size,) if key in PER_STATE and array.size else shapes.get(key, ())
+        if array.size == 1 and shape == ():
+            array = array.reshape(())
+        if array.shape != shape:
+            raise ValueError(f"{key} has the shape {array.shape} instead of {shape}")
+        if not np.isfinite(array).all():
+            raise ValueError(f"{key} is not finite")
+        properties[key] = array.tolist()
+    if len({len(properties[key]) for key in PER_STATE if key in properties}) > 1:
+        raise ValueError(f"{' and '.join(PER_STATE)} are of different lengths")
+    return properties
+
+
+def converted(answer: Mapping[str, Any], units: Mapping[str, str]) -> dict[str, Any]:
+    """Return an answer in Quarry's units, a gradient as forces. units: unit by property; Quarry's own where not given.
+
+    Raises ValueError for what is no number.
+    """
+    result: dict[str, Any] = {}
+    for name, value in answer.items():
+        if value is None or name not in UNITS_OF:
+            result[name] = value
+            continue
+        factor = unit_factor(name, units[name]) if name in units else 1.0
+        try:
+            array = np.asarray(value, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{name} is no number ({' '.join(str(error).split())})") from error
+        if name == "gradient":
+            if "forces" in answer:
+                raise ValueError("gives both forces and gradient")
+            name, factor = "forces", -factor
+        result[name] = array * factor if factor != 1.0 else array
+    return result
+
+
+def check_same_structure(
+    structure: Structure,
+    numbers: NDArray[np.integer] | list[int],
+    positions_A: NDArray[np.floating] | list[list[float]],
+) -> None:
+    """Raise ValueError if an answer belongs to other atoms, another order of them or another geometry.
+
+    positions_A: shape (n_atoms, 3). A label of another geometry would be a wrong label.
+    """
+    if not np.array_equal(np.asarray(numbers), structure.numbers):
+        raise ValueError("the answer is about other atoms than the structure's, or in another order")
+    moved = np.abs(np.asarray(positions_A, dtype=np.float64).reshape(-1, 3) - structure.positions).max(initial=0.0)
+    if not moved <= SAME_PLACE_A:
+        raise ValueError(f"the answer is about another geometry: an atom is {moved:.4f} Angstrom off")

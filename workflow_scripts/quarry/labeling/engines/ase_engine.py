@@ -1,0 +1,197 @@
+"""Labels from any calculator of ASE, found by its import path."""
+
+from __future__ import annotations
+
+import copy
+import importlib.metadata
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import ase
+from ase import Atoms
+from ase.calculators.calculator import SCFError
+from threadpoolctl import threadpool_limits
+
+from quarry.config.engines import AseLabeling
+from quarry.errors import QuarryError
+from quarry.files import sha256_of
+from quarry.labeling.engines.answers import plain_properties
+from quarry.labeling.engines.base import EngineResult
+from quarry.labeling.engines.imports import load
+from quarry.labeling.engines.scratch import scratch_folder
+from quarry.labeling.engines.states import State, refuse_untold, untold
+from quarry.structures import Structure
+
+UNCONVERGED = re.compile(
+    r"(scf|self-consisten|convergence).*(\bnot?\b|n't|fail)|not\s+converge|n't\s+converge", re.IGNORECASE
+)
+"""In the message of a calculator that raises no SCFError, as tblite's 'SCF not converged in 250 cycles'."""
+ADVICE = "set labeling.charge_key and labeling.multiplicity_key, or choose another calculator"
+
+
+class AseEngine:
+    """A fresh calculator for every structure, in a scratch folder. ASE's units are Quarry's: eV, eV/Angstrom, e*Angstrom."""
+
+    name = "ase"
+    one_job_per_batch = False
+
+    def __init__(self, labeling: AseLabeling, base: str | Path = ".") -> None:
+        """base: folder of the campaign file, to which the paths in ``files`` are relative."""
+        self.labeling = labeling
+        self.periodic = labeling.periodic
+        self.files = {name: (Path(base) / path).resolve() for name, path in labeling.files.items()}
+
+    def method_identity(self) -> dict[str, Any]:
+        """Return calculator, arguments, content of the files, properties, and how charge and multiplicity are told.
+
+        The properties belong to it because a label without forces cannot stand for one with them.
+        """
+        settings = self.labeling
+        return {
+            "engine": self.name,
+            "calculator": settings.calculator,
+            "arguments": settings.arguments,
+            "files": {name: sha256_of(path) for name, path in self.files.items()},
+            "properties": sorted(settings.properties),
+            "charge_key": settings.charge_key,
+            "multiplicity_key": settings.multiplicity_key,
+        }
+
+    def size(self, structure: Structure) -> dict[str, int]:
+        """Return the number of atoms."""
+        return {"atoms": len(structure)}
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions of ASE and, where it has one, of the calculator's package."""
+        versions = {"ase": ase.__version__}
+        package = self.labeling.calculator.partition(":")[0].partition(".")[0]
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+        return versions
+
+    def check(self, elements: list[int]) -> None:
+        """Raise QuarryError if the calculator cannot be imported or made, or lacks a property; elements do not matter."""
+        calculator_class = load(self.labeling.calculator, "labeling.calculator")
+        try:
+            with scratch_folder() as folder, _inside(folder):
+                calculator = calculator_class(**self._arguments())
+        except QuarryError:
+            raise
+        except Exception as error:
+            reason = " ".join(str(error).split())
+            raise QuarryError(
+                f"labeling: {self.labeling.calculator} cannot be made with these arguments ({type(error).__name__}: {reason})"
+            ) from error
+        known = list(getattr(calculator, "implemented_properties", None) or [])
+        missing = [name for name in self.labeling.properties if known and name not in known]
+        if missing:
+            raise QuarryError(
+                f"labeling.properties: {self.labeling.calculator} gives no {', '.join(missing)}; "
+                f"it knows {', '.join(known)}"
+            )
+
+    def check_states(self, states: Iterable[State]) -> None:
+        """Raise QuarryError for a charge or multiplicity that the calculator would not be told."""
+        refuse_untold(states, bool(self.labeling.charge_key), bool(self.labeling.multiplicity_key), ADVICE)
+
+    def label(self, structure: Structure, threads: int) -> EngineResult:
+        """Compute the properties of one structure; what the calculator raises or answers ends as a typed result."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        try:
+            result = self._label(structure, threads)
+        except MemoryError:
+            result = EngineResult("out_of_memory", message=f"{self.labeling.calculator}: out of memory")
+        except Exception as error:
+            reason = " ".join(str(error).split())
+            unconverged = isinstance(error, SCFError) or UNCONVERGED.search(reason)
+            status = "scf_not_converged" if unconverged else "engine_error"
+            result = EngineResult(status, message=f"{self.labeling.calculator}: {type(error).__name__}: {reason}")
+        result.size = self.size(structure)
+        result.attempts.append(
+            {
+                "name": "calculate",
+                "cycles": None,
+                "converged": result.status == "ok",
+                "wall_s": time.perf_counter() - wall,
+                "cpu_s": time.process_time() - cpu,
+            }
+        )
+        return result
+
+    def _label(self, structure: Structure, threads: int) -> EngineResult:
+        if any(structure.pbc) and not self.periodic:
+            return EngineResult(
+                "invalid_structure", message="the structure is periodic, and labeling.periodic is false"
+            )
+        settings = self.labeling
+        ignored = untold(
+            (structure.charge, structure.multiplicity), bool(settings.charge_key), bool(settings.multiplicity_key)
+        )
+        if ignored:
+            return EngineResult(
+                "invalid_structure", message=f"nobody tells the calculator the structure's {ignored}; {ADVICE}"
+            )
+        calculator_class = load(settings.calculator, "labeling.calculator")
+        atoms, arguments = structure.to_atoms(), self._arguments()
+        if settings.charge_key:
+            _tell(atoms, arguments, settings.charge_key, structure.charge)
+        if settings.multiplicity_key:
+            _tell(atoms, arguments, settings.multiplicity_key, structure.multiplicity)
+        with scratch_folder() as folder, _inside(folder), _threads(threads):
+            atoms.calc = calculator_class(**arguments)
+            ask = {
+                "energy": atoms.get_potential_energy,
+                "forces": atoms.get_forces,
+                "dipole": atoms.get_dipole_moment,
+            }
+            answer = {name: ask[name]() for name in settings.properties}
+        return EngineResult("ok", properties=plain_properties(answer, len(structure)))
+
+    def _arguments(self) -> dict[str, Any]:
+        return copy.deepcopy(self.labeling.arguments) | {name: str(path) for name, path in self.files.items()}
+
+
+def _tell(atoms: Atoms, arguments: dict[str, Any], key: str, value: int) -> None:
+    """Put charge or multiplicity where the calculator looks for it (see ``AseLabeling.charge_key``)."""
+    if key.startswith("info:"):
+        atoms.info[key.removeprefix("info:")] = value
+    elif key == "initial_charges":
+        atoms.set_initial_charges([value] + [0] * (len(atoms) - 1))
+    elif key == "initial_magnetic_moments":
+        atoms.set_initial_magnetic_moments([value - 1] + [0] * (len(atoms) - 1))
+    else:
+        *sections, last = key.split(".")
+        for section in sections:
+            arguments = arguments.setdefault(section, {})
+        arguments[last] = value
+
+
+@contextmanager
+def _inside(folder: Path) -> Iterator[None]:
+    """Work in a folder: calculators that run a program write beside where they stand."""
+    here = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(here)
+
+
+@contextmanager
+def _threads(threads: int) -> Iterator[None]:
+    """Limit numerical libraries, and the programs that a calculator starts, to a number of threads."""
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    try:
+        with threadpool_limits(limits=threads):
+            yield
+    finally:
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = before

@@ -1,0 +1,177 @@
+"""Excited states from PySCF by linear response: Tamm-Dancoff approximation and TDDFT (time-dependent Hartree-Fock, CIS).
+
+A list of states that lacks one is a wrong label: every root counts, none is left out in silence.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pyscf import gto, scf
+
+from quarry.config.methods import Excitations
+from quarry.labeling.engines.pyscf_runs import HARTREE_EV, Unsolved
+from quarry.labeling.engines.pyscf_stability import UNSTABLE_BELOW_HARTREE, lowest_curvature
+
+MORE_GUESSES = 5
+"""Start vectors beyond the wanted states: a low state that starts high is found then."""
+
+ADMIXTURE = 0.03
+"""Norm of what is added to each start vector: single orbital pairs of a symmetric molecule may all lack the symmetry of a low
+state, which the solver would never find then."""
+
+MORE_CYCLES = 3
+"""Factor on the cycles of the second attempt."""
+
+FEW_EXCITATIONS = 60
+"""Up to this many, the second attempt solves for all of them: the solver's restarts do not converge in so small a space."""
+
+
+class ExcitationsNotConverged(Unsolved):
+    """Not all excited states that were asked for have been found."""
+
+    status = "excitations_not_converged"
+
+
+def count_excitations(molecule: gto.Mole) -> int:
+    """Return how many single excitations a basis has: occupied x virtual orbitals (of both spins for open shells)."""
+    alpha, beta = molecule.nelec
+    basis_functions = int(molecule.nao_nr())
+    excitations = [n * (basis_functions - n) for n in (alpha, beta)]
+    return excitations[0] if molecule.spin == 0 else sum(excitations)
+
+
+def check_count(molecule: gto.Mole, wanted: Excitations) -> None:
+    """Raise ExcitationsNotConverged if the basis has fewer excited states than asked for."""
+    possible = count_excitations(molecule)
+    if wanted.n_states > possible:
+        raise ExcitationsNotConverged(
+            f"{wanted.n_states} excited states are asked for, and the basis of this structure has {possible}; "
+            "lower excitations.n_states or choose a larger basis"
+        )
+
+
+def excited_states(solution: scf.hf.SCF, wanted: Excitations, trials: list[dict[str, Any]]) -> dict[str, list[float]]:
+    """Return excitation_energies (eV, ascending) and oscillator_strengths (length gauge) of the lowest states.
+
+    solution: a converged ground state. trials: gets an entry for each attempt: roots (asked for), converged (one for each
+    wanted state), wall_s, cpu_s. The second one solves for more roots with more cycles.
+    Raises ExcitationsNotConverged, naming the roots, for the first that is not converged or that is missing.
+    """
+    if wanted.kind == "tddft" and not _fills_in_order(solution):
+        raise ExcitationsNotConverged(
+            "the ground state is unstable or degenerate: it leaves an orbital empty below a filled one, so that its lowest "
+            "states are no excitations"
+        )
+    if wanted.kind == "tddft" and not _is_pure(solution):
+        # PySCF's solver for exact exchange leaves out the roots that an instability makes imaginary.
+        curvature, _ = lowest_curvature(solution)
+        if curvature < UNSTABLE_BELOW_HARTREE:
+            raise ExcitationsNotConverged(
+                f"the ground state is unstable (curvature {curvature:.1e} hartree), so that its lowest states are no "
+                "excitations; set labeling.stability to internal, or excitations.kind to tda"
+            )
+    possible = _possible(solution)
+    guesses = min(wanted.n_states + MORE_GUESSES, possible)
+    more = possible if possible <= FEW_EXCITATIONS else guesses
+    problem = ""
+    for roots, cycles in ((wanted.n_states, wanted.max_cycles), (more, MORE_CYCLES * wanted.max_cycles)):
+        wall, cpu = time.perf_counter(), time.process_time()
+        energies, strengths, converged = _solve(solution, wanted, roots, cycles, max(guesses, roots))
+        problem = _problem(energies, converged, wanted.n_states)
+        trials.append(
+            {
+                "roots": roots,
+                "converged": [bool(c) for c in converged[: wanted.n_states]],
+                "wall_s": time.perf_counter() - wall,
+                "cpu_s": time.process_time() - cpu,
+            }
+        )
+        if not problem:
+            return {
+                "excitation_energies": (energies[: wanted.n_states] * HARTREE_EV).tolist(),
+                "oscillator_strengths": strengths[: wanted.n_states].tolist(),
+            }
+    raise ExcitationsNotConverged(problem)
+
+
+def _problem(energies: NDArray[np.float64], converged: NDArray[np.bool_], n_states: int) -> str:
+    """Return what is wrong with the lowest roots, or nothing."""
+    if not np.isfinite(energies).all() or (energies <= 0).any():
+        return "an excitation energy is not positive: the ground state is unstable; set labeling.stability to internal"
+    if len(energies) < n_states:
+        return f"PySCF found {len(energies)} of {n_states} excited states"
+    open_roots = [str(k + 1) for k in range(n_states) if not converged[k]]
+    if open_roots:
+        return f"excited states not converged: {', '.join(open_roots)} of {n_states}"
+    return ""
+
+
+def _solve(
+    solution: scf.hf.SCF, wanted: Excitations, roots: int, cycles: int, guesses: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Return energies (hartree, ascending), oscillator strengths and convergence of the roots that PySCF finds."""
+    from pyscf import tdscf
+
+    solver = (tdscf.TDA if wanted.kind == "tda" else tdscf.TDDFT)(solution)
+    solver.conv_tol = wanted.convergence
+    solver.max_cycle = cycles
+    # PySCF would drop low roots (below 0.03 eV, and below 0.9 eV where it solves for squares) and number the others anew.
+    solver.positive_eig_threshold = -np.inf
+    start = _start_vectors(solution, guesses)
+    if solver.get_init_guess(solution, 1).shape[1] == 2 * start.shape[1]:
+        start = np.hstack([start, np.zeros_like(start)])
+    try:
+        with np.errstate(invalid="ignore"):
+            solver.kernel(x0=start, nstates=roots)
+    except (RuntimeError, np.linalg.LinAlgError) as error:
+        reason = " ".join(str(error).split())
+        raise ExcitationsNotConverged(f"PySCF's {wanted.kind} solver gave up: {reason}") from error
+    energies = np.atleast_1d(np.asarray(solver.e, dtype=np.float64))
+    converged = np.atleast_1d(np.asarray(solver.converged, dtype=bool))[: len(energies)]
+    if not np.isfinite(energies).all() or (energies <= 0).any():
+        return energies, np.zeros(len(energies)), converged
+    strengths = np.asarray(solver.oscillator_strength(gauge="length"), dtype=np.float64)
+    order = np.argsort(energies, kind="stable")
+    return energies[order], strengths[order], converged[order]
+
+
+def _start_vectors(solution: scf.hf.SCF, count: int) -> NDArray[np.float64]:
+    """Return the excitations of the lowest orbital energy differences, lowest first, each with a bit of everything.
+
+    Shape (count, n_excitations), the excitations as PySCF orders them: occupied x virtual orbitals, spin after spin.
+    """
+    spins = zip(np.atleast_2d(solution.mo_energy), np.atleast_2d(solution.mo_occ), strict=True)
+    differences = np.concatenate(
+        [(energies[filled == 0] - energies[filled > 0][:, None]).ravel() for energies, filled in spins]
+    )
+    lowest = np.argsort(differences, kind="stable")[:count]
+    vectors = np.zeros((len(lowest), differences.size))
+    vectors[np.arange(len(lowest)), lowest] = 1.0
+    # Cosines of squares are as good as random and always the same.
+    mixed = np.cos(np.outer(np.arange(1, len(lowest) + 1), np.arange(1, differences.size + 1) ** 2))
+    return vectors + ADMIXTURE * mixed / np.linalg.norm(mixed, axis=1)[:, None]
+
+
+def _possible(solution: scf.hf.SCF) -> int:
+    """Return the number of single excitations of the solution (linear dependencies of the basis taken out)."""
+    occupations = np.atleast_2d(np.asarray(solution.mo_occ))
+    return int(sum((spin > 0).sum() * (spin == 0).sum() for spin in occupations))
+
+
+def _is_pure(solution: scf.hf.SCF) -> bool:
+    """Return whether a calculation is one of a functional without exact exchange."""
+    numerical = getattr(solution, "_numint", None)
+    return numerical is not None and not numerical.libxc.is_hybrid_xc(solution.xc)
+
+
+def _fills_in_order(solution: scf.hf.SCF) -> bool:
+    """Return whether each spin's occupied orbitals lie below its empty ones."""
+    spins = zip(np.atleast_2d(solution.mo_energy), np.atleast_2d(solution.mo_occ), strict=True)
+    return all(
+        energies[filled > 0].max(initial=-np.inf) < energies[filled == 0].min(initial=np.inf)
+        for energies, filled in spins
+    )

@@ -1,0 +1,103 @@
+"""Is an SCF solution a minimum? The lowest curvature of the energy, and the way downhill where it is negative.
+
+Internal stability: real orbitals, within the restricted or unrestricted energy (Seeger and Pople, J. Chem. Phys. 66, 3045
+(1977), https://doi.org/10.1063/1.434318). The orbital Hessian is PySCF's, which leaves out the response of VV10.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pyscf import lib, scf
+
+from quarry.labeling.engines.pyscf_runs import HARTREE_EV, Runs, ScfNotConverged
+
+UNSTABLE_BELOW_HARTREE = -1e-5
+"""Lowest eigenvalue of the orbital Hessian that counts as an instability (PySCF's own limit)."""
+
+FLAT_HARTREE = 1e-7
+"""An instability that lowers the energy by less is a flat direction: an open shell turns about the axis of its molecule at
+no cost, but for what the integration grid makes of it."""
+
+MAX_FOLLOWED = 8
+"""How often an instability is followed before the calculation counts as failed."""
+
+STEP = 0.3
+"""Length of the first step (radian); a long one along a flat direction might end higher."""
+
+EXPLICIT_SIZE = 60
+"""Orbital Hessians up to this size are diagonalised as a whole."""
+
+
+def lowest_curvature(solution: scf.hf.SCF) -> tuple[float, NDArray[np.float64]]:
+    """Return the lowest eigenvalue (hartree) of the orbital Hessian and its eigenvector, the rotation of the orbitals.
+
+    The vector holds the virtual x occupied rotations, those of both spins one after the other, and has the norm 1.
+    """
+    solver = solution.newton()
+    gradient, times_hessian, diagonal = solver.gen_g_hop(solution.mo_coeff, solution.mo_occ)
+    size = gradient.size
+    if size == 0:
+        return np.inf, np.zeros(0)
+    # PySCF's product is that of half the Hessian: see pyscf.scf.stability.
+    if size <= EXPLICIT_SIZE:
+        matrix = np.array([times_hessian(row) for row in np.eye(size)]) * 2
+        values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
+        return float(values[0]), vectors[:, 0]
+    softest = np.argsort(diagonal)[:4]
+    starts = [np.eye(1, size, k).ravel() for k in softest]
+    # Unit vectors alone may all have one symmetry, and the instability another one.
+    starts.append(np.cos(np.arange(size) ** 2) / (np.abs(diagonal) + 0.1))
+    value, vector = lib.davidson(
+        lambda x: times_hessian(x) * 2,
+        starts,
+        lambda residual, value, _: residual / _away_from_zero(diagonal * 2 - value),
+        tol=1e-7,
+        max_cycle=100,
+        max_space=40,
+        verbose=0,
+    )
+    return float(value), np.asarray(vector)
+
+
+def _away_from_zero(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(np.abs(values) < 1e-8, 1e-8, values)
+
+
+def minimum_below(runs: Runs, solution: scf.hf.SCF) -> tuple[scf.hf.SCF, dict[str, Any]]:
+    """Follow the instabilities of a converged solution downhill; return the end and what was found.
+
+    Found: stable, followed (how many times), energies (eV, of the solutions on the way, the first is the given one's),
+    lowest_curvature (hartree, of the end). stable is False where only a flat direction is left.
+    Raises ScfNotConverged if the way down does not converge or does not end.
+    """
+    energies = [float(solution.e_tot)]
+    for followed in range(MAX_FOLLOWED + 1):
+        curvature, direction = lowest_curvature(solution)
+        stable = curvature >= UNSTABLE_BELOW_HARTREE
+        if stable or _is_flat(energies):
+            return solution, {
+                "stable": stable,
+                "followed": followed,
+                "energies": [energy * HARTREE_EV for energy in energies],
+                "lowest_curvature": curvature,
+            }
+        if followed == MAX_FOLLOWED:
+            break
+        solver = solution.newton()
+        rotation = solver.update_rotate_matrix(STEP * direction, solution.mo_occ)
+        orbitals = solver.rotate_mo(solution.mo_coeff, rotation)
+        solution = runs.second_order(orbitals=orbitals, occupations=solution.mo_occ)
+        if not solution.converged:
+            raise ScfNotConverged(
+                f"the SCF solution is unstable, and the way down did not converge (step {followed + 1})"
+            )
+        energies.append(float(solution.e_tot))
+    raise ScfNotConverged(f"the SCF solution is unstable, also after {MAX_FOLLOWED} followed instabilities")
+
+
+def _is_flat(energies: list[float]) -> bool:
+    """Return whether the last step led nowhere."""
+    return len(energies) > 1 and abs(energies[-2] - energies[-1]) < FLAT_HARTREE

@@ -1,0 +1,44 @@
+"""The campaign's ledger of failed labels: ``failed/<key>.json``, written once each.
+
+Failed labels are not published to the store. Here they stay when a job is killed before its output is written, when an
+arm meets the failure of another one, and when the label is tried again.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from quarry.files import move_aside, publish_once
+from quarry.labeling.record import LabelRecord, encode_records, read_records
+
+
+class FailedLabels:
+    """The failed labels of one campaign."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    def path(self, key: str) -> Path:
+        """Return where the record of a failed label is or would be."""
+        return self.folder / f"{key}.json"
+
+    def get(self, key: str) -> LabelRecord | None:
+        """Return the record of a failed label, or None; a damaged one is moved aside."""
+        try:
+            return read_records(self.path(key))[0]
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            print(f"Quarry: {error}; moved aside to {move_aside(self.path(key)).name}", flush=True)
+            return None
+
+    def put(self, key: str, record: LabelRecord) -> LabelRecord:
+        """Write a failed record down; return the one that is there (an earlier one stays)."""
+        if publish_once(self.path(key), encode_records([record])):
+            return record
+        return self.get(key) or record
+
+    def all(self) -> dict[str, LabelRecord]:
+        """Return every failed record by key."""
+        records = {path.stem: self.get(path.stem) for path in sorted(self.folder.glob("*.json"))}
+        return {key: record for key, record in records.items() if record is not None}

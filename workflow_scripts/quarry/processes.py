@@ -1,0 +1,61 @@
+"""Who a process is, so that another one on the same machine can tell whether it still lives. Standard library only."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+IDENTITY = ("host", "boot", "pid", "ticks")
+"""What ``this_process`` always gives; without one of these a process cannot be looked for."""
+
+
+def this_process() -> dict[str, Any]:
+    """Return what tells this process from every other: host, boot, namespace, pid, start ticks; and when this was asked."""
+    return {
+        "host": socket.gethostname(),
+        "boot": _first_line("/proc/sys/kernel/random/boot_id"),
+        "namespace": _namespace(),
+        "pid": os.getpid(),
+        "ticks": start_ticks(os.getpid()),
+        "started": time.strftime("%Y-%m-%d %H:%M:%S"),
+    }
+
+
+def is_running(process: Mapping[str, Any]) -> bool | None:
+    """Whether a process of this machine runs; None if it cannot be seen from here.
+
+    process: as ``this_process`` gave it, or read from a file. Unseen are the processes of other hosts, of other boots,
+    and of a container with process numbers of its own.
+    """
+    here = this_process()
+    pid = process.get("pid")
+    if any(process.get(key) != here[key] for key in ("host", "boot", "namespace")) or not isinstance(pid, int):
+        return None
+    return start_ticks(pid) == process.get("ticks")
+
+
+def start_ticks(pid: int) -> str | None:
+    """Return a process's start time in clock ticks, which tells it from a later one with the same number; None if dead."""
+    line = _first_line(f"/proc/{pid}/stat")
+    if line is None:
+        return None
+    fields = line.rpartition(")")[2].split()
+    return None if fields[0] in "ZX" else fields[19]
+
+
+def _namespace() -> str | None:
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return None
+
+
+def _first_line(path: str) -> str | None:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return None

@@ -1,0 +1,195 @@
+"""The sieve that every candidate passes before it enters the pool, and the account of what it keeps out."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import astuple, dataclass, fields
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quarry.config.filters import Filters
+from quarry.errors import QuarryError
+from quarry.files import write_text
+from quarry.structures import Structure, StructureSet
+from quarry.structures.filters import NearDuplicates, bonds_of, closest_contact, count_fragments, count_other_bonds
+
+WORDS = {
+    "identical": "duplicates",
+    "atoms_too_close": "with atoms too close",
+    "not_connected": "in several parts",
+    "other_bonds": "with other bonds",
+    "near_duplicate": "near-duplicates",
+}
+"""Every reason, and how a message counts it."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A structure that may enter the pool. origin: file (with ASE's index), or sample. number: which of those, from 0."""
+
+    origin: str
+    number: int
+    structure: Structure
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A candidate that did not enter the pool.
+
+    origin, number: as in ``Candidate``. reason: a key of ``WORDS``. value: smallest distance over the sum of covalent
+    radii (atoms_too_close), number of parts (not_connected), of bonds that differ (other_bonds), or distance of the
+    descriptors (near_duplicate). limit: what the value was held against. partner: id of the structure in the pool that
+    this one nearly repeats.
+    """
+
+    origin: str
+    number: int
+    structure_id: str
+    reason: str
+    value: float
+    limit: float
+    partner: str = ""
+
+
+class Sieve:
+    """Lets candidates through in their order; what passes depends on the order alone, not on the calls it comes in."""
+
+    def __init__(
+        self,
+        filters: Filters,
+        reference: Structure | None,
+        features: Callable[[StructureSet, Structure], NDArray[np.float64]] | None = None,
+    ) -> None:
+        """reference: geometry for filters.bonds same and the descriptor; None: the first structure that passes.
+
+        features: the descriptor of structures, given a reference; None: near-duplicates are not looked for.
+        """
+        self.reference = reference
+        self.left_out: list[LeftOut] = []
+        self._filters = filters
+        self._features = features
+        self._thinnings: dict[bytes, tuple[NearDuplicates, list[str]]] = {}
+        self._kept: list[Candidate] = []
+        self._seen: set[str] = set()
+
+    def __len__(self) -> int:
+        """Return how many structures have passed."""
+        return len(self._kept)
+
+    @property
+    def kept(self) -> StructureSet:
+        """What has passed, in its order."""
+        return StructureSet.from_structures(candidate.structure for candidate in self._kept)
+
+    def add(self, candidates: Iterable[Candidate]) -> None:
+        """Pass further structures through, in their order.
+
+        Raises QuarryError where filters.bonds same or the descriptor cannot be applied.
+        """
+        passing: list[Candidate] = []
+        outcome: list[tuple[Candidate, LeftOut | None]] = []
+        for candidate in candidates:
+            found = self._look(candidate.structure)
+            if found is None:
+                self.reference = self.reference or candidate.structure
+                passing.append(candidate)
+            outcome.append((candidate, None if found is None else _left_out(candidate, *found)))
+        near = self._near_duplicates(passing)
+        for candidate, left_out in outcome:
+            left_out = left_out or near.get(candidate.structure.structure_id)
+            if left_out is None:
+                self._kept.append(candidate)
+            else:
+                self.left_out.append(left_out)
+
+    def cut(self, size: int) -> None:
+        """Forget everything after the structure with which the sieve has let ``size`` through (all of one origin).
+
+        Nothing may be added after that.
+        """
+        if len(self._kept) > size:
+            last = self._kept[size - 1].number
+            self._kept = self._kept[:size]
+            self.left_out = [item for item in self.left_out if item.number < last]
+
+    def _look(self, structure: Structure) -> tuple[str, float, float] | None:
+        """Return reason, value and limit if the structure cannot pass, whatever its neighbours are."""
+        filters = self._filters
+        if structure.structure_id in self._seen:
+            return "identical", 0.0, 0.0
+        self._seen.add(structure.structure_id)
+        if filters.min_distance_factor is not None:
+            ratio = closest_contact(structure, filters.min_distance_factor)
+            if ratio < filters.min_distance_factor:
+                return "atoms_too_close", ratio, filters.min_distance_factor
+        if filters.bonds == "connected":
+            parts = count_fragments(structure, filters.bond_factor)
+            if parts > 1:
+                return "not_connected", parts, 1
+        if filters.bonds == "same" and self.reference is not None:
+            if not np.array_equal(structure.numbers, self.reference.numbers):
+                raise QuarryError(
+                    "filters.bonds: same is for geometries of one molecule, but the pool holds other atoms than the "
+                    "reference geometry, or in another order; use connected"
+                )
+            other = count_other_bonds(bonds_of(structure, filters.bond_factor), self._reference_bonds)
+            if other:
+                return "other_bonds", other, 0
+        return None
+
+    @cached_property
+    def _reference_bonds(self) -> NDArray[np.int64]:
+        assert self.reference is not None
+        return bonds_of(self.reference, self._filters.bond_factor)
+
+    def _near_duplicates(self, candidates: list[Candidate]) -> dict[str, LeftOut]:
+        """Return, by structure id, those that are too near to one that stays.
+
+        Compared are structures of the same composition, charge and multiplicity: a descriptor may know nothing of those.
+        """
+        limit = self._filters.near_duplicates
+        if limit is None or self._features is None or not candidates:
+            return {}
+        assert self.reference is not None
+        structures = [candidate.structure for candidate in candidates]
+        features = self._features(StructureSet.from_structures(structures), self.reference)
+        groups: dict[bytes, list[int]] = {}
+        for index, s in enumerate(structures):
+            key = np.array([s.charge, s.multiplicity, *np.sort(s.numbers)]).tobytes()
+            groups.setdefault(key, []).append(index)
+        found: dict[str, LeftOut] = {}
+        for key, members in groups.items():
+            thinning, stay = self._thinnings.setdefault(key, (NearDuplicates(limit), []))
+            for index, partner, distance in zip(members, *thinning.add(features[members]), strict=True):
+                if partner < 0:
+                    stay.append(structures[index].structure_id)
+                else:
+                    out = _left_out(candidates[index], "near_duplicate", float(distance), limit, stay[partner])
+                    found[out.structure_id] = out
+        return found
+
+
+def _left_out(candidate: Candidate, reason: str, value: float, limit: float, partner: str = "") -> LeftOut:
+    return LeftOut(candidate.origin, candidate.number, candidate.structure.structure_id, reason, value, limit, partner)
+
+
+def counts_of(left_out: Sequence[LeftOut]) -> str:
+    """Return how many candidates were left out for which reason, in words; empty if none was."""
+    counts = Counter(item.reason for item in left_out)
+    return ", ".join(f"{counts[reason]} {words}" for reason, words in WORDS.items() if counts[reason])
+
+
+def write_left_out(path: str, left_out: Sequence[LeftOut]) -> None:
+    """Write ``pool/filtered.csv``."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(field.name for field in fields(LeftOut))
+    writer.writerows(
+        [f"{value:.8g}" if isinstance(value, float) else value for value in astuple(item)] for item in left_out
+    )
+    write_text(path, buffer.getvalue())

@@ -1,0 +1,64 @@
+"""A label job: the engine that the configuration asks for, within what the job was given."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from quarry.config.campaign import Configuration
+from quarry.labeling.attempts import Attempts
+from quarry.labeling.claims import Claims
+from quarry.labeling.engines.registry import make_engine
+from quarry.labeling.failed import FailedLabels
+from quarry.labeling.labeler import Labeler, LabelJob
+from quarry.labeling.limits import limits_of_job
+from quarry.labeling.store import LabelStore
+from quarry.labeling.worker import Worker
+
+
+def label_leaf(
+    configuration: Configuration,
+    leaf: str,
+    output: str,
+    store: LabelStore,
+    origin: dict[str, Any],
+    run: str,
+    base: str,
+    failed: str,
+    attempts: str,
+    threads: int,
+    memory_MB: int,
+    walltime_min: int,
+) -> None:
+    """Label the structures of a leaf file; see ``Labeler.label_leaf``.
+
+    run: the main process. base: folder of the campaign file. failed, attempts: paths of the campaign's ledger and of
+    this job's attempts. threads, memory_MB, walltime_min: what the job has.
+    """
+    labeling = configuration.labeling
+    resources = configuration.resources.label.model_copy(
+        update={"threads": threads, "memory_MB": memory_MB, "walltime_min": walltime_min}
+    )
+    job = LabelJob(
+        method_id=store.folder.name,
+        origin=origin,
+        run=run,
+        memory_MB=memory_MB,
+        walltime_min=walltime_min,
+        limits=limits_of_job(memory_MB, walltime_min),
+        threads=threads,
+        tasks=resources.tasks,
+        retries=labeling.retries,
+        growth=labeling.growth,
+        straggler_factor=labeling.straggler_factor,
+        heartbeat_s=labeling.heartbeat_s,
+    )
+    Labeler(
+        job,
+        Worker(partial(make_engine, labeling, Path(base), resources), threads),
+        store,
+        Claims(store.folder, labeling.heartbeat_s),
+        FailedLabels(failed),
+        Attempts(attempts),
+    ).label_leaf(leaf, output)

@@ -1,0 +1,280 @@
+"""Labels computed again, as they are or rotated and translated, and compared with the recorded ones."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from quarry import __version__
+from quarry.config.campaign import Configuration
+from quarry.config.verification import Verification
+from quarry.errors import QuarryError
+from quarry.files import canonical_json, write_json, write_text
+from quarry.labeling.engines.registry import make_engine
+from quarry.labeling.limits import limits_of_job
+from quarry.labeling.record import LabelRecord
+from quarry.labeling.store import LabelStore, StoreError
+from quarry.labeling.worker import Limits, Worker
+from quarry.randomness import generator
+from quarry.structures import Structure
+from quarry.structures.labelled import LabelledSet
+
+VERIFY, CHECK_ROTATIONS = "verify", "check_rotations"
+ABSENT = "absent"
+"""Status of a number beyond the last labelled structure."""
+TRANSLATION_A = 2.0
+"""Standard deviation of the translations of copies."""
+ENERGIES = ("energy", "homo", "lumo", "gap", "excitation_energies")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One property of one label, recorded and computed again.
+
+    source: where the recorded value stands: dataset (the product) or store. recorded, recomputed: the value, or of
+    forces, dipole and excitations the component that differs most (NaN where there is none). verdict: agrees, differs or
+    failed. conditions: what was not the same for both (program versions, threads), or why the label failed.
+    """
+
+    structure_id: str
+    quantity: str
+    source: str
+    recorded: float
+    recomputed: float
+    difference: float
+    tolerance: float
+    unit: str
+    verdict: str
+    conditions: str
+
+    @property
+    def bad(self) -> bool:
+        """Whether this is a reason to fail."""
+        return self.verdict != "agrees"
+
+
+def draw_structure(configuration: Configuration, check: str, labels: LabelledSet, number: int) -> Structure | None:
+    """Return the number-th structure (from 0) of a check's random order of all labels; None beyond the last."""
+    order = generator(configuration.seed, check, configuration.verification.seed).permutation(len(labels))
+    return labels.structures[int(order[number])] if number < len(order) else None
+
+
+def turned_copy(structure: Structure, rng: np.random.Generator) -> tuple[Structure, NDArray[np.float64]]:
+    """Return a randomly rotated and translated copy and the rotation matrix R, x' = R x + t.
+
+    Not rounded to the step of a pool's positions: moved by up to half of it, a copy would be another geometry.
+    """
+    rotation = Rotation.random(rng=rng).as_matrix()
+    positions = structure.positions @ rotation.T + rng.normal(0.0, TRANSLATION_A, 3)
+    cell = None if structure.cell is None else structure.cell @ rotation.T
+    copy = Structure(
+        structure.numbers, positions, structure.charge, structure.multiplicity, cell=cell, pbc=structure.pbc
+    )
+    return copy, rotation
+
+
+def recompute_label(
+    configuration: Configuration,
+    check: str,
+    number: int,
+    dataset: str,
+    output: str,
+    base: str,
+    threads: int,
+    memory_MB: int,
+    walltime_min: int,
+) -> str:
+    """Compute a label of a check's sample without asking or telling the store; return a line about it.
+
+    base: folder of the campaign file. threads, memory_MB, walltime_min: what the job has. A calculation that fails is
+    written down as such.
+    """
+    structure = draw_structure(configuration, check, LabelledSet.read(dataset), number)
+    if structure is None:
+        write_json(output, {"status": ABSENT})
+        return "fewer labels than the sample asks for"
+    wanted, rotation = structure, np.eye(3)
+    if check == CHECK_ROTATIONS:
+        seed = configuration.verification.seed
+        wanted, rotation = turned_copy(structure, generator(configuration.seed, check, seed, structure.structure_id))
+    resources = configuration.resources.label.model_copy(
+        update={"threads": threads, "memory_MB": memory_MB, "walltime_min": walltime_min}
+    )
+    worker = Worker(partial(make_engine, configuration.labeling, Path(base), resources), threads)
+    limits = limits_of_job(memory_MB, walltime_min)
+    try:
+        outcome = worker.label(wanted, Limits(limits.memory_MB, limits.end), lambda elapsed_s, peak_MB: None)
+    finally:
+        worker.close()
+    status, message, properties = outcome.result.status, outcome.result.message, outcome.result.properties
+    try:
+        canonical_json(properties)
+    except (TypeError, ValueError) as error:
+        status, message, properties = "engine_error", f"the engine's answer cannot be written down: {error}", {}
+    answer = {
+        "structure_id": structure.structure_id,
+        "status": status,
+        "message": message,
+        "properties": properties if status == "ok" else {},
+        "rotation": rotation.tolist(),
+        "threads": threads,
+        "versions": {"quarry": __version__, **outcome.versions},
+        "wall_s": round(outcome.wall_s, 3),
+    }
+    write_json(output, answer)
+    return f"{structure.structure_id}: {status} {message}".rstrip()
+
+
+def compare_labels(
+    settings: Verification, check: str, recomputed: Sequence[str], dataset: str, store: LabelStore
+) -> list[Comparison]:
+    """Compare recomputed labels with the data set, and in check verify with the store's records too.
+
+    Energies (total, orbitals, excitations) and forces, in check verify also dipoles: the dipole of an ion depends on the
+    origin.
+    """
+    labels = LabelledSet.read(dataset)
+    rows: list[Comparison] = []
+    for path in recomputed:
+        answer = json.loads(Path(path).read_bytes())
+        if answer["status"] == ABSENT:
+            continue
+        structure_id = answer["structure_id"]
+        record = _stored(store, structure_id)
+        conditions = _conditions(answer, record)
+        if answer["status"] != "ok":
+            why = "; ".join(part for part in (f"{answer['status']}: {answer['message']}", conditions) if part)
+            rows.append(_failed(structure_id, why))
+            continue
+        index = int(labels.structures.index_of([structure_id])[0])
+        sources: dict[str, Mapping[str, Any]] = {"dataset": labels.record(index)}
+        if check == VERIFY and record is not None:
+            sources["store"] = record.properties
+        tolerances = _tolerances(settings, check, len(labels.structures[index]))
+        found = [
+            Comparison(structure_id, quantity, source, old, new, difference, tolerance, unit, verdict, conditions)
+            for source, recorded in sources.items()
+            for quantity, (tolerance, unit) in tolerances.items()
+            for old, new, difference, verdict in _compared(quantity, recorded, answer, tolerance)
+        ]
+        rows += found or [_failed(structure_id, "no property to compare")]
+    return rows
+
+
+def _tolerances(settings: Verification, check: str, atoms: int) -> dict[str, tuple[float, str]]:
+    """Return tolerance and unit of each property that a check compares."""
+    if check == CHECK_ROTATIONS:
+        energy = settings.rotation_energy_tolerance_eV_per_atom * atoms
+        forces = {"forces": (settings.rotation_force_tolerance_eV_per_A, "eV/Angstrom")}
+        return {**dict.fromkeys(ENERGIES, (energy, "eV")), **forces}
+    return {
+        **dict.fromkeys(ENERGIES, (settings.energy_tolerance_eV, "eV")),
+        "forces": (settings.force_tolerance_eV_per_A, "eV/Angstrom"),
+        "dipole": (settings.dipole_tolerance_eA, "e*Angstrom"),
+    }
+
+
+def _compared(
+    quantity: str, recorded: Mapping[str, Any], answer: Mapping[str, Any], tolerance: float
+) -> Iterator[tuple[float, float, float, str]]:
+    """Yield (recorded, recomputed, difference, verdict) if there is a recorded value."""
+    if recorded.get(quantity) is None:
+        return
+    old = np.asarray(recorded[quantity], dtype=float)
+    if np.isnan(old).all():
+        return
+    given = answer["properties"].get(quantity)
+    new = np.full(old.shape, np.nan) if given is None else np.asarray(given, dtype=float)
+    if quantity == "forces" and new.ndim == 2:
+        # x' = R x + t turns forces as F' = R F; as rows, F = F' R.
+        new = new @ np.asarray(answer["rotation"])
+    if new.shape != old.shape:
+        yield float(old.flat[0]), float("nan"), float("nan"), "differs"
+        return
+    differences = np.abs(new - old)
+    # A value that only one side has is the largest difference of all.
+    worst = int(np.argmax(np.where(np.isnan(differences), np.inf, differences)))
+    difference = float(differences.flat[worst])
+    yield float(old.flat[worst]), float(new.flat[worst]), difference, "agrees" if difference <= tolerance else "differs"
+
+
+def _stored(store: LabelStore, structure_id: str) -> LabelRecord | None:
+    try:
+        return store.get(structure_id)
+    except StoreError:
+        return None
+
+
+def _conditions(answer: Mapping[str, Any], record: LabelRecord | None) -> str:
+    """Return what differs between the recorded calculation and this one, in words."""
+    if record is None:
+        return "no record in the store"
+    names = sorted(record.versions.keys() | answer["versions"].keys())
+    pairs = [(name, record.versions.get(name, "absent"), answer["versions"].get(name, "absent")) for name in names]
+    pairs.append(("threads", str(record.cost.get("threads", "unknown")), str(answer["threads"])))
+    return ", ".join(f"{name} {then} then, {now} now" for name, then, now in pairs if then != now)
+
+
+def _failed(structure_id: str, why: str) -> Comparison:
+    nan = float("nan")
+    return Comparison(structure_id, "", "", nan, nan, nan, nan, "", "failed", why)
+
+
+def write_table(path: str, rows: Sequence[Comparison]) -> None:
+    """Write the comparisons as CSV, numbers in full."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, [field.name for field in fields(Comparison)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in rows)
+    write_text(path, buffer.getvalue())
+
+
+def summary(rows: Sequence[Comparison]) -> list[str]:
+    """Return a line for each label with what differs most, and one for all."""
+    labels = list(dict.fromkeys(row.structure_id for row in rows))
+    worst = [max((row for row in rows if row.structure_id == name), key=_severity) for name in labels]
+    good = sum(not row.bad for row in worst)
+    return [*map(_words, worst), f"{good} of {len(labels)} labels agree ({len(rows)} values compared)"]
+
+
+def require_agreement(rows: Sequence[Comparison], table: str) -> None:
+    """Raise QuarryError with exact numbers if anything is out of its tolerance, or could not be computed."""
+    bad = {row.structure_id for row in rows if row.bad}
+    if bad:
+        words = _words(max((row for row in rows if row.bad), key=_severity))
+        raise QuarryError(
+            f"{len(bad)} of {len({r.structure_id for r in rows})} labels do not agree; the worst: {words}; table in {table}"
+        )
+
+
+def forget_disagreeing(recomputed: Sequence[str], rows: Sequence[Comparison]) -> None:
+    """Remove the recomputed labels that do not agree: once the cause is mended, the next check computes them again."""
+    bad = {row.structure_id for row in rows if row.bad}
+    for path in recomputed:
+        if json.loads(Path(path).read_bytes()).get("structure_id") in bad:
+            Path(path).unlink()
+
+
+def _severity(row: Comparison) -> float:
+    return row.difference / row.tolerance if np.isfinite(row.difference) else float("inf")
+
+
+def _words(row: Comparison) -> str:
+    conditions = f" ({row.conditions})" if row.conditions else ""
+    if row.verdict == "failed":
+        return f"{row.structure_id} could not be computed again{conditions}"
+    return (
+        f"{row.structure_id} {row.quantity} in the {row.source} {row.recorded!r}, computed again "
+        f"{row.recomputed!r} {row.unit}, difference {row.difference:.3g}, tolerance {row.tolerance:.3g}: "
+        f"{row.verdict}{conditions}"
+    )
