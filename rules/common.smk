@@ -1,7 +1,9 @@
 """Input functions. `walk_arm` is the one place that expands the loop."""
 
 from quarry.campaign.closing import closing_words, error_words
+from quarry.campaign.invocation import Invocation
 from quarry.campaign.paths import OUTPUTS, PRODUCT, padded
+from quarry.config.campaign import PROBES_ARM
 
 
 def taken_from_disk(arm, iteration, path):
@@ -108,3 +110,28 @@ def products(wildcards):
     arms = [PATHS.arm(arm, file) for arm in CAMPAIGN.arms for file in PRODUCT]
     figures = [f"{PATHS.root}/figures/{name}" for name in OUTPUTS["draw_figures"]]
     return arms + [f"{PATHS.root}/{file}" for file in PRODUCT] + figures
+
+
+def labels_of_product(wildcards):
+    """Return the data set of arm main; a job takes it as it is and does not look for the rules that made it."""
+    path = PATHS.arm("main", "dataset.h5")
+    return before_update(path) if CAMPAIGN.invocation is Invocation.JOB else path
+
+
+def recomputed(check, count):
+    """Return the recomputed labels of a check. The seed is in their path: with another one, others are computed."""
+    return [PATHS.recomputed(check, CAMPAIGN.configuration.verification.seed, number) for number in range(count)]
+
+
+def probe_labels(wildcards):
+    """Return the labels that tell a forecast the cost, where the campaign has none of its own."""
+    if CAMPAIGN.has_facts(CAMPAIGN.arms[0], 0):
+        return []
+    batch = checkpoints.choose_probes.get().output.batch
+    return [PATHS.label(job, PROBES_ARM, 0) for job in CAMPAIGN.jobs(batch)]
+
+
+def cores_of_run(wildcards):
+    """Return the cores that label jobs may use at a time: on a cluster, those of all jobs in the queue."""
+    settings, label = workflow.resource_settings, CAMPAIGN.configuration.resources.label
+    return settings.cores or settings.nodes * label.threads * label.tasks

@@ -15,8 +15,9 @@ rule label_structure:
     log:
         PATHS.iteration("logs/labels/{job}.log"),
     retries: CAMPAIGN.retries
-    threads: CAMPAIGN.configuration.resources.label.threads
+    threads: CAMPAIGN.label_cores
     resources:
+        **CAMPAIGN.label_tasks,
         mem_mb=CAMPAIGN.label_memory_MB,
         runtime=CAMPAIGN.label_walltime_min,
     conda:
@@ -26,7 +27,7 @@ rule label_structure:
 
 
 rule merge_labels:
-    """Add the batch's labels to the data set; refuse if they are not exactly the batch's."""
+    """Add the batch's labels to the data set; refuse if they are not exactly the batch's; flag outliers."""
     message:
         "{wildcards.arm} iteration {wildcards.iteration}: merging labels"
     input:
@@ -35,9 +36,11 @@ rule merge_labels:
         structures=PATHS.structures,
         dataset=from_previous("dataset.h5"),
         failures=from_previous("failures.csv"),
+        outliers=from_previous("outliers.csv"),
     output:
         dataset=PATHS.iteration("dataset.h5"),
         failures=PATHS.iteration("failures.csv"),
+        outliers=PATHS.iteration("outliers.csv"),
     params:
         manifest=PATHS.manifest,
         failed=PATHS.failed,

@@ -6,10 +6,12 @@ rule collect_results:
         facts=all_facts,
         dataset=from_last("dataset.h5"),
         failures=from_last("failures.csv"),
+        outliers=from_last("outliers.csv"),
         model=from_last("model/model.h5"),
     output:
         history=PATHS.arm(file="history.csv"),
         failures=PATHS.arm(file="failures.csv"),
+        outliers=PATHS.arm(file="outliers.csv"),
         dataset=PATHS.arm(file="dataset.h5"),
         extxyz=PATHS.arm(file="dataset.extxyz"),
         model=PATHS.arm(file="model/model.h5"),
@@ -31,12 +33,14 @@ rule publish_results:
     input:
         history=PATHS.arm("main", "history.csv"),
         failures=PATHS.arm("main", "failures.csv"),
+        outliers=PATHS.arm("main", "outliers.csv"),
         dataset=PATHS.arm("main", "dataset.h5"),
         extxyz=PATHS.arm("main", "dataset.extxyz"),
         model=PATHS.arm("main", "model/model.h5"),
     output:
         history=f"{PATHS.root}/history.csv",
         failures=f"{PATHS.root}/failures.csv",
+        outliers=f"{PATHS.root}/outliers.csv",
         dataset=f"{PATHS.root}/dataset.h5",
         extxyz=f"{PATHS.root}/dataset.extxyz",
         model=f"{PATHS.root}/model/model.h5",

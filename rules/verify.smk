@@ -1,18 +1,5 @@
 """On request: `snakemake verify` computes a random sample of the labels again, `snakemake check_rotations` rotated copies."""
 
-from quarry.campaign.invocation import Invocation
-
-
-def labels_of_product(wildcards):
-    """Return the data set of arm main; a job takes it as it is and does not look for the rules that made it."""
-    path = PATHS.arm("main", "dataset.h5")
-    return before_update(path) if CAMPAIGN.invocation is Invocation.JOB else path
-
-
-def recomputed(check, count):
-    """Return the recomputed labels of a check. The seed is in their path: with another one, others are computed."""
-    return [PATHS.recomputed(check, CAMPAIGN.configuration.verification.seed, number) for number in range(count)]
-
 
 rule recompute_label:
     """Compute one label of the product again, or that of a rotated and translated copy. The store is not asked or told."""
@@ -31,8 +18,9 @@ rule recompute_label:
         seed="[0-9]+",
         number="[0-9]+",
     retries: CAMPAIGN.retries
-    threads: CAMPAIGN.configuration.resources.label.threads
+    threads: CAMPAIGN.label_cores
     resources:
+        **CAMPAIGN.label_tasks,
         mem_mb=CAMPAIGN.configuration.resources.label.memory_MB,
         runtime=CAMPAIGN.configuration.resources.label.walltime_min,
     conda:

@@ -9,6 +9,6 @@ with job(snakemake) as log:
     collect_results(
         facts_files=list(paths.facts),
         reason=snakemake.params.reason,
-        last={"dataset": paths.dataset, "failures": paths.failures, "model": paths.model},
+        last={name: paths[name] for name in ("dataset", "failures", "outliers", "model")},
         output=dict(snakemake.output.items()),
     )

@@ -22,7 +22,7 @@ with job(snakemake, receipt=False):
         base=snakemake.params.base,
         failed=snakemake.params.failed,
         attempts=snakemake.params.attempts,
-        threads=snakemake.threads,
+        threads=configuration.resources.label.threads_of(snakemake.threads),
         memory_MB=snakemake.resources.mem_mb,
         walltime_min=snakemake.resources.runtime,
     )

@@ -84,7 +84,7 @@ def test_products(h2):
     with h5py.File(folder.results / "dataset.h5") as handle:
         assert {"energy", "forces", "homo", "lumo", "gap", "dipole"} == set(handle["properties"])
         assert handle["properties/energy"].attrs["unit"] == "eV"
-    assert (folder.results / "failures.csv").read_text().startswith("structure_id,role,iteration,job,status")
+    assert (folder.results / "failures.csv").read_text().startswith("structure_id,key,role,iteration,job,status")
     assert (folder.results / "model/model.h5").stat().st_size > 0
 
 

@@ -100,3 +100,22 @@ def test_retry_failed_of_a_finished_campaign(tmp_path):
     assert {row.role for row in rows} == {"train", "test"} and len(rows) == 2
     assert core_hours(folder) >= cost
     assert folder.run().nothing_to_do
+
+
+def test_a_straggler_does_not_hold_its_iteration(tmp_path):
+    """A label that takes a minute where others take none is put off, and comes back in the next batch by itself."""
+    plain = CampaignFolder.create(tmp_path / "plain", stand_in_configuration())
+    assert plain.run("results/toy/main/iter_001/batch.csv").code == 0
+    [slow, *_] = [row.structure_id for row in read_batch(plain.results / "main/iter_001/batch.csv")]
+    settings = stand_in_configuration(
+        labeling=labeling("slow_at_first", slow=[slow], straggler_factor=3.0, structures_per_job=2),
+    )
+    folder = CampaignFolder.create(tmp_path / "campaign", settings)
+    outcome = folder.run(timeout=300)
+    assert outcome.code == 0, outcome.text[-3000:]
+    [failure] = read_failures(folder.results / "failures.csv")
+    assert (failure["status"], failure["straggler"], failure["retried"]) == ("out_of_time", "yes", f"{slow}_r1")
+    assert float(failure["wall_s"]) < 30
+    retries = [row for row in read_batch(folder.results / "main/iter_002/batch.csv") if row.retry_of]
+    assert [row.structure_id for row in retries] == [slow]
+    assert folder.calls().count(slow) == 1 and len(folder.calls()) == len(set(folder.calls())) == 12

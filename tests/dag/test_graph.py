@@ -35,6 +35,7 @@ def half_done(finished, tmp_path_factory):
     for file in (
         "dataset.h5",
         "failures.csv",
+        "outliers.csv",
         "model/model.h5",
         "predictions.h5",
         "metrics.json",

@@ -67,83 +67,106 @@ class FaultyEngine(FunctionEngine):
     """
 
     def __init__(self, folder: Path, plan: dict[str, list[str]]) -> None:
-        super().__init__("support.fault_engine:energy_of")
-        self.folder, self.plan = folder, plan
+        super().__init__("support.fault_engine:call", {"folder": folder, "plan": plan})
 
     def label(self, structure: Structure, threads: int) -> EngineResult:
-        faults, number = self.plan[structure.structure_id], noted(self.folder / "began")[structure.structure_id]
-        note(self.folder / "began", structure.structure_id)
-        if number < len(faults):
-            note(self.folder / "met", structure.structure_id, faults[number].replace(" ", "_"))
-            if faults[number] == "unconverged SCF":
-                return EngineResult("scf_not_converged", {"energy": -1.0}, message="50 cycles")
-            self._load = lambda: getattr(self, faults[number].replace(" ", "_").lower())  # type: ignore[method-assign]
-        else:
-            self._load = lambda: self.plain  # type: ignore[method-assign]
-        return super().label(structure, threads)
+        result = super().label(structure, threads)
+        if "unconverged" in result.message:
+            return EngineResult("scf_not_converged", {"energy": -1.0}, message="50 cycles")
+        return result
 
-    def plain(self, atoms: Any) -> dict[str, Any]:
-        time.sleep(0.03)
-        energy = energy_of(float(atoms.positions[1, 2]))
-        note(self.folder / "finished", atoms.info["structure_id"])
-        return {"energy": energy}
 
-    def killed_engine(self, atoms: Any) -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
+def call(atoms: Any, folder: Path, plan: dict[str, list[str]]) -> Any:
+    """Label a structure, or do what is planned for this call."""
+    structure_id = atoms.info["structure_id"]
+    number, faults = noted(folder / "began")[structure_id], plan[structure_id]
+    note(folder / "began", structure_id)
+    if number >= len(faults):
+        return plain(atoms, folder)
+    name = faults[number].replace(" ", "_")
+    note(folder / "met", structure_id, name)
+    return globals()[name.lower()](atoms, folder)
 
-    def killed_job(self, atoms: Any) -> None:
-        os.kill(os.getppid(), signal.SIGKILL)
-        time.sleep(HANG_S)
 
-    def result_lost_with_its_job(self, atoms: Any) -> None:
-        self.plain(atoms)
-        note(self.folder / "destroyed", atoms.info["structure_id"])
-        self.killed_job(atoms)
+def plain(atoms: Any, folder: Path) -> dict[str, Any]:
+    time.sleep(0.03)
+    energy = energy_of(float(atoms.positions[1, 2]))
+    note(folder / "finished", atoms.info["structure_id"])
+    return {"energy": energy}
 
-    def cancelled_job(self, atoms: Any) -> None:
-        os.kill(os.getppid(), signal.SIGTERM)
-        time.sleep(HANG_S)
 
-    def time_limit(self, atoms: Any) -> None:
-        time.sleep(HANG_S)
+def killed_engine(atoms: Any, folder: Path) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
-    def memory_limit(self, atoms: Any) -> None:
-        taken = np.ones(TAKEN_MB * 2**17)
-        time.sleep(HANG_S)
-        assert taken[0] == 1
 
-    def nan_energy(self, atoms: Any) -> dict[str, Any]:
-        return {"energy": float("nan")}
+def killed_job(atoms: Any, folder: Path) -> None:
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(HANG_S)
 
-    def garbage_printed(self, atoms: Any) -> Any:
-        os.write(1, b"\x00\xff\x1b[2J" * 1000)
-        os.write(2, b"Segmentation fault (not)\n")
-        return {"energy": "\ufffd-12..5e"}
 
-    def exception(self, atoms: Any) -> None:
-        raise RuntimeError("the grid\nhas no points")
+def result_lost_with_its_job(atoms: Any, folder: Path) -> None:
+    plain(atoms, folder)
+    note(folder / "destroyed", atoms.info["structure_id"])
+    killed_job(atoms, folder)
 
-    def missing_program(self, atoms: Any) -> None:
-        subprocess.run(["a-program-that-is-not-here"], check=True)
 
-    def engine_exits(self, atoms: Any) -> None:
-        os._exit(3)
+def cancelled_job(atoms: Any, folder: Path) -> None:
+    os.kill(os.getppid(), signal.SIGTERM)
+    time.sleep(HANG_S)
 
-    def frozen_job(self, atoms: Any) -> dict[str, Any]:
-        """The job stands still (not its engine), long enough for others to take over if they want the label."""
-        job = os.getppid()
-        mark = self.folder / "frozen" / str(job)
-        mark.parent.mkdir(exist_ok=True)
-        mark.touch()
-        os.kill(job, signal.SIGSTOP)
-        while mark.exists() and start_ticks(job) is not None:
-            time.sleep(0.05)
-        # A job that has lost its label ends its engine at its next look.
-        time.sleep(1.5)
-        return self.plain(atoms)
 
-    def store_refuses(self, atoms: Any) -> dict[str, Any]:
-        flag = self.folder / "refuse" / atoms.info["structure_id"]
-        flag.parent.mkdir(exist_ok=True)
-        flag.touch()
-        return self.plain(atoms)
+def time_limit(atoms: Any, folder: Path) -> None:
+    time.sleep(HANG_S)
+
+
+def memory_limit(atoms: Any, folder: Path) -> None:
+    taken = np.ones(TAKEN_MB * 2**17)
+    time.sleep(HANG_S)
+    assert taken[0] == 1
+
+
+def unconverged_scf(atoms: Any, folder: Path) -> None:
+    raise RuntimeError("unconverged")
+
+
+def nan_energy(atoms: Any, folder: Path) -> dict[str, Any]:
+    return {"energy": float("nan")}
+
+
+def garbage_printed(atoms: Any, folder: Path) -> Any:
+    os.write(1, b"\x00\xff\x1b[2J" * 1000)
+    os.write(2, b"Segmentation fault (not)\n")
+    return {"energy": "\ufffd-12..5e"}
+
+
+def exception(atoms: Any, folder: Path) -> None:
+    raise RuntimeError("the grid\nhas no points")
+
+
+def missing_program(atoms: Any, folder: Path) -> None:
+    subprocess.run(["a-program-that-is-not-here"], check=True)
+
+
+def engine_exits(atoms: Any, folder: Path) -> None:
+    os._exit(3)
+
+
+def frozen_job(atoms: Any, folder: Path) -> dict[str, Any]:
+    """The job stands still (not its engine), long enough for others to take over if they want the label."""
+    job = os.getppid()
+    mark = folder / "frozen" / str(job)
+    mark.parent.mkdir(exist_ok=True)
+    mark.touch()
+    os.kill(job, signal.SIGSTOP)
+    while mark.exists() and start_ticks(job) is not None:
+        time.sleep(0.05)
+    # A job that has lost its label ends its engine at its next look.
+    time.sleep(1.5)
+    return plain(atoms, folder)
+
+
+def store_refuses(atoms: Any, folder: Path) -> dict[str, Any]:
+    flag = folder / "refuse" / atoms.info["structure_id"]
+    flag.parent.mkdir(exist_ok=True)
+    flag.touch()
+    return plain(atoms, folder)

@@ -12,13 +12,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import multiprocessing
 import os
 import signal
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,20 +27,14 @@ if __name__ == "__main__":
 import numpy as np
 import psutil
 
-from quarry.errors import QuarryError
-from quarry.labeling.attempts import Attempts
 from quarry.labeling.claims import Claims
-from quarry.labeling.failed import FailedLabels
 from quarry.labeling.keys import key_of
-from quarry.labeling.labeler import Labeler, LabelJob
-from quarry.labeling.limits import JobLimits
 from quarry.labeling.record import LabelRecord, read_records
-from quarry.labeling.store import LabelStore, StoreError, method_id_of
-from quarry.labeling.worker import Worker
+from quarry.labeling.store import LabelStore
 from quarry.randomness import generator
-from quarry.structures import Structure
-from quarry.structures.files import LeafEntry, write_leaf
-from support.fault_engine import ENGINE_FAULTS, FaultyEngine, energy_of, note, noted
+from quarry.structures.files import LeafEntry
+from support.fault_engine import ENGINE_FAULTS, energy_of, note, noted
+from support.fault_jobs import FORK, HEARTBEAT_S, METHOD, METHOD_ID, Campaign, run_job, structures_of
 from support.faults import DAMAGES, damage
 
 MACHINE_FAULTS = {
@@ -57,89 +49,12 @@ MACHINE_FAULTS = {
 }
 """What happens to the jobs and files from outside, and how often."""
 
-METHOD = {"engine": "stand-in"}
-METHOD_ID = method_id_of(METHOD)
-FORK = multiprocessing.get_context("fork")
-HEARTBEAT_S = 0.5
-WALLTIME_S = 6.0
-RETRIES = 1
 SLOTS = 3
+"""Jobs that a campaign runs at once."""
 FROZEN_FOR_S = 5.0
+"""More than the heartbeats that a holder may miss."""
+MOST_STARTS = 30
 DAY_S = 86400.0
-
-
-def structures_of(count: int) -> list[Structure]:
-    """H2 at different distances."""
-    return [Structure.create([1, 1], [[0, 0, 0], [0, 0, 0.6 + 0.002 * n]]) for n in range(count)]
-
-
-class RefusingStore(LabelStore):
-    """A store that refuses to be written when the plan says so, as a full or read-only one does."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder / "store", METHOD_ID, METHOD)
-        self.notes = folder
-
-    def put(self, record: LabelRecord) -> LabelRecord:
-        flag = self.notes / "refuse" / record.structure_id
-        if record.ok and flag.exists():
-            flag.unlink()
-            note(self.notes / "destroyed", record.structure_id)
-            raise StoreError(self.folder, "cannot publish a label (No space left on device)")
-        return super().put(record)
-
-
-@dataclass
-class Campaign:
-    """A main process: its jobs, those that run, and what is finished."""
-
-    name: str
-    folder: Path
-    waiting: list[tuple[str, list[LeafEntry]]]
-    run: int = 0
-    running: dict[str, Any] = field(default_factory=dict)
-    jobs: dict[str, list[LeafEntry]] = field(default_factory=dict)
-    done: dict[str, list[LabelRecord]] = field(default_factory=dict)
-    starts: Counter[str] = field(default_factory=Counter)
-
-    def output(self, job: str) -> Path:
-        return self.folder / self.name / "labels" / f"{job}.json"
-
-    @property
-    def finished(self) -> bool:
-        return not self.waiting and not self.running
-
-    def labels(self) -> dict[str, LabelRecord]:
-        """The good labels that this campaign has."""
-        return {r.structure_id: r for records in self.done.values() for r in records if r.ok}
-
-
-def run_job(
-    campaign: Campaign, job: str, entries: list[LeafEntry], plan: dict[str, list[str]], memory_MB: float
-) -> None:
-    """What a label job does. Runs in a process of its own."""
-    folder = campaign.folder / campaign.name
-    log = os.open(folder / f"{job}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    for descriptor in (1, 2):
-        os.dup2(log, descriptor)
-    leaf = folder / "batch" / f"{job}.extxyz"
-    write_leaf(leaf, entries)
-    now = time.monotonic()
-    origin = {"campaign_id": campaign.name, "campaign": campaign.name, "arm": "main", "iteration": 0}
-    limits = JobLimits(memory_MB, started=now, end=now + WALLTIME_S)
-    told = LabelJob(
-        *(METHOD_ID, origin, f"{campaign.name} {campaign.run}", memory_MB, WALLTIME_S / 60, limits),
-        retries=RETRIES,
-        heartbeat_s=HEARTBEAT_S,
-    )
-    store = RefusingStore(campaign.folder)
-    worker = Worker(lambda: FaultyEngine(campaign.folder, plan), 1)
-    claims, failed = Claims(store.folder, HEARTBEAT_S), FailedLabels(folder / "failed")
-    labeler = Labeler(told, worker, store, claims, failed, Attempts(folder / "attempts" / f"{job}.json"))
-    try:
-        labeler.label_leaf(leaf, campaign.output(job))
-    except QuarryError as error:
-        sys.exit(str(error))
 
 
 class FaultRun:
@@ -186,14 +101,16 @@ class FaultRun:
 
     def work(self) -> None:
         """Run the campaigns to their end, faults and all; then a third one that asks for everything again."""
-        while not all(campaign.finished for campaign in self.campaigns) or self.orphans or self.holders:
-            self._step()
-        while self.outside and self.outside[-1] in ("damaged record", "truncated label file"):
-            self._inject()
-        self._finish()
-        self.audit = self._campaign("audit", 5)
-        self.campaigns.append(self.audit)
-        self._finish()
+        try:
+            while not all(campaign.finished for campaign in self.campaigns) or self.orphans or self.holders:
+                self._step()
+            while self.outside and self._inject():
+                self._finish()
+            self.campaigns.append(self._campaign("audit", 5))
+            self._finish()
+        finally:
+            for process in [*self.orphans, *(p for c in self.campaigns for p in c.running.values())]:
+                process.kill()
 
     def _finish(self) -> None:
         while not all(campaign.finished for campaign in self.campaigns):
@@ -205,7 +122,7 @@ class FaultRun:
             while campaign.waiting and len(campaign.running) < SLOTS:
                 job, entries = campaign.waiting.pop(0)
                 campaign.starts[job] += 1
-                if campaign.starts[job] > 60:
+                if campaign.starts[job] > MOST_STARTS:
                     sys.exit(f"{campaign.name} {job} does not come to an end")
                 campaign.jobs[job] = entries
                 process = FORK.Process(target=run_job, args=(campaign, job, entries, self.plan, self.memory_MB))
@@ -217,10 +134,11 @@ class FaultRun:
         time.sleep(0.02)
 
     def _collect(self, campaign: Campaign) -> None:
-        for job, process in list(campaign.running.items()):
-            if process.is_alive():
+        for job in [job for job, process in campaign.running.items() if not process.is_alive()]:
+            # A main process that was killed meanwhile has forgotten it.
+            process = campaign.running.pop(job, None)
+            if process is None:
                 continue
-            del campaign.running[job]
             self.ended += 1
             self._take(campaign, job, ok=process.exitcode == 0)
             # Not before the third job has ended, and then after every second one.
@@ -235,23 +153,22 @@ class FaultRun:
         records = campaign.done[job] = read_records(campaign.output(job))
         if [r.structure_id for r in records] != [e.structure.structure_id for e in entries]:
             self.violations += 1
-        again = [
-            LeafEntry(e.structure, key_of(e.structure.structure_id, e.key))
-            for e, r in zip(entries, records, strict=True)
-            if not r.ok
-        ]
-        campaign.waiting += [(entry.key, [entry]) for entry in again if entry.key not in campaign.jobs]
+        for entry, record in zip(entries, records, strict=True):
+            key = key_of(entry.structure.structure_id, entry.key)
+            if not record.ok and key not in campaign.jobs:
+                campaign.waiting.append((key, [LeafEntry(entry.structure, key)]))
 
     # What happens from outside.
 
-    def _inject(self) -> None:
-        """Let the next fault happen; one that nothing can befall now is put off."""
+    def _inject(self) -> bool:
+        """Let the next fault happen; one that nothing can befall now is put off. Return whether one happened."""
         for number in range(len(self.outside) - 1, -1, -1):
             name = self.outside[number]
             if getattr(self, "_" + name.replace(" ", "_"))():
                 self.injected[name] += 1
                 del self.outside[number]
-                return
+                return True
+        return False
 
     def _pick(self, items: list[Any]) -> Any:
         return items[int(self.random.integers(len(items)))] if items else None

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 
+from quarry.labeling.outliers import write_outliers
 from quarry.stages.learning import train_model
 from quarry.stages.pool import build_features, build_pool
 from quarry.structures.files import read_pool
@@ -61,6 +62,7 @@ def trained(tmp_path_factory, pool, features) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     write_dataset(folder / "dataset.h5", pool, ROWS)
     write_failures(folder / "failures.csv", [])
+    write_outliers(folder / "outliers.csv", [])
     line = train_model(configuration(), "main", 1, str(folder / "dataset.h5"), features, str(folder / "model.h5"))
     assert line == "gpr trained on 12 labels"
     return folder

@@ -56,7 +56,7 @@ MISTAKES = [
     ({"pool.geometry_method": {"xc": "hf"}}, "pool.geometry_method.basis", "missing"),
     ({"pool.files": ["a.xyz"]}, "pool.files", "unknown key"),
     ({"labeling.engine": ABSENT}, "labeling", "'engine' is missing"),
-    ({"labeling.engine": "orca"}, "labeling", "'orca' is not one of 'pyscf', 'function'"),
+    ({"labeling.engine": "orca"}, "labeling", "'orca' is not one of 'pyscf', 'ase', 'command', 'replay', 'function'"),
     ({"labeling.method": ABSENT}, "labeling.method", "missing"),
     ({"labeling.method.xc": ABSENT}, "labeling.method.xc", "missing"),
     ({"labeling.method.functional": "pbe"}, "labeling.method.functional", "unknown key"),
@@ -353,6 +353,20 @@ class TestIdentity:
     def test_sees(self, changes):
         data = changed(FILES, {"arms": {"a": {"query": {"strategy": "random"}}}, **changes})
         assert load_configuration(data, "x").identity() != self.REFERENCE
+
+    def test_of_pyscf_sees_stability_and_excited_states_but_not_recovery(self):
+        def identity(labeling=None, **method):
+            given = {"engine": "pyscf", "method": {"xc": "pbe", "basis": "sto-3g", **method}, **(labeling or {})}
+            return canonical_json(load(labeling=given).identity())
+
+        assert identity({"recovery": ["newton"]}) == identity({"recovery": []}) == identity()
+        others = [
+            identity({"stability": "internal"}),
+            identity(forces=False),
+            identity(excitations={"n_states": 3}),
+            identity(excitations={"n_states": 3, "kind": "tda"}),
+        ]
+        assert len({identity(), *others}) == 5
 
     def test_is_json(self):
         assert json.loads(canonical_json(self.REFERENCE)) == self.REFERENCE

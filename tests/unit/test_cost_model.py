@@ -129,6 +129,7 @@ class TestMemory:
         assert law.quantile([1000.0], 0.5)[0] == pytest.approx(200 + 0.02 * 1e6, rel=0.1)
         assert law.quantile([1.0], 0.5)[0] == pytest.approx(200, rel=0.1)
 
+    @settings(deadline=None)
     @given(st.lists(st.tuples(st.floats(1, 100), st.floats(1, 1e4)), min_size=2, max_size=10))
     def test_the_least_squares_are_those_of_scipy(self, points):
         squares, memory = (np.array(column) for column in zip(*points, strict=True))
@@ -144,6 +145,7 @@ class TestMemory:
         assert law.quantile([100.0], 0.5)[0] == pytest.approx(350, rel=0.01)
         assert law.quantile([200.0], 0.5)[0] == pytest.approx(150 + 4 * 200, rel=0.01)
 
+    @settings(deadline=None)
     @given(st.lists(st.tuples(st.floats(1, 1e3), st.floats(0, 1e5)), min_size=5, max_size=12))
     def test_larger_never_needs_less(self, points):
         curve = MemoryLaw.fit(*zip(*points, strict=True)).quantile(np.logspace(0, 5, 30), 0.95)

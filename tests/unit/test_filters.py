@@ -390,3 +390,9 @@ class TestStages:
         gaps = np.linalg.norm(features[:, None] - features, axis=2)[np.triu_indices(len(pool), 1)]
         assert gaps.min() > 0.12
         assert isinstance(settings.pool, WignerPool)
+
+
+def test_filters_belong_to_the_identity_of_a_campaign():
+    """Another pool is another campaign."""
+    assert configuration(filters={"bonds": "same"}).identity() != configuration().identity()
+    assert configuration(filters={"bond_factor": 1.3}).identity() == configuration().identity()

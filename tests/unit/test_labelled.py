@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quarry.structures import Structure
-from quarry.structures.labelled import SCALARS, UNITS, LabelledSet
+from quarry.structures.labelled import SCALARS, STATES, UNITS, LabelledSet
 
 RNG = np.random.default_rng(5)
 PERIODIC = Structure.create([13], np.zeros((1, 3)), cell=np.eye(3) * 4.05, pbc=(True, True, True))
@@ -30,6 +30,8 @@ def label(structure: Structure, **changes) -> dict:
         "lumo": 1.5,
         "gap": 8.75,
         "dipole": [0.1, -0.2, 1 / 3],
+        "excitation_energies": [4.5, 5.25 + float(structure.positions.sum()) % 1, 7.0],
+        "oscillator_strengths": [0.0, 0.125, 1 / 7],
     }
     return {**values, **changes}
 
@@ -84,6 +86,8 @@ class TestHdf5:
             "gap": "eV",
             "forces": "eV/Angstrom",
             "dipole": "e*Angstrom",
+            "excitation_energies": "eV",
+            "oscillator_strengths": "1",
         }
         assert found == UNITS
 
@@ -110,6 +114,18 @@ class TestExtendedXyz:
         assert [a.info["role"] for a in frames] == ["test", "train", "train", "test"]
         assert [a.info["iteration"] for a in frames] == [0, 1, 2, 3]
         assert {(a.info["homo_eV"], a.info["lumo_eV"], a.info["gap_eV"]) for a in frames} == {(-7.25, 1.5, 8.75)}
+
+    def test_excited_states(self, frames):
+        for atoms, structure in zip(frames, STRUCTURES, strict=True):
+            expected = label(structure)
+            assert atoms.info["excitation_energies_eV"] == pytest.approx(expected["excitation_energies"], abs=1e-8)
+            assert atoms.info["oscillator_strengths"] == pytest.approx(expected["oscillator_strengths"], abs=1e-8)
+
+    def test_a_single_excited_state_is_an_array_too(self, tmp_path):
+        one = label(STRUCTURES[0], excitation_energies=[4.5], oscillator_strengths=[0.25])
+        LabelledSet.from_records(STRUCTURES[:1], ["train"], [0], [one]).write_extxyz(tmp_path / "a.extxyz")
+        found = ase.io.read(tmp_path / "a.extxyz").info
+        assert np.shape(found["excitation_energies_eV"]) == (1,) and found["oscillator_strengths"] == [0.25]
 
     def test_the_same_labels_give_the_same_bytes(self, tmp_path):
         full().write_extxyz(tmp_path / "a.extxyz")
@@ -138,11 +154,23 @@ class TestMixedProperties:
         assert np.isnan(mixed.properties["forces"]).all(axis=1).tolist() == [False] * 3 + [True] * 2 + [False] * 5
         assert "gap" not in mixed.properties
 
+    def test_labels_with_fewer_excited_states_keep_theirs(self):
+        a, b, c = STRUCTURES[:3]
+        properties = [label(a), label(b, excitation_energies=[1.0]), {"energy": 1.0}]
+        mixed = LabelledSet.from_records([a, b, c], ["train"] * 3, [0] * 3, properties)
+        assert mixed.properties["excitation_energies"].shape == (3, 3)
+        assert np.isnan(mixed.properties["excitation_energies"]).sum(axis=1).tolist() == [0, 2, 3]
+        assert_equal(mixed.joined(LabelledSet.from_records([], [], [], [])), mixed)
+
     def test_a_property_that_no_label_has_is_absent(self):
         only = LabelledSet.from_records(STRUCTURES[:2], ["train"] * 2, [0] * 2, [{"gap": 1.0}, {"gap": 2.0}])
         assert list(only.properties) == ["gap"]
 
-    @given(st.lists(st.tuples(st.integers(0, 3), st.sets(st.sampled_from(["energy", *SCALARS, "forces", "dipole"])))))
+    @given(
+        st.lists(
+            st.tuples(st.integers(0, 3), st.sets(st.sampled_from(["energy", *SCALARS, *STATES, "forces", "dipole"])))
+        )
+    )
     def test_a_record_gives_back_what_was_packed(self, content):
         items = [STRUCTURES[i] for i, _ in content]
         properties = [{name: label(s)[name] for name in names} for s, (_, names) in zip(items, content, strict=True)]
@@ -153,7 +181,11 @@ class TestMixedProperties:
             assert all(np.array_equal(found[k], expected[k]) for k in expected)
 
     @given(
-        st.lists(st.sets(st.sampled_from(["energy", "gap", "forces", "dipole"])), min_size=4, max_size=4),
+        st.lists(
+            st.sets(st.sampled_from(["energy", "gap", "forces", "dipole", "excitation_energies"])),
+            min_size=4,
+            max_size=4,
+        ),
         st.integers(0, 4),
     )
     def test_joining_is_the_same_as_packing_at_once(self, names, cut):

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from quarry.campaign.batch_table import BatchRow, write_batch
-from quarry.campaign.failure_table import FAILURE_COLUMNS, read_failures
+from quarry.campaign.batch_table import BatchRow, read_batch, write_batch
+from quarry.campaign.failure_table import FAILURE_COLUMNS, open_failures, put_off, read_failures
 from quarry.errors import QuarryError
 from quarry.labeling.failed import FailedLabels
+from quarry.labeling.outliers import read_outliers
 from quarry.labeling.record import LabelRecord, write_records
 from quarry.stages.merging import merge_labels
 from quarry.structures import Structure, StructureSet
@@ -85,8 +87,11 @@ class Iteration:
             method_id=METHOD_ID,
             max_failed_fraction=limit,
             dataset=str(self.folder / "dataset.h5"),
+            outlier_z=6.0,
+            previous_outliers=str(self.previous.folder / "outliers.csv") if self.previous else None,
             ledger=FailedLabels(self.folder / "failed"),
             failures=str(self.folder / "failures.csv"),
+            outliers=str(self.folder / "outliers.csv"),
         )
 
     def refused(self, limit: float = 0.2) -> str:
@@ -277,3 +282,75 @@ class TestFailures:
         from quarry.stages.merging import _check_failed_fraction
 
         _check_failed_fraction([FAILURE] * 29, iteration=0, n_good=71, limit=0.29)
+
+
+class TestRetries:
+    def fill_with_retry(self, iteration, numbers, retried, failed=None):
+        """A batch in which one row tries a failed label again."""
+        iteration.fill(numbers, failed)
+        structure_id = POOL[retried].structure_id
+        rows = [
+            BatchRow(r.structure_id, r.role, f"{structure_id}_r1", retry_of=structure_id)
+            if r.structure_id == structure_id
+            else r
+            for r in read_batch(iteration.folder / "batch.csv")
+        ]
+        write_batch(iteration.folder / "batch.csv", rows)
+        old = iteration.folder / "labels" / f"{structure_id}.json"
+        new = old.with_name(f"{structure_id}_r1.json")
+        old.rename(new)
+        iteration.labels = [str(new) if path == str(old) else path for path in iteration.labels]
+
+    def test_a_retry_in_the_next_batch_closes_the_failure(self, first):
+        first.fill(range(10), {2: "out_of_time"})
+        first.merge()
+        second = first.next()
+        self.fill_with_retry(second, [2, *range(10, 15)], retried=2)
+        assert second.merge() == "6 labels merged, 0 failed; 15 in all"
+        [row] = read_failures(second.folder / "failures.csv")
+        assert row["retried"] == f"{POOL[2].structure_id}_r1" and open_failures([row]) == []
+
+    def test_a_retry_that_fails_again_is_counted_once(self, first):
+        first.fill(range(10), {2: "out_of_time"})
+        first.merge()
+        second = first.next()
+        self.fill_with_retry(second, [2, *range(10, 15)], retried=2, failed={2: "engine_error"})
+        second.merge(limit=1 / 15)
+        rows = read_failures(second.folder / "failures.csv")
+        assert [r["status"] for r in rows] == ["out_of_time", "engine_error"]
+        assert [r["key"] for r in open_failures(rows)] == [f"{POOL[2].structure_id}_r1"]
+
+    def test_a_label_tried_again_before_its_batch_was_merged_is_accounted_for(self, first):
+        """As after a stop by max_failed_fraction: the first record stands in the ledger alone."""
+        self.fill_with_retry(first, range(10), retried=3)
+        FailedLabels(first.folder / "failed").put(POOL[3].structure_id, record(POOL[3], "scf_not_converged"))
+        assert first.merge() == "10 labels merged, 0 failed; 10 in all"
+        [row] = read_failures(first.folder / "failures.csv")
+        assert (row["status"], row["job"]) == ("scf_not_converged", POOL[3].structure_id)
+        assert row["retried"] == f"{POOL[3].structure_id}_r1"
+
+    def test_stragglers_that_come_back_do_not_stop_the_campaign(self, first):
+        first.fill(range(10))
+        for n in (1, 2, 3):
+            late = replace(record(POOL[n], "out_of_time"), details={"straggler": True})
+            write_records(first.folder / "labels" / f"{POOL[n].structure_id}.json", [late])
+        first.merge(limit=0.0)
+        rows = read_failures(first.folder / "failures.csv")
+        assert [row["structure_id"] for row in put_off(rows, 0)] == [POOL[n].structure_id for n in (1, 2, 3)]
+        second = first.next()
+        second.fill(range(10, 15))
+        assert "3 of 15 labels have failed" not in second.merge(limit=0.2)
+
+
+def test_outliers_are_flagged_and_kept(first):
+    first.fill(range(20))
+    wrong = record(POOL[7])
+    energy = wrong.properties["energy"] + 500.0
+    wrong = replace(wrong, properties={**wrong.properties, "energy": energy})
+    write_records(first.folder / "labels" / f"{POOL[7].structure_id}.json", [wrong])
+    assert "stand out" in first.merge() and len(first.dataset) == 20
+    assert {o.structure_id for o in read_outliers(first.folder / "outliers.csv")} == {POOL[7].structure_id}
+    second = first.next()
+    second.fill(range(20, 30))
+    second.merge()
+    assert {o.structure_id for o in read_outliers(second.folder / "outliers.csv")} >= {POOL[7].structure_id}

@@ -29,7 +29,7 @@ RULES = {
     "score_pool": ["scores.h5"],
     "propose_batch": ["proposal.csv"],
     "select_batch": ["batch.csv", "batch", "planned.csv", "reused.csv"],
-    "merge_labels": ["dataset.h5", "failures.csv"],
+    "merge_labels": ["dataset.h5", "failures.csv", "outliers.csv"],
     "train_model": ["model/model.h5"],
     "evaluate_model": ["predictions.h5", "metrics.json"],
     "assess_iteration": ["facts.json", "cost.json"],
@@ -339,4 +339,4 @@ class TestMend:
 
 def test_receipts_are_readable(disk):
     text = json.loads(disk.at("receipts/merge_labels.json").read_text())
-    assert sorted(Path(p).name for p in text["outputs"]) == ["dataset.h5", "failures.csv"]
+    assert sorted(Path(p).name for p in text["outputs"]) == ["dataset.h5", "failures.csv", "outliers.csv"]

@@ -303,3 +303,10 @@ def test_excitations_and_dipoles(fresh):
     assert compared("dipole", recorded) == [(0.0, 0.0, 0.0, "agrees")]
     assert [c[-1] for c in compared("excitation_energies", {"excitation_energies": [5.0]})] == ["differs"]
     assert compared("homo", recorded) == []
+
+
+def test_verification_is_no_part_of_a_campaign():
+    """It may be changed at any time; results beside the arms keep its folder."""
+    assert campaign(verification={"seed": 5, "sample": 99}).identity() == campaign().identity()
+    with pytest.raises(QuarryError, match="'verification' cannot name an arm"):
+        campaign(arms={"verification": {}})

@@ -121,6 +121,24 @@ class Campaign:
         """
         return 0 if self.invocation is Invocation.JOB else self.configuration.labeling.retries + 1
 
+    @property
+    def label_cores(self) -> int:
+        """Return the cores of a label job, those of all its MPI tasks together."""
+        resources = self.configuration.resources.label
+        return resources.threads * resources.tasks
+
+    @property
+    def label_tasks(self) -> dict[str, Any]:
+        """Return the resources by which the slurm executor makes a job of several MPI tasks; nothing for other jobs.
+
+        `mpi` keeps it from starting the job's own script by srun: in that step the program's launcher would wait for ever
+        for cores that the step has. One node, because the scratch folder is a node's.
+        """
+        resources = self.configuration.resources.label
+        if resources.tasks == 1:
+            return {}
+        return {"tasks": resources.tasks, "cpus_per_task": resources.threads, "nodes": 1, "mpi": "yes"}
+
     def label_memory_MB(self, wildcards: Any) -> int:
         """Return the memory of a label job's next attempt: configured or planned, and more than what was not enough."""
         first = memory_MB(self._planned(wildcards), wildcards.job, self.configuration.resources.label.memory_MB)

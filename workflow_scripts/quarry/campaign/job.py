@@ -65,6 +65,7 @@ def job(snakemake: Any, threads: int | None = None, receipt: bool = True) -> Ite
 
         try:
             yield write
+            write(_used())
         except QuarryError as error:
             write(str(error))
             sys.exit(f"Quarry: {snakemake.rule}: {error}")
@@ -81,6 +82,13 @@ def job(snakemake: Any, threads: int | None = None, receipt: bool = True) -> Ite
             }
             folder = receipts_folder(snakemake.output[0])
             write_receipt(folder / f"{snakemake.rule}.json", snakemake.rule, list(snakemake.output), cost)
+
+
+def _used() -> str:
+    """Return a line about what this process and its children have used since it was started (imports included)."""
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_s = sum(u.ru_utime + u.ru_stime for u in (own, children))
+    return f"used {cpu_s:.2f} CPU-s, at most {max(own.ru_maxrss, children.ru_maxrss) / 1024:.0f} MB in one process"
 
 
 def configuration_of(snakemake: Any) -> Configuration:

@@ -77,7 +77,7 @@ class CampaignPaths:
 LABELS = "label_structure"
 """The place of the labels among the stages: they are never removed, so no files stand for them."""
 
-PRODUCT = ["history.csv", "failures.csv", "dataset.h5", "dataset.extxyz", "model/model.h5"]
+PRODUCT = ["history.csv", "failures.csv", "outliers.csv", "dataset.h5", "dataset.extxyz", "model/model.h5"]
 
 OUTPUTS: dict[str, list[str]] = {
     "build_pool": ["structures.h5", "reference.extxyz", "filtered.csv"],
@@ -85,7 +85,7 @@ OUTPUTS: dict[str, list[str]] = {
     "score_pool": ["scores.h5"],
     "propose_batch": ["proposal.csv"],
     "select_batch": ["batch.csv", "planned.csv", "reused.csv"],
-    "merge_labels": ["dataset.h5", "failures.csv"],
+    "merge_labels": ["dataset.h5", "failures.csv", "outliers.csv"],
     "train_model": ["model/model.h5"],
     "evaluate_model": ["predictions.h5", "metrics.json"],
     "assess_iteration": ["facts.json", "cost.json"],

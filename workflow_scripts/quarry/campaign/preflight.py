@@ -33,7 +33,7 @@ def preflight(configuration: Configuration, base: Path) -> dict[str, Any]:
             ) from error
         marks.append([str(path), stat.st_size, stat.st_mtime_ns])
     request = {"configuration": configuration.model_dump(mode="json"), "base": str(base)}
-    science = configuration.model_dump(mode="json", exclude={"stop", "resources"})
+    science = configuration.model_dump(mode="json", exclude={"stop", "resources", "verification", "forecast"})
     cache = CACHE / f"preflight-{digest_of([science, str(base), marks, __version__, _versions()], 20)}.json"
     try:
         cached: dict[str, Any] = json.loads(cache.read_bytes())

@@ -187,6 +187,11 @@ def _conflict(c: Configuration) -> str | None:
             "pool.geometry_method: a wigner pool needs a PySCF method for its Hessian when labeling.engine is "
             f"{c.labeling.engine}"
         )
+    if c.resources.label.tasks > 1 and c.labeling.engine != "command":
+        return (
+            f"resources.label.tasks = {c.resources.label.tasks}: only labeling.engine command starts MPI tasks, not "
+            f"{c.labeling.engine}; set threads instead"
+        )
     if c.descriptor.kind == "coulomb_matrix" and c.descriptor.reference is not None:
         return "descriptor.reference belongs to kind: inverse_distances; remove it"
     return None

@@ -70,6 +70,10 @@ class LabelResources(StageResources):
     tasks: int = Field(default=1, gt=0)
     """MPI tasks of a command engine; each has `threads` cores, and memory_MB is that of all together."""
 
+    def threads_of(self, cores: int) -> int:
+        """Return the cores of each task of a job that has this many in all."""
+        return max(1, cores // self.tasks)
+
 
 class Resources(Section):
     """What one job of each kind asks for; no part of the campaign's identity."""

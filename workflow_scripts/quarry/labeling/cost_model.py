@@ -203,7 +203,7 @@ class CostModel:
         self.cores = cores
         self.n = n
         self.same_cores = same_cores
-        self._totals: dict[tuple[tuple[float, ...], float], float] = {}
+        self._totals: dict[tuple[float, ...], NDArray[np.float64]] = {}
 
     @staticmethod
     def fit(costs: Iterable[LabelCost], cores: int) -> CostModel | None:
@@ -261,7 +261,7 @@ class CostModel:
         if len(sizes) == 1:
             return float(self.wall_s(sizes, quantile)[0])
         # Many jobs hold labels of the same sizes.
-        key = (tuple(sorted(sizes)), quantile)
+        key = tuple(sorted(sizes))
         if key not in self._totals:
-            self._totals[key] = float(np.quantile(self.draw_totals(np.array(key[0])), quantile))
-        return self._totals[key]
+            self._totals[key] = self.draw_totals(np.array(key))
+        return float(np.quantile(self._totals[key], quantile))

@@ -20,7 +20,6 @@ from quarry.labeling.attempts import Attempt, Attempts, counted
 from quarry.labeling.claims import Claim, Claims
 from quarry.labeling.engines.base import EngineResult
 from quarry.labeling.failed import FailedLabels
-from quarry.labeling.keys import retry_number
 from quarry.labeling.limits import JobLimits
 from quarry.labeling.record import LabelRecord, write_records
 from quarry.labeling.store import LabelStore, StoreError
@@ -31,6 +30,8 @@ LOOK_S = 1.0
 """Time between two looks at a label that another job is computing."""
 FAIR_SHARE = 0.5
 """A label that had less than this share of its job's walltime did not run out of its own time."""
+LEAST_STRAGGLER_S = 2.0
+"""No label is put off earlier: the predictions of very short ones are noise."""
 GROWTH_WORTH_WRITING = 1.1
 
 
@@ -44,8 +45,7 @@ class LabelJob:
 
     origin: campaign_id, campaign, arm and iteration that pay. run: the main process it belongs to. memory_MB,
     walltime_min: of the job. retries: how often a label is tried again that ran out of memory or time.
-    straggler_factor: wall time over predicted time at which a label is put off to the next batch. growth: of that time
-    with every retry.
+    straggler_factor: wall time over predicted time at which a label is put off to the next batch.
     """
 
     method_id: str
@@ -57,7 +57,6 @@ class LabelJob:
     threads: int = 1
     tasks: int = 1
     retries: int = 0
-    growth: float = 2.0
     straggler_factor: float | None = None
     heartbeat_s: float = 20.0
 
@@ -197,9 +196,7 @@ class Labeler:
     def _limits(self, entry: LeafEntry) -> Limits:
         straggler_s = float("inf")
         if self.job.straggler_factor is not None and entry.predicted_s:
-            # A label that was put off gets more time at every retry.
-            patience = self.job.growth ** retry_number(entry.key)
-            straggler_s = self.job.straggler_factor * entry.predicted_s * patience
+            straggler_s = max(self.job.straggler_factor * entry.predicted_s, LEAST_STRAGGLER_S)
         return Limits(self.job.limits.memory_MB, self.job.limits.end, straggler_s)
 
     def _finished(self, entry: LeafEntry, outcome: Outcome, earlier: Sequence[Attempt]) -> LabelRecord:

@@ -80,7 +80,8 @@ def find_outliers(
         scores = robust_z(values, noise)
         for place in np.flatnonzero((np.abs(scores) > threshold) & in_batch[known]):
             structure_id = str(group.structures.ids[np.flatnonzero(known)[place]])
-            value, z = float(values[place]), float(scores[place])
+            # Rounded: the last digits of a fit may depend on the machine, and files of the same labels must not.
+            value, z = round(float(values[place]), 6), round(float(scores[place]), 2)
             found.append(Outlier(structure_id, iteration, quantity, value, unit, z))
     return found
 

@@ -105,6 +105,8 @@ def compute_normal_modes(
     """
     if len(start) < 2:
         raise QuarryError("pool.molecule: a single atom has no vibrations; a wigner pool needs at least two atoms")
+    # The labels' own method may leave forces out and ask for excited states; a geometry is the other way round.
+    method = method.model_copy(update={"forces": True, "excitations": None})
     tight = method.model_copy(update={"convergence_hartree": min(method.convergence_hartree, SCF_HARTREE)})
     engine = PyscfEngine(tight)
     equilibrium = _optimised(start, engine, threads, log)

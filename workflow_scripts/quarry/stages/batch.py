@@ -128,10 +128,10 @@ def _write_leaves(plans: Sequence[JobPlan], folder: Path) -> None:
     a rule's priority cannot differ between its jobs. So the size of the input carries the order; blanks make up for what
     the number of atoms does not give. Within 1 % the order does not matter.
     """
-    size, length = 0, 0.0
+    largest, least, length = 0, 0, 0.0
     for plan in sorted(plans, key=lambda plan: plan.length):
         if plan.length > 1.01 * length:
-            size, length = size + 1, plan.length
+            least, length = largest + 1, plan.length
         path = folder / f"{plan.planned.job}.extxyz"
-        write_leaf(path, plan.entries, size)
-        size = max(size, path.stat().st_size)
+        write_leaf(path, plan.entries, least)
+        largest = max(largest, path.stat().st_size)

@@ -22,7 +22,7 @@ from quarry.labeling.store import LabelStore
 from quarry.query.batch import batch_size
 from quarry.randomness import generator
 from quarry.stages.batch import draw_initial
-from quarry.stages.planning import Planner, group_labels, read_costs, sizes_of
+from quarry.stages.planning import Planner, group_labels, read_costs, sizes_of, usual_cores
 from quarry.stopping.facts import Cost, Facts
 from quarry.stopping.rules import core_hours, stop_reason
 from quarry.structures import StructureSet
@@ -101,13 +101,9 @@ def make_forecast(
     for arm, (facts, _) in finished.items():
         costs |= read_costs(paths, arm, len(facts) + 1, pool)
     costs |= read_costs(paths, PROBES_ARM, 1, pool)
-    resources = configuration.resources.label
-    model = CostModel.fit(costs.values(), resources.threads * resources.tasks)
+    model = CostModel.fit(costs.values(), usual_cores(costs.values(), configuration.resources.label))
     if model is None:
-        raise QuarryError(
-            f"forecast: only {len(costs)} finished labels, {MIN_LABELS} are needed to tell the cost"
-            + (f"; of the probes failed: {failures}" if failures else "; raise forecast.probes")
-        )
+        raise QuarryError(f"forecast: {_too_few(len(costs), failures, bool(probes), paths)}")
     largest = max(sizes_of(list(pool), planner.engine, model.measure))
     arms = [
         _arm_forecast(configuration, arm, facts, costs_, pool, planner, model, store)
@@ -133,6 +129,15 @@ def make_forecast(
         end_s={n: _end_s(n, model.cores, grouped, walls) for n in sorted({cores, *CORE_COUNTS})},
         budget_labels=_within_budget(configuration, totals, flat, model, spent, pool, planner),
     )
+
+
+def _too_few(found: int, failures: str, probed: bool, paths: CampaignPaths) -> str:
+    """Return what to say when there are not enough labels."""
+    head = f"only {found} finished labels, {MIN_LABELS} are needed to tell the cost"
+    if not probed:
+        return f"{head}; ask again after the next iteration"
+    why = f" (failed: {failures})" if failures else ""
+    return f"{head}{why}; remove {paths.iteration('', PROBES_ARM, 0)} and raise forecast.probes for others"
 
 
 def _finished(paths: CampaignPaths, arm: str) -> tuple[list[Facts], list[Cost]]:

@@ -50,7 +50,6 @@ def label_leaf(
         threads=threads,
         tasks=resources.tasks,
         retries=labeling.retries,
-        growth=labeling.growth,
         straggler_factor=labeling.straggler_factor,
         heartbeat_s=labeling.heartbeat_s,
     )

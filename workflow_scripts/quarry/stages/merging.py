@@ -18,6 +18,7 @@ from quarry.campaign.failure_table import (
 from quarry.errors import QuarryError
 from quarry.labeling.failed import FailedLabels
 from quarry.labeling.keys import key_before
+from quarry.labeling.outliers import find_outliers, read_outliers, write_outliers
 from quarry.labeling.record import LabelRecord, read_valid_records
 from quarry.structures.files import read_pool
 from quarry.structures.labelled import LabelledSet
@@ -29,12 +30,15 @@ def merge_labels(
     structures: str,
     previous_dataset: str | None,
     previous_failures: str | None,
+    previous_outliers: str | None,
     iteration: int,
     method_id: str,
     max_failed_fraction: float,
+    outlier_z: float | None,
     ledger: FailedLabels,
     dataset: str,
     failures: str,
+    outliers: str,
 ) -> str:
     """Add an iteration's labels to the data set; return a line about them.
 
@@ -42,28 +46,32 @@ def merge_labels(
     (snakemake issue 3862), and a data set with silent gaps is worse than none. ledger: failed labels of the campaign;
     those that rows of this batch try again are accounted for from there. Raises QuarryError if they differ, if a record
     is of another method, or if more than ``max_failed_fraction`` of all labels have failed (those that were tried again,
-    or are put off to the next batch, do not count).
+    or are put off to the next batch, do not count). outlier_z: robust z beyond which a label is flagged; None: no label.
     """
     rows = read_batch(batch)
     records = _records(rows, labels, batch, method_id)
     good = [(row, records[row.structure_id]) for row in rows if records[row.structure_id].ok]
     failed = [(row, records[row.structure_id]) for row in rows if not records[row.structure_id].ok]
     pool = read_pool(structures)
-    merged = LabelledSet.from_records(
+    new = LabelledSet.from_records(
         structures=[pool[int(i)] for i in pool.index_of([row.structure_id for row, _ in good])],
         roles=[row.role for row, _ in good],
         iterations=[iteration] * len(good),
         properties=[record.properties for _, record in good],
     )
-    if previous_dataset is not None:
-        merged = LabelledSet.read(previous_dataset).joined(merged)
+    earlier = None if previous_dataset is None else LabelledSet.read(previous_dataset)
+    merged = new if earlier is None else earlier.joined(new)
     failure_rows = read_failures(previous_failures) if previous_failures else []
     failure_rows = _with_retries_noted(failure_rows, rows, iteration, ledger)
     failure_rows += [_failure(row, record, iteration) for row, record in failed]
     _check_failed_fraction(failure_rows, iteration, len(merged), max_failed_fraction)
+    flagged = find_outliers(new, outlier_z, iteration, earlier) if outlier_z is not None and good else []
+    write_outliers(outliers, [*(read_outliers(previous_outliers) if previous_outliers else []), *flagged])
     merged.write(dataset, {"method_id": method_id})
     write_failures(failures, failure_rows)
-    return f"{len(good)} labels merged, {len(failed)} failed; {len(merged)} in all"
+    words = f"{len(good)} labels merged, {len(failed)} failed; {len(merged)} in all"
+    names = ", ".join(sorted({outlier.structure_id for outlier in flagged})[:3])
+    return words + (f"; {len(flagged)} values stand out, see outliers.csv ({names})" if flagged else "")
 
 
 def _records(rows: Sequence[BatchRow], labels: Sequence[str], batch: str, method_id: str) -> dict[str, LabelRecord]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import heapq
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,7 @@ class Planner:
         self.engine = engine
         self.iteration = iteration
         self.costs = costs
+        self.cores = usual_cores(costs.values(), resources)
 
     def plan(
         self, rows: Sequence[BatchRow], structures: Sequence[Structure], known: Mapping[str, LabelRecord]
@@ -114,7 +116,7 @@ class Planner:
             cost = None if record is None else label_cost(record.status, record.cost, len(structure))
             if cost is not None:
                 costs[structure.structure_id] = cost
-        model = CostModel.fit(costs.values(), self.resources.threads * self.resources.tasks)
+        model = CostModel.fit(costs.values(), self.cores)
         if model is None:
             # Good enough to tell large from small.
             return _Predictions(None, [], [float(len(s)) ** EXPONENT for s in structures])
@@ -167,6 +169,16 @@ class _Predictions:
     model: CostModel | None
     sizes: list[float]
     lengths: list[float]
+
+
+def usual_cores(costs: Iterable[LabelCost], resources: LabelResources) -> int:
+    """Return the cores that the next labels will run on: as most of the campaign's so far, else the configured ones.
+
+    A profile may set other threads, and Snakemake lowers them to the cores it has.
+    """
+    counts = Counter(cost.cores for cost in costs)
+    configured = resources.threads * resources.tasks
+    return max(counts, key=lambda cores: (counts[cores], cores == configured), default=configured)
 
 
 def group_labels(lengths: Sequence[float], measured: bool, planner: Planner) -> list[list[int]] | None:

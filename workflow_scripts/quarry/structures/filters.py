@@ -151,11 +151,9 @@ class NearDuplicates:
         x, y = one - centre, other - centre
         x_squares, y_squares = np.einsum("ij,ij->i", x, x), np.einsum("ij,ij->i", y, y)
         room = 8 * (x.shape[1] + 8) * np.finfo(float).eps * (x_squares.max() + y_squares.max())
-        squares = x @ y.T
-        squares *= -2.0
-        squares += x_squares[:, None]
-        squares += y_squares
-        rows, columns = np.nonzero(squares <= self.distance**2 + room)
+        left = np.column_stack([x, x_squares, np.ones(len(x))])
+        right = np.column_stack([-2.0 * y, np.ones(len(y)), y_squares])
+        rows, columns = np.nonzero(left @ right.T <= self.distance**2 + room)
         values = np.empty(len(rows))
         step = max(1, BLOCK_NUMBERS // one.shape[1])
         for start in range(0, len(rows), step):

@@ -16,7 +16,18 @@ from quarry.structures.files import read_structure_group, write_structure_group
 from quarry.structures.structure import Structure, StructureSet
 
 SCALARS = ("energy", "homo", "lumo", "gap")
-UNITS = {"energy": "eV", "homo": "eV", "lumo": "eV", "gap": "eV", "forces": "eV/Angstrom", "dipole": "e*Angstrom"}
+STATES = ("excitation_energies", "oscillator_strengths")
+"""Properties with a value for each excited state."""
+UNITS = {
+    "energy": "eV",
+    "homo": "eV",
+    "lumo": "eV",
+    "gap": "eV",
+    "forces": "eV/Angstrom",
+    "dipole": "e*Angstrom",
+    "excitation_energies": "eV",
+    "oscillator_strengths": "1",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,8 +35,9 @@ class LabelledSet:
     """Structures with their labels.
 
     roles: n strings (train, test). iterations: shape (n,), when each was labelled. properties: energy, homo, lumo, gap
-    (eV) of shape (n,); dipole (e*Angstrom) of shape (n, 3); forces (eV/Angstrom) of shape (n_atoms_total, 3). What a
-    label lacks is NaN; a property that no label has is absent.
+    (eV) of shape (n,); dipole (e*Angstrom) of shape (n, 3); forces (eV/Angstrom) of shape (n_atoms_total, 3);
+    excitation_energies (eV) and oscillator_strengths of shape (n, n_states), n_states being the largest of all labels. What
+    a label lacks is NaN; a property that no label has is absent.
     """
 
     structures: StructureSet
@@ -47,6 +59,11 @@ class LabelledSet:
                 packed[name] = np.array([np.nan if p.get(name) is None else p[name] for p in properties], dtype=float)
         if any(p.get("dipole") is not None for p in properties):
             packed["dipole"] = np.array([[np.nan] * 3 if p.get("dipole") is None else p["dipole"] for p in properties])
+        for name in STATES:
+            states = [np.asarray([] if p.get(name) is None else p[name], dtype=float) for p in properties]
+            n_states = max((len(values) for values in states), default=0)
+            if n_states:
+                packed[name] = np.array([np.append(v, np.full(n_states - len(v), np.nan)) for v in states])
         if any(p.get("forces") is not None for p in properties):
             blocks = [
                 np.full((len(s), 3), np.nan) if p.get("forces") is None else np.asarray(p["forces"], dtype=float)
@@ -64,7 +81,7 @@ class LabelledSet:
         return len(self.structures)
 
     def record(self, index: int) -> dict[str, Any]:
-        """Return the properties of one structure (scalars as float, dipole and forces as arrays)."""
+        """Return the properties of one structure (scalars as float, dipole, forces and excited states as arrays)."""
         atoms = slice(int(self.structures.offsets[index]), int(self.structures.offsets[index + 1]))
         return {name: values[atoms] if name == "forces" else values[index] for name, values in self.properties.items()}
 
@@ -122,6 +139,9 @@ class LabelledSet:
             properties = _without_nan(self.record(index))
             results = {k: properties[k] for k in ("energy", "forces", "dipole") if k in properties}
             atoms.info.update({f"{k}_eV": float(properties[k]) for k in ("homo", "lumo", "gap") if k in properties})
+            names = {"excitation_energies": "excitation_energies_eV", "oscillator_strengths": "oscillator_strengths"}
+            # As lists: ASE would write an array of one number as a plain number.
+            atoms.info.update({name: properties[k].tolist() for k, name in names.items() if k in properties})
             atoms.calc = SinglePointCalculator(atoms, **results)
             frames.append(atoms)
         with atomic_path(path) as temporary:
@@ -129,4 +149,6 @@ class LabelledSet:
 
 
 def _without_nan(properties: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in properties.items() if not np.isnan(value).any()}
+    """Return what a label has; of the excited states those that it has."""
+    kept = {name: value[~np.isnan(value)] if name in STATES else value for name, value in properties.items()}
+    return {name: value for name, value in kept.items() if np.size(value) and not np.isnan(value).any()}

@@ -44,7 +44,8 @@ def read_orca(path: Path) -> dict[str, Any]:
 def _frontier_orbitals(printed: str) -> dict[str, float]:
     """Return homo, lumo and gap (eV) over both spins, of the last table of orbital energies."""
     table = printed.rpartition("ORBITAL ENERGIES")[2]
-    occupied, empty = [], []
+    occupied: list[float] = []
+    empty: list[float] = []
     for line in table.splitlines()[2:]:
         match = ORBITAL.match(line)
         if match:

@@ -218,7 +218,8 @@ class PyscfEngine:
 
         check_count(molecule, wanted)
         solution = self._ground_state(molecule, result)
-        result.details["excitations"] = trials = []
+        trials: list[dict[str, Any]] = []
+        result.details["excitations"] = trials
         # First the states: they may fail, and then the forces would be for nothing.
         states = excited_states(solution, wanted, trials)
         return {**_ground_state_properties(solution, self.method.forces), **states}

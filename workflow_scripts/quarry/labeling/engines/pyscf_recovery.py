@@ -45,8 +45,9 @@ def _smearing(runs: Runs) -> scf.hf.SCF:
 
 def _level_shift(runs: Runs) -> scf.hf.SCF:
     # Damping alone calms the first cycles; DIIS would extrapolate from them.
-    calm = {"diis": None, "diis_start_cycle": runs.max_cycles + 1, "max_cycle": min(40, runs.max_cycles)}
-    density = runs.rough(level_shift=0.7, damp=0.5, **calm)
+    density = runs.rough(
+        level_shift=0.7, damp=0.5, diis=None, diis_start_cycle=runs.max_cycles + 1, max_cycle=min(40, runs.max_cycles)
+    )
     density = runs.rough(density, level_shift=0.2, damp=0.3, diis_start_cycle=6)
     return runs.run(runs.fresh(), density)
 

@@ -1,0 +1,64 @@
+"""The page on engines: every section in it is right, and those that can run here do."""
+
+import re
+import shutil
+
+import numpy as np
+import pytest
+import yaml
+
+from quarry.config import load_configuration
+from quarry.config.units import UNITS_OF
+from quarry.labeling.engines.registry import make_engine
+from quarry.labeling.engines.templates import OF_INPUT
+from quarry.structures import Structure
+from support.campaigns import REPOSITORY, stand_in_configuration
+
+PAGE = REPOSITORY / "docs" / "engines.md"
+TEXT = PAGE.read_text()
+SECTIONS = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)]
+SECTIONS.append(yaml.safe_load((REPOSITORY / "config" / "engines" / "orca" / "campaign.yaml").read_text()))
+OH_ANION = Structure.create([8, 1], np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 0.97]]), charge=-1)
+
+
+def configuration(section):
+    return load_configuration(stand_in_configuration(**section), PAGE.name)
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda s: s["labeling"]["engine"])
+def test_sections_are_right(section):
+    assert configuration(section).labeling.engine == section["labeling"]["engine"]
+
+
+def test_every_engine_has_a_section():
+    assert {s["labeling"]["engine"] for s in SECTIONS} == {"pyscf", "ase", "command", "replay", "function"}
+
+
+@pytest.mark.parametrize("needs", ["tblite", "xtb"])
+def test_sections_that_can_run_here(needs, tmp_path, monkeypatch):
+    if needs == "tblite":
+        pytest.importorskip("tblite")
+    elif shutil.which(needs) is None:
+        pytest.skip(f"the program {needs} is not installed")
+    monkeypatch.chdir(tmp_path)
+    [section] = [s["labeling"] for s in SECTIONS if needs in str(s) and s["labeling"]["engine"] in ("ase", "command")]
+    engine = make_engine(configuration({"labeling": section}).labeling, tmp_path)
+    engine.check([1, 8])
+    engine.check_states([(-1, 1)])
+    result = engine.label(OH_ANION, 1)
+    assert result.status == "ok", result.message
+    # What xtb 6.5.1 prints for this ion: -4.681611765424 hartree.
+    assert result.properties["energy"] / 27.211386245988 == pytest.approx(-4.681611765424, abs=1e-6)
+
+
+def test_placeholders_and_properties_of_the_page_are_the_programs():
+    table = TEXT.partition("| placeholder |")[2].partition("\n\n")[0]
+    rows = "".join(row.split("|")[1] for row in table.splitlines()[2:])
+    assert set(re.findall(r"`\$(\w+)`", rows)) == set(OF_INPUT)
+    line = TEXT.partition("Properties and their units:")[2].partition("\n\n")[0]
+    assert set(re.findall(r"`(\w+)`", line)) - {"command", "replay"} == set(UNITS_OF)
+
+
+def test_linked_files_exist():
+    targets = re.findall(r"\]\(([^)#]+)\)", TEXT)
+    assert targets and all((PAGE.parent / target).exists() for target in targets)

@@ -1,0 +1,106 @@
+"""The jobs and campaigns of a fault run: real label jobs with a stand-in engine, each in a process of its own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from quarry.errors import QuarryError
+from quarry.labeling.attempts import Attempts
+from quarry.labeling.claims import Claims
+from quarry.labeling.failed import FailedLabels
+from quarry.labeling.labeler import Labeler, LabelJob
+from quarry.labeling.limits import JobLimits
+from quarry.labeling.record import LabelRecord
+from quarry.labeling.store import LabelStore, StoreError, method_id_of
+from quarry.labeling.worker import Worker
+from quarry.structures import Structure
+from quarry.structures.files import LeafEntry, write_leaf
+from support.fault_engine import FaultyEngine, note
+
+METHOD = {"engine": "stand-in"}
+METHOD_ID = method_id_of(METHOD)
+FORK = multiprocessing.get_context("fork")
+HEARTBEAT_S = 0.5
+WALLTIME_S = 6.0
+RETRIES = 1
+
+
+def structures_of(count: int) -> list[Structure]:
+    """H2 at different distances."""
+    return [Structure.create([1, 1], [[0, 0, 0], [0, 0, 0.6 + 0.002 * n]]) for n in range(count)]
+
+
+class RefusingStore(LabelStore):
+    """A store that refuses to be written when the plan says so, as a full or read-only one does."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder / "store", METHOD_ID, METHOD)
+        self.notes = folder
+
+    def put(self, record: LabelRecord) -> LabelRecord:
+        flag = self.notes / "refuse" / record.structure_id
+        if record.ok and flag.exists():
+            flag.unlink()
+            note(self.notes / "destroyed", record.structure_id)
+            raise StoreError(self.folder, "cannot publish a label (No space left on device)")
+        return super().put(record)
+
+
+@dataclass
+class Campaign:
+    """A main process: its jobs, those that run, and what is finished."""
+
+    name: str
+    folder: Path
+    waiting: list[tuple[str, list[LeafEntry]]]
+    run: int = 0
+    running: dict[str, Any] = field(default_factory=dict)
+    jobs: dict[str, list[LeafEntry]] = field(default_factory=dict)
+    done: dict[str, list[LabelRecord]] = field(default_factory=dict)
+    starts: Counter[str] = field(default_factory=Counter)
+
+    def output(self, job: str) -> Path:
+        return self.folder / self.name / "labels" / f"{job}.json"
+
+    @property
+    def finished(self) -> bool:
+        return not self.waiting and not self.running
+
+    def labels(self) -> dict[str, LabelRecord]:
+        """The good labels that this campaign has."""
+        return {r.structure_id: r for records in self.done.values() for r in records if r.ok}
+
+
+def run_job(
+    campaign: Campaign, job: str, entries: list[LeafEntry], plan: dict[str, list[str]], memory_MB: float
+) -> None:
+    """What a label job does. Runs in a process of its own."""
+    folder = campaign.folder / campaign.name
+    log = os.open(folder / f"{job}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for descriptor in (1, 2):
+        os.dup2(log, descriptor)
+    leaf = folder / "batch" / f"{job}.extxyz"
+    write_leaf(leaf, entries)
+    now = time.monotonic()
+    origin = {"campaign_id": campaign.name, "campaign": campaign.name, "arm": "main", "iteration": 0}
+    limits = JobLimits(memory_MB, started=now, end=now + WALLTIME_S)
+    told = LabelJob(
+        *(METHOD_ID, origin, f"{campaign.name} {campaign.run}", memory_MB, WALLTIME_S / 60, limits),
+        retries=RETRIES,
+        heartbeat_s=HEARTBEAT_S,
+    )
+    store = RefusingStore(campaign.folder)
+    worker = Worker(lambda: FaultyEngine(campaign.folder, plan), 1)
+    claims, failed = Claims(store.folder, HEARTBEAT_S), FailedLabels(folder / "failed")
+    labeler = Labeler(told, worker, store, claims, failed, Attempts(folder / "attempts" / f"{job}.json"))
+    try:
+        labeler.label_leaf(leaf, campaign.output(job))
+    except QuarryError as error:
+        sys.exit(str(error))
