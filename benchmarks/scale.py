@@ -23,12 +23,13 @@ from quarry.campaign.receipts import write_receipt
 from quarry.config import load_configuration
 from quarry.files import sha256_of
 from quarry.labeling.engines.registry import make_engine
-from quarry.labeling.labeler import label_structure
-from quarry.labeling.record import encode_records
+from quarry.labeling.failed import FailedLabels
+from quarry.labeling.record import LabelRecord, encode_records
 from quarry.labeling.store import LabelStore, method_id_of
 from quarry.randomness import generator
 from quarry.stages.batch import draw_initial, select_batch
 from quarry.stages.merging import merge_labels
+from quarry.stages.planning import make_planner
 from quarry.stages.pool import build_features, build_pool
 from quarry.stopping.facts import Cost, Facts
 from quarry.structures.files import read_pool
@@ -63,7 +64,20 @@ def make_campaign(path: Path, iterations: int, batch: int, stored: int) -> tuple
     method = engine.method_identity()
     store = LabelStore("label_store", method_id_of(method), method)
     for structure in list(read_pool(campaign.paths.structures))[:stored]:
-        record = label_structure(engine, structure, method_id_of(method), method, {"campaign_id": "benchmark"}, 1)
+        record = LabelRecord(
+            structure.structure_id,
+            method_id_of(method),
+            method,
+            "ok",
+            "",
+            engine.label(structure, 1).properties,
+            [],
+            {"wall_s": 0.01, "cpu_s": 0.01, "threads": 1, "tasks": 1, "size": engine.size(structure)},
+            {"campaign_id": "benchmark"},
+            "here",
+            engine.versions(),
+            "2026-01-01T00:00:00+00:00",
+        )
         file = store.path(record.structure_id)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(encode_records([record]))
@@ -81,28 +95,43 @@ def write_iterations(campaign: Campaign, iterations: int, batch: int) -> None:
     rows = draw_initial(configuration, paths.structures)
     rest = [i for i in generator(0, "benchmark").permutation(ids) if i not in {r.structure_id for r in rows}]
     for t in range(iterations):
-        names = ("batch.csv", "batch", "labels", "reused.csv", "dataset.h5", "failures.csv")
-        at = {name: paths.iteration(name, "main", t) for name in names}
-        before = (
-            [paths.iteration(name, "main", t - 1) for name in ("dataset.h5", "failures.csv")] if t else [None, None]
+        names = (
+            "batch.csv",
+            "planned.csv",
+            "batch",
+            "labels",
+            "reused.csv",
+            "dataset.h5",
+            "failures.csv",
+            "outliers.csv",
         )
+        at = {name: paths.iteration(name, "main", t) for name in names}
+        before = {
+            f"previous_{name.partition('.')[0]}": paths.iteration(name, "main", t - 1) if t else None
+            for name in ("dataset.h5", "failures.csv", "outliers.csv")
+        }
         if t:
             rows = [BatchRow(str(i), "train", str(i)) for i in rest[(t - 1) * batch : t * batch]]
             Path(paths.iteration("proposal.csv", "main", t)).parent.mkdir(parents=True, exist_ok=True)
             text = "structure_id,score\n" + "".join(f"{r.structure_id},\n" for r in rows)
             Path(paths.iteration("proposal.csv", "main", t)).write_text(text)
-        select_batch(rows, paths.structures, store, at["batch.csv"], at["batch"], at["labels"], at["reused.csv"])
+        planner = make_planner(configuration, ".", "main", t, paths.structures)
+        files = [at[name] for name in ("batch.csv", "planned.csv", "batch", "labels", "reused.csv")]
+        select_batch(rows, paths.structures, store, FailedLabels(paths.failed), planner, *files)
         labels = [paths.label(r.job, "main", t) for r in read_batch(at["batch.csv"])]
         merge_labels(
-            at["batch.csv"],
-            labels,
-            paths.structures,
-            *before,
-            t,
-            method_id_of(method),
-            0.2,
-            at["dataset.h5"],
-            at["failures.csv"],
+            batch=at["batch.csv"],
+            labels=labels,
+            structures=paths.structures,
+            **before,
+            iteration=t,
+            method_id=method_id_of(method),
+            max_failed_fraction=0.2,
+            outlier_z=6.0,
+            ledger=FailedLabels(paths.failed),
+            dataset=at["dataset.h5"],
+            failures=at["failures.csv"],
+            outliers=at["outliers.csv"],
         )
         for name in ("model/model.h5", "predictions.h5", "metrics.json"):
             file = Path(paths.iteration(name, "main", t))
@@ -122,7 +151,7 @@ def write_iterations(campaign: Campaign, iterations: int, batch: int) -> None:
         facts = Facts("main", t, "query", **counts, target="energy", metric="test", errors={}, **change)
         facts.write(paths.facts("main", t))
         Cost(0, batch, 0, 0.0, 0.0, 0.0, 0.0).write(paths.cost("main", t))
-        outputs = [f for stage in paths.stages("main", t, False) for f in stage]
+        outputs = [f for stage in paths.stages("main", t, False, t > 0) for f in stage]
         write_receipt(
             Path(paths.iteration("receipts/all.json", "main", t)), "all", outputs, {"wall_s": 0.0, "threads": 1}
         )

@@ -11,12 +11,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import ase.io
 import numpy as np
 import psutil
 import pytest
 
 from quarry.config.labeling import LabelResources
 from quarry.labeling.record import read_records
+from quarry.structures import Structure
 from support.campaigns import REPOSITORY, CampaignFolder, stand_in_configuration
 from support.commands import WATER, command_engines
 
@@ -72,11 +74,12 @@ def test_mpirun_here(program: Path, tmp_path: Path) -> None:
     assert engine.label(WATER, 1).status == "engine_error"
 
 
-def test_tasks_end_with_the_process_group_of_the_engine(program: Path, tmp_path: Path) -> None:
-    """The parent of an engine kills the engine's process group: no task may outlive it."""
+@pytest.mark.parametrize("kill", [os.killpg, os.kill])
+def test_tasks_end_with_the_engine(kill: Callable[[int, int], None], program: Path, tmp_path: Path) -> None:
+    """Whether the engine's process group is killed, as by the label job, or the engine alone: no task outlives it."""
     script = (
         "import sys; from pathlib import Path; from support.commands import *\n"
-        f"engine = command_engines(Path({str(tmp_path)!r}))({COMMAND + ' 60'!r}, {OUTPUT!r}, LabelResources(tasks=2),"
+        f"engine = command_engines(Path({str(tmp_path)!r}))({COMMAND + ' 900'!r}, {OUTPUT!r}, LabelResources(tasks=2),"
         " launcher='mpirun', environment={'QUARRY_TEST': '$base'})\n"
         f"import shutil; shutil.copy({str(program)!r}, {str(tmp_path / 'campaign')!r})\n"
         "engine.label(WATER, 1)\n"
@@ -92,23 +95,28 @@ def test_tasks_end_with_the_process_group_of_the_engine(program: Path, tmp_path:
     def tasks() -> list[psutil.Process]:
         return [p for p in psutil.process_iter(["exe"]) if p.info["exe"] == program_path]
 
-    wait_for(lambda: len(tasks()) == 2, "start of the tasks")
-    os.killpg(engine.pid, signal.SIGKILL)
-    engine.wait()
-    wait_for(lambda: not tasks(), "end of the tasks")
+    try:
+        wait_for(lambda: len(tasks()) == 2, "start of the tasks")
+        kill(engine.pid, signal.SIGKILL)
+        engine.wait()
+        wait_for(lambda: not tasks(), "end of the tasks")
+    finally:
+        for process in (engine, *tasks()):
+            process.kill()
 
 
-@pytest.mark.parametrize(("launcher", "options"), [("srun", "--mpi=pmi2"), ("mpirun", "")])
-def test_campaign_of_mpi_jobs_on_slurm(launcher, options, program, slurm_cluster, tmp_path) -> None:
-    """Each label is a Slurm job of three tasks with the campaign's memory; every label is right."""
+def test_campaign_of_mpi_jobs_on_slurm(program, slurm_cluster, tmp_path) -> None:
+    """Each label is a Slurm job of three tasks with the campaign's memory; srun and mpirun start them all, with one answer."""
+    by_mpirun = COMMAND.replace("$launcher", "mpirun -np $tasks")
+    share = "echo $memory_per_task_MB $$SLURM_JOB_ID >> $base/shares.log"
     settings = stand_in_configuration(
         labeling={
             "engine": "command",
-            "command": COMMAND + "; echo $memory_per_task_MB $$SLURM_JOB_ID >> $base/shares.log",
+            "command": f"{COMMAND}; mv result.json srun.json; {by_mpirun}; cmp result.json srun.json; {share}",
             "output": OUTPUT,
-            "launcher": launcher,
-            "launcher_options": options,
-            "success": f"^{TASKS} ranks done",
+            "launcher": "srun",
+            "launcher_options": "--mpi=pmi2",
+            "success": f"^({TASKS} ranks done\n){{2}}$",
             "retries": 0,
         },
         test={"size": 1},
@@ -125,6 +133,11 @@ def test_campaign_of_mpi_jobs_on_slurm(launcher, options, program, slurm_cluster
     records = [record for path in folder.path.rglob("labels/*.json") for record in read_records(path)]
     assert len(records) == 4
     assert all(record.ok for record in records), [record.message for record in records]
+    pool = {s.structure_id: s for s in map(Structure.from_atoms, ase.io.read(folder.path / "pool.extxyz", ":"))}
+    for record in records:
+        energy, forces = springs(pool[record.structure_id].positions)
+        assert record.properties["energy"] == pytest.approx(energy, rel=1e-12)
+        assert np.array(record.properties["forces"]) == pytest.approx(forces, abs=1e-12)
     assert all(record.cost["tasks"] == TASKS for record in records)
     shares = [line.split() for line in (folder.path / "shares.log").read_text().splitlines()]
     assert {share for share, _ in shares} == {str(int(0.75 * MEMORY_MB) // TASKS)}

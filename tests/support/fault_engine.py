@@ -35,6 +35,7 @@ ENGINE_FAULTS = {
     "store refuses": 8,
 }
 """What befalls a call of the engine, and how often."""
+LAST_FAULTS = ("frozen job", "store refuses")
 
 HANG_S = 60.0
 """Longer than anything waits for it; the engine is ended before."""
@@ -156,7 +157,7 @@ def frozen_job(atoms: Any, folder: Path) -> dict[str, Any]:
     job = os.getppid()
     mark = folder / "frozen" / str(job)
     mark.parent.mkdir(exist_ok=True)
-    mark.touch()
+    mark.write_text(atoms.info["structure_id"])
     os.kill(job, signal.SIGSTOP)
     while mark.exists() and start_ticks(job) is not None:
         time.sleep(0.05)

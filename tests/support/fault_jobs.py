@@ -28,7 +28,7 @@ METHOD = {"engine": "stand-in"}
 METHOD_ID = method_id_of(METHOD)
 FORK = multiprocessing.get_context("fork")
 HEARTBEAT_S = 0.5
-WALLTIME_S = 6.0
+WALLTIME_S = 8.0
 RETRIES = 1
 
 

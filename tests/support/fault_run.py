@@ -33,7 +33,7 @@ from quarry.labeling.record import LabelRecord, read_records
 from quarry.labeling.store import LabelStore
 from quarry.randomness import generator
 from quarry.structures.files import LeafEntry
-from support.fault_engine import ENGINE_FAULTS, energy_of, note, noted
+from support.fault_engine import ENGINE_FAULTS, LAST_FAULTS, energy_of, note, noted
 from support.fault_jobs import FORK, HEARTBEAT_S, METHOD, METHOD_ID, Campaign, run_job, structures_of
 from support.faults import DAMAGES, damage
 
@@ -51,7 +51,7 @@ MACHINE_FAULTS = {
 
 SLOTS = 3
 """Jobs that a campaign runs at once."""
-FROZEN_FOR_S = 5.0
+FROZEN_FOR_S = 4.5
 """More than the heartbeats that a holder may miss."""
 MOST_STARTS = 30
 DAY_S = 86400.0
@@ -79,11 +79,15 @@ class FaultRun:
 
     def _plan(self) -> dict[str, list[str]]:
         """Which faults befall the calls for each structure, in order; the call after the last one succeeds."""
-        faults = [name for name, times in ENGINE_FAULTS.items() for _ in range(times)]
         plan: dict[str, list[str]] = {i: [] for i in self.by_id}
         ids = sorted(self.by_id)
+        faults = [name for name, times in ENGINE_FAULTS.items() for _ in range(times) if name not in LAST_FAULTS]
         for number in self.random.permutation(len(faults)):
             plan[ids[int(self.random.integers(len(ids)))]].append(faults[int(number)])
+        # After these a label may be there, and then no further call meets what else is planned.
+        last = [name for name in LAST_FAULTS for _ in range(ENGINE_FAULTS[name])]
+        for number, name in zip(self.random.permutation(len(ids)), last, strict=False):
+            plan[ids[int(number)]].append(name)
         return plan
 
     def _campaign(self, name: str, size: int) -> Campaign:
@@ -281,9 +285,13 @@ class FaultRun:
             claim.release()
 
     def _resume_frozen(self) -> None:
+        """Let frozen jobs go on after a while; meanwhile others that want the same label come first."""
         for mark in (self.folder / "frozen").glob("*"):
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                if time.time() - mark.stat().st_mtime > FROZEN_FOR_S:
+                wanted, frozen_for = mark.read_text(), time.time() - mark.stat().st_mtime
+                for campaign in self.campaigns:
+                    campaign.waiting.sort(key=lambda job: all(e.structure.structure_id != wanted for e in job[1]))
+                if frozen_for > FROZEN_FOR_S:
                     mark.unlink()
                     os.kill(int(mark.name), signal.SIGCONT)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,7 +67,7 @@ DAMAGES = {
     "zero_length": lambda whole: b"",
     "garbage": lambda whole: b"\x00\xff" * 200,
     "no_json": lambda whole: b"<html>quota exceeded</html>",
-    "wrong_number": lambda whole: whole.replace(b'"energy":', b'"energy":1', 1),
+    "wrong_number": lambda whole: re.sub(rb'("energy":-?)', rb"\g<1>1", whole, count=1),
     "wrong_checksum": lambda whole: whole.replace(b'"checksum":"', b'"checksum":"0', 1),
 }
 """Ways in which the bytes of a record are damaged, by name."""

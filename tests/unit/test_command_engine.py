@@ -140,6 +140,12 @@ def test_scratch_on_the_node(
         engine(command, scratch="$NO_SUCH_DISK/x").label(WATER, 1)
 
 
+def test_a_scratch_folder_that_cannot_be_filled(engine: Callable[..., CommandEngine], tmp_path: Path) -> None:
+    (tmp_path / "campaign" / "job.inp").write_text("input")
+    result = engine("true", input={"x" * 300: "job.inp"}).label(WATER, 1)
+    assert result.status == "engine_error" and "File name too long" in result.message
+
+
 def test_folders_of_killed_jobs_are_removed(engine: Callable[..., CommandEngine], tmp_path: Path) -> None:
     tested = engine("ls $base/../scratch > $base/seen; echo '{\"energy\": 1.0}'")
     old = tmp_path / "scratch" / "quarry-label-killed"

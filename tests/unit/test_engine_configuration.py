@@ -11,6 +11,7 @@ from ase.io import write
 
 from quarry.config import load_configuration
 from quarry.config.campaign import Configuration, inputs_of
+from quarry.config.labeling import LabelResources
 from quarry.errors import QuarryError
 from quarry.files import sha256_of
 from quarry.stages.preflight import check
@@ -101,3 +102,9 @@ def test_periodic_structures_are_refused_before_any_job(tmp_path: Path) -> None:
     with pytest.raises(QuarryError, match="labels molecules only"):
         check(load(ASE), tmp_path)
     check(load(ASE | {"periodic": True}), tmp_path)
+
+
+def test_cores_of_a_job_are_shared_by_its_tasks() -> None:
+    assert LabelResources(threads=2, tasks=3).threads_of(6) == 2
+    assert LabelResources(threads=2, tasks=3).threads_of(2) == 1, "Snakemake lowers a job's cores to those that it has"
+    assert LabelResources(threads=4).threads_of(3) == 3

@@ -209,6 +209,11 @@ class TestStability:
         assert not_asked.details == {}
         assert asked.properties["energy"] == not_asked.properties["energy"]
 
+    def test_without_virtual_orbitals_everything_is_stable(self) -> None:
+        result = PyscfEngine(method(), stability="internal").label(unrounded([2], [[0, 0, 0]]), 1)
+        assert result.details["stability"]["stable"] and result.details["stability"]["lowest_curvature"] is None
+        json.dumps(result.details, allow_nan=False)
+
     def test_a_way_down_that_does_not_end_is_a_failure(self, monkeypatch: pytest.MonkeyPatch) -> None:
         runs, solution = self.saddle()
         monkeypatch.setattr("quarry.labeling.engines.pyscf_stability.MAX_FOLLOWED", 0)

@@ -174,7 +174,12 @@ class TestProduct:
             f.write(folder / "facts.json")
             c.write(folder / "cost.json")
             files.append(str(folder / "facts.json"))
-        names = {"history": "history.csv", "failures": "failures.csv", "outliers": "outliers.csv", "dataset": "dataset.h5"}
+        names = {
+            "history": "history.csv",
+            "failures": "failures.csv",
+            "outliers": "outliers.csv",
+            "dataset": "dataset.h5",
+        }
         names |= {"extxyz": "dataset.extxyz", "model": "model.h5"}
         output = {key: str(tmp_path / name) for key, name in names.items()}
         last = {key: str(trained / names[key]) for key in ("dataset", "failures", "outliers", "model")}

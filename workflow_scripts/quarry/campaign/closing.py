@@ -21,7 +21,8 @@ def closing_words(campaign: Campaign) -> str:
     if not lines:
         return f"Quarry: no iteration of {root} is finished yet"
     lines.append(
-        f"Quarry: results in {root}: history.csv, dataset.extxyz, dataset.h5, model/model.h5, failures.csv, outliers.csv, figures/"
+        f"Quarry: results in {root}: history.csv, dataset.extxyz, dataset.h5, model/model.h5, failures.csv, "
+        "outliers.csv, figures/"
     )
     lines.append(f"Quarry: report: the same command with --report {root}/report.html")
     return "\n".join(lines)

@@ -34,7 +34,10 @@ def preflight(configuration: Configuration, base: Path) -> dict[str, Any]:
         marks.append([str(path), stat.st_size, stat.st_mtime_ns])
     request = {"configuration": configuration.model_dump(mode="json"), "base": str(base)}
     science = configuration.model_dump(mode="json", exclude={"stop", "resources", "verification", "forecast"})
-    cache = CACHE / f"preflight-{digest_of([science, str(base), marks, __version__, _versions()], 20)}.json"
+    # A program may have gone from PATH since, and only some engines take several tasks.
+    surroundings = [os.environ.get("PATH"), configuration.resources.label.tasks]
+    key = [science, str(base), marks, __version__, _versions(), surroundings]
+    cache = CACHE / f"preflight-{digest_of(key, 20)}.json"
     try:
         cached: dict[str, Any] = json.loads(cache.read_bytes())
         return cached

@@ -25,10 +25,10 @@ text, and Quarry refuses them.
 
 Physical quantities carry their unit in the key (`temperature_K`) or in the value (`target_rmse: 0.5 kcal/mol`).
 
-What fixes the identity of a campaign is everything but `stop` (except `stop.metric`), `resources`, `verification`, `forecast`, and
-of `labeling` the keys that all engines share, `recovery`, and the way a command is run (`launcher`, `launcher_options`,
-`memory_fraction`, `version_command`, `modules`, `environment`, `scratch`, `keep`, `keep_in`): those may be changed at any
-time, the others are refused for an existing results folder. Further `arms` may be added.
+What fixes the identity of a campaign is everything but `stop` (except `stop.metric`), `resources`, `verification`,
+`forecast`, and of `labeling` the keys that all engines share, `recovery`, and the way a command is run (`launcher`,
+`launcher_options`, `memory_fraction`, `version_command`, `modules`, `environment`, `scratch`, `keep`, `keep_in`): those may
+be changed at any time, the others are refused for an existing results folder. Further `arms` may be added.
 
 """
 

@@ -17,7 +17,7 @@ class Excitations(Section):
     n_states: int = Field(gt=0)
     """Number of the lowest excited states."""
     kind: Literal["tda", "tddft"] = "tddft"
-    """tddft: full linear response (time-dependent Hartree-Fock with xc: hf); tda: Tamm-Dancoff approximation (CIS with xc: hf)."""
+    """tddft: full linear response (time-dependent Hartree-Fock with xc: hf); tda: Tamm-Dancoff approximation (with hf: CIS)."""
     convergence: float = Field(default=1e-5, gt=0)
     """Norm of a root's residual at convergence, in hartree (in hartree squared for tddft with a functional without exact
     exchange, where PySCF solves for squared energies)."""

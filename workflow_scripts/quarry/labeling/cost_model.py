@@ -5,7 +5,9 @@ slope (the exponent of the power law) has a weak normal prior, so that labels of
 another one, with an honest, large uncertainty. Predictions are the Bayesian predictive distribution of linear
 regression with unknown scatter: Student t (Gelman et al., Bayesian Data Analysis, 3rd edition, chapter 14). Single wild
 points (a busy node) lose weight by Huber's proposal 2 (Huber and Ronchetti, Robust Statistics, 2nd edition,
-section 7.7).
+section 7.7). Beyond the largest label of the fit the line is not simply drawn on: what grows slowly (start of the
+program, one-electron integrals, grids) rules small sizes, so that the exponent rises with size. There it is at least the
+prior's, with an uncertainty of its own.
 
 Memory. A floor (interpreter and libraries) plus a term that grows with the square of the size, as matrices do.
 """
@@ -29,6 +31,8 @@ EXPONENT, EXPONENT_SD = 2.5, 1.5
 """Prior of the exponent: density functional theory lies between 1 and 4 in practice."""
 EXPONENT_BOUNDS = (0.0, 7.0)
 """No label gets cheaper with size; none of the usual methods is steeper than CCSD(T)."""
+EXTRAPOLATION_SD = 1.0
+"""Uncertainty of the exponent beyond the largest label of the fit, whatever the labels say."""
 SMALLEST_SCATTER = 0.03
 """Relative scatter that is taken for granted: no machine is more even than that."""
 HUBER_K = 2.0
@@ -70,9 +74,11 @@ class PowerLaw:
     """log(core-seconds) = level + exponent (log(size) - center) + scatter x standard normal.
 
     level_sd, exponent_sd: uncertainty of the two for the scatter as it is. freedom: degrees of freedom of the scatter.
+    largest: log of the largest size of the fit.
     """
 
     center: float
+    largest: float
     level: float
     level_sd: float
     exponent: float
@@ -104,7 +110,18 @@ class PowerLaw:
             if done:
                 break
         level_sd = scatter / np.sum(weights) ** 0.5
-        return PowerLaw(float(center), float(level), float(level_sd), exponent, float(exponent_sd), scatter, freedom)
+        numbers = (center, x.max(), level, level_sd, exponent, exponent_sd, scatter, freedom)
+        return PowerLaw(*(float(number) for number in numbers))
+
+    def offsets(self, sizes: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return log(size) from the center of the fit, and beyond its largest label (0 below), each as ``sizes``."""
+        x = np.log(np.asarray(sizes, dtype=float))
+        return x - self.center, np.maximum(x - self.largest, 0.0)
+
+    @property
+    def rise(self) -> tuple[float, float]:
+        """By how much the exponent is larger beyond the largest label of the fit, and the uncertainty of that."""
+        return max(0.0, EXPONENT - self.exponent), max(0.0, EXTRAPOLATION_SD**2 - self.exponent_sd**2) ** 0.5
 
     def log_quantile(self, sizes: ArrayLike, quantile: float) -> NDArray[np.float64]:
         """Return a quantile of log(core-seconds) of one new label of each size, shape of ``sizes``.
@@ -113,21 +130,30 @@ class PowerLaw:
         round. That matters far outside the sizes of the fit, where the exponent's uncertainty is all.
         """
         factor = float(stdtrit(self.freedom, quantile))
-        offset = np.log(np.asarray(sizes, dtype=float)) - self.center
+        offset, beyond = self.offsets(sizes)
+        rise, rise_sd = self.rise
         variance = self.scatter**2 + self.level_sd**2
         steepest = abs(factor) * self.exponent_sd
         if steepest > self.exponent:
             turn = -(variance**0.5) * self.exponent / (self.exponent_sd * (steepest**2 - self.exponent**2) ** 0.5)
             offset = np.maximum(offset, turn) if factor > 0 else np.minimum(offset, -turn)
-        spread = np.sqrt(variance + (self.exponent_sd * offset) ** 2)
-        return np.asarray(self.level + self.exponent * offset + factor * spread)
+        # For low quantiles the rise is left certain: an uncertain one could let them fall.
+        rise_sd = rise_sd if factor > 0 else 0.0
+        spread = np.sqrt(variance + (self.exponent_sd * offset) ** 2 + (rise_sd * beyond) ** 2)
+        return np.asarray(self.level + self.exponent * offset + rise * beyond + factor * spread)
 
-    def draw(self, n: int, rng: np.random.Generator) -> tuple[NDArray[np.float64], ...]:
-        """Return ``n`` draws of (level, exponent, scatter) from what is known of them, each of shape (n, 1)."""
+    def draw(self, sizes: ArrayLike, n: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Draw ``n`` laws from what is known; return the mean of log(core-seconds) at sizes, shape (n, n_sizes), and
+        the scatter, shape (n, 1).
+        """
+        rng = generator(seed, "cost", "parameters")
         factor = np.sqrt(self.freedom / rng.chisquare(self.freedom, (n, 1)))
         level = self.level + self.level_sd * factor * rng.standard_normal((n, 1))
         exponent = self.exponent + self.exponent_sd * factor * rng.standard_normal((n, 1))
-        return level, np.clip(exponent, *EXPONENT_BOUNDS), self.scatter * factor
+        rise, rise_sd = self.rise
+        rises = np.maximum(rise + rise_sd * rng.standard_normal((n, 1)), -exponent)
+        offset, beyond = self.offsets(sizes)
+        return level + np.clip(exponent, *EXPONENT_BOUNDS) * offset + rises * beyond, self.scatter * factor
 
 
 def _clipped_variance(k: float) -> float:
@@ -234,10 +260,9 @@ class CostModel:
 
     def draw_walls(self, sizes: ArrayLike, draws: int, seed: int = 0) -> NDArray[np.float64]:
         """Return wall times (s) of labels, shape (draws, n): each row with parameters of its own, as they may be."""
-        offset = np.log(np.asarray(sizes, dtype=float)) - self.time.center
-        level, exponent, scatter = self.time.draw(draws, generator(seed, "cost", "parameters"))
-        noise = generator(seed, "cost", "scatter").standard_normal((draws, len(offset)))
-        return np.asarray(np.exp(level + exponent * offset + scatter * noise) / self.cores)
+        mean, scatter = self.time.draw(sizes, draws, seed)
+        noise = generator(seed, "cost", "scatter").standard_normal(mean.shape)
+        return np.asarray(np.exp(mean + scatter * noise) / self.cores)
 
     def draw_totals(self, sizes: ArrayLike, draws: int = DRAWS, seed: int = 0) -> NDArray[np.float64]:
         """Return total wall times (s) of labels one after another, shape (draws,).
@@ -249,9 +274,8 @@ class CostModel:
         if len(values) <= SINGLY:
             return np.asarray(self.draw_walls(values, draws, seed).sum(axis=1))
         distinct, counts = np.unique(values, return_counts=True)
-        offset = np.log(distinct) - self.time.center
-        level, exponent, scatter = self.time.draw(draws, generator(seed, "cost", "parameters"))
-        means = np.exp(level + exponent * offset + scatter**2 / 2)
+        mean, scatter = self.time.draw(distinct, draws, seed)
+        means = np.exp(mean + scatter**2 / 2)
         sd = np.sqrt(np.expm1(scatter[:, 0] ** 2) * (means**2 @ counts))
         noise = generator(seed, "cost", "scatter").standard_normal(draws)
         return np.asarray(np.maximum(means @ counts + sd * noise, 0.0) / self.cores)

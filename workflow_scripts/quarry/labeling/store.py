@@ -7,7 +7,6 @@ label that is not there yet is settled by ``quarry.labeling.claims``.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 

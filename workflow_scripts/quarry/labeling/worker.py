@@ -27,6 +27,8 @@ FIRST_LOOK_S, LONGEST_LOOK_S = 0.05, 0.5
 """Time between two looks at the engine: short at first, as memory is taken early."""
 CHILDREN_FOR_S = 2.0
 """How long a list of the programs that the engine started is used: making it reads every process of the node."""
+GRACE_S = 3.0
+"""Time that the engine's programs have to end by themselves."""
 MEGABYTE = 2**20
 """As Slurm counts it."""
 PR_SET_PDEATHSIG = 1
@@ -112,17 +114,24 @@ class Worker:
         family = []
         with suppress(psutil.Error):
             family = psutil.Process(process.pid).children(recursive=True)
-        # The group first: it may still be starting programs.
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        for relative in family:
-            with suppress(psutil.Error):
-                relative.kill()
+        if family:
+            # Asked first: srun that is killed leaves its tasks running, srun that is asked to end takes them along.
+            self._signal(process.pid, family, signal.SIGTERM)
+            psutil.wait_procs(family, timeout=GRACE_S)
+        self._signal(process.pid, family, signal.SIGKILL)
         if process.is_alive():
             process.kill()
         process.join()
         if self._connection is not None:
             self._connection.close()
+
+    def _signal(self, group: int, family: list[psutil.Process], number: int) -> None:
+        # The group first: it may still be starting programs.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, number)
+        for relative in family:
+            with suppress(psutil.Error):
+                relative.send_signal(number)
 
     def _start(self) -> None:
         self.close()

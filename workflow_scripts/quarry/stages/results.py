@@ -78,8 +78,8 @@ def collect_results(
     """Write an arm's product.
 
     facts_files: ``facts.json`` of every iteration, with ``cost.json`` beside each. reason: why the arm stopped.
-    last: paths of the last iteration's dataset, failures, outliers and model. output: paths of history, failures, outliers, dataset,
-    extxyz and model.
+    last: paths of the last iteration's dataset, failures, outliers and model. output: paths of history, failures,
+    outliers, dataset, extxyz and model.
     """
     copy_file(last["failures"], output["failures"])
     copy_file(last["outliers"], output["outliers"])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterable
@@ -33,12 +35,16 @@ LAST_LINES, LAST_CHARACTERS = 20, 2000
 FIRST_WORD = re.compile(r"\s*(?:\w+=\S*\s+)*([\w./+-]+)(?=\s|;|$)")
 """Of a command line, after assignments of variables; only where no quotes and brackets are about."""
 VERSION_WITHIN_S = 60
+PR_SET_PDEATHSIG = 1
+GUARD = "trap 'trap \"\" TERM; kill -TERM 0' TERM\n"
+"""The shell gets SIGTERM when the engine dies, however that comes about, and passes it to every program of the group."""
 
 
 class CommandEngine:
     """Runs ``command`` with bash in a scratch folder of each structure's own.
 
-    The program is a child of this process and in its process group: who ends the engine ends the program.
+    The program is a child of this process and in its process group: who ends the group ends the program. Where the engine
+    leads the group, as in label jobs, the program also ends when the engine alone is killed.
     """
 
     name = "command"
@@ -156,6 +162,8 @@ class CommandEngine:
                     result = self._run(folder, structure, threads)
                 except MemoryError:
                     result = EngineResult("out_of_memory", message="out of memory while reading the output")
+                except OSError as error:
+                    result = EngineResult("engine_error", message=f"in the scratch folder: {error}")
                 if result.status != "ok" and self.labeling.keep:
                     self._keep(folder, structure, result)
         result.size = self.size(structure)
@@ -188,7 +196,10 @@ class CommandEngine:
         (folder / GEOMETRY).write_text(xyz_text(structure))
         for name, template in self.templates.items():
             (folder / name).write_text(filled(template.read_text(), values))
-        (folder / SCRIPT).write_text(self._with_modules("set -e -o pipefail\n" + self._command(values)) + "\n")
+        # An engine that leads its process group can end the group when it dies; another's group is not ours to end.
+        guarded = os.getpgrp() == os.getpid()
+        script = f"(\nset -e -o pipefail\n{self._command(values)}\n) & wait $!"
+        (folder / SCRIPT).write_text((GUARD if guarded else "") + self._with_modules(script) + "\n")
         with open(folder / STDOUT, "wb") as out, open(folder / STDERR, "wb") as err:
             process = subprocess.Popen(
                 [*self._shell(), SCRIPT],
@@ -197,6 +208,7 @@ class CommandEngine:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
+                preexec_fn=_end_with_parent if guarded else None,
             )
             try:
                 code = process.wait()
@@ -319,6 +331,11 @@ def launcher_line(launcher: str, options: str, tasks: int, threads: int) -> str:
         "none": [],
     }[launcher]
     return " ".join(word for word in words if word)
+
+
+def _end_with_parent() -> None:
+    """Ask the kernel for SIGTERM when the parent dies (Linux). Runs in the child before the shell."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _details(folder: Path, code: int) -> dict[str, Any]:

@@ -34,7 +34,8 @@ EXPLICIT_SIZE = 60
 def lowest_curvature(solution: scf.hf.SCF) -> tuple[float, NDArray[np.float64]]:
     """Return the lowest eigenvalue (hartree) of the orbital Hessian and its eigenvector, the rotation of the orbitals.
 
-    The vector holds the virtual x occupied rotations, those of both spins one after the other, and has the norm 1.
+    The vector holds the virtual x occupied rotations, those of both spins one after the other, and has the norm 1. Where
+    there is nothing to rotate, it is empty and the eigenvalue infinite.
     """
     solver = solution.newton()
     gradient, times_hessian, diagonal = solver.gen_g_hop(solution.mo_coeff, solution.mo_occ)
@@ -70,7 +71,7 @@ def minimum_below(runs: Runs, solution: scf.hf.SCF) -> tuple[scf.hf.SCF, dict[st
     """Follow the instabilities of a converged solution downhill; return the end and what was found.
 
     Found: stable, followed (how many times), energies (eV, of the solutions on the way, the first is the given one's),
-    lowest_curvature (hartree, of the end). stable is False where only a flat direction is left.
+    lowest_curvature (hartree, of the end; None without virtual orbitals). stable is False where only a flat direction is left.
     Raises ScfNotConverged if the way down does not converge or does not end.
     """
     energies = [float(solution.e_tot)]
@@ -82,7 +83,7 @@ def minimum_below(runs: Runs, solution: scf.hf.SCF) -> tuple[scf.hf.SCF, dict[st
                 "stable": stable,
                 "followed": followed,
                 "energies": [energy * HARTREE_EV for energy in energies],
-                "lowest_curvature": curvature,
+                "lowest_curvature": curvature if np.isfinite(curvature) else None,
             }
         if followed == MAX_FOLLOWED:
             break
