@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from common import MEASURED, SNAKEMAKE, machine, print_table
 
@@ -22,6 +23,7 @@ from quarry.campaign.manifest import make_manifest, save
 from quarry.campaign.receipts import write_receipt
 from quarry.config import load_configuration
 from quarry.files import sha256_of
+from quarry.labeling.engines.base import Engine
 from quarry.labeling.engines.registry import make_engine
 from quarry.labeling.failed import FailedLabels
 from quarry.labeling.record import LabelRecord, encode_records
@@ -32,6 +34,7 @@ from quarry.stages.merging import merge_labels
 from quarry.stages.planning import make_planner
 from quarry.stages.pool import build_features, build_pool
 from quarry.stopping.facts import Cost, Facts
+from quarry.structures import Structure
 from quarry.structures.files import read_pool
 from support.campaigns import CampaignFolder, stand_in_configuration
 
@@ -64,24 +67,29 @@ def make_campaign(path: Path, iterations: int, batch: int, stored: int) -> tuple
     method = engine.method_identity()
     store = LabelStore("label_store", method_id_of(method), method)
     for structure in list(read_pool(campaign.paths.structures))[:stored]:
-        record = LabelRecord(
-            structure.structure_id,
-            method_id_of(method),
-            method,
-            "ok",
-            "",
-            engine.label(structure, 1).properties,
-            [],
-            {"wall_s": 0.01, "cpu_s": 0.01, "threads": 1, "tasks": 1, "size": engine.size(structure)},
-            {"campaign_id": "benchmark"},
-            "here",
-            engine.versions(),
-            "2026-01-01T00:00:00+00:00",
-        )
+        record = stored_record(engine, structure, method)
         file = store.path(record.structure_id)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(encode_records([record]))
     return folder, campaign
+
+
+def stored_record(engine: Engine, structure: Structure, method: dict[str, Any]) -> LabelRecord:
+    """Return a record of a label that another campaign computed."""
+    return LabelRecord(
+        structure.structure_id,
+        method_id_of(method),
+        method,
+        "ok",
+        "",
+        engine.label(structure, 1).properties,
+        [],
+        {"wall_s": 0.01, "cpu_s": 0.01, "threads": 1, "tasks": 1, "size": engine.size(structure)},
+        {"campaign_id": "benchmark"},
+        "here",
+        engine.versions(),
+        "2026-01-01T00:00:00+00:00",
+    )
 
 
 def write_iterations(campaign: Campaign, iterations: int, batch: int) -> None:
@@ -215,9 +223,7 @@ def one_large_iteration(labels: int, stored: int) -> list[list[object]]:
         store = LabelStore("label_store", method_id_of(method), method)
         pool = read_pool(campaign.paths.structures)
         for index in pool.index_of([r.structure_id for r in rows[:stored]]):
-            record = label_structure(
-                engine, pool[int(index)], method_id_of(method), method, {"campaign_id": "benchmark"}, 1
-            )
+            record = stored_record(engine, pool[int(index)], method)
             file = store.path(record.structure_id)
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(encode_records([record]))

@@ -13,6 +13,8 @@ from support.label_desk import ENGINE_FUNCTIONS, wait_until
 OPTIONS = [
     *("--profile", str(REPOSITORY / "profiles" / "slurm"), "--profile", str(Path(__file__).parent / "slurm-overrides")),
     *("--workflow-profile", "none"),
+    # Slurm would start the jobs of a lost node again by itself, but only after two minutes.
+    *("--default-resources", "mem_mb=1000", "runtime=60", "slurm_extra='--no-requeue'"),
 ]
 
 
@@ -35,7 +37,7 @@ def test_node_down_and_cancelled_job(slurm_cluster, tmp_path):
     folder.options, folder.environment = OPTIONS, dict(slurm_cluster.environment)
     (folder.path / "engine_functions.py").write_text(ENGINE_FUNCTIONS)
     began, finished = folder.path / "began", folder.path / "finished"
-    main = folder.start()
+    main = folder.start("--", "results/toy/main/iter_000/dataset.h5")
     lost = ""
     try:
         wait_until(lambda: began.exists() and len(began.read_text().split()) == 6, 120)

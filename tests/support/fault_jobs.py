@@ -99,7 +99,7 @@ def run_job(
     store = RefusingStore(campaign.folder)
     worker = Worker(lambda: FaultyEngine(campaign.folder, plan), 1)
     claims, failed = Claims(store.folder, HEARTBEAT_S), FailedLabels(folder / "failed")
-    labeler = Labeler(told, worker, store, claims, failed, Attempts(folder / "attempts" / f"{job}.json"))
+    labeler = Labeler(told, worker, store, claims, failed, Attempts(folder / "attempts"))
     try:
         labeler.label_leaf(leaf, campaign.output(job))
     except QuarryError as error:

@@ -128,7 +128,7 @@ class LabelDesk:
                     run="run",
                     base=str(self.folder),
                     failed=str(self.results / "failed"),
-                    attempts=str(self.results / "attempts" / f"{job}.json"),
+                    attempts=str(self.results / "attempts"),
                     threads=1,
                     memory_MB=memory_MB,  # type: ignore[arg-type]
                     walltime_min=walltime_min,  # type: ignore[arg-type]

@@ -86,7 +86,7 @@ class Desk:
         self.folder = folder
         self.store = LabelStore(folder / "store", METHOD_ID, METHOD)
         self.failed = FailedLabels(folder / "failed")
-        self.attempts = folder / "attempts" / "job.json"
+        self.attempts = folder / "attempts"
         self.output = folder / "job.json"
 
     def job(self, **changes) -> LabelJob:
@@ -143,7 +143,7 @@ class TestRecords:
         assert found.cost["threads"] == 3 and found.cost["tasks"] == 1 and found.cost["size"] == {"atoms": 2}
         assert found.cost["wall_s"] >= 0 and found.cost["peak_memory_MB"] > 1
         assert desk.store.get(A) == found
-        assert not desk.attempts.exists(), "nothing happened that a next attempt should know"
+        assert not list(desk.attempts.iterdir()), "nothing happened that a next attempt should know"
 
     def test_what_the_store_and_the_ledger_have_is_not_computed(self, desk):
         stored = desk.store.put(desk.record(STRUCTURES[1]))
@@ -233,7 +233,7 @@ class TestDeaths:
         slow = {A: lambda: time.sleep(30)}
         with pytest.raises(QuarryError, match="out_of_time"):
             desk.label(slow, STRUCTURES[:1], limits=limits(), walltime_min=1 / 60, retries=1)
-        assert needed(read_attempts(desk.attempts), 2.0) == (0.0, 2.0)
+        assert needed(Attempts(desk.attempts).of(A), 2.0) == (0.0, 2.0)
         [found] = desk.label(slow, STRUCTURES[:1], limits=limits(), walltime_min=1 / 60, retries=1)
         assert found.status == "out_of_time" and desk.began() == [A, A]
         assert found.core_hours == pytest.approx(3 * 2.0 / 3600, rel=0.3)
@@ -264,7 +264,7 @@ class TestDeaths:
             job.start()
             job.join()
             assert job.exitcode == -signal.SIGKILL
-            assert len(read_attempts(desk.attempts)) == attempt
+            assert len(Attempts(desk.attempts).of(B)) == attempt
         found = desk.label({B: kill_job}, retries=1)
         assert [r.status for r in found] == ["ok", "engine_error", "ok", "ok"]
         assert "killed 2 times" in found[1].message
@@ -299,7 +299,7 @@ class TestDeaths:
         os.kill(job.pid, number)
         job.join()
         assert job.exitcode not in (0, None)
-        [attempt] = read_attempts(desk.attempts)
+        [attempt] = Attempts(desk.attempts).of(A)
         assert attempt.end == "cancelled" and not counted([attempt], "run")
         began = time.monotonic()
         assert all(r.ok for r in desk.label(retries=0)) and time.monotonic() - began < 5
@@ -312,7 +312,7 @@ class TestTwins:
         job.start()
         seconds_until(desk.began)
         twin = Desk(desk.folder)
-        twin.output, twin.attempts = desk.folder / "twin.json", desk.folder / "attempts" / "twin.json"
+        twin.output = desk.folder / "twin.json"
         found = twin.label({A: lambda: time.sleep(3)})
         job.join()
         assert job.exitcode == 0 and sorted(desk.began()) == sorted([A, B, C, D])
@@ -340,7 +340,7 @@ class TestTwins:
         family = [psutil.Process(job.pid), *psutil.Process(job.pid).children(recursive=True)]
         for process in family:
             process.suspend()
-        [found] = desk.label(structures=STRUCTURES[:1])
+        [found] = desk.label(structures=STRUCTURES[:1], retries=1)
         for process in reversed(family):
             process.resume()
         job.join()

@@ -63,6 +63,23 @@ def _read_batch(path: str, mtime_ns: int, size: int) -> tuple[BatchRow, ...]:
     return tuple(BatchRow(*line) for line in lines[1:])
 
 
+def keys_of_job(path: str | Path, job: str) -> tuple[str, ...]:
+    """Return the keys of the labels of a job; none if there is no such job, or no whole table."""
+    try:
+        stat = Path(path).stat()
+        return _keys_by_job(str(path), stat.st_mtime_ns, stat.st_size).get(job, ())
+    except (OSError, ValueError):
+        return ()
+
+
+@lru_cache(maxsize=8)
+def _keys_by_job(path: str, mtime_ns: int, size: int) -> dict[str, tuple[str, ...]]:
+    keys: dict[str, list[str]] = {}
+    for row in _read_batch(path, mtime_ns, size):
+        keys.setdefault(row.job, []).append(row.key)
+    return {job: tuple(found) for job, found in keys.items()}
+
+
 def jobs_of(rows: Iterable[BatchRow]) -> list[str]:
     """Return the distinct jobs of a batch, in their order."""
     return list(dict.fromkeys(row.job for row in rows))

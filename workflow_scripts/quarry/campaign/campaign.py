@@ -11,7 +11,7 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from quarry.campaign import manifest as manifests
-from quarry.campaign.batch_table import jobs_of, read_batch
+from quarry.campaign.batch_table import jobs_of, keys_of_job, read_batch
 from quarry.campaign.invocation import Invocation, invocation_of
 from quarry.campaign.lease import Lease
 from quarry.campaign.paths import CampaignPaths
@@ -23,7 +23,7 @@ from quarry.campaign.retry_failed import retry_failed
 from quarry.config.campaign import Configuration, load_configuration
 from quarry.config.command_line import apply_types
 from quarry.errors import QuarryError
-from quarry.labeling.attempts import needed, read_attempts
+from quarry.labeling.attempts import Attempts, needed, read_attempts
 from quarry.stopping.facts import Cost, Facts
 from quarry.stopping.rules import StopReason, stop_reason
 
@@ -153,8 +153,12 @@ class Campaign:
         return self.paths.iteration("planned.csv", wildcards.arm, wildcards.iteration)
 
     def _needed(self, wildcards: Any) -> tuple[float, float]:
-        attempts = read_attempts(self.paths.attempts(wildcards.job, wildcards.arm, wildcards.iteration))
-        return needed(attempts, self.configuration.labeling.growth)
+        attempts = Attempts(self.paths.attempts(wildcards.arm, wildcards.iteration))
+        if not attempts.folder.exists():
+            return 0.0, 0.0
+        keys = keys_of_job(self.paths.batch(wildcards.arm, wildcards.iteration), wildcards.job)
+        found = [attempt for key in keys for attempt in read_attempts(attempts.path(key))]
+        return needed(found, self.configuration.labeling.growth)
 
     def retry_requests(self, arm: str, iteration: int) -> list[RetryRequest]:
         """Return what the user wants tried again in a batch."""

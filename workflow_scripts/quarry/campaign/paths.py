@@ -47,9 +47,9 @@ class CampaignPaths:
         """Return the path of a label job's records."""
         return self.iteration(f"labels/{job}.json", arm, iteration)
 
-    def attempts(self, job: str = "{job}", arm: str = "{arm}", iteration: int | str = "{iteration}") -> str:
-        """Return the path of what happened to a label job so far."""
-        return self.iteration(f"attempts/{job}.json", arm, iteration)
+    def attempts(self, arm: str = "{arm}", iteration: int | str = "{iteration}") -> str:
+        """Return the folder of what happened to an iteration's labels before they had a record."""
+        return self.iteration("attempts", arm, iteration)
 
     def facts(self, arm: str = "{arm}", iteration: int | str = "{iteration}") -> str:
         """Return the path of an iteration's facts."""

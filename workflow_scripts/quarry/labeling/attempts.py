@@ -1,8 +1,8 @@
-"""What happened to a label job so far, on disk: a job that is killed cannot tell its successor otherwise.
+"""What happened to a label so far, on disk: a job that is killed cannot tell its successor otherwise.
 
-One file per job, ``attempts/<job>.json``, a list of attempts at single labels. An attempt is written down when it starts
-and kept up to date while it runs; its end is added when somebody lives to add it. Standard library only: the memory and
-time of the next attempt are read from it when a job is submitted.
+One file per label, ``attempts/<key>.json``, a list of attempts; who holds the label's claim writes it. An attempt is
+written down when it starts and kept up to date while it runs; its end is added when somebody lives to add it. Standard
+library only: the memory and time of the next attempt are read from it when a job is submitted.
 """
 
 from __future__ import annotations
@@ -56,40 +56,45 @@ class Attempt:
 
 
 class Attempts:
-    """The attempts file of one job."""
+    """The attempts at the labels of one iteration."""
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self.items = read_attempts(path)
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
 
-    def start(self, attempt: Attempt) -> None:
-        """Write down that an attempt starts."""
-        self.items.append(attempt)
-        self._write()
-
-    def update(self, **changes: float | str | None) -> None:
-        """Change the running attempt (the last one)."""
-        self.items[-1] = replace(self.items[-1], **changes)  # type: ignore[arg-type]
-        self._write()
-
-    def finish(self) -> None:
-        """Forget the running attempt: it has ended with a record."""
-        self.items.pop()
-        if self.items:
-            self._write()
-        else:
-            self.path.unlink(missing_ok=True)
+    def path(self, key: str) -> Path:
+        """Return the file of a label."""
+        return self.folder / f"{key}.json"
 
     def of(self, key: str) -> list[Attempt]:
-        """Return the attempts at one label."""
-        return [item for item in self.items if item.key == key]
+        """Return the attempts at a label so far; what an earlier label handed down is left out."""
+        return [item for item in read_attempts(self.path(key)) if item.key == key]
 
-    def _write(self) -> None:
-        write_json(self.path, [asdict(item) for item in self.items])
+    def start(self, attempt: Attempt, key: str = "") -> None:
+        """Write down that an attempt starts. key: of the label that it is handed down to, where that is another one."""
+        path = self.path(key or attempt.key)
+        _write(path, [*read_attempts(path), attempt])
+
+    def update(self, key: str, **changes: float | str | None) -> None:
+        """Change the running attempt (the last one)."""
+        items = read_attempts(self.path(key))
+        if items:
+            _write(self.path(key), [*items[:-1], replace(items[-1], **changes)])  # type: ignore[arg-type]
+
+    def finish(self, key: str) -> None:
+        """Forget the running attempt: it has ended with a record."""
+        items = read_attempts(self.path(key))[:-1]
+        if items:
+            _write(self.path(key), items)
+        else:
+            self.path(key).unlink(missing_ok=True)
+
+
+def _write(path: Path, items: Sequence[Attempt]) -> None:
+    write_json(path, [asdict(item) for item in items])
 
 
 def read_attempts(path: str | Path) -> list[Attempt]:
-    """Return the attempts of a job so far; a damaged file counts as none."""
+    """Return what a file of attempts holds; a damaged one counts as none."""
     try:
         return [Attempt(**item) for item in json.loads(Path(path).read_bytes())]
     except (OSError, ValueError, TypeError):

@@ -167,20 +167,21 @@ class Labeler:
             )
         )
         try:
-            outcome = self.worker.label(entry.structure, self._limits(entry), _Watch(self, claim))
+            outcome = self.worker.label(entry.structure, self._limits(entry), _Watch(self, entry.key, claim))
         except _ClaimLostError:
-            self.attempts.finish()
+            # The file is the successor's now.
             raise
         except BaseException:
-            self.attempts.update(end="cancelled")
+            self.attempts.update(entry.key, end="cancelled")
             raise
         if outcome.result.status not in ("out_of_memory", "out_of_time") or outcome.straggler:
-            self.attempts.finish()
+            self.attempts.finish(entry.key)
             return self._finished(entry, outcome, self.attempts.of(entry.key))
         end = outcome.result.status
         if end == "out_of_time" and outcome.wall_s < FAIR_SHARE * walltime_s:
             end = "interrupted"
         self.attempts.update(
+            entry.key,
             end=end,
             elapsed_s=round(outcome.wall_s, 1),
             job_elapsed_s=round(time.monotonic() - job.limits.started, 1),
@@ -248,8 +249,8 @@ class Labeler:
 class _Watch:
     """Signs of life while the engine works: the claim's heartbeat, and the attempt's file."""
 
-    def __init__(self, labeler: Labeler, claim: Claim) -> None:
-        self._labeler, self._claim = labeler, claim
+    def __init__(self, labeler: Labeler, key: str, claim: Claim) -> None:
+        self._labeler, self._key, self._claim = labeler, key, claim
         self._beat = self._written = time.monotonic()
         self._written_peak_MB = 0.0
 
@@ -263,6 +264,7 @@ class _Watch:
         if grown or now - self._written >= job.heartbeat_s:
             self._written, self._written_peak_MB = now, peak_MB
             self._labeler.attempts.update(
+                self._key,
                 elapsed_s=round(elapsed_s, 1),
                 job_elapsed_s=round(now - job.limits.started, 1),
                 peak_MB=round(peak_MB, 1),

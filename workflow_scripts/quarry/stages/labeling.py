@@ -33,8 +33,8 @@ def label_leaf(
 ) -> None:
     """Label the structures of a leaf file; see ``Labeler.label_leaf``.
 
-    run: the main process. base: folder of the campaign file. failed, attempts: paths of the campaign's ledger and of
-    this job's attempts. threads, memory_MB, walltime_min: what the job has.
+    run: the main process. base: folder of the campaign file. failed, attempts: folders of the campaign's ledger and of
+    the iteration's attempts. threads, memory_MB, walltime_min: what the job has.
     """
     labeling = configuration.labeling
     resources = configuration.resources.label.model_copy(

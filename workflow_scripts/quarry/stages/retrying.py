@@ -34,12 +34,12 @@ def add_retries(
 def hand_down_attempts(rows: Iterable[BatchRow], ledger: FailedLabels, folder: Path) -> None:
     """Tell the jobs of retries what was not enough before, so that they ask for more.
 
-    folder: ``attempts`` of the iteration. A job that has attempts of its own already is left alone.
+    folder: ``attempts`` of the iteration. What was handed down once is not again.
     """
+    attempts = Attempts(folder)
     for row in rows:
         record = ledger.get(row.retry_of) if row.retry_of else None
-        attempts = Attempts(folder / f"{row.job}.json")
-        if record is None or record.status not in ("out_of_memory", "out_of_time") or attempts.of(row.retry_of):
+        if record is None or record.status not in ("out_of_memory", "out_of_time") or attempts.path(row.key).exists():
             continue
         attempts.start(
             Attempt(
@@ -49,5 +49,6 @@ def hand_down_attempts(rows: Iterable[BatchRow], ledger: FailedLabels, folder: P
                 memory_MB=record.details["memory_MB"],
                 walltime_s=record.cost["wall_s"] if record.details.get("straggler") else record.details["walltime_s"],
                 end=record.status,
-            )
+            ),
+            key=row.key,
         )
