@@ -186,8 +186,12 @@ class TestRecords:
             raise StoreError(desk.store.folder, "no space")
 
         monkeypatch.setattr(desk.store, "put", refuse)
-        found = desk.label()
-        assert all(r.ok for r in found) and "kept in the campaign alone" in capsys.readouterr().out
+        with pytest.raises(QuarryError, match="to be tried again"):
+            desk.label({B: die(signal.SIGKILL)}, retries=1)
+        assert "kept in the campaign alone" in capsys.readouterr().out and desk.store.get(A) is None
+        found = desk.label(retries=1)
+        assert all(r.ok for r in found) and desk.began("ended") == [A, C, D, B], "what was paid for is not paid again"
+        assert desk.failed.all() == {}
 
 
 class TestDeaths:

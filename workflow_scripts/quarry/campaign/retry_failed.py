@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from quarry.campaign.batch_table import read_batch
 from quarry.campaign.failure_table import open_failures, put_off, read_failures
 from quarry.campaign.retries import RetryRequest, add_requests, read_requests
+from quarry.labeling.failed import FailedLabels
 
 if TYPE_CHECKING:
     from quarry.campaign.campaign import Campaign
@@ -56,7 +57,7 @@ def _request(campaign: Campaign, arm: str, waiting: set[str]) -> RetryRequest | 
     only = bool(merged) and stopped
     batch = Path(paths.batch(arm, merged))
     if batch.exists():
-        failed = {path.stem for path in Path(paths.failed).glob("*.json")}
+        failed = FailedLabels(paths.failed).all()
         labels += [(row.key, row.structure_id, row.role) for row in read_batch(batch) if row.key in failed]
     labels = [label for label in labels if label[0] not in waiting]
     return RetryRequest(arm, merged, tuple(labels), only) if labels else None

@@ -1,7 +1,8 @@
 """The campaign's ledger of failed labels: ``failed/<key>.json``, written once each.
 
 Failed labels are not published to the store. Here they stay when a job is killed before its output is written, when an
-arm meets the failure of another one, and when the label is tried again.
+arm meets the failure of another one, and when the label is tried again. A good label that the store refused (full disk,
+lost permission) is kept here as well: it is paid for.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class FailedLabels:
         return self.folder / f"{key}.json"
 
     def get(self, key: str) -> LabelRecord | None:
-        """Return the record of a failed label, or None; a damaged one is moved aside."""
+        """Return the record of a label, or None; a damaged one is moved aside."""
         try:
             return read_records(self.path(key))[0]
         except FileNotFoundError:
@@ -33,7 +34,7 @@ class FailedLabels:
             return None
 
     def put(self, key: str, record: LabelRecord) -> LabelRecord:
-        """Write a failed record down; return the one that is there (an earlier one stays)."""
+        """Write a record down; return the one that is there (an earlier one stays)."""
         if publish_once(self.path(key), encode_records([record])):
             return record
         return self.get(key) or record
@@ -41,4 +42,4 @@ class FailedLabels:
     def all(self) -> dict[str, LabelRecord]:
         """Return every failed record by key."""
         records = {path.stem: self.get(path.stem) for path in sorted(self.folder.glob("*.json"))}
-        return {key: record for key, record in records.items() if record is not None}
+        return {key: record for key, record in records.items() if record is not None and not record.ok}

@@ -210,7 +210,7 @@ class Labeler:
         except StoreError as error:
             # The label is paid for: it stands in the campaign even when nobody else can have it.
             print(f"Quarry: {error}; the label is kept in the campaign alone", flush=True)
-            return record
+            return self.failed.put(entry.key, record)
 
     def _record(self, entry: LeafEntry, outcome: Outcome, earlier: Sequence[Attempt]) -> LabelRecord:
         result = _checked(outcome.result)
