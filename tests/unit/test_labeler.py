@@ -230,6 +230,15 @@ class TestDeaths:
         [found] = desk.label({A: start_program}, STRUCTURES[:1], limits=limits, retries=0)
         assert found.status == "out_of_memory"
 
+    def test_an_engine_that_dies_and_leaves_a_program_behind_is_noticed(self, desk):
+        def leave_program():
+            multiprocessing.get_context("fork").Process(target=time.sleep, args=(30,)).start()
+            os.kill(os.getpid(), signal.SIGTRAP)
+
+        began = time.monotonic()
+        found = desk.label({A: leave_program}, STRUCTURES[:2])
+        assert [r.status for r in found] == ["engine_error", "ok"] and time.monotonic() - began < 15
+
     def test_out_of_time_is_tried_again_and_then_a_record(self, desk):
         def limits():
             return JobLimits(1e5, started=time.monotonic(), end=time.monotonic() + 1.0)

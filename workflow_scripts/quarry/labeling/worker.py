@@ -90,15 +90,19 @@ class Worker:
                 elapsed = time.monotonic() - began
                 peak = max(peak, tree.memory_MB())
                 watch(elapsed, peak)
+                if not self._process.is_alive() and not self._connection.poll():
+                    # A program that it has started may still hold the other end open.
+                    raise EOFError
                 over = _beyond(limits, peak, elapsed)
                 if over is not None:
                     cpu_s = tree.cpu_s()
                     self.close()
-                    return Outcome(over, elapsed, cpu_s, peak, straggler=elapsed > limits.straggler_s)
+                    late = over.status == "out_of_time" and elapsed > limits.straggler_s
+                    return Outcome(over, elapsed, cpu_s, peak, straggler=late)
             result, cpu_s, own_peak, versions = self._connection.recv()
             return Outcome(result, time.monotonic() - began, cpu_s, max(peak, own_peak), versions)
         except (EOFError, BrokenPipeError, ConnectionResetError):
-            self._process.join()
+            self._process.join(GRACE_S)
             dead = _death(self._process.exitcode, peak)
             self.close()
             return Outcome(dead, time.monotonic() - began, 0.0, peak)
