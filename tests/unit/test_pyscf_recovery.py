@@ -94,7 +94,6 @@ def independent(structure: Structure, level: PyscfMethod, guess: str) -> float:
     ("name", "rungs", "max_cycles"),
     [
         ("HF 2.8, singlet", ["plain", "newton"], 40),
-        ("O2 1.21, singlet", ["plain", "guess", "newton"], 40),
         ("OH 2.5, doublet", ["plain", "level_shift", "newton"], 20),
     ],
 )
