@@ -49,7 +49,7 @@ def gates(folder):
 
 
 # The slurm plugin looks every 2, 12, 22 ... seconds: one iteration where every job fails once takes a minute already.
-@pytest.mark.parametrize(("profile", "max_labels"), [("slurm", 6), ("cluster-generic", 9)])
+@pytest.mark.parametrize(("profile", "max_labels"), [("slurm", 6), ("cluster-generic", 6)])
 def test_campaign_with_jobs_that_die(profile, max_labels, slurm_cluster, tmp_path, reference):
     """Every label job dies once and is submitted again; the data set is that of an undisturbed local run."""
     settings = configuration("flaky", max_labels=max_labels)
