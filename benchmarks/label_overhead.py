@@ -98,7 +98,7 @@ def summary(values: list[float]) -> str:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--labels", type=int, default=5)
+    parser.add_argument("--labels", type=int, default=5, help="at least 3")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--molecules", default=",".join(MOLECULES))
     arguments = parser.parse_args()
