@@ -15,7 +15,6 @@ from typing import Any
 
 from quarry import __version__
 from quarry.errors import QuarryError
-from quarry.files import canonical_json
 from quarry.labeling.attempts import Attempt, Attempts, counted
 from quarry.labeling.claims import Claim, Claims
 from quarry.labeling.engines.base import EngineResult
@@ -213,7 +212,7 @@ class Labeler:
             return self.failed.put(entry.key, record)
 
     def _record(self, entry: LeafEntry, outcome: Outcome, earlier: Sequence[Attempt]) -> LabelRecord:
-        result = _checked(outcome.result)
+        result = outcome.result
         cost = {
             "wall_s": round(outcome.wall_s, 3),
             "cpu_s": round(outcome.cpu_s, 3),
@@ -269,17 +268,6 @@ class _Watch:
                 job_elapsed_s=round(now - job.limits.started, 1),
                 peak_MB=round(peak_MB, 1),
             )
-
-
-def _checked(result: EngineResult) -> EngineResult:
-    """Return the result; a number that is not finite or no plain data is no label, whatever the engine says."""
-    try:
-        canonical_json([result.properties, result.attempts, result.details, result.size])
-    except (TypeError, ValueError) as error:
-        return EngineResult("engine_error", message=f"the engine's answer cannot be written down: {error}")
-    if result.status == "ok" and not result.properties:
-        return EngineResult("engine_error", result.properties, result.attempts, "the engine gave no property")
-    return result
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from typing import Any
 
 import psutil
 
+from quarry.files import canonical_json
 from quarry.labeling.engines.base import Engine, EngineResult
 from quarry.structures import Structure
 
@@ -176,12 +177,23 @@ def _serve(connection: Connection, parent: int, make_engine: Callable[[], Engine
 
 def _call(engine: Engine, structure: Structure, threads: int) -> EngineResult:
     try:
-        return engine.label(structure, threads)
+        return _checked(engine.label(structure, threads))
     except MemoryError:
         return EngineResult("out_of_memory", message="the engine ran out of memory")
     except Exception as error:
         reason = " ".join(str(error).split())
         return EngineResult("engine_error", message=f"{type(error).__name__}: {reason}")
+
+
+def _checked(result: EngineResult) -> EngineResult:
+    """Return the result; a number that is not finite or no plain data is no label, whatever the engine says."""
+    try:
+        canonical_json([result.properties, result.attempts, result.details, result.size])
+    except (TypeError, ValueError) as error:
+        return EngineResult("engine_error", message=f"the engine's answer cannot be written down: {error}")
+    if result.status == "ok" and not result.properties:
+        return EngineResult("engine_error", result.properties, result.attempts, "the engine gave no property")
+    return result
 
 
 def _beyond(limits: Limits, peak_MB: float, elapsed_s: float) -> EngineResult | None:

@@ -17,6 +17,14 @@ from quarry.labeling.store import LabelStore
 from quarry.labeling.worker import Worker
 
 
+def make_worker(configuration: Configuration, base: str, threads: int, memory_MB: int, walltime_min: int) -> Worker:
+    """Return the campaign's engine in a child process, with what the job has. base: folder of the campaign file."""
+    resources = configuration.resources.label.model_copy(
+        update={"threads": threads, "memory_MB": memory_MB, "walltime_min": walltime_min}
+    )
+    return Worker(partial(make_engine, configuration.labeling, Path(base), resources), threads)
+
+
 def label_leaf(
     configuration: Configuration,
     leaf: str,
@@ -37,9 +45,6 @@ def label_leaf(
     the iteration's attempts. threads, memory_MB, walltime_min: what the job has.
     """
     labeling = configuration.labeling
-    resources = configuration.resources.label.model_copy(
-        update={"threads": threads, "memory_MB": memory_MB, "walltime_min": walltime_min}
-    )
     job = LabelJob(
         method_id=store.folder.name,
         origin=origin,
@@ -48,14 +53,14 @@ def label_leaf(
         walltime_min=walltime_min,
         limits=limits_of_job(memory_MB, walltime_min),
         threads=threads,
-        tasks=resources.tasks,
+        tasks=configuration.resources.label.tasks,
         retries=labeling.retries,
         straggler_factor=labeling.straggler_factor,
         heartbeat_s=labeling.heartbeat_s,
     )
     Labeler(
         job,
-        Worker(partial(make_engine, labeling, Path(base), resources), threads),
+        make_worker(configuration, base, threads, memory_MB, walltime_min),
         store,
         Claims(store.folder, labeling.heartbeat_s),
         FailedLabels(failed),

@@ -7,7 +7,6 @@ import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,13 @@ from quarry import __version__
 from quarry.config.campaign import Configuration
 from quarry.config.verification import Verification
 from quarry.errors import QuarryError
-from quarry.files import canonical_json, write_json, write_text
-from quarry.labeling.engines.registry import make_engine
+from quarry.files import write_json, write_text
 from quarry.labeling.limits import limits_of_job
 from quarry.labeling.record import LabelRecord
 from quarry.labeling.store import LabelStore, StoreError
-from quarry.labeling.worker import Limits, Worker
+from quarry.labeling.worker import Limits
 from quarry.randomness import generator
+from quarry.stages.labeling import make_worker
 from quarry.structures import Structure
 from quarry.structures.labelled import LabelledSet
 
@@ -107,20 +106,13 @@ def recompute_label(
     if check == CHECK_ROTATIONS:
         seed = configuration.verification.seed
         wanted, rotation = turned_copy(structure, generator(configuration.seed, check, seed, structure.structure_id))
-    resources = configuration.resources.label.model_copy(
-        update={"threads": threads, "memory_MB": memory_MB, "walltime_min": walltime_min}
-    )
-    worker = Worker(partial(make_engine, configuration.labeling, Path(base), resources), threads)
+    worker = make_worker(configuration, base, threads, memory_MB, walltime_min)
     limits = limits_of_job(memory_MB, walltime_min)
     try:
         outcome = worker.label(wanted, Limits(limits.memory_MB, limits.end), lambda elapsed_s, peak_MB: None)
     finally:
         worker.close()
     status, message, properties = outcome.result.status, outcome.result.message, outcome.result.properties
-    try:
-        canonical_json(properties)
-    except (TypeError, ValueError) as error:
-        status, message, properties = "engine_error", f"the engine's answer cannot be written down: {error}", {}
     answer = {
         "structure_id": structure.structure_id,
         "status": status,
