@@ -14,7 +14,7 @@ from scipy.spatial.distance import cdist
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
-from quarry.config.learning import Model as ModelSettings
+from quarry.config.models import Gpr as ModelSettings
 from quarry.descriptors.compute import compute_features
 from quarry.errors import QuarryError
 from quarry.models import gaussian_process

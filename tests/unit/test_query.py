@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quarry.config.learning import ConstantBatch, DoublingBatch, FractionBatch
+from quarry.config.query import ConstantBatch, DoublingBatch, FractionBatch
 from quarry.errors import QuarryError
 from quarry.query import strategies
 from quarry.query.base import PoolView

@@ -5,19 +5,22 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from quarry.config.base import Section, energy_in_ev
+from quarry.config.descriptors import Descriptor, InverseDistances
 from quarry.config.engines import AseLabeling, CommandLabeling, ReplayLabeling
 from quarry.config.filters import Filters
 from quarry.config.labeling import Forecast, Labeling, Resources
 from quarry.config.labeling_base import LabelingBase
-from quarry.config.learning import Descriptor, Model, Query, Stop, Test, Validation
+from quarry.config.learning import Stop, Test, Validation
+from quarry.config.models import Gpr, Model
 from quarry.config.pool import FilePool, Pool, WignerPool
+from quarry.config.query import Query
 from quarry.config.verification import Verification
 from quarry.errors import QuarryError
 
@@ -60,7 +63,7 @@ class Configuration(Section):
     """The property that the model learns: energies in eV, dipole as its norm in e*Angstrom."""
     labeling: Labeling
     descriptor: Descriptor
-    model: Model = Model()
+    model: Model = Gpr()
     query: Query
     validation: Validation = Validation()
     test: Test
@@ -95,13 +98,21 @@ class Configuration(Section):
         batch = override.query.get("batch")
         if isinstance(batch, dict) and "schedule" in batch:
             query.pop("batch")
+        model = self.model.model_dump()
+        if override.model.get("kind", model["kind"]) != model["kind"]:
+            model = {}
         return ArmSettings.model_validate(
             {
                 "query": _merged(query, override.query),
-                "model": _merged(self.model.model_dump(), override.model),
+                "model": _merged(model, override.model),
                 "seed": self.seed if override.seed is None else override.seed,
             }
         )
+
+    @property
+    def reference(self) -> str | None:
+        """The file of the descriptor's reference geometry, or None."""
+        return self.descriptor.reference if isinstance(self.descriptor, InverseDistances) else None
 
     def target_rmse(self) -> float | None:
         """Return stop.target_rmse in the target's unit (eV, or e*Angstrom for the dipole)."""
@@ -192,9 +203,11 @@ def _conflict(c: Configuration) -> str | None:
             f"resources.label.tasks = {c.resources.label.tasks}: only labeling.engine command starts MPI tasks, not "
             f"{c.labeling.engine}; set threads instead"
         )
-    if c.descriptor.kind == "coulomb_matrix" and c.descriptor.reference is not None:
-        return "descriptor.reference belongs to kind: inverse_distances; remove it"
-    return None
+    return next((problem for check in CHECKS if (problem := check(c))), None)
+
+
+CHECKS: tuple[Callable[[Configuration], str | None], ...] = ()
+"""Further checks between sections: each returns what contradicts itself, or None."""
 
 
 def _one_line(error: ValidationError, model: type[BaseModel], prefix: str = "") -> str:
@@ -242,7 +255,7 @@ WAYS_OF_A_COMMAND = (
 NOT_IDENTITY = (*LabelingBase.model_fields, *WAYS_OF_A_COMMAND, "recovery")
 """Keys of labeling that decide how labels come about, not which numbers they are."""
 
-UNIONS = ("pool", "labeling", "batch")
+UNIONS = ("pool", "labeling", "batch", "descriptor", "model")
 """Keys whose value is one of several sections."""
 
 
@@ -288,8 +301,8 @@ def inputs_of(configuration: Configuration, base: Path) -> list[Path]:
     """Return every input file that the configuration names, resolved against the campaign file's folder."""
     pool, labeling = configuration.pool, configuration.labeling
     names = [s.path for s in pool.files] if isinstance(pool, FilePool) else [pool.molecule]
-    if configuration.descriptor.reference:
-        names.append(configuration.descriptor.reference)
+    if configuration.reference:
+        names.append(configuration.reference)
     if isinstance(labeling, AseLabeling):
         names += labeling.files.values()
     elif isinstance(labeling, CommandLabeling):

@@ -1,75 +1,12 @@
-"""Descriptor, model, query strategy, batches and validation."""
+"""Validation, test set and stop rules."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from quarry.config.base import Section
-
-
-class Descriptor(Section):
-    """Numbers that describe a structure to the model."""
-
-    kind: Literal["inverse_distances", "coulomb_matrix"]
-    """inverse_distances: r_eq/r of every atom pair (one molecule's geometries); coulomb_matrix: pools of different molecules."""
-    reference: str | None = None
-    """Equilibrium geometry for inverse_distances; null: the optimised one (wigner) or the pool's first structure (file)."""
-
-
-class Model(Section):
-    """The model that is trained on the labels."""
-
-    kind: Literal["gpr"] = "gpr"
-    """gpr: exact Gaussian process regression with an RBF kernel, hyperparameters by marginal likelihood."""
-    restarts: int = Field(default=2, ge=0)
-    """Restarts of the hyperparameter optimisation from random points, beside the start from the data's scales."""
-    noise: float | None = Field(default=None, gt=0)
-    """Fixed noise variance relative to the targets' variance; null: optimised."""
-
-
-class ConstantBatch(Section):
-    """The same number of structures in every iteration."""
-
-    schedule: Literal["constant"]
-    size: int = Field(gt=0)
-    """Structures per iteration."""
-
-
-class DoublingBatch(Section):
-    """size, 2 size, 4 size ... structures in iteration 1, 2, 3 ..."""
-
-    schedule: Literal["doubling"]
-    size: int = Field(gt=0)
-    """Structures in iteration 1."""
-
-
-class FractionBatch(Section):
-    """A fraction of the training set so far, at least one structure."""
-
-    schedule: Literal["fraction"]
-    fraction: float = Field(gt=0)
-    """New structures as a fraction of the training set."""
-
-
-Batch = Annotated[ConstantBatch | DoublingBatch | FractionBatch, Field(discriminator="schedule")]
-
-
-class Query(Section):
-    """Which structures are labelled next."""
-
-    strategy: Literal["random", "uncertainty", "clusters", "uncertainty_clusters"]
-    """random (A), uncertainty (B), clusters (C) or uncertainty_clusters (D)."""
-    initial: int = Field(gt=0)
-    """Structures of iteration 0, drawn at random with the campaign's seed."""
-    batch: Batch
-    """Number of structures of the later iterations."""
-
-    @property
-    def needs_scores(self) -> bool:
-        """Whether the strategy looks at the model's predictions for the pool."""
-        return self.strategy in ("uncertainty", "uncertainty_clusters")
 
 
 class Validation(Section):

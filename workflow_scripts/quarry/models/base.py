@@ -10,7 +10,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from quarry.config.learning import Model as ModelSettings
 from quarry.structures import StructureSet
 
 
@@ -33,10 +32,17 @@ class TrainingData:
 
 @dataclass
 class Prediction:
-    """mean, std: shape (n,), in the target's unit; std is None for a model without uncertainties."""
+    """What a model says of n structures.
+
+    mean, std: shape (n,), in the target's unit; std is None for a model without uncertainties. For target class: mean is
+    the most probable class, probabilities those of each class (mean over members or passes, equation 6 of the lecture),
+    votes the share of members that choose it, both of shape (n, n_classes).
+    """
 
     mean: NDArray[np.float64]
     std: NDArray[np.float64] | None
+    probabilities: NDArray[np.float64] | None = None
+    votes: NDArray[np.float64] | None = None
 
 
 class Model(Protocol):
@@ -45,8 +51,8 @@ class Model(Protocol):
     kind: str
 
     @classmethod
-    def from_settings(cls, settings: ModelSettings, target: str) -> Model:
-        """Make an untrained model of ``target`` (energy, homo ...)."""
+    def from_settings(cls, settings: Any, target: str) -> Model:
+        """Make an untrained model of ``target`` (energy, homo ...); settings: its section of the configuration."""
         ...
 
     @property

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError
 
-from quarry.config.learning import Model as ModelSettings
+from quarry.config.models import Gpr
 from quarry.errors import QuarryError
 from quarry.files import atomic_path
 from quarry.models.base import Prediction, TrainingData
@@ -85,7 +85,7 @@ class GaussianProcessRegression:
     kind = "gpr"
 
     def __init__(self, target: str, restarts: int, noise: float | None) -> None:
-        """target: energy, homo ... restarts, noise: see ``quarry.config.learning.Model``."""
+        """target: energy, homo ... restarts, noise: see ``quarry.config.models.Gpr``."""
         self.target = target
         self.restarts = restarts
         self.noise = noise
@@ -97,7 +97,7 @@ class GaussianProcessRegression:
         self._process: GaussianProcess | None = None
 
     @classmethod
-    def from_settings(cls, settings: ModelSettings, target: str) -> GaussianProcessRegression:
+    def from_settings(cls, settings: Gpr, target: str) -> GaussianProcessRegression:
         """Make an untrained model."""
         return cls(target, settings.restarts, settings.noise)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import h5py
 
-from quarry.config.learning import Model as ModelSettings
+from quarry.config.models import Model as ModelSettings
 from quarry.errors import QuarryError
 from quarry.models.base import Model
 from quarry.models.gpr import GaussianProcessRegression

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from quarry.config.learning import Batch, ConstantBatch, DoublingBatch
+from quarry.config.query import Batch, ConstantBatch, DoublingBatch
 
 
 def batch_size(batch: Batch, iteration: int, n_train: int) -> int:

@@ -48,10 +48,10 @@ def sieve_file_pool(pool: FilePool, base: Path, sieve: Sieve) -> None:
 
 def read_reference(configuration: Configuration, base: Path) -> Structure | None:
     """Return the reference geometry that the configuration names, or None."""
-    pool, descriptor = configuration.pool, configuration.descriptor
-    if descriptor.reference is None:
+    pool, reference = configuration.pool, configuration.reference
+    if reference is None:
         return None
-    return read_molecule(base / descriptor.reference, pool.charge, pool.multiplicity, "descriptor.reference")
+    return read_molecule(base / reference, pool.charge, pool.multiplicity, "descriptor.reference")
 
 
 def check_size(configuration: Configuration, sieve: Sieve) -> None:

@@ -84,15 +84,15 @@ def _check_electrons(structures: StructureSet) -> None:
 
 
 def _check_same_molecule(configuration: Configuration, structures: StructureSet, base: Path) -> None:
-    descriptor = configuration.descriptor
-    if descriptor.kind != "inverse_distances":
+    named = configuration.reference
+    if configuration.descriptor.kind != "inverse_distances":
         return
     first = structures[0].numbers
-    if descriptor.reference:
-        reference = read_molecule(base / descriptor.reference, 0, 1, "descriptor.reference")
+    if named:
+        reference = read_molecule(base / named, 0, 1, "descriptor.reference")
         if not np.array_equal(reference.numbers, first):
             raise QuarryError(
-                f"descriptor.reference: {descriptor.reference} has other atoms than the pool, or in another order"
+                f"descriptor.reference: {named} has other atoms than the pool, or in another order"
             )
     if len(first) < 2:
         raise QuarryError("descriptor.kind: inverse_distances needs at least two atoms")
