@@ -62,7 +62,8 @@ def make_campaign(path: Path, iterations: int, batch: int, stored: int) -> tuple
     campaign = Campaign(load_configuration(configuration, "benchmark"), path, Invocation.RUN)
     outputs = (campaign.paths.structures, campaign.paths.reference, campaign.paths.filtered)
     build_pool(campaign.configuration, path, None, *outputs)
-    build_features(campaign.paths.structures, campaign.paths.reference, "inverse_distances", campaign.paths.features)
+    paths, descriptor = campaign.paths, campaign.configuration.descriptor
+    build_features(paths.structures, paths.reference, descriptor, paths.features)
     engine = make_engine(campaign.configuration.labeling)
     method = engine.method_identity()
     store = LabelStore("label_store", method_id_of(method), method)

@@ -11,6 +11,28 @@ def taken_from_disk(arm, iteration, path):
     return before_update(path) if CAMPAIGN.is_sealed(arm, iteration) else path
 
 
+def touch(arm, iteration):
+    """Ask for the checkpoints of an iteration, in order."""
+    checkpoints.select_batch.get(arm=arm, iteration=padded(iteration))
+    checkpoints.assess_iteration.get(arm=arm, iteration=padded(iteration))
+
+
+def goes_on(arm, iteration):
+    """Return whether an iteration is to be walked whatever the stop rules say: it is on disk, or holds retries."""
+    return CAMPAIGN.has_facts(arm, iteration) or CAMPAIGN.retry_requests(arm, iteration)
+
+
+def stops(arm, iteration):
+    """Return why an arm ends at an iteration, or None. A control arm ends where arm main does, which is walked there."""
+    leader = CAMPAIGN.leader(arm)
+    if leader:
+        for step in range(CAMPAIGN.sealed(leader), iteration + 1):
+            if step and not goes_on(leader, step) and CAMPAIGN.stop_reason(leader, step - 1):
+                break
+            touch(leader, step)
+    return CAMPAIGN.stop_reason(arm, iteration)
+
+
 def walk_to_last(arm):
     """Walk an arm's loop and return its last iteration; ask for the next checkpoint on the way.
 
@@ -19,16 +41,13 @@ def walk_to_last(arm):
     later iteration is on disk (what is paid for is used) and no failed labels are to be tried again.
     """
     iteration = CAMPAIGN.sealed(arm)
-    if iteration and not CAMPAIGN.retry_requests(arm, iteration) and CAMPAIGN.stop_reason(arm, iteration - 1):
+    if iteration and not CAMPAIGN.retry_requests(arm, iteration) and stops(arm, iteration - 1):
         return iteration - 1
     while True:
         if iteration == 0 and arm != CAMPAIGN.arms[0] and not CAMPAIGN.is_sealed(CAMPAIGN.arms[0], 0):
-            checkpoints.select_batch.get(arm=CAMPAIGN.arms[0], iteration=padded(0))
-            checkpoints.assess_iteration.get(arm=CAMPAIGN.arms[0], iteration=padded(0))
-        checkpoints.select_batch.get(arm=arm, iteration=padded(iteration))
-        checkpoints.assess_iteration.get(arm=arm, iteration=padded(iteration))
-        goes_on = CAMPAIGN.has_facts(arm, iteration + 1) or CAMPAIGN.retry_requests(arm, iteration + 1)
-        if not goes_on and CAMPAIGN.stop_reason(arm, iteration):
+            touch(CAMPAIGN.arms[0], 0)
+        touch(arm, iteration)
+        if not goes_on(arm, iteration + 1) and stops(arm, iteration):
             return iteration
         iteration += 1
 
@@ -54,10 +73,21 @@ def from_last(file, arm=None):
     return path
 
 
-def all_facts(wildcards):
+def facts_of(arm):
     """Return the facts of every iteration of an arm."""
-    last = walk_to_last(wildcards.arm)
-    return [taken_from_disk(wildcards.arm, t, PATHS.facts(wildcards.arm, t)) for t in range(last + 1)]
+    return [taken_from_disk(arm, t, PATHS.facts(arm, t)) for t in range(walk_to_last(arm) + 1)]
+
+
+def all_facts(wildcards):
+    """Return the facts of every iteration of the rule's arm."""
+    return facts_of(wildcards.arm)
+
+
+def facts_beside(arms):
+    """Return an input function: the facts of the arms that arm main is compared with, nothing for other arms."""
+    return lambda wildcards: (
+        [f for arm in arms for f in facts_of(arm)] if wildcards.get("arm", "main") == "main" else []
+    )
 
 
 def from_previous(file):
@@ -88,6 +118,11 @@ def scores(wildcards):
     return PATHS.iteration("scores.h5", wildcards.arm, wildcards.iteration) if wanted else []
 
 
+def members(wildcards):
+    """Return the members of the arm's committee, nothing for a model that is trained by one job."""
+    return [PATHS.member(k, wildcards.arm, wildcards.iteration) for k in range(CAMPAIGN.members(wildcards.arm))]
+
+
 def batch_labels(wildcards):
     """Return the label files of a batch."""
     batch = checkpoints.select_batch.get(arm=wildcards.arm, iteration=wildcards.iteration).output.batch
@@ -99,6 +134,11 @@ def normal_modes(wildcards):
     return PATHS.normal_modes if CAMPAIGN.configuration.pool.source == "wigner" else []
 
 
+def pool_labels(wildcards):
+    """Return the labels of the whole pool where they are known and a targeted search is measured by them."""
+    return PATHS.pool_labels if CAMPAIGN.knows_pool else []
+
+
 def stop_words(arm):
     """Return why an arm stopped, in words."""
     reason = CAMPAIGN.stop_reason(arm, walk_to_last(arm))
@@ -108,7 +148,8 @@ def stop_words(arm):
 def products(wildcards):
     """Return the files that a campaign leaves for its user."""
     arms = [PATHS.arm(arm, file) for arm in CAMPAIGN.arms for file in PRODUCT]
-    figures = [f"{PATHS.root}/figures/{name}" for name in OUTPUTS["draw_figures"]]
+    drawn = OUTPUTS["draw_figures"] + (OUTPUTS["draw_savings"] if CAMPAIGN.configuration.controls else [])
+    figures = [f"{PATHS.root}/figures/{name}" for name in drawn]
     return arms + [f"{PATHS.root}/{file}" for file in PRODUCT] + figures
 
 

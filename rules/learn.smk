@@ -1,8 +1,32 @@
+rule train_member:
+    """Train one member of the arm's committee; the members do not wait for each other."""
+    message:
+        "{wildcards.arm} iteration {wildcards.iteration}: training member {wildcards.member}"
+    input:
+        dataset=PATHS.iteration("dataset.h5"),
+        features=PATHS.features,
+    output:
+        PATHS.member(),
+    wildcard_constraints:
+        member="[0-9]+",
+    log:
+        PATHS.iteration("logs/train_member_{member}.log"),
+    threads: CAMPAIGN.configuration.resources.model.threads
+    resources:
+        mem_mb=CAMPAIGN.configuration.resources.model.memory_MB,
+        runtime=CAMPAIGN.configuration.resources.model.walltime_min,
+    conda:
+        "../envs/learn.yaml"
+    script:
+        "../workflow_scripts/train_member.py"
+
+
 rule train_model:
-    """Train the arm's model on all training labels so far."""
+    """Train the arm's model on all training labels so far, or join the members of its committee."""
     message:
         "{wildcards.arm} iteration {wildcards.iteration}: training"
     input:
+        members=members,
         dataset=PATHS.iteration("dataset.h5"),
         features=PATHS.features,
     output:
@@ -28,6 +52,8 @@ rule evaluate_model:
         dataset=PATHS.iteration("dataset.h5"),
         features=PATHS.features,
         previous=from_previous("predictions.h5"),
+        structures=PATHS.structures,
+        truth=pool_labels,
     output:
         predictions=PATHS.iteration("predictions.h5"),
         metrics=PATHS.iteration("metrics.json"),

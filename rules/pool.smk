@@ -61,3 +61,25 @@ rule build_features:
         "../envs/learn.yaml"
     script:
         "../workflow_scripts/build_features.py"
+
+
+rule collect_pool_labels:
+    """Read the labels of the whole pool of a replay campaign, to measure a targeted search by."""
+    message:
+        "reading the labels of the whole pool"
+    input:
+        structures=PATHS.structures,
+    output:
+        PATHS.pool_labels,
+    params:
+        base=str(CAMPAIGN.base),
+    log:
+        f"{PATHS.pool}/logs/collect_pool_labels.log",
+    threads: CAMPAIGN.configuration.resources.model.threads
+    resources:
+        mem_mb=CAMPAIGN.configuration.resources.model.memory_MB,
+        runtime=CAMPAIGN.configuration.resources.model.walltime_min,
+    conda:
+        "../envs/label.yaml"
+    script:
+        "../workflow_scripts/collect_pool_labels.py"

@@ -11,6 +11,8 @@ rule score_pool:
         features=PATHS.features,
     output:
         PATHS.iteration("scores.h5"),
+    params:
+        base=str(CAMPAIGN.base),
     log:
         PATHS.iteration("logs/score_pool.log"),
     threads: CAMPAIGN.configuration.resources.model.threads
@@ -35,6 +37,8 @@ rule propose_batch:
         features=PATHS.features,
     output:
         PATHS.iteration("proposal.csv"),
+    params:
+        base=str(CAMPAIGN.base),
     log:
         PATHS.iteration("logs/propose_batch.log"),
     threads: CAMPAIGN.configuration.resources.model.threads

@@ -4,6 +4,8 @@ rule collect_results:
         "{wildcards.arm}: collecting results"
     input:
         facts=all_facts,
+        repeats=facts_beside(CAMPAIGN.configuration.repeats),
+        controls=facts_beside(CAMPAIGN.configuration.controls),
         dataset=from_last("dataset.h5"),
         failures=from_last("failures.csv"),
         outliers=from_last("outliers.csv"),
@@ -86,3 +88,27 @@ rule draw_figures:
         "../envs/learn.yaml"
     script:
         "../workflow_scripts/draw_figures.py"
+
+
+rule draw_savings:
+    """Draw arm main beside its control arms, and the labels that it saved."""
+    message:
+        "drawing the labels saved"
+    input:
+        repeats=facts_beside(CAMPAIGN.configuration.repeats),
+        controls=facts_beside(CAMPAIGN.configuration.controls),
+        main=lambda wildcards: facts_of("main"),
+    output:
+        report(
+            f"{PATHS.root}/figures/savings.svg",
+            category="Learning",
+            labels={"figure": "labels saved against random"},
+            caption="../report/savings.rst",
+        ),
+    log:
+        f"{PATHS.root}/logs/draw_savings.log",
+    localrule: True
+    conda:
+        "../envs/learn.yaml"
+    script:
+        "../workflow_scripts/draw_savings.py"

@@ -6,6 +6,4 @@ configuration = configuration_of(snakemake)
 with job(snakemake, configuration.resources.model.threads):
     from quarry.stages.pool import build_features
 
-    build_features(
-        snakemake.input.structures, snakemake.input.reference, configuration.descriptor.kind, snakemake.output[0]
-    )
+    build_features(snakemake.input.structures, snakemake.input.reference, configuration.descriptor, snakemake.output[0])

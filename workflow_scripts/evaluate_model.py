@@ -16,4 +16,6 @@ with job(snakemake, configuration.resources.model.threads):
         previous=snakemake.input.previous or None,
         predictions=snakemake.output.predictions,
         metrics=snakemake.output.metrics,
+        structures=snakemake.input.structures,
+        truth=snakemake.input.truth or None,
     )

@@ -1,5 +1,7 @@
 """Let the arm's strategy choose the next structures."""
 
+from pathlib import Path
+
 from quarry.campaign.job import configuration_of, job
 
 configuration = configuration_of(snakemake)
@@ -10,6 +12,7 @@ with job(snakemake, configuration.resources.model.threads):
         configuration,
         arm=snakemake.wildcards.arm,
         iteration=int(snakemake.wildcards.iteration),
+        base=Path(snakemake.params.base),
         features=snakemake.input.features,
         dataset=snakemake.input.dataset,
         failures=snakemake.input.failures,

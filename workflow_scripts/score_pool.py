@@ -1,9 +1,22 @@
-"""Predict every candidate with the last model."""
+"""Let the last model say what the strategy needs of every candidate."""
+
+from pathlib import Path
 
 from quarry.campaign.job import configuration_of, job
 
-with job(snakemake, configuration_of(snakemake).resources.model.threads):
+configuration = configuration_of(snakemake)
+with job(snakemake, configuration.resources.model.threads):
     from quarry.stages.proposal import score_pool
 
-    paths = snakemake.input
-    score_pool(paths.model, paths.structures, paths.features, paths.dataset, paths.failures, snakemake.output[0])
+    score_pool(
+        configuration,
+        arm=snakemake.wildcards.arm,
+        iteration=int(snakemake.wildcards.iteration),
+        base=Path(snakemake.params.base),
+        model=snakemake.input.model,
+        structures=snakemake.input.structures,
+        features=snakemake.input.features,
+        dataset=snakemake.input.dataset,
+        failures=snakemake.input.failures,
+        output=snakemake.output[0],
+    )

@@ -1,14 +1,22 @@
-"""Train the arm's model on all training labels so far."""
+"""Train the arm's model on all training labels so far, or join the members of its committee."""
 
-from quarry.campaign.job import configuration_of, job
+from quarry.campaign.job import configuration_of, job, tell
 
 configuration = configuration_of(snakemake)
 with job(snakemake, configuration.resources.model.threads) as log:
     from quarry.stages.learning import train_model
 
     arm, iteration = snakemake.wildcards.arm, int(snakemake.wildcards.iteration)
-    log(
-        train_model(
-            configuration, arm, iteration, snakemake.input.dataset, snakemake.input.features, snakemake.output[0]
-        )
+    line, *warnings = train_model(
+        configuration,
+        arm,
+        iteration,
+        dataset=snakemake.input.dataset,
+        features=snakemake.input.features,
+        output=snakemake.output[0],
+        members=snakemake.input.members,
     )
+    log(line)
+    for warning in warnings:
+        log(warning)
+        tell(f"{arm} iteration {iteration}: {warning}")

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
+from quarry.evaluation.savings import Curve, labels_saved
 from support.campaigns import CampaignFolder, stand_in_configuration
 
 H2 = "2\n\nH 0 0 0\nH 0 0 0.75\n"
@@ -132,20 +133,46 @@ def test_report(h2, tmp_path):
         assert words in seen.stdout
 
 
-def test_arms(tmp_path):
-    """A random arm beside main: same pool, test set and initial batch, labels paid once."""
-    configuration = stand_in_configuration(arms={"random": {"query": {"strategy": "random"}}, "seeded": {"seed": 5}})
+def test_arms_and_control(tmp_path):
+    """A random arm and one of another seed beside main: same pool, test set and initial batch, labels paid once.
+
+    The control arm ends where arm main does, whatever the stop rules would say of it; history, figure and terminal give
+    the labels saved, and the finds of the targeted search.
+    """
+    configuration = stand_in_configuration(
+        arms={"seeded": {"seed": 5}},
+        control={"seeds": [0]},
+        search={"maximum": 0.05},
+        stop={"rrmse": None, "max_iterations": 20, "target_rmse": 0.004},
+    )
     folder = CampaignFolder.create(tmp_path / "arms", configuration)
     outcome = folder.run()
     assert outcome.code == 0, outcome.text[-3000:]
-    first = {arm: (folder.results / arm / "iter_000/batch.csv").read_bytes() for arm in ("main", "random", "seeded")}
-    assert first["main"] == first["random"] == first["seeded"]
-    second = {arm: (folder.results / arm / "iter_001/batch.csv").read_bytes() for arm in ("main", "random")}
-    assert second["main"] != second["random"]
+    first = {arm: (folder.results / arm / "iter_000/batch.csv").read_bytes() for arm in ("main", "random_0", "seeded")}
+    assert first["main"] == first["random_0"] == first["seeded"]
+    second = {arm: (folder.results / arm / "iter_001/batch.csv").read_bytes() for arm in ("main", "random_0")}
+    assert second["main"] != second["random_0"]
     assert len(folder.calls()) == len(set(folder.calls()))
-    rows = history_of(folder, "toy/random")
-    assert int(rows[0]["labels_new"]) == 0 and int(rows[0]["labels_reused"]) == 6
+    rows, control, seeded = (history_of(folder, f"toy/{arm}") for arm in ("main", "random_0", "seeded"))
+    assert int(control[0]["labels_new"]) == 0 and int(control[0]["labels_reused"]) == 6
     assert (folder.results / "history.csv").read_bytes() == (folder.results / "main/history.csv").read_bytes()
+    assert "below target_rmse" in rows[-1]["stop_reason"] and len(rows) > 1
+    assert control[-1]["stop_reason"] == "arm main has ended, this is its control"
+    assert [row["n_train"] for row in control] == [row["n_train"] for row in rows]
+    assert all(float(row["rmse"]) >= 0.004 for row in seeded[:-1]), "other arms have stop rules of their own"
+    curves = [
+        Curve(*zip(*((int(r["n_train"]), int(r["in_range_found"])) for r in arm), strict=True), finds=True)
+        for arm in (rows, control)
+    ]
+    saved = labels_saved(*curves, int(rows[-1]["n_train"]))
+    assert float(rows[-1]["labels_saved"]) == pytest.approx(saved) and rows[-1]["labels_saved_std"] == ""
+    assert control[-1]["labels_saved"] == ""
+    with h5py.File(folder.results / "main/dataset.h5") as handle:
+        labels = handle["properties/energy"][()][handle["roles"][()] == b"train"]
+    assert int(rows[-1]["in_range_found"]) == np.sum(labels < 0.05)
+    assert any("labels saved against random at equal number of structures in range" in line for line in outcome.lines)
+    assert (folder.results / "figures/savings.svg").stat().st_size > 0
+    assert folder.run().nothing_to_do
 
 
 def test_same_batches_whatever_the_cores(tmp_path):

@@ -15,8 +15,8 @@ SEED = 20261120
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A finished campaign of two arms, and what it holds."""
-    configuration = stand_in_configuration(arms={"random": {"query": {"strategy": "random"}}})
+    """A finished campaign and its control arm, and what it holds."""
+    configuration = stand_in_configuration(control={})
     folder = CampaignFolder.create(tmp_path_factory.mktemp("finished") / "campaign", configuration)
     outcome = folder.run()
     assert outcome.code == 0, outcome.text[-3000:]
@@ -62,7 +62,7 @@ def test_prefixes_of_the_outputs(finished, tmp_path):
     names = [str(p) for p in order]
     mid_batch = [
         next(i for i, n in enumerate(names) if n.startswith(f"results/toy/{arm}/iter_002/labels/"))
-        for arm in ("main", "random")
+        for arm in ("main", "random_0")
     ]
     for cut in sorted({*cuts(len(order), CUTS), *mid_batch}):
         folder = finished.copy(tmp_path / f"cut_{cut}")
@@ -128,7 +128,7 @@ def test_truncated_record_in_the_store(finished, tmp_path):
 def test_kill_9_at_random_moments(tmp_path, whole_group, finished):
     """Killed four times at random moments; no label that was on disk at a restart is computed again."""
     dice = random.Random(SEED)
-    configuration = stand_in_configuration(arms={"random": {"query": {"strategy": "random"}}})
+    configuration = stand_in_configuration(control={})
     folder = CampaignFolder.create(tmp_path / "killed", configuration)
     for _ in range(4):
         known, before = folder.stored(), len(folder.calls())
@@ -151,9 +151,7 @@ def test_kill_9_at_random_moments(tmp_path, whole_group, finished):
 
 def test_interrupt(tmp_path, finished):
     """Ctrl-C ends the run; the same command goes on."""
-    folder = CampaignFolder.create(
-        tmp_path / "interrupted", stand_in_configuration(arms={"random": {"query": {"strategy": "random"}}})
-    )
+    folder = CampaignFolder.create(tmp_path / "interrupted", stand_in_configuration(control={}))
     process = folder.start()
     time.sleep(7)
     process.send_signal(signal.SIGINT)

@@ -1,6 +1,7 @@
 """The job graph: what runs on fresh, half-done and finished campaigns, and what never runs again."""
 
 import csv
+import re
 import subprocess
 import sys
 
@@ -95,6 +96,30 @@ def test_strategies_without_scores_do_not_score(finished, tmp_path):
     assert folder.run().code == 0
     assert all_rules(folder)["score_pool"] == 0
     assert not list(folder.results.rglob("scores.h5"))
+
+
+def test_the_members_of_a_committee_are_jobs_of_their_own(finished, tmp_path):
+    """They wait for the labels, not for each other; those that are there stay."""
+    folder = finished.copy(tmp_path / "committee")
+    committee = {"kind": "mlp", "uncertainty": "committee", "members": 3}
+    folder.configure(stand_in_configuration(model=committee))
+    (folder.results / "campaign.json").unlink()
+    model = folder.results / "main" / "iter_000" / "model"
+    (model / "members").mkdir()
+    (model / "members" / "001.h5").touch()
+    (model / "model.h5").unlink()
+    jobs = [
+        (rule, wildcards.get("member"))
+        for rule, wildcards, needed in graph_of(folder)
+        if needed and wildcards.get("iteration") == "000"
+    ]
+    assert sorted(job for job in jobs if job[0] == "train_member") == [("train_member", "000"), ("train_member", "002")]
+    assert {rule for rule, _ in jobs} == {"train_member", "train_model", "evaluate_model", "assess_iteration"}
+    outcome = folder.run("--dag", "--quiet")
+    assert outcome.code == 0
+    names = dict(re.findall(r'(\d+)\[label = "(\w+)', outcome.text))
+    edges = {(names[a], names[b]) for a, b in re.findall(r"(\d+) -> (\d+)", outcome.text)}
+    assert ("train_member", "train_model") in edges and ("train_member", "train_member") not in edges
 
 
 @pytest.mark.parametrize("state", ["fresh", "half_done", "finished"])

@@ -35,7 +35,7 @@ def pool_folder(tmp_path_factory) -> Path:
     build_features(
         str(folder / "structures.h5"),
         str(folder / "reference.extxyz"),
-        "inverse_distances",
+        configuration().descriptor,
         str(folder / "features.h5"),
     )
     return folder
@@ -63,6 +63,6 @@ def trained(tmp_path_factory, pool, features) -> Path:
     write_dataset(folder / "dataset.h5", pool, ROWS)
     write_failures(folder / "failures.csv", [])
     write_outliers(folder / "outliers.csv", [])
-    line = train_model(configuration(), "main", 1, str(folder / "dataset.h5"), features, str(folder / "model.h5"))
-    assert line == "gpr trained on 12 labels"
+    lines = train_model(configuration(), "main", 1, str(folder / "dataset.h5"), features, str(folder / "model.h5"))
+    assert lines == ["gpr trained on 12 labels"]
     return folder

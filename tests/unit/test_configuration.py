@@ -70,11 +70,11 @@ MISTAKES = [
     ({"labeling.retries": -1}, "labeling.retries", "-1"),
     ({"labeling.retry": 1}, "labeling.retry", "did you mean 'retries'?"),
     ({"descriptor": ABSENT}, "descriptor", "missing"),
-    ({"descriptor.kind": "soap"}, "descriptor.kind", "'soap' is not one of"),
+    ({"descriptor.kind": "fingerprint"}, "descriptor.kind", "'fingerprint' is not one of"),
     (
         {"descriptor": {"kind": "coulomb_matrix", "reference": "a.xyz"}},
         "descriptor.reference",
-        "belongs to kind: inverse_distances",
+        "unknown key",
     ),
     ({"model": {"kind": "gp"}}, "model.kind", "'gp' is not one of 'gpr'"),
     ({"model": {"restarts": -1}}, "model.restarts", "-1"),
@@ -139,6 +139,14 @@ MISTAKES = [
     ({"arms": {"a": {"query": {"batch": {"size": 0}}}}}, "arms.a.query.batch.size", "greater than 0"),
     ({"arms": {"a": {"model": {"restart": 1}}}}, "arms.a.model.restart", "did you mean 'restarts'?"),
     ({"arms": {"a": None}}, "arms.a", "dictionary"),
+    ({"control": {"seeds": []}}, "control.seeds", "at least 1"),
+    ({"control": {"seeds": [1, 1]}}, "control.seeds", "different whole numbers"),
+    ({"control": {"repeats": [0]}}, "control.repeats", "0 is arm main's own seed"),
+    ({"control": {}, "arms": {"random_0": {}}}, "arms.random_0", "control makes an arm of this name"),
+    ({"control": {}, "query.strategy": "random"}, "control", "selects at random itself"),
+    ({"search": {}}, "search", "set minimum, maximum or both"),
+    ({"search": {"minimum": 1.0, "maximum": "500 meV"}}, "search", "must be below maximum"),
+    ({"search": {"minimum": "1 furlong"}}, "search", "units"),
     ({"resources": {"label": {"threads": 0}}}, "resources.label.threads", "greater than 0"),
     ({"resources": {"label": {"memory_mb": 1}}}, "resources.label.memory_mb", "did you mean 'memory_MB'?"),
     ({"resources": {"labels": {}}}, "resources.labels", "did you mean 'label'?"),
@@ -256,6 +264,19 @@ class TestArms:
         assert needs == [False, True, False, True]
 
 
+def test_control_arms():
+    """Random arms with the seeds that are named, repeats of main with others; they may be added to a campaign."""
+    with_control = load(control={"seeds": [4, 5], "repeats": [8]})
+    assert with_control.arm_names == ["main", "random_4", "random_5", "main_8"]
+    settings = {name: with_control.arm(name) for name in with_control.arm_names}
+    assert [s.seed for s in settings.values()] == [with_control.seed, 4, 5, 8]
+    strategies = {name: s.query.strategy for name, s in settings.items()}
+    assert strategies["main_8"] == strategies["main"] and strategies["random_4"] == strategies["random_5"] == "random"
+    assert all(s.query.batch == with_control.query.batch for s in settings.values())
+    before, now = load().identity(), with_control.identity()
+    assert {key for key in before if before[key] != now[key]} == {"arms"} and set(now["arms"]) == {*settings} - {"main"}
+
+
 class TestManual:
     def test_the_manual_on_disk_is_that_of_the_models(self):
         assert (CONFIG / "README.md").read_text() == manual(), "run `make manual`"
@@ -276,6 +297,7 @@ class TestManual:
             "`engine`",
             "`schedule`",
             "`method`",
+            "`kind`",
         }
 
 

@@ -12,6 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+from quarry.config.descriptors import CoulombMatrix, InverseDistances
 from quarry.descriptors import coulomb, distances
 from quarry.descriptors.compute import compute_features
 from quarry.descriptors.coulomb import coulomb_matrix
@@ -19,6 +20,7 @@ from quarry.descriptors.distances import inverse_distances
 from quarry.errors import QuarryError
 from quarry.structures import Structure, StructureSet
 
+DISTANCES, COULOMB = InverseDistances(kind="inverse_distances"), CoulombMatrix(kind="coulomb_matrix")
 SEEDS = st.integers(0, 2**32 - 1)
 
 
@@ -101,9 +103,9 @@ def test_two_atoms_in_the_same_place_are_an_error():
     water = Structure.from_atoms(molecule("H2O"))
     collapsed = Structure.create(water.numbers, np.zeros((3, 3)))
     structures = StructureSet.from_structures([water, collapsed])
-    for kind in ("inverse_distances", "coulomb_matrix"):
+    for section in (DISTANCES, COULOMB):
         with pytest.raises(QuarryError, match=collapsed.structure_id):
-            compute_features(structures, kind, water)
+            compute_features(structures, section, water)
     with pytest.raises(QuarryError, match=r"descriptor\.reference"):
         inverse_distances(structures, collapsed)
     atom = Structure.create([2], np.zeros((1, 3)))
@@ -188,25 +190,23 @@ def test_coulomb_matrix_of_many_molecules_works_in_blocks(monkeypatch):
 
 def test_compute_features_by_kind():
     structures = molecules("H2O", "H2O")
-    distances_ = compute_features(structures, "inverse_distances", structures[0])
-    matrices = compute_features(structures, "coulomb_matrix", None)
+    distances_ = compute_features(structures, DISTANCES, structures[0])
+    matrices = compute_features(structures, COULOMB, None)
     assert distances_.shape == (2, 3)
     assert matrices.shape == (2, 6)
     assert distances_.dtype == matrices.dtype == np.float64
-    with pytest.raises(QuarryError, match=r"descriptor\.kind: 'mbtr'.*coulomb_matrix"):
-        compute_features(structures, "mbtr", None)
     with pytest.raises(QuarryError, match=r"descriptor\.reference"):
-        compute_features(structures, "inverse_distances", None)
+        compute_features(structures, DISTANCES, None)
 
 
 def test_an_empty_set_has_no_rows():
     empty = StructureSet.from_structures([])
     water = Structure.from_atoms(molecule("H2O"))
-    assert compute_features(empty, "inverse_distances", water).shape == (0, 3)
-    assert compute_features(empty, "coulomb_matrix", None).shape == (0, 0)
+    assert compute_features(empty, DISTANCES, water).shape == (0, 3)
+    assert compute_features(empty, COULOMB, None).shape == (0, 0)
 
 
 def test_a_periodic_structure_is_an_error():
     cell = Structure.create([1, 1], np.array([[0, 0, 0], [0, 0, 0.7]]), cell=8 * np.eye(3), pbc=(True, True, True))
     with pytest.raises(QuarryError, match=cell.structure_id):
-        compute_features(StructureSet.from_structures([cell]), "coulomb_matrix", None)
+        compute_features(StructureSet.from_structures([cell]), COULOMB, None)

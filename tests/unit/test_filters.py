@@ -14,6 +14,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+from quarry.config.descriptors import CoulombMatrix, InverseDistances
 from quarry.config.filters import Filters
 from quarry.config.pool import WignerPool
 from quarry.descriptors.compute import compute_features
@@ -30,6 +31,7 @@ from quarry.structures.filters import NearDuplicates, bonds_of, closest_contact,
 from support.campaigns import WATER
 from support.stages import configuration
 
+DISTANCES, COULOMB = InverseDistances(kind="inverse_distances"), CoulombMatrix(kind="coulomb_matrix")
 MOLECULES = ["H2O", "C2H6", "CH3CH2OH", "C6H6", "SiH4", "LiF", "Cl2"]
 
 
@@ -149,7 +151,7 @@ class TestPeriodic:
         assert bonds_of(self.cell([[0, 0, 0]], [6], edge=1.4, pbc=(True, False, False)), 1.3).tolist() == [[0, 0]]
 
     def test_near_duplicates_need_a_descriptor_that_knows_cells(self):
-        features = lambda s, reference: compute_features(s, "coulomb_matrix", reference)  # noqa: E731
+        features = lambda s, reference: compute_features(s, COULOMB, reference)  # noqa: E731
         with pytest.raises(QuarryError, match=r"descriptor.kind: coulomb_matrix is for molecules.*periodic"):
             put_through(Sieve(Filters(near_duplicates=0.1), None, features), [self.cell([[0, 0, 0], [1.4, 0, 0]])])
 
@@ -205,7 +207,7 @@ class TestNearDuplicates:
             Structure.create(atoms.numbers[order], turned[order]),
             Structure.create(atoms.numbers, other),
         ]
-        features = lambda s, reference: compute_features(s, "coulomb_matrix", reference)  # noqa: E731
+        features = lambda s, reference: compute_features(s, COULOMB, reference)  # noqa: E731
         sieve = put_through(Sieve(Filters(near_duplicates=1e-2), None, features), structures)
         assert [item.reason for item in sieve.left_out] == ["near_duplicate"]
         assert sieve.left_out[0].number == 1
@@ -214,7 +216,7 @@ class TestNearDuplicates:
 
 class TestSieve:
     def features(self, structures, reference):
-        return compute_features(structures, "inverse_distances", reference)
+        return compute_features(structures, DISTANCES, reference)
 
     def test_every_reason(self):
         broken, close, good = water(shift=1.0), water(scale=0.4), water()
@@ -386,7 +388,7 @@ class TestStages:
         line, pool, rows = self.build(tmp_path, settings, str(tmp_path / "modes.json"))
         assert len(pool) + len(rows) == 600 and 5 < len(pool) < 60
         assert f"pool: {len(pool)} structures (600 samples gave no more, pool.size asks for 60)" in line
-        features = compute_features(pool, "inverse_distances", water())
+        features = compute_features(pool, DISTANCES, water())
         gaps = np.linalg.norm(features[:, None] - features, axis=2)[np.triu_indices(len(pool), 1)]
         assert gaps.min() > 0.12
         assert isinstance(settings.pool, WignerPool)

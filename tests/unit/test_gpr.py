@@ -14,20 +14,23 @@ from scipy.spatial.distance import cdist
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
+from quarry.config.descriptors import CoulombMatrix, InverseDistances
 from quarry.config.models import Gpr as ModelSettings
 from quarry.descriptors.compute import compute_features
 from quarry.errors import QuarryError
-from quarry.models import gaussian_process
+from quarry.models import gaussian_process, hyperparameters
 from quarry.models.base import TrainingData
-from quarry.models.gaussian_process import (
-    GaussianProcess,
+from quarry.models.baselines import CompositionBaseline
+from quarry.models.gaussian_process import GaussianProcess
+from quarry.models.hyperparameters import (
+    ROUNDING_FLOOR,
     Hyperparameters,
+    Start,
     log_marginal_likelihood,
     optimise_hyperparameters,
     pairwise_lower,
     squared_distances,
 )
-from quarry.models.gpr import CompositionBaseline
 from quarry.models.registry import load_model, make_model
 from quarry.structures import Structure, StructureSet
 
@@ -57,7 +60,9 @@ def water_like(n, seed):
     bend = 0.5 * 4.3 * (angles - np.radians(104.5)) ** 2
     energy = -2078.5 + stretch.sum(axis=1) + bend - 0.6 * np.prod(lengths - 0.96, axis=1)
     reference = Structure.from_atoms(molecule("H2O"))
-    return TrainingData(structures, compute_features(structures, "inverse_distances", reference), energy)
+    return TrainingData(
+        structures, compute_features(structures, InverseDistances(kind="inverse_distances"), reference), energy
+    )
 
 
 def any_structures(n):
@@ -93,7 +98,7 @@ def test_mean_and_standard_deviation_equal_scikit_learn(noise, monkeypatch):
     mean, std = process.predict(new)
     np.testing.assert_allclose(mean, expected_mean, atol=1e-8)
     np.testing.assert_allclose(std, expected_std, atol=1e-8)
-    monkeypatch.setattr(gaussian_process, "BLOCK_ELEMENTS", 80 * 7)
+    monkeypatch.setattr(gaussian_process, "BLOCK", 7)
     np.testing.assert_allclose(np.array(process.predict(new)), [mean, std], atol=1e-11)
 
 
@@ -117,16 +122,16 @@ def test_the_optimum_is_not_worse_than_that_of_scikit_learn(seed):
     x, y = toy(60, 2, seed)
     kernel = ConstantKernel(1.0, (1e-3, 1e5)) * RBF(1.0, (1e-2, 1e2)) + WhiteKernel(0.1, (1e-12, 1.0))
     reference = GaussianProcessRegressor(kernel, alpha=1e-20, n_restarts_optimizer=4, random_state=0).fit(x, y)
-    optimum = optimise_hyperparameters(x, y, 2, None, np.random.default_rng(0))
+    optimum = optimise_hyperparameters(x, y, Start(), 2, np.random.default_rng(0))
     assert optimum.log_marginal_likelihood >= reference.log_marginal_likelihood_value_ - 1e-3
-    assert not optimum.floor_raised
+    assert optimum.floor == ROUNDING_FLOOR * len(x)
     theta = optimum.hyperparameters.log()
     assert optimum.log_marginal_likelihood == pytest.approx(sklearn_lml(x, y).log_marginal_likelihood(theta), rel=1e-6)
 
 
 def test_the_noise_of_the_data_is_found():
     x, y = toy(400, 1, 6, noise=0.2)
-    found = optimise_hyperparameters(x, y, 2, None, np.random.default_rng(0)).hyperparameters.noise_variance
+    found = optimise_hyperparameters(x, y, Start(), 2, np.random.default_rng(0)).hyperparameters.noise_variance
     raw = np.sin(x[:, 0]) + 0.3 * x[:, 0] ** 2
     true = 0.2**2 / (np.var(raw) + 0.2**2)
     assert found == pytest.approx(true, rel=0.2)
@@ -134,9 +139,8 @@ def test_the_noise_of_the_data_is_found():
 
 def test_a_fixed_noise_stays():
     x, y = toy(40, 2, 7)
-    assert optimise_hyperparameters(x, y, 2, 0.03, np.random.default_rng(0)).hyperparameters.noise_variance == (
-        pytest.approx(0.03, rel=1e-12)
-    )
+    optimum = optimise_hyperparameters(x, y, Start(noise_variance=0.03), 2, np.random.default_rng(0))
+    assert optimum.hyperparameters.noise_variance == pytest.approx(0.03, rel=1e-12)
 
 
 def test_a_smooth_energy_is_learned_to_millielectronvolts_and_the_errors_are_as_predicted():
@@ -201,7 +205,7 @@ def test_labels_that_contradict_each_other_become_noise():
 
 
 def test_a_matrix_that_cannot_be_factorised_raises_the_floor_and_says_so(monkeypatch, tmp_path):
-    monkeypatch.setattr(gaussian_process, "ROUNDING_FLOOR", 1e-21)
+    monkeypatch.setattr(hyperparameters, "ROUNDING_FLOOR", 1e-21)
     data = data_of(np.zeros((6, 1)), np.array([0.0, 1.0, 0.0, 1.0, 0.0, 1.0]))
     model = fitted(data, noise=1e-30)
     assert model.hyperparameters["noise_floor_raised"] is True
@@ -210,7 +214,7 @@ def test_a_matrix_that_cannot_be_factorised_raises_the_floor_and_says_so(monkeyp
     with h5py.File(tmp_path / "model.h5") as handle:
         assert handle.attrs["noise_floor_raised"]
     assert load_model(tmp_path / "model.h5").hyperparameters == model.hyperparameters
-    monkeypatch.setattr(gaussian_process, "ROUNDING_FLOOR", 0.0)
+    monkeypatch.setattr(hyperparameters, "ROUNDING_FLOOR", 0.0)
     with pytest.raises(QuarryError, match=r"model\.kind.*model\.noise"):
         fitted(data, noise=1e-30)
     with pytest.raises(LinAlgError):
@@ -219,8 +223,8 @@ def test_a_matrix_that_cannot_be_factorised_raises_the_floor_and_says_so(monkeyp
 
 def test_a_failed_factorisation_on_the_way_does_not_hide_the_optimum(monkeypatch):
     x, y = toy(30, 2, 10)
-    expected = optimise_hyperparameters(x, y, 0, None, np.random.default_rng(0)).log_marginal_likelihood
-    original, calls = gaussian_process.log_marginal_likelihood, []
+    expected = optimise_hyperparameters(x, y, Start(), 0, np.random.default_rng(0)).log_marginal_likelihood
+    original, calls = hyperparameters.log_marginal_likelihood, []
 
     def sometimes(lower, targets, theta, floor):
         calls.append(theta)
@@ -228,11 +232,11 @@ def test_a_failed_factorisation_on_the_way_does_not_hide_the_optimum(monkeypatch
             raise LinAlgError
         return original(lower, targets, theta, floor)
 
-    monkeypatch.setattr(gaussian_process, "log_marginal_likelihood", sometimes)
-    optimum = optimise_hyperparameters(x, y, 6, None, np.random.default_rng(0))
+    monkeypatch.setattr(hyperparameters, "log_marginal_likelihood", sometimes)
+    optimum = optimise_hyperparameters(x, y, Start(), 6, np.random.default_rng(0))
     assert any(theta[2] < np.log(1e-8) for theta in calls)
     assert optimum.log_marginal_likelihood >= expected - 1e-3
-    assert not optimum.floor_raised
+    assert optimum.floor == ROUNDING_FLOOR * len(x)
 
 
 def mixed(*names):
@@ -258,7 +262,7 @@ def test_the_energy_baseline_of_one_composition_is_the_mean():
 
 def test_an_element_that_no_label_has_makes_the_energy_uncertain():
     structures = mixed("CH4", "C2H6", "C2H4", "C2H2", "H2")
-    features = compute_features(structures, "coulomb_matrix", None)
+    features = compute_features(structures, CoulombMatrix(kind="coulomb_matrix"), None)
     energies = np.array([-1102.0, -2171.0, -2138.0, -2104.0, -32.0])
     prediction = fitted(TrainingData(structures, features, energies), "energy").predict(
         mixed("CH4", "CH3Cl"), features[:2]
@@ -274,7 +278,7 @@ def test_a_saved_model_predicts_the_same_and_the_same_model_has_the_same_bytes(t
     paths = [tmp_path / name for name in ("a.h5", "b.h5", "c.h5", "d.h5")]
     model.save(paths[0])
     model.save(paths[1])
-    fitted(data, target, noise=model.noise).save(paths[2])
+    fitted(data, target, noise=model.settings.noise).save(paths[2])
     loaded = load_model(paths[0])
     loaded.save(paths[3])
     assert len({path.read_bytes() for path in paths}) == 1
@@ -291,9 +295,9 @@ def test_a_saved_model_predicts_the_same_and_the_same_model_has_the_same_bytes(t
 def test_other_random_starts_are_another_stream():
     x, y = toy(30, 2, 11)
     rng = np.random.default_rng(0)
-    optimise_hyperparameters(x, y, 0, None, rng)
+    optimise_hyperparameters(x, y, Start(), 0, rng)
     assert rng.random() == np.random.default_rng(0).random()
-    optimise_hyperparameters(x, y, 2, None, rng)
+    optimise_hyperparameters(x, y, Start(), 2, rng)
     assert rng.random() != np.random.default_rng(0).random(2)[1]
 
 

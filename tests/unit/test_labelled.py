@@ -32,6 +32,8 @@ def label(structure: Structure, **changes) -> dict:
         "dipole": [0.1, -0.2, 1 / 3],
         "excitation_energies": [4.5, 5.25 + float(structure.positions.sum()) % 1, 7.0],
         "oscillator_strengths": [0.0, 0.125, 1 / 7],
+        "class": 2,
+        "value": -0.125,
     }
     return {**values, **changes}
 
@@ -88,6 +90,8 @@ class TestHdf5:
             "dipole": "e*Angstrom",
             "excitation_energies": "eV",
             "oscillator_strengths": "1",
+            "class": "1",
+            "value": "1",
         }
         assert found == UNITS
 

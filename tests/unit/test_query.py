@@ -7,19 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quarry.config.query import ConstantBatch, DoublingBatch, FractionBatch
+from quarry.config.query import STRATEGIES, ConstantBatch, DoublingBatch, FractionBatch
 from quarry.errors import QuarryError
-from quarry.query import strategies
-from quarry.query.base import PoolView
+from quarry.query import base, clustering, distances
+from quarry.query.base import MEANINGS, PoolView, Ranks
 from quarry.query.batch import batch_size
-from quarry.query.strategies import STRATEGIES, make_strategy
+from quarry.query.strategies import MAKERS, chosen_by, make_strategy, needs_of
+from support.query import full_pool, permuted, query, select, strategy
 
-
-def pool_of(rng, n, d, distinct=None):
-    features = rng.normal(size=(n, d))
-    if distinct is not None and n:
-        features = features[rng.integers(0, min(distinct, n), size=n)]
-    return PoolView(features, mean=rng.normal(size=n), std=np.abs(rng.normal(size=n)).round(1))
+DETERMINISTIC = sorted(set(STRATEGIES) - {"random", "property_search", "clusters", "uncertainty_clusters"})
+DETERMINISTIC.remove("k_means_plus_plus")
+DETERMINISTIC.remove("vote_entropy")
 
 
 def blobs(rng, k, per_blob, d=4):
@@ -39,29 +37,75 @@ def blobs(rng, k, per_blob, d=4):
     st.sampled_from([None, 1, 3]),
 )
 def test_every_strategy_gives_n_distinct_candidates_and_the_same_for_the_same_seed(name, seed, size, d, n, distinct):
-    pool = pool_of(np.random.default_rng(seed), size, d, distinct)
-    chosen = make_strategy(name).select(pool, n, np.random.default_rng(seed))
+    pool = full_pool(np.random.default_rng(seed), size, d, distinct=distinct)
+    chosen = strategy(name).select(pool, n, np.random.default_rng(seed))
     assert chosen.dtype == np.int64
     assert len(chosen) == len(set(chosen.tolist())) == min(n, size)
     assert np.all((chosen >= 0) & (chosen < size))
-    np.testing.assert_array_equal(chosen, make_strategy(name).select(pool, n, np.random.default_rng(seed)))
+    np.testing.assert_array_equal(chosen, strategy(name).select(pool, n, np.random.default_rng(seed)))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
+@given(st.sampled_from(DETERMINISTIC), st.integers(0, 2**32 - 1), st.integers(2, 30), st.integers(1, 12))
+def test_the_order_of_the_pool_does_not_matter(name, seed, size, n):
+    rng = np.random.default_rng(seed)
+    pool = full_pool(rng, size, 3)
+    pool.std = np.abs(rng.normal(size=size))
+    order = rng.permutation(size)
+    assert order[select(name, permuted(pool, order), n)].tolist() == select(name, pool, n)
+
+
+@pytest.mark.parametrize("name", sorted(set(STRATEGIES) - {"random"}))
+def test_what_a_strategy_reads_is_all_it_reads(name):
+    """Without any one of the fields that its traits name it fails; without all others it does not."""
+    pool = full_pool(np.random.default_rng(0), 12, 2)
+    reads = needs_of(query(name), strategy(name))
+    optional = {"labelled", "labelled_embedding", "targets", "features"}
+    for field in set(MEANINGS) - optional - reads:
+        setattr(pool, field, None)
+    if "range" not in reads:
+        pool.minimum = pool.maximum = None
+    assert len(select(name, pool, 3)) == 3
+    for field in reads:
+        lacking = PoolView(**{**vars(pool), **({"minimum": None} if field == "range" else {field: None})})
+        with pytest.raises(QuarryError, match=rf"query\.strategy: {name} needs"):
+            select(name, lacking, 3)
+
+
+def test_nan_is_named_with_what_it_is_of(monkeypatch):
+    monkeypatch.setattr(base, "BLOCK_ELEMENTS", 4)
+    pool = full_pool(np.random.default_rng(0), 12, 2)
+    pool.features[7, 1] = np.nan
+    for name in ("clusters", "max_min"):
+        with pytest.raises(QuarryError, match=f"{name} cannot go on: the descriptor of candidate 7 is not"):
+            select(name, pool, 3)
+    pool.labelled_embedding[1, 0] = np.inf
+    with pytest.raises(QuarryError, match="embedding of the training structures of training structure 1"):
+        select("lcmd", pool, 3)
+    pool.std[0] = np.nan
+    with pytest.raises(QuarryError, match="standard deviation of the model's prediction of candidate 0"):
+        select("uncertainty", pool, 3)
+
+
+def test_features_of_another_length_are_one_line():
+    pool = full_pool(np.random.default_rng(0), 12, 2)
+    pool.labelled, pool.labelled_embedding = pool.labelled[:, :1], np.zeros((3, 5))
+    for name, lengths in {"max_min": "2 features, training structures 1", "bait": "4 .* 5", "lcmd": "4 .* 5"}.items():
+        with pytest.raises(QuarryError, match=lengths):
+            select(name, pool, 3)
+
+
+@settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(0, 40))
 def test_uncertainty_is_a_sort_by_standard_deviation_then_index(seed, size, n):
-    rng = np.random.default_rng(seed)
-    pool = pool_of(rng, size, 1)
-    expected = sorted(range(size), key=lambda i: (-pool.std[i], i))[:n]
-    assert make_strategy("uncertainty").select(pool, n, rng).tolist() == expected
+    pool = full_pool(np.random.default_rng(seed), size, 1)
+    assert select("uncertainty", pool, n) == sorted(range(size), key=lambda i: (-pool.std[i], i))[:n]
 
 
 def test_random_draws_every_candidate_equally_often():
     rng = np.random.default_rng(0)
     pool = PoolView(np.zeros((10, 1)))
-    counts = np.bincount(
-        np.concatenate([make_strategy("random").select(pool, 3, rng) for _ in range(2000)]), minlength=10
-    )
+    counts = np.bincount(np.concatenate([strategy("random").select(pool, 3, rng) for _ in range(2000)]), minlength=10)
     # 600 expected, standard deviation sqrt(2000 * 0.3 * 0.7) = 20.
     assert np.all(np.abs(counts - 600) < 100)
 
@@ -69,7 +113,7 @@ def test_random_draws_every_candidate_equally_often():
 def test_clusters_takes_one_candidate_of_each_blob_the_one_closest_to_its_mean():
     rng = np.random.default_rng(1)
     features, owner = blobs(rng, 8, 12)
-    chosen = make_strategy("clusters").select(PoolView(features), 8, rng)
+    chosen = strategy("clusters").select(PoolView(features), 8, rng)
     assert sorted(owner[chosen]) == list(range(8))
     for i in chosen:
         members = np.flatnonzero(owner == owner[i])
@@ -81,7 +125,7 @@ def test_clusters_takes_the_largest_cluster_first():
     rng = np.random.default_rng(2)
     features, owner = blobs(rng, 2, 10)
     keep = np.flatnonzero((owner == 1) | (np.cumsum(owner == 0) <= 4))
-    chosen = make_strategy("clusters").select(PoolView(features[keep]), 2, rng)
+    chosen = strategy("clusters").select(PoolView(features[keep]), 2, rng)
     assert owner[keep][chosen].tolist() == [1, 0]
 
 
@@ -89,14 +133,14 @@ def test_clusters_keeps_small_differences_on_a_large_common_value():
     # In float32 without centring, 1e6 + 0.01 and 1e6 are the same number.
     rng = np.random.default_rng(3)
     features, owner = blobs(rng, 4, 10, d=2)
-    chosen = make_strategy("clusters").select(PoolView(1e6 + 1e-4 * features), 4, rng)
+    chosen = strategy("clusters").select(PoolView(1e6 + 1e-4 * features), 4, rng)
     assert sorted(owner[chosen]) == [0, 1, 2, 3]
 
 
 def test_clusters_of_identical_candidates_are_still_distinct():
     for distinct in (1, 3):
         pool = PoolView(np.repeat(np.eye(3)[:distinct], 10, axis=0))
-        chosen = make_strategy("clusters").select(pool, 7, np.random.default_rng(0))
+        chosen = strategy("clusters").select(pool, 7, np.random.default_rng(0))
         assert len(set(chosen.tolist())) == 7
         assert len({tuple(pool.features[i]) for i in chosen}) == distinct
 
@@ -105,39 +149,113 @@ def test_uncertainty_clusters_takes_one_of_each_blob_in_the_uncertain_half():
     rng = np.random.default_rng(4)
     features, owner = blobs(rng, 8, 10)
     std = np.where(owner < 4, 1.0, 0.1) + 0.01 * rng.random(80)
-    chosen = make_strategy("uncertainty_clusters").select(PoolView(features, std=std), 4, rng)
+    chosen = strategy("uncertainty_clusters").select(PoolView(features, std=std), 4, rng)
     assert sorted(owner[chosen]) == [0, 1, 2, 3]
 
 
 def test_uncertainty_clusters_takes_more_than_half_if_the_batch_is_more():
     rng = np.random.default_rng(5)
-    pool = pool_of(rng, 10, 2)
-    chosen = make_strategy("uncertainty_clusters").select(pool, 8, rng)
+    pool = full_pool(rng, 10, 2)
+    chosen = strategy("uncertainty_clusters").select(pool, 8, rng)
     assert set(chosen.tolist()) == set(np.argsort(-pool.std, kind="stable")[:8].tolist())
 
 
-@pytest.mark.parametrize(("seeding", "lloyd"), [(0, 1e12), (0, 0)])
-def test_the_ways_for_big_pools_also_find_the_blobs(monkeypatch, seeding, lloyd):
-    monkeypatch.setattr(strategies, "SEEDING_LIMIT", seeding)
-    monkeypatch.setattr(strategies, "LLOYD_LIMIT", lloyd)
-    monkeypatch.setattr(strategies, "BLOCK_ELEMENTS", 100)
+def test_uncertainty_clusters_takes_the_share_it_is_told():
+    rng = np.random.default_rng(5)
+    pool = full_pool(rng, 40, 2)
+    most = np.argsort(-pool.std, kind="stable")
+    for share, n in {0.1: 4, 0.5: 20, 1.0: 40}.items():
+        for name in ("uncertainty_clusters", "uncertainty_max_min"):
+            assert set(select(name, pool, min(n, 3), share=share)) <= set(most[:n].tolist())
+            assert set(select(name, pool, n, share=share)) == set(most[:n].tolist())
+
+
+@pytest.mark.parametrize("lloyd", [1e12, 0])
+def test_the_ways_for_big_pools_also_find_the_blobs(monkeypatch, lloyd):
+    monkeypatch.setattr(clustering, "LLOYD_LIMIT", lloyd)
+    monkeypatch.setattr(distances, "BLOCK_ELEMENTS", 100)
     rng = np.random.default_rng(6)
     features, owner = blobs(rng, 4, 300)
-    chosen = make_strategy("clusters").select(PoolView(features), 24, rng)
-    # A random start may put two centres into one blob, but with 24 of them none of the 4 blobs is left out.
+    chosen = strategy("clusters").select(PoolView(features), 24, rng)
+    # With 24 centres none of the 4 blobs is left out.
     assert len(set(chosen.tolist())) == 24
     assert set(owner[chosen]) == {0, 1, 2, 3}
 
 
-@pytest.mark.parametrize("name", ["uncertainty", "uncertainty_clusters"])
-def test_a_model_without_uncertainty_is_an_error_of_the_configuration(name):
-    with pytest.raises(QuarryError, match=rf"query\.strategy: {name} "):
-        make_strategy(name).select(PoolView(np.zeros((3, 1)), mean=np.zeros(3)), 1, np.random.default_rng(0))
+class Own:
+    """A user's strategy: the candidates with the lowest first feature, or whatever a test wants."""
+
+    needs = ("std", "labelled")
+
+    def __init__(self, answer=None):
+        self.answer = answer
+
+    def select(self, pool, n, rng):
+        return np.argsort(pool.features[:, 0])[:n] if self.answer is None else self.answer
 
 
-def test_an_unknown_strategy_is_an_error():
-    with pytest.raises(QuarryError, match=r"query\.strategy: 'best'"):
-        make_strategy("best")
+class TestOwn:
+    MODULE = """
+class Lowest:
+    needs = ("mean", "std", "labelled", "range")
+    def __init__(self, sign=1):
+        self.sign = sign
+    def select(self, pool, n, rng):
+        return (self.sign * pool.features[:, 0]).argsort()[:n]
+class Wrong(Lowest):
+    needs = ("energies",)
+class NoSelect:
+    pass
+"""
+
+    @pytest.fixture(autouse=True)
+    def module(self, tmp_path, monkeypatch):
+        import sys
+
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        (tmp_path / "lowest_first.py").write_text(self.MODULE)
+        yield
+        sys.modules.pop("lowest_first", None)
+
+    def make(self, tmp_path, name="Lowest", **arguments):
+        return make_strategy(query(f"lowest_first:{name}", arguments=arguments), tmp_path)
+
+    def test_it_is_found_beside_the_campaign_file(self, tmp_path):
+        pool = PoolView(np.array([[3.0], [1.0], [2.0]]))
+        own = self.make(tmp_path)
+        assert chosen_by(own, "own", pool, 2, np.random.default_rng(0)).tolist() == [1, 2]
+        assert chosen_by(self.make(tmp_path, sign=-1), "own", pool, 2, np.random.default_rng(0)).tolist() == [0, 2]
+        assert needs_of(query("lowest_first:Lowest"), own) == {"mean", "std", "range"}
+
+    @pytest.mark.parametrize(
+        ("name", "arguments", "message"),
+        [
+            ("Lowest", {"sgn": 1}, r"cannot be made with query\.arguments \(TypeError: .*'sgn'"),
+            ("Wrong", {}, "has 'energies' in needs; known are features, mean"),
+            ("NoSelect", {}, r"has no method select\(pool, n, rng\)"),
+            ("Missing", {}, "cannot import 'lowest_first:Missing'"),
+        ],
+    )
+    def test_mistakes_are_one_line(self, tmp_path, name, arguments, message):
+        with pytest.raises(QuarryError, match=message):
+            self.make(tmp_path, name, **arguments)
+
+    @pytest.mark.parametrize("answer", [[0], [0, 0], [0, 3], [-1, 0], [0.0, 1.0], [[0, 1]], None])
+    def test_only_distinct_candidates_are_taken(self, answer):
+        own = Own(np.asarray(answer) if answer is not None else "all")
+        with pytest.raises(QuarryError, match="must return 2 distinct indices below 3"):
+            chosen_by(own, "own", PoolView(np.zeros((3, 1))), 2, np.random.default_rng(0))
+
+    def test_all_of_a_pool_that_has_fewer(self):
+        assert chosen_by(Own(), "own", PoolView(np.zeros((3, 1))), 5, np.random.default_rng(0)).tolist() == [0, 1, 2]
+
+
+def test_every_name_of_the_configuration_has_a_strategy():
+    assert MAKERS.keys() == STRATEGIES.keys()
+    ranked = {name for name in STRATEGIES if isinstance(strategy(name), Ranks)}
+    assert ranked == {
+        name for name, traits in STRATEGIES.items() if {"std", "votes", "probabilities"} & {*traits.reads}
+    } | {"greedy_mean"}
 
 
 def test_constant_and_doubling_batches_give_the_training_set_sizes_of_the_paper():

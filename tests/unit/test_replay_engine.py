@@ -188,7 +188,7 @@ def test_values_that_are_missing_are_no_labels(tmp_path: Path) -> None:
     ("change", "keys", "reason"),
     [
         ({}, {"columns": {"energy": "U0"}}, "labeling.columns.energy: there is no 'U0'"),
-        ({"Z": [1]}, {}, "do not fit the columns"),
+        ({"Z": [1]}, {}, "make no 3 geometries"),
         ({"E": [1.0]}, {}, "do not fit the columns"),
         ({"H": [1.0]}, {"columns": {"energy": "E", "homo": "H"}}, "have different lengths"),
         ({}, {"match": "id", "ids": "key"}, "labeling.ids: there is no 'key'"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -15,13 +17,15 @@ from quarry.labeling.failed import FailedLabels
 from quarry.labeling.record import write_records
 from quarry.labeling.store import LabelStore
 from quarry.models.registry import load_model
+from quarry.randomness import generator
 from quarry.stages.batch import draw_initial, read_proposal, select_batch
 from quarry.stages.pool import pool_rows, read_features
-from quarry.stages.proposal import candidate_rows, propose_batch, score_pool
+from quarry.stages.proposal import candidate_rows, check_strategy, propose_batch, score_pool
 from quarry.structures.files import read_leaf
 from support.stages import (
     METHOD_ID,
     PAIRS,
+    ROWS,
     SIZE,
     configuration,
     label_record,
@@ -186,13 +190,38 @@ class TestCandidates:
             candidate_rows(features, dataset, write_failures(tmp_path / "f.csv", ["absent"]))
 
 
+def score(folder: Path, trained, structures, features, conf, iteration=1) -> str:
+    """Let the trained model score the pool; return the file."""
+    files = [str(trained / name) for name in ("dataset.h5", "failures.csv")]
+    output = str(folder / "scores.h5")
+    score_pool(conf, "main", iteration, folder, str(trained / "model.h5"), structures, features, *files, output)
+    return output
+
+
+def querying(strategy: str, **changes: Any):
+    """The configuration with another strategy; changes: further keys of query."""
+    batch = {"schedule": "constant", "size": 5}
+    ranges = {"search": {"minimum": -2000.0}} if strategy in ("property_search", "expected_gain") else {}
+    return configuration(query={"strategy": strategy, "initial": 8, "batch": batch, **changes}, **ranges)
+
+
+OWN = """
+class Chosen:
+    needs = ("mean", "embedding", "labelled_embedding", "targets")
+    def select(self, pool, n, rng):
+        assert len(pool.mean) == len(pool.embedding) == len(pool) and pool.std is None
+        assert len(pool.labelled) == len(pool.targets) == len(pool.labelled_embedding)
+        return pool.mean.argsort()[:n]
+class Needy(Chosen):
+    needs = ("votes",)
+"""
+
+
 class TestProposal:
     @pytest.fixture(scope="class")
     @staticmethod
     def scores(trained, structures, features) -> str:
-        files = [str(trained / name) for name in ("dataset.h5", "failures.csv", "scores.h5")]
-        score_pool(str(trained / "model.h5"), structures, features, *files)
-        return files[2]
+        return score(trained, trained, structures, features, configuration())
 
     def propose(self, folder: Path, trained, features, conf, scores, iteration=1, **facts) -> list[BatchRow]:
         make_facts(**facts).write(folder / "facts.json")
@@ -200,6 +229,7 @@ class TestProposal:
             conf,
             "main",
             iteration,
+            folder,
             features,
             str(trained / "dataset.h5"),
             str(trained / "failures.csv"),
@@ -211,10 +241,44 @@ class TestProposal:
 
     def test_scores_are_the_models_predictions_for_the_candidates(self, scores, trained, pool, features):
         with h5py.File(scores) as handle:
-            rows, mean, std = (handle[name][()] for name in ("rows", "mean", "std"))
+            assert set(handle) == {"rows", "std"}
+            rows, std = handle["rows"][()], handle["std"][()]
         assert rows.tolist() == list(range(18, SIZE))
         prediction = load_model(trained / "model.h5").predict(pool.subset(rows), read_features(features)[rows])
-        assert np.array_equal(mean, prediction.mean) and np.array_equal(std, prediction.std)
+        assert np.array_equal(std, prediction.std)
+
+    @pytest.mark.parametrize(
+        ("conf", "expected"),
+        [
+            (querying("property_search"), {"mean"}),
+            (querying("expected_gain"), {"mean", "std"}),
+            (querying("bait"), {"embedding", "labelled_embedding"}),
+            (querying("uncertainty_max_min", distance="kernel"), {"std", "embedding", "labelled_embedding"}),
+        ],
+        ids=lambda c: c.query.strategy if hasattr(c, "query") else "",
+    )
+    def test_the_model_is_asked_for_what_the_strategy_needs(
+        self, tmp_path, trained, structures, features, pool, conf, expected
+    ):
+        scores = score(tmp_path, trained, structures, features, conf)
+        with h5py.File(scores) as handle:
+            found = {name: handle[name][()] for name in handle}
+        assert set(found) == {"rows", *expected}
+        model = load_model(trained / "model.h5")
+        if "mean" in expected:
+            rows = found["rows"]
+            assert np.array_equal(
+                found["mean"], model.predict(pool.subset(rows), read_features(features)[rows], with_std=False).mean
+            )
+        if "embedding" in expected:
+            known = [row for row, role in ROWS.items() if role == "train"]
+            both = np.concatenate([found["rows"], known])
+            rng = generator(conf.seed, "main", 1, "embed")
+            maps = model.embed(pool.subset(both), read_features(features)[both], "kernel", rng).astype(np.float32)
+            assert np.array_equal(np.concatenate([found["embedding"], found["labelled_embedding"]]), maps)
+        rows = self.propose(tmp_path, trained, features, conf, scores)
+        assert len({r.structure_id for r in rows} & set(pool.ids[18:].tolist())) == 5
+        assert {r.score == "" for r in rows} == {conf.query.strategy in ("property_search", "bait")}
 
     def test_uncertainty_takes_the_most_uncertain_with_their_scores(self, tmp_path, trained, features, scores, pool):
         rows = self.propose(tmp_path, trained, features, configuration(), scores)
@@ -225,14 +289,37 @@ class TestProposal:
         assert [float(r.score) for r in rows] == [std[i] for i in expected]
         assert {(r.role, r.job == r.structure_id) for r in rows} == {("train", True)}
 
-    @pytest.mark.parametrize("strategy", ["random", "clusters"])
+    @pytest.mark.parametrize("strategy", ["random", "clusters", "max_min"])
     def test_strategies_without_scores(self, tmp_path, trained, features, strategy, pool):
-        conf = configuration(query={"strategy": strategy, "initial": 8, "batch": {"schedule": "constant", "size": 5}})
+        conf = querying(strategy)
         rows = self.propose(tmp_path, trained, features, conf, None)
         assert len({r.structure_id for r in rows}) == 5
         assert {r.structure_id for r in rows} <= set(pool.ids[18:].tolist())
         assert {r.score for r in rows} == {""}
         assert self.propose(tmp_path, trained, features, conf, None) == rows
+
+    def test_max_min_keeps_away_from_training_structures_not_from_the_test_set(self, tmp_path, trained, features, pool):
+        rows = self.propose(tmp_path, trained, features, querying("max_min"), None)
+        every = read_features(features)
+        known = [row for row, role in ROWS.items() if role == "train"]
+        expected = []
+        for _ in range(5):
+            far = {i: min(np.linalg.norm(every[i] - every[j]) for j in known) for i in range(18, SIZE)}
+            expected.append(max(far, key=lambda i: far[i]))
+            known.append(expected[-1])
+        assert [r.structure_id for r in rows] == pool.ids[expected].tolist()
+
+    def test_a_strategy_of_the_users_own(self, tmp_path, trained, structures, features, pool, monkeypatch):
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        (tmp_path / "my_strategy.py").write_text(OWN)
+        conf = querying("my_strategy:Chosen")
+        check_strategy(conf, tmp_path)
+        rows = self.propose(tmp_path, trained, features, conf, score(tmp_path, trained, structures, features, conf))
+        left = list(range(18, SIZE))
+        mean = load_model(trained / "model.h5").predict(pool.subset(left), read_features(features)[left]).mean
+        assert {r.structure_id for r in rows} == set(pool.ids[18:][np.argsort(mean)[:5]].tolist())
+        with pytest.raises(QuarryError, match="my_strategy:Needy of arm main needs classes as target"):
+            check_strategy(querying("my_strategy:Needy"), tmp_path)
 
     def test_iterations_and_seeds_draw_differently(self, tmp_path, trained, features):
         conf = configuration(query={"strategy": "random", "initial": 8, "batch": {"schedule": "constant", "size": 5}})

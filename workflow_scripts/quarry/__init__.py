@@ -2,7 +2,7 @@
 
 The rooms of the library, and which way the arrows point (a room imports only from rooms to its left):
 
-errors, files, processes, randomness <- config, structures <- descriptors, stopping <- models, query, labeling, sampling
+errors, files, imports, processes, randomness <- config, structures <- descriptors, stopping <- models, query, labeling, sampling
 <- campaign, reporting <- stages (files in, files out) <- workflow_scripts/*.py and the rules.
 One call goes back: ``campaign.preflight`` starts ``stages.preflight`` as a process of its own.
 

@@ -20,12 +20,13 @@ from quarry.campaign.preflight import preflight
 from quarry.campaign.recovery import Recovery
 from quarry.campaign.retries import TARGET, RetryRequest, read_requests, requests_for
 from quarry.campaign.retry_failed import retry_failed
-from quarry.config.campaign import Configuration, load_configuration
+from quarry.config.campaign import MAIN_ARM, Configuration, load_configuration
 from quarry.config.command_line import apply_types
+from quarry.config.models import member_jobs
 from quarry.errors import QuarryError
 from quarry.labeling.attempts import Attempts, needed, read_attempts
 from quarry.stopping.facts import Cost, Facts
-from quarry.stopping.rules import StopReason, stop_reason
+from quarry.stopping.rules import StopReason, labels_left, stop_reason
 
 
 class Campaign:
@@ -41,7 +42,8 @@ class Campaign:
         self.invocation = invocation
         self.paths = CampaignPaths(configuration.name)
         self.arms = configuration.arm_names
-        self.recovery = Recovery(self.paths, self.arms, {arm for arm in self.arms if self.needs_scores(arm)})
+        scored = {arm for arm in self.arms if self.needs_scores(arm)}
+        self.recovery = Recovery(self.paths, self.arms, scored, {arm: self.members(arm) for arm in self.arms})
         # Per instance: input functions ask for these again and again while the graph is built.
         self.sealed = cache(self._sealed)
 
@@ -94,11 +96,24 @@ class Campaign:
         """Return the facts of iterations 0 to ``last`` of an arm."""
         return [read_facts(self.paths.facts(arm, t)) for t in range(last + 1)]
 
+    def leader(self, arm: str) -> str | None:
+        """Return the arm whose end is that of a control arm too; None for an arm that has stop rules of its own."""
+        return MAIN_ARM if arm in (*self.configuration.controls, *self.configuration.repeats) else None
+
     def stop_reason(self, arm: str, iteration: int) -> StopReason | None:
         """Return why an arm ends at an iteration or has ended before it, or None to go on.
 
-        Earlier iterations are asked too: a loosened rule may hold at one of them and no longer at the last.
+        Earlier iterations are asked too: a loosened rule may hold at one of them and no longer at the last. A control arm
+        ends where arm main has ended, which must be assessed up to there, or when no label is left for it.
         """
+        leader = self.leader(arm)
+        if leader is None or labels_left(self.facts(arm, iteration)[-1], self.configuration) == 0:
+            return self._own_stop_reason(arm, iteration)
+        past = self.has_facts(leader, iteration + 1) or self.retry_requests(leader, iteration + 1)
+        ended = not self.has_facts(leader, iteration) or (not past and self._own_stop_reason(leader, iteration))
+        return StopReason("control", f"arm {leader} has ended, this is its control") if ended else None
+
+    def _own_stop_reason(self, arm: str, iteration: int) -> StopReason | None:
         costs = []
         for t in range(iteration + 1):
             try:
@@ -167,6 +182,15 @@ class Campaign:
     def only_retries(self, arm: str, iteration: int) -> bool:
         """Whether a batch holds nothing but retries."""
         return any(request.only for request in self.retry_requests(arm, iteration))
+
+    def members(self, arm: str) -> int:
+        """Return how many jobs train the members of an arm's committee, 0 if its model is trained by one job."""
+        return member_jobs(self.configuration.arm(arm).model)
+
+    @property
+    def knows_pool(self) -> bool:
+        """Whether a targeted search can be measured by labels of the whole pool: finished data are searched again."""
+        return self.configuration.search is not None and self.configuration.labeling.engine == "replay"
 
     def needs_scores(self, arm: str) -> bool:
         """Whether an arm's strategy ranks candidates by the model's predictions."""

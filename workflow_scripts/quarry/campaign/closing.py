@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from quarry.campaign.campaign import Campaign
+from quarry.config.campaign import MAIN_ARM
+from quarry.evaluation.comparison import Comparison
+from quarry.evaluation.savings import saving_words
 
 
 def closing_words(campaign: Campaign) -> str:
@@ -17,6 +20,9 @@ def closing_words(campaign: Campaign) -> str:
             facts = campaign.facts(arm, last)[-1]
             why = f"stopped: {reason.words}" if reason else "not finished"
             lines.append(f"Quarry: arm {arm}: {facts.n_labels} labels in {last + 1} iterations; {why}")
+    comparison = _comparison(campaign)
+    if comparison:
+        lines.append(f"Quarry: {saving_words(comparison.savings()[-1], comparison.quality)}")
     root = campaign.paths.root
     if not lines:
         return f"Quarry: no iteration of {root} is finished yet"
@@ -33,6 +39,16 @@ def error_words(campaign: Campaign) -> str:
     return (
         f"Quarry: the run of {campaign.paths.root} broke off; finished labels are kept. The messages above name the job and "
         "its log. Mend the cause and give the same command again: it goes on from here."
+    )
+
+
+def _comparison(campaign: Campaign) -> Comparison | None:
+    """Return arm main beside its control arms, or None if there are none or one has no iteration yet."""
+    configuration = campaign.configuration
+    groups = [[MAIN_ARM, *configuration.repeats], configuration.controls]
+    facts = [[campaign.facts(arm, _count(campaign, arm) - 1) for arm in group] for group in groups]
+    return (
+        Comparison.of(*facts) if configuration.controls and all(found for group in facts for found in group) else None
     )
 
 

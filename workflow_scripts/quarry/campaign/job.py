@@ -46,8 +46,12 @@ def set_memory(memory_mb: int | None) -> None:
 
 
 @contextmanager
-def job(snakemake: Any, threads: int | None = None, receipt: bool = True) -> Iterator[Callable[[str], None]]:
+def job(
+    snakemake: Any, threads: int | None = None, receipt: bool = True, part: str = ""
+) -> Iterator[Callable[[str], None]]:
     """Run the body of a script as a job of the campaign; yields a function that writes a line to the log.
+
+    part: which of several jobs of one rule in an iteration this is; each has a receipt of its own.
 
     threads: of the numerical libraries. They come from the configuration for everything whose result must not depend
     on the cores at hand (Snakemake lowers ``snakemake.threads`` to the cores it has); None: those of Snakemake.
@@ -81,7 +85,8 @@ def job(snakemake: Any, threads: int | None = None, receipt: bool = True) -> Ite
                 "host": socket.gethostname(),
             }
             folder = receipts_folder(snakemake.output[0])
-            write_receipt(folder / f"{snakemake.rule}.json", snakemake.rule, list(snakemake.output), cost)
+            name = f"{snakemake.rule}_{part}" if part else snakemake.rule
+            write_receipt(folder / f"{name}.json", snakemake.rule, list(snakemake.output), cost)
 
 
 def _used() -> str:

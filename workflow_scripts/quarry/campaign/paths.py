@@ -13,6 +13,7 @@ class CampaignPaths:
         self.pool = f"{self.root}/pool"
         self.structures = f"{self.pool}/structures.h5"
         self.features = f"{self.pool}/features.h5"
+        self.pool_labels = f"{self.pool}/labels.h5"
         self.normal_modes = f"{self.pool}/normal_modes.json"
         self.reference = f"{self.pool}/reference.extxyz"
         self.filtered = f"{self.pool}/filtered.csv"
@@ -63,25 +64,36 @@ class CampaignPaths:
         """Return the path of a label that is computed again."""
         return f"{self.verification}/{check}/seed_{seed}/{number}.json"
 
-    def stages(self, arm: str, iteration: int, scored: bool, proposed: bool) -> list[list[str]]:
+    def member(self, member: int | str = "{member}", arm: str = "{arm}", iteration: int | str = "{iteration}") -> str:
+        """Return the path of a committee's member that a job of its own trains."""
+        return self.iteration(MEMBER.format(padded(member)), arm, iteration)
+
+    def stages(self, arm: str, iteration: int, scored: bool, proposed: bool, members: int = 0) -> list[list[str]]:
         """Return the files of an iteration's jobs in the order in which they are made (labels left out).
 
         scored: whether the arm's strategy looks at scores of the pool. proposed: whether the batch comes from a proposal.
+        members: of the arm's committee that are trained by jobs of their own.
         """
         rules = ["score_pool"] * (scored and proposed) + ["propose_batch"] * proposed
-        rules += ["select_batch", LABELS, "merge_labels", "train_model", "evaluate_model", "assess_iteration"]
-        names = [OUTPUTS.get(rule, []) for rule in rules]
-        return [[self.iteration(name, arm, iteration) for name in stage] for stage in names]
+        rules += ["select_batch", LABELS, "merge_labels", MEMBERS, "train_model", "evaluate_model", "assess_iteration"]
+        names = {**OUTPUTS, MEMBERS: [MEMBER.format(padded(member)) for member in range(members)]}
+        stages = [names.get(rule, []) for rule in rules if members or rule != MEMBERS]
+        return [[self.iteration(name, arm, iteration) for name in stage] for stage in stages]
 
 
 LABELS = "label_structure"
 """The place of the labels among the stages: they are never removed, so no files stand for them."""
+
+MEMBERS = "train_member"
+"""The place of a committee's members among the stages: a job for each."""
+MEMBER = "model/members/{}.h5"
 
 PRODUCT = ["history.csv", "failures.csv", "outliers.csv", "dataset.h5", "dataset.extxyz", "model/model.h5"]
 
 OUTPUTS: dict[str, list[str]] = {
     "build_pool": ["structures.h5", "reference.extxyz", "filtered.csv"],
     "build_features": ["features.h5"],
+    "collect_pool_labels": ["labels.h5"],
     "score_pool": ["scores.h5"],
     "propose_batch": ["proposal.csv"],
     "select_batch": ["batch.csv", "planned.csv", "reused.csv"],
@@ -91,6 +103,7 @@ OUTPUTS: dict[str, list[str]] = {
     "assess_iteration": ["facts.json", "cost.json"],
     "collect_results": PRODUCT,
     "publish_results": PRODUCT,
+    "draw_savings": ["savings.svg"],
     "draw_figures": ["learning_curve.svg", "parity.svg", "iterations.html"],
 }
 """Files that each rule makes in its iteration, pool, arm, campaign or figures folder. Not the normal modes: made again
@@ -101,6 +114,13 @@ they could differ in the last digit, and with them the pool.
 def padded(iteration: int | str) -> str:
     """Return the iteration as it stands in paths and wildcards (000, 001 ...); patterns pass unchanged."""
     return f"{iteration:03d}" if isinstance(iteration, int) else iteration
+
+
+def outputs_of(receipt: str) -> list[str]:
+    """Return the files that the job of a receipt (by its name without ending) makes."""
+    if receipt.startswith(f"{MEMBERS}_"):
+        return [MEMBER.format(receipt.removeprefix(f"{MEMBERS}_"))]
+    return OUTPUTS.get(receipt, [])
 
 
 def receipts_folder(output: str | Path) -> Path:

@@ -7,11 +7,11 @@ hand that is not so; here every file is compared with the receipt of the job tha
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from quarry.campaign.batch_table import jobs_of, read_batch
-from quarry.campaign.paths import OUTPUTS, CampaignPaths
+from quarry.campaign.paths import CampaignPaths, outputs_of
 from quarry.campaign.receipts import damaged_receipts, missing_and_damaged
 from quarry.campaign.retries import only_retries, read_requests
 from quarry.files import move_aside
@@ -20,12 +20,18 @@ from quarry.stopping.facts import Cost, Facts
 
 
 class Recovery:
-    """The state of a campaign's files. scored: arms whose strategy looks at scores of the pool."""
+    """The state of a campaign's files.
 
-    def __init__(self, paths: CampaignPaths, arms: list[str], scored: set[str]) -> None:
+    scored: arms whose strategy looks at scores of the pool. members: by arm, how many members its committee has.
+    """
+
+    def __init__(
+        self, paths: CampaignPaths, arms: list[str], scored: set[str], members: Mapping[str, int] | None = None
+    ) -> None:
         self.paths = paths
         self.arms = arms
         self.scored = scored
+        self.members = members or {}
 
     def count_whole(self, arm: str) -> int:
         """Return the number of leading iterations of an arm that are whole. The last one is compared by hash."""
@@ -94,6 +100,9 @@ class Recovery:
                 break
             complete += 1
         doomed = [f for stage in stages[complete:] for f in stage] + stages[-1]
+        if complete < len(stages) and self._are_members(stages[complete], arm, iteration):
+            # Each is made by a job of its own, so that an interrupted run leaves some of them; they took long.
+            doomed = doomed[len(stages[complete]) :]
         if reopen:
             doomed.append(self.paths.batch(arm, iteration))
         for file in doomed:
@@ -115,7 +124,10 @@ class Recovery:
 
     def _stages(self, arm: str, iteration: int) -> list[list[str]]:
         proposed = iteration > 0 and not only_retries(read_requests(self.paths.retries), arm, iteration)
-        return self.paths.stages(arm, iteration, arm in self.scored, proposed)
+        return self.paths.stages(arm, iteration, arm in self.scored, proposed, self.members.get(arm, 0))
+
+    def _are_members(self, stage: list[str], arm: str, iteration: int) -> bool:
+        return stage == [self.paths.member(number, arm, iteration) for number in range(self.members.get(arm, 0))] != []
 
     def _receipts(self, arm: str, iteration: int) -> Path:
         return Path(self.paths.iteration("receipts", arm, iteration))
@@ -124,7 +136,7 @@ class Recovery:
 def _move_damaged_aside(receipts: Path, say: Callable[[str], None]) -> None:
     for receipt in damaged_receipts(receipts):
         # Nothing vouches for its files any more: they may have been damaged with it.
-        for name in OUTPUTS.get(receipt.stem, []):
+        for name in outputs_of(receipt.stem):
             path = receipts.parent / name
             if path.exists():
                 say(f"{path}: its receipt is damaged: moved aside to {move_aside(path).name}, it will be made again")

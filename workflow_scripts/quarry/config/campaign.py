@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
+from quarry.config import classification, control, models, pool, query, search
 from quarry.config.base import Section, energy_in_ev
+from quarry.config.classification import Classification
+from quarry.config.control import Control, control_names
 from quarry.config.descriptors import Descriptor, InverseDistances
 from quarry.config.engines import AseLabeling, CommandLabeling, ReplayLabeling
 from quarry.config.filters import Filters
 from quarry.config.labeling import Forecast, Labeling, Resources
 from quarry.config.labeling_base import LabelingBase
 from quarry.config.learning import Stop, Test, Validation
+from quarry.config.messages import one_line
 from quarry.config.models import Gpr, Model
-from quarry.config.pool import FilePool, Pool, WignerPool
-from quarry.config.query import Query
+from quarry.config.pool import Pool, WignerPool, files_of
+from quarry.config.query import OPTIONS, Query
+from quarry.config.search import Search
 from quarry.config.verification import Verification
 from quarry.errors import QuarryError
 
@@ -35,7 +39,7 @@ class ArmOverride(Section):
     """What an arm does differently from the campaign; pool, test set, initial batch and labels are shared."""
 
     query: dict[str, Any] = {}
-    """Keys of query to replace (not initial)."""
+    """Keys of query to replace (not initial). Another strategy begins without the settings of the campaign's."""
     model: dict[str, Any] = {}
     """Keys of model to replace."""
     seed: int | None = None
@@ -59,8 +63,11 @@ class Configuration(Section):
     """Seed of every random choice."""
     pool: Pool
     filters: Filters = Filters()
-    target: Literal["energy", "homo", "lumo", "gap", "dipole"] = "energy"
-    """The property that the model learns: energies in eV, dipole as its norm in e*Angstrom."""
+    target: Literal["energy", "homo", "lumo", "gap", "dipole", "value", "class"] = "energy"
+    """The property that the model learns: energies in eV, dipole as its norm in e*Angstrom, value as it is, class as
+    classification says."""
+    classification: Classification | None = None
+    search: Search | None = None
     labeling: Labeling
     descriptor: Descriptor
     model: Model = Gpr()
@@ -70,6 +77,7 @@ class Configuration(Section):
     stop: Stop
     arms: dict[str, ArmOverride] = {}
     """Further arms beside main, e.g. {random: {query: {strategy: random}}}."""
+    control: Control | None = None
     resources: Resources = Resources()
     verification: Verification = Verification()
     forecast: Forecast = Forecast()
@@ -88,13 +96,34 @@ class Configuration(Section):
 
     @property
     def arm_names(self) -> list[str]:
-        """Every arm, main first."""
-        return [MAIN_ARM, *self.arms]
+        """Every arm, main first, control arms last."""
+        return [MAIN_ARM, *self.overrides()]
+
+    @property
+    def controls(self) -> list[str]:
+        """The random arms of the section control."""
+        return control_names(self.control)[0]
+
+    @property
+    def repeats(self) -> list[str]:
+        """The repeats of arm main that the section control asks for."""
+        return control_names(self.control)[1]
+
+    def overrides(self) -> dict[str, ArmOverride]:
+        """Return what each arm beside main does differently: those of ``arms``, and those that ``control`` makes."""
+        made: dict[str, ArmOverride] = {}
+        if self.control is not None:
+            random = {"strategy": "random"}
+            made |= {n: ArmOverride(query=random, seed=s) for n, s in zip(self.controls, self.control.seeds, strict=True)}
+            made |= {n: ArmOverride(seed=s) for n, s in zip(self.repeats, self.control.repeats, strict=True)}
+        return {**self.arms, **made}
 
     def arm(self, name: str) -> ArmSettings:
         """Return the settings of an arm after its overrides."""
-        override = self.arms.get(name, ArmOverride())
+        override = self.overrides().get(name, ArmOverride())
         query = self.query.model_dump()
+        if override.query.get("strategy", self.query.strategy) != self.query.strategy:
+            query = {key: value for key, value in query.items() if key not in OPTIONS}
         batch = override.query.get("batch")
         if isinstance(batch, dict) and "schedule" in batch:
             query.pop("batch")
@@ -119,6 +148,10 @@ class Configuration(Section):
         value = self.stop.target_rmse
         return None if value is None else float(energy_in_ev(value))
 
+    def search_range(self) -> tuple[float, float] | None:
+        """Return the range that a targeted search wants, in the target's unit, or None."""
+        return None if self.search is None else self.search.range()
+
     def identity(self, with_defaults: bool = True) -> dict[str, Any]:
         """Return what makes this campaign this campaign: everything but stop
         rules, resources, verification, forecast, retries and where labels lie. with_defaults: also the keys that have
@@ -128,6 +161,11 @@ class Configuration(Section):
         data = self.model_dump(mode="json", exclude=left_out, exclude_defaults=not with_defaults)
         for key in NOT_IDENTITY:
             data["labeling"].pop(key, None)
+        # As the arms that they are: like others, they may be added to a campaign later.
+        data.pop("control", None)
+        made = {name: arm for name, arm in self.overrides().items() if name not in self.arms}
+        if made:
+            data["arms"] = {**data.get("arms", {}), **{name: arm.model_dump(mode="json") for name, arm in made.items()}}
         return {**data, "stop.metric": self.stop.metric}
 
 
@@ -151,9 +189,9 @@ def load_configuration(raw: dict[str, Any], origin: str) -> Configuration:
             try:
                 configuration.arm(name)
             except ValidationError as error:
-                raise QuarryError(f"{origin}: {_one_line(error, ArmSettings, prefix=f'arms.{name}.')}") from error
+                raise QuarryError(f"{origin}: {one_line(error, ArmSettings, prefix=f'arms.{name}.')}") from error
     except ValidationError as error:
-        raise QuarryError(f"{origin}: {_one_line(error, Configuration)}") from error
+        raise QuarryError(f"{origin}: {one_line(error, Configuration)}") from error
     problem = _conflict(configuration)
     if problem:
         raise QuarryError(f"{origin}: {problem}")
@@ -173,7 +211,7 @@ def _conflict(c: Configuration) -> str | None:
             f"stop.max_labels = {c.stop.max_labels} is below the initial batch and test set, "
             f"query.initial + test.size = {wanted}; raise it to at least {wanted}"
         )
-    uses_error = c.stop.rrmse is not None or c.stop.target_rmse is not None
+    uses_error = any(end is not None for end in (c.stop.rrmse, c.stop.target_rmse, c.stop.target_accuracy))
     if uses_error and c.stop.metric == "test" and c.test.size < 2:
         return f"test.size = {c.test.size} is too small for stop.metric: test; set test.size to 2 or more, or another metric"
     if c.stop.metric == "cross_validation" and c.query.initial < c.validation.folds:
@@ -184,8 +222,9 @@ def _conflict(c: Configuration) -> str | None:
             "structures to validate or none to train; raise query.initial"
         )
     if isinstance(c.stop.target_rmse, str):
-        if c.target == "dipole":
-            return "stop.target_rmse: the dipole's unit is e*Angstrom; give a plain number"
+        if c.target in ("dipole", "value"):
+            unit = "the dipole's unit is e*Angstrom" if c.target == "dipole" else "a value has no unit"
+            return f"stop.target_rmse: {unit}; give a plain number"
         try:
             energy_in_ev(c.stop.target_rmse)
         except ValueError as error:
@@ -206,46 +245,15 @@ def _conflict(c: Configuration) -> str | None:
     return next((problem for check in CHECKS if (problem := check(c))), None)
 
 
-CHECKS: tuple[Callable[[Configuration], str | None], ...] = ()
+CHECKS: tuple[Callable[[Configuration], str | None], ...] = (
+    pool.conflict,
+    search.conflict,
+    classification.conflict,
+    models.conflict,
+    query.conflict,
+    control.conflict,
+)
 """Further checks between sections: each returns what contradicts itself, or None."""
-
-
-def _one_line(error: ValidationError, model: type[BaseModel], prefix: str = "") -> str:
-    """Return a pydantic error as one line in the user's words."""
-    lines = []
-    for item in error.errors():
-        key = prefix + _path_of(item["loc"])
-        value = item.get("input")
-        if item["type"] == "extra_forbidden":
-            known = _keys_at(model, list(item["loc"][:-1]))
-            close = difflib.get_close_matches(str(item["loc"][-1]), known, n=1, cutoff=0.5)
-            text = (
-                f"unknown key; did you mean '{close[0]}'?" if close else f"unknown key; known here: {', '.join(known)}"
-            )
-        elif item["type"] in ("model_type", "model_attributes_type"):
-            text = f"must be a section, a dictionary of keys and values (got {value!r})"
-        elif item["type"] == "missing":
-            text = "this key is missing; add it"
-        elif item["type"] in ("literal_error", "union_tag_invalid"):
-            context = item.get("ctx", {})
-            expected = str(context.get("expected") or context.get("expected_tags"))
-            given = context.get("tag", value)
-            text = f"'{given}' is not one of {expected}"
-        elif item["type"] == "union_tag_not_found":
-            text = f"the key {item['ctx']['discriminator']} is missing; it says which kind this is"
-        elif item["type"] == "bool_type":
-            text = (
-                f"must be True or False, got the text '{value}'; on the command line write True or False with a capital"
-            )
-        else:
-            message = item["msg"].removeprefix("Value error, ")
-            shown = "" if isinstance(value, dict) or value is None else f" (got {value!r})"
-            if isinstance(value, str) and re.fullmatch(r"[-+]?[0-9]+e[-+]?[0-9]+", value, re.IGNORECASE):
-                shown += "; YAML reads this as text: write it with a decimal point, e.g. 1.0e-3"
-            text = f"{message[0].lower()}{message[1:]}{shown}"
-        lines.append(f"{key}: {text}" if key else text)
-    more = f" (and {len(lines) - 3} more)" if len(lines) > 3 else ""
-    return "; ".join(dict.fromkeys(lines[:3])) + more
 
 
 WAYS_OF_A_COMMAND = (
@@ -255,52 +263,10 @@ WAYS_OF_A_COMMAND = (
 NOT_IDENTITY = (*LabelingBase.model_fields, *WAYS_OF_A_COMMAND, "recovery")
 """Keys of labeling that decide how labels come about, not which numbers they are."""
 
-UNIONS = ("pool", "labeling", "batch", "descriptor", "model")
-"""Keys whose value is one of several sections."""
-
-
-def _path_of(location: Sequence[Any]) -> str:
-    """Return the user's path of an error: pydantic puts the tags and types of unions into it ("pool.wigner.size")."""
-    path: list[str] = []
-    tag_follows = False
-    for part in location:
-        if not tag_follows and part not in ("str", "float", "constrained-int", "literal['auto']"):
-            path.append(str(part))
-            tag_follows = part in UNIONS
-        else:
-            tag_follows = False
-    return ".".join(path)
-
-
-def _keys_at(model: type[BaseModel], path: list[Any]) -> list[str]:
-    """Return the keys that are known at a path of the configuration, following discriminated unions by their tag."""
-    schema = model.model_json_schema()
-    node: dict[str, Any] = schema
-    for part in path:
-        node = _resolved(schema, node)
-        if "discriminator" in node:
-            node = _resolved(schema, {"$ref": node["discriminator"]["mapping"].get(str(part), "")})
-            continue
-        node = node.get("properties", {}).get(str(part)) or node.get("additionalProperties") or node.get("items") or {}
-    return list(_resolved(schema, node).get("properties", {}))
-
-
-def _resolved(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
-    while True:
-        if "$ref" in node and node["$ref"].startswith("#/$defs/"):
-            node = schema["$defs"][node["$ref"].removeprefix("#/$defs/")]
-        elif "allOf" in node:
-            node = node["allOf"][0]
-        elif "anyOf" in node and "discriminator" not in node:
-            node = next((n for n in node["anyOf"] if "$ref" in n), {})
-        else:
-            return node
-
 
 def inputs_of(configuration: Configuration, base: Path) -> list[Path]:
     """Return every input file that the configuration names, resolved against the campaign file's folder."""
-    pool, labeling = configuration.pool, configuration.labeling
-    names = [s.path for s in pool.files] if isinstance(pool, FilePool) else [pool.molecule]
+    names, labeling = files_of(configuration.pool), configuration.labeling
     if configuration.reference:
         names.append(configuration.reference)
     if isinstance(labeling, AseLabeling):

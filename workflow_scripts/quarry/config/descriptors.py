@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from quarry.config.base import Section
 
@@ -23,4 +23,143 @@ class CoulombMatrix(Section):
     kind: Literal["coulomb_matrix"]
 
 
-Descriptor = Annotated[InverseDistances | CoulombMatrix, Field(discriminator="kind")]
+class MbtrGrid(Section):
+    """Points at which a term's distribution is kept. Units: those of the term's geometry, 1/Angstrom for inverse_distance,
+    Angstrom for distance, degrees for angle, none for cosine and atomic_number.
+    """
+
+    minimum: float
+    """First point."""
+    maximum: float
+    """Last point."""
+    points: int = Field(gt=1)
+    """Number of points, for each pair (triple) of elements."""
+    sigma: float = Field(gt=0)
+    """Width of the Gaussians."""
+
+    @model_validator(mode="after")
+    def _grows(self) -> MbtrGrid:
+        if self.maximum <= self.minimum:
+            raise ValueError(f"maximum = {self.maximum} must be greater than minimum = {self.minimum}")
+        return self
+
+
+class UnityWeighting(Section):
+    """No weights."""
+
+    function: Literal["unity"]
+    """All count the same."""
+
+
+class ExponentialWeighting(Section):
+    """Weights that fall exponentially with the distance."""
+
+    function: Literal["exp"]
+    """exp(-decay x), x the distance of a pair or the sum of the three distances of a triple."""
+    decay_per_A: float = Field(default=0.5, gt=0)
+    """Decay, in 1/Angstrom."""
+    threshold: float = Field(default=1e-3, gt=0, lt=1)
+    """Pairs or triples of less weight are left out."""
+
+
+class InverseSquareWeighting(Section):
+    """Weights that fall with the squared distance."""
+
+    function: Literal["inverse_square"]
+    """1 / r^2 of a pair."""
+    cutoff_A: float = Field(gt=0)
+    """Pairs further apart (Angstrom) are left out."""
+
+
+class MbtrElements(Section):
+    """k1: how many atoms there are of each element."""
+
+    geometry: Literal["atomic_number"] = "atomic_number"
+    grid: MbtrGrid
+    """Atomic numbers; it must hold those of the pool."""
+
+
+class MbtrPairs(Section):
+    """k2: distances of the atoms of each pair of elements."""
+
+    geometry: Literal["inverse_distance", "distance"] = "inverse_distance"
+    """1/r or r."""
+    grid: MbtrGrid = MbtrGrid(minimum=0.0, maximum=1.1, points=200, sigma=0.02)
+    """Give one with geometry: distance. 1.1 / Angstrom is a bond of 0.91 Angstrom, shorter than any but that of H2."""
+    weighting: Annotated[
+        ExponentialWeighting | InverseSquareWeighting | UnityWeighting, Field(discriminator="function")
+    ] = ExponentialWeighting(function="exp")
+
+    @model_validator(mode="after")
+    def _grid_of_its_own(self) -> MbtrPairs:
+        _check_grid(self, "inverse_distance")
+        return self
+
+
+class MbtrTriples(Section):
+    """k3: angles at the middle atom of each triple of elements."""
+
+    geometry: Literal["cosine", "angle"] = "cosine"
+    """Cosine, or angle in degrees."""
+    grid: MbtrGrid = MbtrGrid(minimum=-1.0, maximum=1.0, points=200, sigma=0.09)
+    """Give one with geometry: angle."""
+    weighting: Annotated[ExponentialWeighting | UnityWeighting, Field(discriminator="function")] = ExponentialWeighting(
+        function="exp"
+    )
+
+    @model_validator(mode="after")
+    def _grid_of_its_own(self) -> MbtrTriples:
+        _check_grid(self, "cosine")
+        return self
+
+
+def _check_grid(section: MbtrPairs | MbtrTriples, usual: str) -> None:
+    if section.geometry != usual and "grid" not in section.model_fields_set:
+        raise ValueError(f"geometry: {section.geometry} needs a grid of its own; the usual one is for {usual}")
+
+
+class Mbtr(Section):
+    """Many-body tensor representation, for pools of different molecules: smeared distributions of distances and angles, for
+    each combination of elements. Terms, grids and weights of k2 and k3 are those of the published QM9, AA and OE62 studies
+    (A. Stuke et al., J. Chem. Phys. 150, 204121 (2019); K. Ghosh's code), which used k2 alone.
+    """
+
+    kind: Literal["mbtr"]
+    k1: MbtrElements | None = None
+    k2: MbtrPairs | None = MbtrPairs()
+    k3: MbtrTriples | None = None
+    normalize_gaussians: bool = True
+    """true: each Gaussian has the area 1 (times its weight), else the height 1."""
+    normalization: Literal["none", "l2", "n_atoms"] = "none"
+    """Of each term of a structure: none, to the Euclidean length 1, or divided by the number of atoms."""
+
+    @model_validator(mode="after")
+    def _some_term(self) -> Mbtr:
+        if self.k1 is None and self.k2 is None and self.k3 is None:
+            raise ValueError("give at least one of k1, k2, k3")
+        return self
+
+
+class Soap(Section):
+    """Smooth overlap of atomic positions, for pools of different molecules (through the library dscribe)."""
+
+    kind: Literal["soap"]
+    cutoff_A: float = Field(default=5.0, gt=1)
+    """Radius of an atom's neighbourhood, in Angstrom."""
+    radial_functions: int = Field(default=6, gt=0)
+    """Radial basis functions (n_max)."""
+    angular_momentum: int = Field(default=4, ge=0)
+    """Highest angular momentum of the spherical harmonics (l_max)."""
+    sigma_A: float = Field(default=0.5, gt=0)
+    """Width of the atoms' Gaussians, in Angstrom."""
+    average: Literal["inner", "outer"] = "inner"
+    """inner: the atoms' expansion coefficients are averaged before they are multiplied; outer: their power spectra are."""
+
+
+class TableFeatures(Section):
+    """The features of a pool of rows (pool.source: table), as they are."""
+
+    kind: Literal["table"]
+
+
+Descriptor = Annotated[InverseDistances | CoulombMatrix | Mbtr | Soap | TableFeatures, Field(discriminator="kind")]

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from quarry.config.base import Section
 from quarry.config.labeling_base import LabelingBase, PlainArguments
-from quarry.config.pool import FileSlice, path_alone
+from quarry.config.pool import FileSlice, TableGeometry, path_alone
 from quarry.config.units import check_name, unit_factor
 
 IMPORT_PATH = r"^[\w.]+:\w+$"
@@ -145,41 +145,37 @@ class CommandLabeling(LabelingBase):
     """Whether the program takes periodic structures; those are refused before any job otherwise."""
 
 
-class TableGeometry(Section):
-    """Names of the geometries in an npz or HDF5 table."""
-
-    numbers: str = "Z"
-    """Atomic numbers: shape (n_atoms_total,) with offsets, otherwise (n_atoms,) or (n, n_atoms)."""
-    positions: str = "R"
-    """Positions in Angstrom: shape (n_atoms_total, 3) with offsets, otherwise (n, n_atoms, 3)."""
-    offsets: str = "offsets"
-    """Where each structure starts, shape (n + 1,); absent where all have as many atoms."""
-
-
 class ReplayLabeling(LabelingBase):
     """Labels from a file or table: benchmarks, or finished data."""
 
     engine: Literal["replay"]
     file: str
-    """Structure file that ASE reads (extxyz ...), npz or HDF5 table (.npz, .h5, .hdf5), relative to the campaign file."""
+    """Structure file that ASE reads (extxyz ...), or table (.npz, .h5, .hdf5, .csv), relative to the campaign file."""
     columns: dict[PropertyName, str] = Field(min_length=1)
     """Property and its name in the file, e.g. {homo: homo_hartree}; in a structure file a result, info or array."""
     units: Units = {}
     """Units of the columns, e.g. {homo: hartree}; ours (eV, eV/Angstrom, e*Angstrom) where not given."""
-    match: Literal["geometry", "id", "row"] = "geometry"
+    match: Literal["geometry", "id", "row", "features"] = "geometry"
     """How a structure finds its row. geometry: same atoms in the same order, positions equal to 1e-6 Angstrom; id: Quarry's
-    structure ids in the column ids; row: row i belongs to structure i of the files in structures."""
+    structure ids in the column ids; row: row i belongs to structure i of the files in structures; features: a row of a table
+    pool has exactly the same features."""
     geometry: TableGeometry = TableGeometry()
     """Names of the geometries in a table, for match: geometry."""
     ids: str = "structure_id"
     """Name of the structure ids, for match: id."""
     structures: list[Annotated[FileSlice, BeforeValidator(path_alone)]] = []
-    """Structure files whose order the rows have, as in pool.files, for match: row."""
+    """Structure files (or tables of features) whose order the rows have, as in pool.files, for match: row."""
+    features: list[str] = []
+    """Names of the features of a table pool, as in pool.features: in file for match: features, in structures for match: row."""
 
     @model_validator(mode="after")
     def _rows_of_something(self) -> ReplayLabeling:
         if (self.match == "row") != bool(self.structures):
             raise ValueError("match: row needs the key structures, and the others have no use for it")
+        if self.features and self.match not in ("features", "row"):
+            raise ValueError(f"match: {self.match} has no use for the key features")
+        if self.match == "features" and not self.features:
+            raise ValueError("match: features needs the key features, the names of the columns")
         if "forces" in self.columns and "gradient" in self.columns:
             raise ValueError("columns: give forces or gradient, not both")
         return self

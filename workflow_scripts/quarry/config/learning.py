@@ -29,7 +29,8 @@ class Stop(Section):
     """When to stop; the first rule that holds ends the arm, its reason is recorded."""
 
     rrmse: float | None = Field(default=0.1, gt=0)
-    """Stop when |RMSE(N) - RMSE(N - step)| / RMSE(N) is below this; null: never."""
+    """Stop when |RMSE(N) - RMSE(N - step)| / RMSE(N) is below this (for target class the same of 1 - accuracy); null:
+    never."""
     patience: int = Field(default=2, gt=0)
     """Iterations in a row for which rrmse must hold (1 is the published rule)."""
     rrmse_bound: Literal["value", "upper"] = "value"
@@ -38,6 +39,8 @@ class Stop(Section):
     """The error that rrmse and target_rmse look at."""
     target_rmse: float | str | None = None
     """Stop when the RMSE is below this: a number in the target's own unit (eV, e*Angstrom), or with an energy unit."""
+    target_accuracy: float | None = Field(default=None, gt=0, le=1)
+    """Stop when the accuracy is at least this (target class)."""
     max_labels: int | None = Field(default=None, gt=0)
     """Budget: distinct labels used (training and test), new or reused."""
     max_core_hours: float | None = Field(default=None, gt=0)
@@ -47,7 +50,7 @@ class Stop(Section):
 
     @model_validator(mode="after")
     def _some_end(self) -> Stop:
-        ends = (self.rrmse, self.target_rmse, self.max_labels, self.max_core_hours, self.max_iterations)
-        if all(end is None for end in ends):
-            raise ValueError("set at least one of rrmse, target_rmse, max_labels, max_core_hours, max_iterations")
+        ends = ("rrmse", "target_rmse", "target_accuracy", "max_labels", "max_core_hours", "max_iterations")
+        if all(getattr(self, end) is None for end in ends):
+            raise ValueError(f"set at least one of {', '.join(ends)}")
         return self

@@ -2,27 +2,136 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from quarry.config.base import Section
 
+if TYPE_CHECKING:
+    from quarry.config.campaign import Configuration
+
 
 class Gpr(Section):
-    """Exact Gaussian process regression with an RBF kernel, hyperparameters by marginal likelihood."""
+    """Exact Gaussian process regression with an RBF kernel, hyperparameters by marginal likelihood.
+
+    The setup of Ghosh et al. (arXiv:2408.11191) is prior_mean: zero, length_scale: 700, signal_variance: 20 and
+    noise_variance: 1.0e-10 or 0.05 (eV^2).
+    """
 
     kind: Literal["gpr"] = "gpr"
+    prior_mean: Literal["auto", "zero", "constant", "composition"] = "auto"
+    """Prior mean: zero, constant (mean of the training targets) or composition (a sum over the elements, by least squares);
+    auto: composition for target energy, otherwise constant."""
     restarts: int = Field(default=2, ge=0)
-    """Restarts of the hyperparameter optimisation from random points, beside the start from the data's scales."""
+    """Restarts of the hyperparameter optimisation from random points within the bounds, beside the starting values."""
+    optimise: bool = True
+    """Optimise the hyperparameters; False keeps the starting values, and then the noise must be given."""
+    subset: int | None = Field(default=None, ge=2)
+    """Training structures, drawn at random, that the hyperparameters are optimised on, e.g. 2000; the model is then trained
+    on all. null: all, which takes n^3 operations a step."""
+    length_scale: float | None = Field(default=None, gt=0)
+    """Starting value in the features' unit; null: the median distance of two training structures."""
+    signal_variance: float | None = Field(default=None, gt=0)
+    """Starting value in the target's unit squared; null: the targets' variance, with bounds of x0.001 and x100,000."""
+    bounds_factor: float = Field(default=100.0, gt=1)
+    """How far from their starting values, by this factor down and up, length_scale and a given signal_variance may go."""
     noise: float | None = Field(default=None, gt=0)
-    """Fixed noise variance relative to the targets' variance; null: optimised."""
+    """Fixed noise variance relative to the targets' variance (about the prior mean); null: optimised, unless
+    noise_variance is given."""
+    noise_variance: float | None = Field(default=None, gt=0)
+    """Fixed noise variance in the target's unit squared, exactly what is added to the diagonal of the kernel matrix (more
+    only where that cannot be factorised); null: see noise."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the linear algebra runs; auto: a GPU where there is one and the training set is large, else the CPU."""
+
+    @model_validator(mode="after")
+    def _noise(self) -> Gpr:
+        if self.noise is not None and self.noise_variance is not None:
+            raise ValueError(
+                f"noise = {self.noise} (relative) and noise_variance = {self.noise_variance} (absolute) are two ways to say "
+                "one thing; remove one (or set it to null)"
+            )
+        if not self.optimise and self.noise is None and self.noise_variance is None:
+            raise ValueError(
+                "optimise: False keeps the starting values, but there is none of the noise; set noise_variance"
+            )
+        return self
 
 
 class Mlp(Section):
-    """A feed-forward neural network on the descriptor."""
+    """A feed-forward neural network on the standardised descriptor, trained with Adam and early stopping.
+
+    With uncertainty committee, the std of a prediction is the spread of several networks (population variance); with
+    mc_dropout that of several passes of one network with neurons left out at random. For target class the committee's
+    votes, or the mean probabilities of the passes, take its place.
+    """
 
     kind: Literal["mlp"]
+    hidden: list[Annotated[int, Field(gt=0)]] = Field(default=[128, 128], min_length=1)
+    """Neurons of each hidden layer."""
+    activation: Literal["silu", "relu", "tanh"] = "silu"
+    """Activation of the hidden layers."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Learning rate at the start; halved whenever the held-out loss has not fallen for a quarter of patience."""
+    weight_decay: float = Field(default=1e-4, ge=0)
+    """Decoupled weight decay (AdamW), per unit of learning rate."""
+    batch_size: int = Field(default=64, gt=0)
+    """Training structures per step."""
+    epochs: int = Field(default=1000, gt=0)
+    """At most so many passes through the training data."""
+    held_out: float = Field(default=0.1, gt=0, lt=1)
+    """Share of the training labels that early stopping looks at (at least one); the network does not learn them."""
+    patience: int = Field(default=50, gt=0)
+    """Epochs without a lower held-out loss before training stops; the weights of the best epoch are kept."""
+    uncertainty: Literal["none", "committee", "mc_dropout"] = "none"
+    """Where the uncertainty comes from."""
+    members: int | None = None
+    """Networks of a committee, each trained by a job of its own; null: 5."""
+    bootstrap: bool = False
+    """Let each member of a committee learn a sample with replacement of the training data, not all of it."""
+    dropout: float | None = Field(default=None, ge=0, lt=1)
+    """Probability that a hidden neuron is left out, in training and in mc_dropout; null: 0.1 for mc_dropout, else 0."""
+    passes: int | None = None
+    """Passes of mc_dropout; null: 50."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where training and prediction run; auto: a GPU where there is one."""
+
+    @model_validator(mode="after")
+    def _uncertainty(self) -> Mlp:
+        committee, dropout = self.uncertainty == "committee", self.uncertainty == "mc_dropout"
+        if self.members is not None and not committee:
+            raise ValueError(f"members = {self.members} needs uncertainty: committee; set it, or remove members")
+        if self.bootstrap and not committee:
+            raise ValueError("bootstrap needs uncertainty: committee; set it, or remove bootstrap")
+        if self.members is not None and self.members < 2:
+            raise ValueError(
+                f"members = {self.members}: a committee needs at least 2 members; raise it, or set uncertainty: none"
+            )
+        if self.passes is not None and not dropout:
+            raise ValueError(f"passes = {self.passes} needs uncertainty: mc_dropout; set it, or remove passes")
+        if self.passes is not None and self.passes < 2:
+            raise ValueError(f"passes = {self.passes}: mc_dropout needs at least 2 passes; raise it")
+        if dropout and self.dropout == 0:
+            raise ValueError("dropout = 0 gives mc_dropout no uncertainty; set it above 0, e.g. 0.1")
+        return self
+
+    @property
+    def networks(self) -> int:
+        """Number of networks: the members of a committee, otherwise one."""
+        return (self.members or 5) if self.uncertainty == "committee" else 1
+
+    @property
+    def dropout_probability(self) -> float:
+        """Probability that a hidden neuron is left out."""
+        if self.dropout is None:
+            return 0.1 if self.uncertainty == "mc_dropout" else 0.0
+        return self.dropout
+
+    @property
+    def n_passes(self) -> int:
+        """Number of passes of mc_dropout."""
+        return self.passes or 50
 
 
 def gpr_by_default(value: Any) -> Any:
@@ -31,3 +140,17 @@ def gpr_by_default(value: Any) -> Any:
 
 
 Model = Annotated[Gpr | Mlp, Field(discriminator="kind"), BeforeValidator(gpr_by_default)]
+
+
+def member_jobs(model: Gpr | Mlp) -> int:
+    """Return how many jobs train the members of a committee, 0 for a model that one job trains."""
+    return model.networks if model.kind == "mlp" and model.uncertainty == "committee" else 0
+
+
+def conflict(configuration: Configuration) -> str | None:
+    """Return what model contradicts in another section, in one line, or None."""
+    for name in configuration.arm_names:
+        model = configuration.arm(name).model
+        if model.kind == "gpr" and model.prior_mean == "composition" and configuration.pool.source == "table":
+            return "model.prior_mean: composition needs the atoms of a structure, but pool.source is table; set constant"
+    return None

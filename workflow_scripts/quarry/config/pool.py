@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
 from quarry.config.base import Section
 from quarry.config.methods import PyscfMethod
+
+if TYPE_CHECKING:
+    from quarry.config.campaign import Configuration
 
 
 class WignerPool(Section):
@@ -28,13 +31,31 @@ class WignerPool(Section):
     """Method of the optimisation and Hessian; null: the labels' own method (PySCF)."""
 
 
+class TableGeometry(Section):
+    """Names of the geometries in an npz or HDF5 table."""
+
+    numbers: str = "Z"
+    """Atomic numbers: shape (n_atoms_total,) with offsets, otherwise (n_atoms,) or (n, n_atoms)."""
+    positions: str = "R"
+    """Positions in Angstrom: shape (n_atoms_total, 3) with offsets, otherwise (n, n_atoms, 3)."""
+    offsets: str = "offsets"
+    """Where each structure starts, shape (n + 1,); absent where all have as many atoms."""
+
+    @property
+    def names(self) -> tuple[str, str, str]:
+        """The three names in their order."""
+        return self.numbers, self.positions, self.offsets
+
+
 class FileSlice(Section):
     """One structure file."""
 
     path: str
-    """Anything that ase.io.read reads, relative to the campaign file."""
+    """Anything that ase.io.read reads, or an npz or HDF5 table (.npz, .h5, .hdf5), relative to the campaign file."""
     index: str = ":"
     """ASE index, e.g. ':100', '::10', '-1'."""
+    geometry: TableGeometry = TableGeometry()
+    """Names in a table."""
 
 
 def path_alone(value: Any) -> Any:
@@ -54,4 +75,55 @@ class FilePool(Section):
     """Spin multiplicity of structures whose file gives none."""
 
 
-Pool = Annotated[WignerPool | FilePool, Field(discriminator="source")]
+class TablePool(Section):
+    """Rows of features instead of structures, with descriptor.kind: table. Their labels come from labeling.engine function
+    (the function finds the row in atoms.info["features"]) or replay.
+    """
+
+    source: Literal["table"]
+    files: list[str] = Field(min_length=1)
+    """Tables (.csv with a first line of names, .npz, .h5, .hdf5), relative to the campaign file; their rows one file after
+    another."""
+    features: list[str] = Field(min_length=1)
+    """Names of the columns; in npz and HDF5 a column may be an array of shape (n, k)."""
+
+
+Pool = Annotated[WignerPool | FilePool | TablePool, Field(discriminator="source")]
+
+
+def files_of(pool: WignerPool | FilePool | TablePool) -> list[str]:
+    """Return the files that a pool is made from."""
+    if isinstance(pool, WignerPool):
+        return [pool.molecule]
+    return [part if isinstance(part, str) else part.path for part in pool.files]
+
+
+ROW_ENGINES = ("function", "replay")
+"""Engines that label rows of features."""
+
+
+def conflict(c: Configuration) -> str | None:
+    """Return what does not fit a pool of rows, or only fits one, or None."""
+    rows = isinstance(c.pool, TablePool)
+    matches = c.labeling.match if c.labeling.engine == "replay" else None
+    if (c.descriptor.kind == "table") != rows:
+        mend = "use descriptor.kind: table" if rows else "use another kind, or pool.source: table"
+        return f"descriptor.kind: {c.descriptor.kind} does not fit pool.source: {c.pool.source}; {mend}"
+    if not rows:
+        if matches is not None and (matches == "features" or c.labeling.features):  # type: ignore[union-attr]
+            return "labeling.features: only rows of features (pool.source: table) are found by them; use another match"
+        return None
+    if c.labeling.engine not in ROW_ENGINES:
+        return (
+            f"labeling.engine: {c.labeling.engine} labels structures, the pool holds rows of features "
+            f"(pool.source: table); use {' or '.join(ROW_ENGINES)}"
+        )
+    if matches == "geometry":
+        return "labeling.match: rows of features (pool.source: table) have no geometry; use features, row or id"
+    if matches == "row" and not c.labeling.features:  # type: ignore[union-attr]
+        return "labeling.features: name the features in labeling.structures by which a row of the pool is found"
+    asked = c.filters.model_fields_set & {"min_distance_factor", "bonds"}
+    for name in sorted(asked):
+        if getattr(c.filters, name) not in (None, "any"):
+            return f"filters.{name}: rows of features (pool.source: table) have no atoms; remove it"
+    return None

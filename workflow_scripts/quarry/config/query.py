@@ -1,12 +1,20 @@
-"""Query strategy and batches."""
+"""Query strategy and batches, and which strategy fits which model and target."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, WithJsonSchema
 
 from quarry.config.base import Section
+from quarry.config.engines import IMPORT_PATH
+from quarry.config.labeling_base import PlainArguments
+
+if TYPE_CHECKING:
+    from quarry.config.campaign import Configuration
+    from quarry.config.models import Model
 
 
 class ConstantBatch(Section):
@@ -36,17 +44,153 @@ class FractionBatch(Section):
 Batch = Annotated[ConstantBatch | DoublingBatch | FractionBatch, Field(discriminator="schedule")]
 
 
-class Query(Section):
-    """Which structures are labelled next."""
+@dataclass(frozen=True)
+class Traits:
+    """What a strategy reads of the model and the campaign, and which keys of query it understands.
 
-    strategy: Literal["random", "uncertainty", "clusters", "uncertainty_clusters"]
-    """random (A), uncertainty (B), clusters (C) or uncertainty_clusters (D)."""
+    reads: of mean, std, probabilities, votes, embedding (what the model says of the candidates) and range (``search``).
+    """
+
+    reads: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+
+
+STRATEGIES: dict[str, Traits] = {
+    "random": Traits(),
+    "uncertainty": Traits(("std",)),
+    "clusters": Traits(),
+    "uncertainty_clusters": Traits(("std",), ("share",)),
+    "property_search": Traits(("mean", "range")),
+    "max_min": Traits((), ("distance",)),
+    "uncertainty_max_min": Traits(("std",), ("share", "distance")),
+    "greedy_mean": Traits(("mean", "range")),
+    "probability_in_range": Traits(("mean", "std", "range")),
+    "expected_gain": Traits(("mean", "std", "range")),
+    "lcmd": Traits(("embedding",), ("embedding",)),
+    "k_means_plus_plus": Traits(("embedding",), ("embedding",)),
+    "maxdet": Traits(("embedding",), ("embedding",)),
+    "bait": Traits(("embedding",), ("embedding",)),
+    "vote_entropy": Traits(("votes",)),
+    "predictive_entropy": Traits(("probabilities",)),
+}
+"""What ``query.strategy`` may name, beside an import path."""
+
+OPTIONS = ("share", "distance", "embedding", "arguments")
+"""Keys of query that belong to a strategy."""
+
+FROM_MODEL = ("mean", "std", "probabilities", "votes", "embedding")
+
+EMBEDDINGS: dict[str, tuple[str, ...]] = {"gpr": ("kernel",), "mlp": ("gradient", "last_layer")}
+"""The embeddings of each kind of model, the default first (that of the better published results)."""
+
+
+def _known_strategy(name: str) -> str:
+    if name not in STRATEGIES and not re.fullmatch(IMPORT_PATH, name):
+        known = ", ".join(f"'{known}'" for known in STRATEGIES)
+        raise ValueError(f"'{name}' is not one of {known}, nor an import path package.module:Name")
+    return name
+
+
+StrategyName = Annotated[
+    str,
+    AfterValidator(_known_strategy),
+    WithJsonSchema({"anyOf": [{"enum": list(STRATEGIES)}, {"type": "string", "pattern": IMPORT_PATH}]}),
+]
+Embedding = Literal["last_layer", "gradient", "kernel"]
+
+
+class Query(Section):
+    """Which structures are labelled next. The strategies' page (docs/strategies.md) says what each one is good for."""
+
+    strategy: StrategyName
+    """Name of a strategy, or import path package.module:Name of the user's own, importable from the campaign file's folder
+    or the working directory."""
+    share: float | None = Field(default=None, gt=0, le=1)
+    """Share of the candidates that uncertainty_clusters and uncertainty_max_min choose from, those of the largest standard
+    deviation; null: 0.5."""
+    distance: Literal["features", "last_layer", "gradient", "kernel"] | None = None
+    """What max_min and uncertainty_max_min measure distances in: the descriptor (features), or an embedding of the model;
+    null: features."""
+    embedding: Embedding | None = None
+    """Feature map of lcmd, k_means_plus_plus, maxdet and bait: last_layer or gradient of mlp, kernel of gpr; null: gradient
+    or kernel."""
+    arguments: PlainArguments = {}
+    """Keyword arguments of the user's own strategy."""
     initial: int = Field(gt=0)
     """Structures of iteration 0, drawn at random with the campaign's seed."""
     batch: Batch
     """Number of structures of the later iterations."""
 
     @property
+    def is_own(self) -> bool:
+        """Whether the strategy is the user's own."""
+        return self.strategy not in STRATEGIES
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """What the strategy reads of model and campaign (``Traits.reads``); of an own one, its class knows."""
+        found = set(() if self.is_own else STRATEGIES[self.strategy].reads)
+        if self.distance not in (None, "features") and "distance" in self.options:
+            found.add("embedding")
+        return frozenset(found)
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The keys of this section that the strategy understands."""
+        return ("embedding", "arguments") if self.is_own else STRATEGIES[self.strategy].options
+
+    @property
     def needs_scores(self) -> bool:
-        """Whether the strategy looks at the model's predictions for the pool."""
-        return self.strategy in ("uncertainty", "uncertainty_clusters")
+        """Whether the strategy looks at what the model says of the pool; an own one always may."""
+        return self.is_own or not self.reads.isdisjoint(FROM_MODEL)
+
+    def embedding_of(self, model: Model) -> str | None:
+        """Return the embedding that the strategy works on, or None where the model has none."""
+        if self.distance not in (None, "features") and "distance" in self.options:
+            return self.distance
+        return self.embedding or next(iter(EMBEDDINGS.get(model.kind, ())), None)
+
+
+def misfit(query: Query, model: Model, target: str, searches: bool, reads: frozenset[str]) -> str | None:
+    """Return what a strategy that reads ``reads`` lacks ("needs ..."), with what to change, or None.
+
+    searches: whether the campaign has a range to search (``search``).
+    """
+    uncertainty = getattr(model, "uncertainty", "none")
+    if reads & {"votes", "probabilities"} and (target != "class" or model.kind != "mlp"):
+        return f"needs classes as target and model.kind: mlp (here target: {target}, model.kind: {model.kind})"
+    if "votes" in reads and uncertainty != "committee":
+        return f"needs the votes of a committee (model.uncertainty: {uncertainty}); set model.uncertainty: committee"
+    if reads & {"std", "range"} and target == "class":
+        return "needs a number as target, not classes"
+    if "std" in reads and model.kind == "mlp" and uncertainty == "none":
+        return "needs a model that predicts uncertainties; set model.uncertainty: committee or mc_dropout"
+    if "range" in reads and not searches:
+        return "needs the range to search; set search.minimum or search.maximum"
+    if "embedding" in reads and query.embedding_of(model) not in (known := EMBEDDINGS.get(model.kind, ())):
+        wanted = query.embedding_of(model)
+        return f"cannot use the embedding {wanted}: model.kind: {model.kind} has {', '.join(known) or 'none'}"
+    return None
+
+
+def conflict(configuration: Configuration) -> str | None:
+    """Return which arm's strategy does not fit its model, the target or the search, or None."""
+    searches = configuration.search is not None
+    for name in configuration.arm_names:
+        arm = configuration.arm(name)
+        prefix = "" if name == configuration.arm_names[0] else f"arms.{name}."
+        query, target = arm.query, str(configuration.target)
+        for option in OPTIONS:
+            if getattr(query, option) not in (None, {}) and option not in query.options:
+                return f"{prefix}query.{option}: the strategy {query.strategy} has no such setting; remove it"
+        lack = misfit(query, arm.model, target, searches, query.reads)
+        if lack:
+            plain = query.model_copy(update=dict.fromkeys(("share", "distance", "embedding")))
+            fit = [
+                known
+                for known in STRATEGIES
+                if (other := plain.model_copy(update={"strategy": known}))
+                and misfit(other, arm.model, target, searches, other.reads) is None
+            ]
+            return f"{prefix}query.strategy: {query.strategy} {lack}; these fit: {', '.join(fit)}"
+    return None

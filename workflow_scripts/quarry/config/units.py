@@ -26,6 +26,8 @@ UNITS_OF = {
     "dipole": DIPOLE_UNITS_EA,
     "excitation_energies": ENERGY_UNITS_EV,
     "oscillator_strengths": {"1": 1.0},
+    "class": {"1": 1.0},
+    "value": {"1": 1.0},
 }
 """What a program or table may give, and its units; a gradient becomes forces."""
 

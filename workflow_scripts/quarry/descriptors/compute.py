@@ -2,47 +2,97 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from quarry.config.descriptors import CoulombMatrix, Descriptor, InverseDistances, Mbtr, Soap, TableFeatures
 from quarry.descriptors.coulomb import coulomb_matrix
 from quarry.descriptors.distances import inverse_distances
 from quarry.errors import QuarryError
 from quarry.structures import Structure, StructureSet
 
-
-def _inverse_distances(structures: StructureSet, reference: Structure | None) -> NDArray[np.float64]:
-    if reference is None:
-        raise QuarryError("descriptor.reference: inverse_distances needs an equilibrium geometry; give its file")
-    return inverse_distances(structures, reference)
+BLOCK_BYTES = 64_000_000
+"""Size of the features that are computed at a time."""
 
 
-def _coulomb_matrix(structures: StructureSet, reference: Structure | None) -> NDArray[np.float64]:
-    return coulomb_matrix(structures)
+@dataclass(frozen=True)
+class PreparedDescriptor:
+    """A descriptor made ready for a pool: what depends on all its structures is settled.
 
-
-DESCRIPTORS: dict[str, Callable[[StructureSet, Structure | None], NDArray[np.float64]]] = {
-    "inverse_distances": _inverse_distances,
-    "coulomb_matrix": _coulomb_matrix,
-}
-"""What ``descriptor.kind`` may name."""
-
-
-def compute_features(structures: StructureSet, kind: str, reference: Structure | None) -> NDArray[np.float64]:
-    """Return the features of all structures, shape (n, d), float64.
-
-    kind: a key of ``DESCRIPTORS``. reference: equilibrium geometry, for inverse_distances only. Compute the features of
-    a whole pool in one call: the width of coulomb_matrix depends on the largest structure.
-    Raises QuarryError for an unknown kind, a missing reference, a periodic structure and what a descriptor cannot do.
+    width: number of features. compute: gives the features of structures, float64 of shape (n, width). settled: what was
+    taken from the pool, e.g. its elements. dtype: of stored features; float32 where they are many: it is exact to 6e-8,
+    models read all features from the same file, and compute in float64.
     """
-    if kind not in DESCRIPTORS:
-        raise QuarryError(f"descriptor.kind: '{kind}' is not one of {', '.join(DESCRIPTORS)}")
+
+    width: int
+    compute: Callable[[StructureSet], NDArray[np.float64]]
+    settled: dict[str, Any] = field(default_factory=dict)
+    dtype: str = "float64"
+
+    def blocks(self, structures: StructureSet) -> Iterator[tuple[int, NDArray[np.float64]]]:
+        """Yield (first row, features) block by block, in bounded memory."""
+        count = max(1, BLOCK_BYTES // (8 * max(1, self.width)))
+        for start in range(0, len(structures), count):
+            rows = np.arange(start, min(start + count, len(structures)))
+            yield start, self.compute(structures.subset(rows))
+
+
+def prepare(structures: StructureSet, settings: Descriptor, reference: Structure | None) -> PreparedDescriptor:
+    """Make a descriptor ready for a pool.
+
+    settings: the section descriptor. reference: equilibrium geometry, for inverse_distances only.
+    Raises QuarryError for a missing reference, a periodic structure, and a descriptor that cannot do such a pool.
+    """
+    kind = settings.kind
+    if isinstance(settings, TableFeatures):
+        if structures.features is None:
+            raise QuarryError("descriptor.kind: table is for a pool of rows (pool.source: table); use another kind")
+        return PreparedDescriptor(structures.features.shape[1], _features_of)
+    if structures.features is not None:
+        raise QuarryError(f"descriptor.kind: {kind} needs structures, the pool holds rows of features; use kind: table")
     periodic = structures.pbc.any(axis=1)
     if periodic.any():
         raise QuarryError(
             f"descriptor.kind: {kind} is for molecules, but structure {structures.ids[int(np.argmax(periodic))]} is "
             "periodic; set pbc to False in its file or use another pool"
         )
-    return DESCRIPTORS[kind](structures, reference)
+    if isinstance(settings, InverseDistances):
+        if reference is None:
+            raise QuarryError("descriptor.reference: inverse_distances needs an equilibrium geometry; give its file")
+        pairs = len(reference) * (len(reference) - 1) // 2
+        return PreparedDescriptor(pairs, lambda part: inverse_distances(part, reference))
+    if isinstance(settings, CoulombMatrix):
+        largest = int(np.diff(structures.offsets).max(initial=0))
+        width = largest * (largest + 1) // 2
+        return PreparedDescriptor(width, lambda part: coulomb_matrix(part, largest), {"largest_molecule": largest})
+    elements = sorted({int(z) for z in np.unique(structures.numbers)})
+    if isinstance(settings, Mbtr):
+        from quarry.descriptors.mbtr import check_elements, mbtr, mbtr_width
+
+        check_elements(settings, elements)
+        width = mbtr_width(settings, len(elements))
+        return PreparedDescriptor(width, lambda part: mbtr(part, settings, elements), {"elements": elements}, "float32")
+    assert isinstance(settings, Soap)
+    from quarry.descriptors.soap import soap_of
+
+    width, compute = soap_of(settings, elements)
+    return PreparedDescriptor(width, compute, {"elements": elements}, "float32")
+
+
+def _features_of(structures: StructureSet) -> NDArray[np.float64]:
+    assert structures.features is not None
+    return structures.features
+
+
+def compute_features(
+    structures: StructureSet, settings: Descriptor, reference: Structure | None
+) -> NDArray[np.float64]:
+    """Return the features of all structures, shape (n, d), float64; arguments and errors as ``prepare``.
+
+    Compute the features of a whole pool in one call: the width may depend on its largest structure and its elements.
+    """
+    return prepare(structures, settings, reference).compute(structures)

@@ -13,8 +13,10 @@ BLOCK_ELEMENTS = 4_000_000
 """Numbers per work array; bounds the memory beside the result (32 MB each)."""
 
 
-def coulomb_matrix(structures: StructureSet) -> NDArray[np.float64]:
-    """Return the sorted Coulomb matrices, shape (n, m (m + 1) / 2) with m the atoms of the largest structure.
+def coulomb_matrix(structures: StructureSet, largest: int | None = None) -> NDArray[np.float64]:
+    """Return the sorted Coulomb matrices, shape (n, m (m + 1) / 2) with m = ``largest``, the atoms of the largest one.
+
+    largest: of the pool; None: of these structures.
 
     M_ii = 0.5 Z_i^2.4 and M_ij = Z_i Z_j / |R_i - R_j| in atomic units (M. Rupp et al., Phys. Rev. Lett. 108, 058301
     (2012), equation 1). Rows and columns are sorted by falling Euclidean norm of the rows, smaller molecules are padded
@@ -23,7 +25,7 @@ def coulomb_matrix(structures: StructureSet) -> NDArray[np.float64]:
     Raises QuarryError for two atoms in the same place.
     """
     sizes = np.diff(structures.offsets)
-    largest = int(sizes.max(initial=0))
+    largest = int(sizes.max(initial=0)) if largest is None else largest
     triangle = np.triu_indices(largest)
     features = np.empty((len(structures), len(triangle[0])))
     block = max(1, BLOCK_ELEMENTS // max(1, 3 * largest**2))

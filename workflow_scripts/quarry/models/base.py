@@ -5,21 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from quarry.errors import QuarryError
 from quarry.structures import StructureSet
 
 
 @dataclass
 class TrainingData:
-    """Labelled structures. features: shape (n, d). targets: shape (n,), in the target's unit (eV, e*Angstrom)."""
+    """Labelled structures.
+
+    features: shape (n, d). targets: shape (n,), in the target's unit (eV, e*Angstrom); for target class the number of
+    the class, counted from 0. classes: the names of all classes, those without an example too; empty for numbers.
+    """
 
     structures: StructureSet
     features: NDArray[np.float64]
     targets: NDArray[np.float64]
+    classes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -27,7 +33,25 @@ class TrainingData:
     def subset(self, indices: Sequence[int] | NDArray[np.int64]) -> TrainingData:
         """Return the entries at ``indices``, in that order."""
         where = np.asarray(indices, dtype=np.int64)
-        return TrainingData(self.structures.subset(where), self.features[where], self.targets[where])
+        return TrainingData(self.structures.subset(where), self.features[where], self.targets[where], self.classes)
+
+    def check(self, target: str) -> None:
+        """Raise QuarryError, one line, if there is nothing to learn or a label or feature is not a finite number."""
+        if len(self) == 0:
+            raise QuarryError(
+                "query.initial: there is no label to train on; all labels of the first batch may have failed"
+            )
+        if not np.all(np.isfinite(self.targets)):
+            bad = self.structures.ids[int(np.argmin(np.isfinite(self.targets)))]
+            raise QuarryError(f"target: the label '{target}' of structure {bad} is not a finite number; check labeling")
+        check_features(self.structures, self.features)
+
+
+def check_features(structures: StructureSet, features: NDArray[np.floating]) -> None:
+    """Raise QuarryError, one line, if a feature is not a finite number."""
+    if not np.all(np.isfinite(features)):
+        bad = structures.ids[int(np.argmin(np.isfinite(features).all(axis=1)))]
+        raise QuarryError(f"descriptor.kind: a feature of structure {bad} is not a finite number; remove the structure")
 
 
 @dataclass
@@ -64,8 +88,13 @@ class Model(Protocol):
         """Train; the same data and generator state give the same model. validation: for models that stop early."""
         ...
 
-    def predict(self, structures: StructureSet, features: NDArray[np.float64]) -> Prediction:
-        """Predict the target of structures with their features, shape (n, d)."""
+    def predict(self, structures: StructureSet, features: NDArray[np.float64], with_std: bool = True) -> Prediction:
+        """Predict the target of structures with their features, shape (n, d).
+
+        with_std: False if nobody wants a standard deviation (std may be None then), which some models save work by.
+
+        Raises QuarryError if there are other features than the model was trained on, or one is not a finite number.
+        """
         ...
 
     def save(self, path: str | Path) -> None:
@@ -75,4 +104,34 @@ class Model(Protocol):
     @classmethod
     def load(cls, path: str | Path) -> Model:
         """Read what ``save`` wrote."""
+        ...
+
+
+@runtime_checkable
+class Embeds(Protocol):
+    """A model with feature maps, whose inner products say how alike two structures are to it."""
+
+    def embed(
+        self, structures: StructureSet, features: NDArray[np.float64], kind: str, rng: np.random.Generator
+    ) -> NDArray[np.floating]:
+        """Return the feature map ``kind`` of structures, shape (n, p): last_layer, gradient or kernel.
+
+        Maps are comparable within a call (pass pool and training set together): a kernel's landmarks are among them.
+        Raises QuarryError for a kind that the model does not have.
+        """
+        ...
+
+
+@runtime_checkable
+class Committee(Protocol):
+    """A model of members that are trained one by one, each perhaps by a job of its own."""
+
+    def fit_member(
+        self, member: int, data: TrainingData, validation: TrainingData | None, rng: np.random.Generator
+    ) -> None:
+        """Train member number ``member`` alone, as ``fit`` with the same generator state trains it."""
+        ...
+
+    def join(self, members: Sequence[Any]) -> None:
+        """Become the committee of models of the same settings that hold a member each, in their order."""
         ...

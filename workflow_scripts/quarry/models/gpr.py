@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,84 +14,45 @@ from scipy.linalg import LinAlgError
 from quarry.config.models import Gpr
 from quarry.errors import QuarryError
 from quarry.files import atomic_path
-from quarry.models.base import Prediction, TrainingData
-from quarry.models.gaussian_process import (
-    GaussianProcess,
+from quarry.models.base import Prediction, TrainingData, check_features
+from quarry.models.baselines import CompositionBaseline, ConstantBaseline
+from quarry.models.gaussian_process import GaussianProcess
+from quarry.models.hyperparameters import (
     Hyperparameters,
     Optimum,
+    Start,
     diagonal,
+    floors,
     optimise_hyperparameters,
 )
+from quarry.models.nystroem import choose_landmarks
 from quarry.structures import StructureSet
 
 NEGLIGIBLE_SPREAD = 1e-12
-"""A standard deviation below this, relative to the largest target, is rounding: such targets do not vary."""
+"""A scale of the residuals below this, relative to the largest target, is rounding: such targets do not vary."""
 
+LANDMARKS = 1024
+"""Length of the kernel's feature map at most."""
 
-class CompositionBaseline:
-    """Prior mean of a total energy: a sum over the elements, by least squares (minimum norm).
-
-    Molecules of one composition all get the mean of their targets.
-    """
-
-    def __init__(self, elements: NDArray[np.int64], coefficients: NDArray[np.float64]) -> None:
-        """elements: atomic numbers, shape (k,). coefficients: target unit per atom, shape (k,)."""
-        self.elements = elements
-        self.coefficients = coefficients
-
-    @staticmethod
-    def fit(structures: StructureSet, targets: NDArray[np.float64]) -> CompositionBaseline:
-        """Fit to targets, shape (n,)."""
-        elements = np.unique(structures.numbers)
-        counts = _element_counts(structures, elements)
-        coefficients = np.linalg.lstsq(counts, targets, rcond=None)[0].astype(np.float64)
-        return CompositionBaseline(elements, coefficients)
-
-    def mean(self, structures: StructureSet) -> NDArray[np.float64]:
-        """Return the prior mean, shape (n,); an element that was not fitted counts zero (see ``extra_std``)."""
-        return _element_counts(structures, self.elements) @ self.coefficients
-
-    def extra_std(self, structures: StructureSet) -> NDArray[np.float64]:
-        """Return what atoms of elements that were not fitted add to the standard deviation, shape (n,).
-
-        Nothing is known of such an atom but that it contributes like the others: it counts with the largest coefficient
-        of a known element, so that a mean that lacks a whole atom does not look certain.
-        """
-        unknown = np.setdiff1d(structures.numbers, self.elements)
-        return _element_counts(structures, unknown).sum(axis=1) * np.max(np.abs(self.coefficients))
-
-
-class ConstantBaseline:
-    """Prior mean of a property that does not grow with the molecule: the mean of the training targets."""
-
-    def __init__(self, value: float) -> None:
-        self.value = value
-
-    def mean(self, structures: StructureSet) -> NDArray[np.float64]:
-        """Return the prior mean, shape (n,)."""
-        return np.full(len(structures), self.value)
-
-    def extra_std(self, structures: StructureSet) -> NDArray[np.float64]:
-        """Return zeros, shape (n,)."""
-        return np.zeros(len(structures))
+LANDMARK_CANDIDATES = 4096
+"""Points that the landmarks are chosen from, half of them training points where there are as many."""
 
 
 class GaussianProcessRegression:
     """Gaussian process regression of one target (Ghosh et al., arXiv:2408.11191, equations 3 to 6).
 
-    The process learns (target - prior mean) / standard deviation of that difference over the training data. The prior
-    mean is a sum over the elements for the target energy, otherwise a constant.
+    The process learns (target - prior mean) / scale, the scale being the root mean square of that difference over the
+    training data (its standard deviation, but for a prior mean of zero).
     """
 
     kind = "gpr"
 
-    def __init__(self, target: str, restarts: int, noise: float | None) -> None:
-        """target: energy, homo ... restarts, noise: see ``quarry.config.models.Gpr``."""
+    def __init__(self, target: str, settings: Gpr) -> None:
+        """target: energy, homo ... settings: the section model of the configuration."""
         self.target = target
-        self.restarts = restarts
-        self.noise = noise
+        self.settings = settings
         self.scale = 1.0
-        self._features: NDArray[np.float64] = np.zeros((0, 0))
+        self._features: NDArray[np.floating] = np.zeros((0, 0))
         self._residuals: NDArray[np.float64] = np.zeros(0)
         self._baseline: CompositionBaseline | ConstantBaseline = ConstantBaseline(0.0)
         self._optimum: Optimum | None = None
@@ -99,7 +61,7 @@ class GaussianProcessRegression:
     @classmethod
     def from_settings(cls, settings: Gpr, target: str) -> GaussianProcessRegression:
         """Make an untrained model."""
-        return cls(target, settings.restarts, settings.noise)
+        return cls(target, settings)
 
     def fit(self, data: TrainingData, validation: TrainingData | None, rng: np.random.Generator) -> None:
         """Train on all of ``data``; ``validation`` is not used.
@@ -107,32 +69,120 @@ class GaussianProcessRegression:
         Raises QuarryError if there is no training structure, a target or feature is not finite, or the kernel matrix
         cannot be factorised.
         """
-        _check(data, self.target)
-        features = np.ascontiguousarray(data.features, dtype=np.float64)
-        if self.target == "energy":
-            self._baseline = CompositionBaseline.fit(data.structures, data.targets)
-        else:
-            self._baseline = ConstantBaseline(float(np.mean(data.targets)))
+        data.check(self.target)
+        self._features = _compact(data.features)
+        self._baseline = self._fitted_baseline(data)
         residuals = data.targets - self._baseline.mean(data.structures)
-        spread = float(np.std(residuals))
-        if spread <= NEGLIGIBLE_SPREAD * float(np.max(np.abs(data.targets))):
-            self.scale, residuals = 1.0, np.zeros(len(data))
+        scale = float(np.sqrt(np.mean(residuals**2)))
+        if scale <= NEGLIGIBLE_SPREAD * float(np.max(np.abs(data.targets))):
+            self.scale, self._residuals = 1.0, np.zeros(len(data))
         else:
-            self.scale = spread
-        self._features, self._residuals = features, residuals / self.scale
+            self.scale, self._residuals = scale, residuals / scale
+        rows: NDArray[np.int64] | slice = slice(None)
+        if self.settings.subset is not None and self.settings.subset < len(data):
+            rows = np.sort(rng.choice(len(data), self.settings.subset, replace=False))
         try:
-            self._optimum = optimise_hyperparameters(features, self._residuals, self.restarts, self.noise, rng)
-            self._process = self._conditioned()
+            optimum = optimise_hyperparameters(
+                self._features[rows].astype(np.float64),
+                self._residuals[rows],
+                self._start(),
+                self.settings.restarts,
+                rng,
+                len(data),
+            )
+            self._condition(optimum)
         except LinAlgError as error:
             raise QuarryError(f"model.kind: gpr cannot learn from these features ({error}); set model.noise") from error
 
-    def predict(self, structures: StructureSet, features: NDArray[np.float64]) -> Prediction:
-        """Predict mean and standard deviation (of the function, without the noise of a label), in the target's unit."""
+    def _fitted_baseline(self, data: TrainingData) -> CompositionBaseline | ConstantBaseline:
+        wanted = self.settings.prior_mean
+        if wanted == "composition" or (wanted == "auto" and self.target == "energy"):
+            return CompositionBaseline.fit(data.structures, data.targets)
+        return ConstantBaseline(0.0 if wanted == "zero" else float(np.mean(data.targets)))
+
+    def _start(self) -> Start:
+        """Return what the settings say of the hyperparameters, in units of the targets' scale."""
+        settings, variance = self.settings, self.scale**2
+        signal, absolute = settings.signal_variance, settings.noise_variance
+        return Start(
+            signal_variance=None if signal is None else signal / variance,
+            length_scale=settings.length_scale,
+            noise_variance=settings.noise if absolute is None else absolute / variance,
+            exact_noise=absolute is not None,
+            bounds_factor=settings.bounds_factor,
+            optimise=settings.optimise,
+        )
+
+    def _condition(self, optimum: Optimum) -> None:
+        """Condition on all training data, with a higher floor than the subset needed if it must be."""
+        candidates = floors(len(self._residuals), self.settings.noise_variance is not None)
+        for floor in (floor for floor in candidates if floor >= optimum.floor):
+            try:
+                process = GaussianProcess(
+                    self._features, self._residuals, optimum.hyperparameters, floor, self.settings.device
+                )
+            except LinAlgError:
+                if floor == candidates[-1]:
+                    raise
+            else:
+                break
+        self._process = process
+        self._optimum = replace(optimum, floor=floor, log_marginal_likelihood=process.log_marginal_likelihood())
+
+    def predict(self, structures: StructureSet, features: NDArray[np.floating], with_std: bool = True) -> Prediction:
+        """Predict mean and standard deviation (of the function, without the noise of a label), in the target's unit.
+
+        Without ``with_std``, several times faster, std is None. Raises QuarryError if there are other features than the
+        model was trained on, one is not a finite number, or the model's kernel matrix cannot be factorised here.
+        """
+        process = self._checked(structures, features)
+        try:
+            mean, std = process.predict(features, with_std)
+        except LinAlgError as error:
+            raise QuarryError(
+                f"model.kind: this gpr cannot be used on this machine ({error}); train it again here"
+            ) from error
+        mean = self._baseline.mean(structures) + self.scale * mean
+        return Prediction(
+            mean, None if std is None else np.hypot(self.scale * std, self._baseline.extra_std(structures))
+        )
+
+    def embed(
+        self, structures: StructureSet, features: NDArray[np.floating], kind: str, rng: np.random.Generator
+    ) -> NDArray[np.float32]:
+        """Return a feature map of the prior kernel, shape (n, p), p <= ``LANDMARKS``.
+
+        Inner products approximate k(x, x') in the target's unit squared, by landmarks among training points and the
+        structures themselves: training points alone would hide all that the model does not know yet, since what they
+        leave of k(x, x) is the posterior variance. So only maps of one call are comparable.
+        Raises QuarryError for another ``kind`` than kernel, and as ``predict`` does.
+        """
+        if kind != "kernel":
+            raise QuarryError(f"query.embedding: gpr has no embedding '{kind}'; set kernel")
+        process = self._checked(structures, features)
+        from_training = min(len(self._features), max(LANDMARK_CANDIDATES // 2, LANDMARK_CANDIDATES - len(features)))
+        parts = [
+            source[np.sort(rng.choice(len(source), min(count, len(source)), replace=False))].astype(np.float64)
+            for source, count in (
+                (self._features, from_training),
+                (features, LANDMARK_CANDIDATES - from_training),
+            )
+        ]
+        candidates = np.concatenate(parts)
+        landmarks, factor = choose_landmarks(process.prior_covariance(candidates), LANDMARKS, rng)
+        return process.feature_map(features, candidates[landmarks], factor, self.scale)
+
+    def _checked(self, structures: StructureSet, features: NDArray[np.floating]) -> GaussianProcess:
+        """Return the process if it can say something about the features."""
         if self._process is None:
             raise RuntimeError("this model is not trained")
-        mean, std = self._process.predict(features)
-        mean = self._baseline.mean(structures) + self.scale * mean
-        return Prediction(mean, np.hypot(self.scale * std, self._baseline.extra_std(structures)))
+        if features.shape[1] != self._features.shape[1]:
+            raise QuarryError(
+                f"descriptor: the model was trained on {self._features.shape[1]} features but the structures have "
+                f"{features.shape[1]}; compute both with the same descriptor section"
+            )
+        check_features(structures, features)
+        return self._process
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
@@ -141,7 +191,7 @@ class GaussianProcessRegression:
         noise_variance is what is on the diagonal of the kernel matrix. noise_floor is the part of it that keeps the
         factorisation sound (proportional to the signal variance); noise_floor_raised says that this had to be more than
         rounding explains, because the factorisation failed. log_marginal_likelihood is that of the targets in their
-        unit.
+        unit, of all training data.
         """
         if self._optimum is None:
             raise RuntimeError("this model is not trained")
@@ -152,22 +202,22 @@ class GaussianProcessRegression:
             "length_scale": parameters.length_scale,
             "noise_variance": diagonal(parameters, floor) * variance,
             "noise_floor": floor * parameters.signal_variance * variance,
-            "noise_floor_raised": self._optimum.floor_raised,
+            "noise_floor_raised": floor > floors(n, self.settings.noise_variance is not None)[0],
             "log_marginal_likelihood": self._optimum.log_marginal_likelihood - n * float(np.log(self.scale)),
         }
 
     def save(self, path: str | Path) -> None:
         """Write the model as HDF5; the same model gives the same bytes.
 
-        The Cholesky factor is left out: it is n_train^2 numbers, and computing it again is quicker than one prediction.
+        The weights are in it, so that means cost no factorisation; the Cholesky factor is not: it would be n_train^2
+        numbers (2 GB for 16,000) in every iteration, and is computed sooner than it is read from a shared disk.
         """
-        if self._optimum is None:
+        if self._optimum is None or self._process is None:
             raise RuntimeError("this model is not trained")
         parameters = self._optimum.hyperparameters
         with atomic_path(path) as temporary, h5py.File(temporary, "w") as handle:
-            handle.attrs.update(kind=self.kind, target=self.target, restarts=self.restarts, scale=self.scale)
-            if self.noise is not None:
-                handle.attrs["noise"] = self.noise
+            settings = self.settings.model_dump_json()
+            handle.attrs.update(kind=self.kind, target=self.target, settings=settings, scale=self.scale)
             handle.attrs.update(self.hyperparameters)
             # What the process itself works with; the attributes above are for readers.
             standardised = handle.create_group("standardised")
@@ -179,6 +229,7 @@ class GaussianProcessRegression:
                 log_marginal_likelihood=self._optimum.log_marginal_likelihood,
             )
             standardised.create_dataset("residuals", data=self._residuals)
+            standardised.create_dataset("weights", data=self._process.weights)
             handle.create_dataset("features", data=self._features)
             baseline = handle.create_group("baseline")
             if isinstance(self._baseline, CompositionBaseline):
@@ -189,52 +240,33 @@ class GaussianProcessRegression:
 
     @classmethod
     def load(cls, path: str | Path) -> GaussianProcessRegression:
-        """Read what ``save`` wrote. Raises QuarryError if the kernel matrix cannot be factorised on this machine."""
+        """Read what ``save`` wrote."""
         with h5py.File(path, "r") as handle:
             attributes = handle.attrs
-            noise = float(attributes["noise"]) if "noise" in attributes else None
-            model = cls(str(attributes["target"]), int(attributes["restarts"]), noise)
+            model = cls(str(attributes["target"]), Gpr.model_validate_json(str(attributes["settings"])))
             model.scale = float(attributes["scale"])
             model._features = handle["features"][()]
             model._residuals = handle["standardised/residuals"][()]
+            weights = handle["standardised/weights"][()]
             found = {name: float(value) for name, value in handle["standardised"].attrs.items()}
             model._optimum = Optimum(
                 Hyperparameters(found["signal_variance"], found["length_scale"], found["noise_variance"]),
                 found["log_marginal_likelihood"],
                 found["floor"],
-                bool(attributes["noise_floor_raised"]),
             )
             baseline = handle["baseline"]
             if "elements" in baseline:
                 model._baseline = CompositionBaseline(baseline["elements"][()], baseline["coefficients"][()])
             else:
                 model._baseline = ConstantBaseline(float(baseline.attrs["constant"]))
-        try:
-            model._process = model._conditioned()
-        except LinAlgError as error:
-            raise QuarryError(f"{path}: this model cannot be used on this machine ({error}); train it again") from error
+        parameters, floor = model._optimum.hyperparameters, model._optimum.floor
+        model._process = GaussianProcess(
+            model._features, model._residuals, parameters, floor, model.settings.device, weights
+        )
         return model
 
-    def _conditioned(self) -> GaussianProcess:
-        assert self._optimum is not None
-        return GaussianProcess(self._features, self._residuals, self._optimum.hyperparameters, self._optimum.floor)
 
-
-def _element_counts(structures: StructureSet, elements: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return how many atoms of each element a structure has, shape (n, k)."""
-    owner = np.repeat(np.arange(len(structures)), np.diff(structures.offsets))
-    counts = np.zeros((len(structures), len(elements)))
-    for column, element in enumerate(elements):
-        counts[:, column] = np.bincount(owner[structures.numbers == element], minlength=len(structures))
-    return counts
-
-
-def _check(data: TrainingData, target: str) -> None:
-    if len(data) == 0:
-        raise QuarryError("query.initial: there is no label to train on; all labels of the first batch may have failed")
-    if not np.all(np.isfinite(data.targets)):
-        bad = data.structures.ids[int(np.argmin(np.isfinite(data.targets)))]
-        raise QuarryError(f"target: the label '{target}' of structure {bad} is not a finite number; check labeling")
-    if not np.all(np.isfinite(data.features)):
-        bad = data.structures.ids[int(np.argmin(np.isfinite(data.features).all(axis=1)))]
-        raise QuarryError(f"descriptor.kind: a feature of structure {bad} is not a finite number; remove the structure")
+def _compact(features: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return the features in single precision if that holds them exactly: half the memory, and half the model's file."""
+    single = np.ascontiguousarray(features, dtype=np.float32)
+    return single if np.array_equal(single, features) else np.ascontiguousarray(features, dtype=np.float64)

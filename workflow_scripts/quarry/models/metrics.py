@@ -1,4 +1,4 @@
-"""Errors of a model, their bootstrap intervals, and the relative change of the RMSE between iterations."""
+"""Errors of a model, their bootstrap intervals, and the relative change of the error between iterations."""
 
 from __future__ import annotations
 
@@ -52,6 +52,16 @@ def bootstrap_interval(
     return _percentile_interval(values, level)
 
 
+def confusion_matrix(labels: NDArray[np.float64], predicted: NDArray[np.float64], n_classes: int) -> NDArray[np.int64]:
+    """Return how many structures of each class (rows) were predicted to be of each class (columns).
+
+    labels, predicted: numbers of the classes, counted from 0, shape (n,).
+    """
+    matrix = np.zeros((n_classes, n_classes), dtype=np.int64)
+    np.add.at(matrix, (labels.astype(np.int64), predicted.astype(np.int64)), 1)
+    return matrix
+
+
 def rrmse(previous: float | None, current: float) -> float:
     """Return |RMSE(N) - RMSE(N - step)| / RMSE(N), 1 if there is no previous RMSE.
 
@@ -72,8 +82,11 @@ def rrmse_interval(
     rng: np.random.Generator,
     samples: int = 1000,
     level: float = 0.95,
+    statistic: Statistic = rmse,
 ) -> tuple[float, float]:
     """Return the percentile bootstrap interval of ``rrmse`` between two sets of errors; (1, 1) without previous ones.
+
+    statistic: what the relative change is of; ``mae`` of errors 0 (right) and 1 (wrong) is the error rate of classes.
 
     paired: the errors are of the same structures in the same order (a fixed test set), which are then drawn together;
     otherwise each set is drawn by itself. Resampling moves the two RMSEs apart more often than together, so the lower
@@ -88,7 +101,7 @@ def rrmse_interval(
     for i in range(samples):
         drawn = rng.integers(now, size=now)
         drawn_before = drawn if paired else rng.integers(before, size=before)
-        values[i] = rrmse(rmse(previous_errors[drawn_before]), rmse(current_errors[drawn]))
+        values[i] = rrmse(statistic(previous_errors[drawn_before]), statistic(current_errors[drawn]))
     return _percentile_interval(values, level)
 
 

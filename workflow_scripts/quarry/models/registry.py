@@ -1,23 +1,25 @@
-"""Models by the name that ``model.kind`` gives, and from their files."""
+"""Models by the name that ``model.kind`` gives, and from their files. Imports are lazy: no model imports another's."""
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
+from typing import Any
 
 import h5py
 
 from quarry.config.models import Model as ModelSettings
 from quarry.errors import QuarryError
 from quarry.models.base import Model
-from quarry.models.gpr import GaussianProcessRegression
 
-MODELS: dict[str, type[Model]] = {GaussianProcessRegression.kind: GaussianProcessRegression}
-"""What ``model.kind`` may name."""
+MODELS = {"gpr": "quarry.models.gpr:GaussianProcessRegression", "mlp": "quarry.models.mlp:MultilayerPerceptron"}
+"""What ``model.kind`` may name, and where its class is."""
 
 
 def make_model(settings: ModelSettings, target: str) -> Model:
-    """Return an untrained model of ``target`` (energy, homo, lumo, gap or dipole)."""
-    return MODELS[settings.kind].from_settings(settings, target)
+    """Return an untrained model of ``target`` (energy, homo, lumo, gap, dipole, class ...)."""
+    model: Model = _class_of(settings.kind).from_settings(settings, target)
+    return model
 
 
 def load_model(path: str | Path) -> Model:
@@ -29,4 +31,10 @@ def load_model(path: str | Path) -> Model:
         raise QuarryError(f"{path}: this is not a whole model file ({error}); remove it and start again") from error
     if kind not in MODELS:
         raise QuarryError(f"{path}: unknown kind of model '{kind}'; known are {', '.join(MODELS)}")
-    return MODELS[kind].load(path)
+    model: Model = _class_of(kind).load(path)
+    return model
+
+
+def _class_of(kind: str) -> Any:
+    module, _, name = MODELS[kind].partition(":")
+    return getattr(importlib.import_module(module), name)

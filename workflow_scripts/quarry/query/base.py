@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from quarry.errors import QuarryError
+
+BLOCK_ELEMENTS = 8_000_000
+"""Numbers that a look at the features for NaN takes at a time."""
 
 
 @dataclass
@@ -36,6 +41,45 @@ class PoolView:
     def __len__(self) -> int:
         return len(self.features)
 
+    def given(self, field: str, strategy: str) -> NDArray[np.floating]:
+        """Return a field for a strategy. Raises QuarryError where nobody gave it, or one of its numbers is not finite."""
+        values: NDArray[np.floating] | None = getattr(self, field)
+        if values is None:
+            raise QuarryError(f"query.strategy: {strategy} needs {MEANINGS[field]}; choose another strategy or model")
+        rows = max(1, BLOCK_ELEMENTS // max(1, values[:1].size))
+        for start in range(0, len(values), rows):
+            finite = np.isfinite(values[start : start + rows])
+            if not finite.all():
+                bad = start + int(np.argmin(finite.reshape(len(finite), -1).all(axis=1)))
+                of = "training structure" if "labelled" in field else "candidate"
+                raise QuarryError(
+                    f"query.strategy: {strategy} cannot go on: {MEANINGS[field]} of {of} {bad} is not a finite number; "
+                    "check descriptor and model"
+                )
+        return values
+
+    def range(self, strategy: str) -> tuple[float, float]:
+        """Return the wanted range. Raises QuarryError where there is none."""
+        if self.minimum is None or self.maximum is None:
+            raise QuarryError(
+                f"query.strategy: {strategy} needs the wanted range; set search.minimum or search.maximum"
+            )
+        return self.minimum, self.maximum
+
+
+MEANINGS = {
+    "features": "the descriptor",
+    "mean": "the model's prediction",
+    "std": "the standard deviation of the model's prediction",
+    "probabilities": "the model's class probabilities",
+    "votes": "the votes of a committee",
+    "labelled": "the descriptor of the training structures",
+    "targets": "the label",
+    "embedding": "the model's embedding",
+    "labelled_embedding": "the model's embedding of the training structures",
+}
+"""Fields of a PoolView in words; also what an own strategy may name in ``needs``."""
+
 
 class Strategy(Protocol):
     """A rule that chooses candidates."""
@@ -45,4 +89,13 @@ class Strategy(Protocol):
 
         Raises QuarryError if the strategy needs something that the pool does not have.
         """
+        ...
+
+
+@runtime_checkable
+class Ranks(Protocol):
+    """A strategy that ranks candidates by one number each."""
+
+    def score(self, pool: PoolView) -> NDArray[np.float64]:
+        """Return what each candidate is ranked by, shape (n,), the most wanted highest."""
         ...

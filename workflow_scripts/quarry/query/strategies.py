@@ -1,31 +1,30 @@
-"""Strategies A to D of Ghosh et al., arXiv:2408.11191, section "Active learning"."""
+"""The strategies by their names in ``query.strategy``, and the user's own."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from quarry.config.query import STRATEGIES as TRAITS
+from quarry.config.query import Query
 from quarry.errors import QuarryError
-from quarry.query.base import PoolView, Strategy
+from quarry.imports import load
+from quarry.query.base import MEANINGS, PoolView, Strategy
+from quarry.query.batch_diversity import KMeansPlusPlus, Lcmd
+from quarry.query.clustering import Clusters, UncertaintyClusters
+from quarry.query.diversity import MaxMin, UncertaintyMaxMin
+from quarry.query.entropy import PredictiveEntropy, VoteEntropy
+from quarry.query.posterior import Bait, MaxDet
+from quarry.query.search import ExpectedGain, GreedyMean, ProbabilityInRange, PropertySearch
 
-SEEDING_LIMIT = 1e9
-"""Candidates x clusters x features up to which k-means++ starts the clustering; above it (seconds to minutes) a random
-start, which ends within 1 % of the same inertia."""
-
-LLOYD_LIMIT = 2e10
-"""Candidates x clusters x features up to which k-means runs on all candidates at once; above it on mini-batches."""
-
-BLOCK_ELEMENTS = 8_000_000
-"""Numbers per work array beside the float32 copy of the features."""
-
-MAX_ITERATIONS = 100
-"""Rounds of k-means; it usually converges in fewer."""
+DEFAULT_SHARE = 0.5
+"""Strategy D of Ghosh et al. chooses among this share of the candidates."""
 
 
-class RandomStrategy:
+class Random:
     """A: candidates drawn at random."""
 
     def select(self, pool: PoolView, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -33,129 +32,93 @@ class RandomStrategy:
         return rng.permutation(len(pool))[:n].astype(np.int64)
 
 
-class UncertaintyStrategy:
+class Uncertainty:
     """B: the candidates with the largest standard deviation."""
+
+    def score(self, pool: PoolView) -> NDArray[np.float64]:
+        """Return the standard deviations (target's unit), shape (n,)."""
+        return pool.given("std", "uncertainty").astype(np.float64)
 
     def select(self, pool: PoolView, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Return ``n`` candidates by falling standard deviation; the lower index wins a tie."""
-        return _by_uncertainty(pool, "uncertainty")[:n]
+        return np.argsort(-self.score(pool), kind="stable")[:n].astype(np.int64)
 
 
-class ClusterStrategy:
-    """C: k-means with one cluster per wanted structure; of each cluster the candidate closest to its centre."""
-
-    def select(self, pool: PoolView, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Return the ``n`` candidates closest to their cluster's centre, that of the largest cluster first."""
-        return _cluster_representatives(pool.features, n, rng)
-
-
-class UncertaintyClusterStrategy:
-    """D: strategy C among the half of the candidates with the largest standard deviations."""
-
-    def select(self, pool: PoolView, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Return ``n`` of the most uncertain 50 % (more if ``n`` is more), that of the largest cluster first."""
-        wanted = max((len(pool) + 1) // 2, n)
-        uncertain = np.sort(_by_uncertainty(pool, "uncertainty_clusters")[:wanted])
-        return uncertain[_cluster_representatives(pool.features[uncertain], n, rng)]
-
-
-STRATEGIES: dict[str, type[Strategy]] = {
-    "random": RandomStrategy,
-    "uncertainty": UncertaintyStrategy,
-    "clusters": ClusterStrategy,
-    "uncertainty_clusters": UncertaintyClusterStrategy,
+MAKERS: dict[str, Callable[[Query], Strategy]] = {
+    "random": lambda query: Random(),
+    "uncertainty": lambda query: Uncertainty(),
+    "clusters": lambda query: Clusters(),
+    "uncertainty_clusters": lambda query: UncertaintyClusters(query.share or DEFAULT_SHARE),
+    "property_search": lambda query: PropertySearch(),
+    "max_min": lambda query: MaxMin(_in_embedding(query)),
+    "uncertainty_max_min": lambda query: UncertaintyMaxMin(query.share or DEFAULT_SHARE, _in_embedding(query)),
+    "greedy_mean": lambda query: GreedyMean(),
+    "probability_in_range": lambda query: ProbabilityInRange(),
+    "expected_gain": lambda query: ExpectedGain(),
+    "lcmd": lambda query: Lcmd(),
+    "k_means_plus_plus": lambda query: KMeansPlusPlus(),
+    "maxdet": lambda query: MaxDet(),
+    "bait": lambda query: Bait(),
+    "vote_entropy": lambda query: VoteEntropy(),
+    "predictive_entropy": lambda query: PredictiveEntropy(),
 }
-"""What ``query.strategy`` may name."""
+assert MAKERS.keys() == TRAITS.keys()
 
 
-def make_strategy(name: str) -> Strategy:
-    """Return the strategy that ``query.strategy`` names. Raises QuarryError for an unknown name."""
-    if name not in STRATEGIES:
-        raise QuarryError(f"query.strategy: '{name}' is not one of {', '.join(STRATEGIES)}")
-    return STRATEGIES[name]()
+def make_strategy(query: Query, base: Path | None = None) -> Strategy:
+    """Return the strategy that ``query.strategy`` names; base: folder of the campaign file, for the user's own.
 
-
-def _by_uncertainty(pool: PoolView, name: str) -> NDArray[np.int64]:
-    """Return all candidates by falling standard deviation."""
-    if pool.std is None:
-        raise QuarryError(f"query.strategy: {name} needs a model that predicts uncertainties; set model.kind to gpr")
-    return np.argsort(-pool.std, kind="stable").astype(np.int64)
-
-
-def _cluster_representatives(features: NDArray[np.floating], n: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return one candidate for each of ``n`` clusters, distinct, by falling size of the cluster.
-
-    Clusters the features as they are, without standardisation, as Ghosh et al. do, in float32. A cluster that came out
-    empty (fewer distinct features than clusters) gives the untaken candidate closest to its centre.
-    The result depends on the number of threads (sums in another order): callers fix the threads.
+    Raises QuarryError if an own one cannot be imported or made with ``query.arguments``, or names needs that are unknown.
     """
-    if n >= len(features):
-        return np.arange(len(features), dtype=np.int64)
-    if n == 0 or features.shape[1] == 0:
-        return np.arange(n, dtype=np.int64)
-    points = _centered(features)
-    centers, labels = _k_means(points, n, rng)
-    distances = _squared_distances_to(points, centers, labels)
-    order = np.lexsort((np.arange(len(points)), distances, labels))
-    found, starts, sizes = np.unique(labels[order], return_index=True, return_counts=True)
-    chosen = order[starts]
-    representatives = list(chosen[np.lexsort((chosen, -sizes))])
-    free = np.ones(len(points), dtype=bool)
-    free[chosen] = False
-    for empty in np.setdiff1d(np.arange(n), found):
-        left = np.flatnonzero(free)
-        nearest = left[np.argmin(np.sum((points[left] - centers[empty]) ** 2, axis=1))]
-        free[nearest] = False
-        representatives.append(nearest)
-    return np.array(representatives, dtype=np.int64)
+    if not query.is_own:
+        return MAKERS[query.strategy](query)
+    made = load(query.strategy, "query.strategy", base)
+    try:
+        strategy: Strategy = made(**query.arguments)
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise QuarryError(
+            f"query.strategy: {query.strategy} cannot be made with query.arguments ({type(error).__name__}: {reason})"
+        ) from error
+    if not callable(getattr(strategy, "select", None)):
+        raise QuarryError(f"query.strategy: {query.strategy} has no method select(pool, n, rng)")
+    needs = getattr(strategy, "needs", ())
+    wrong = (
+        [need for need in needs if need not in (*MEANINGS, "range")] if isinstance(needs, (tuple, list)) else [needs]
+    )
+    if wrong:
+        known = ", ".join((*MEANINGS, "range"))
+        raise QuarryError(f"query.strategy: {query.strategy} has {wrong[0]!r} in needs; known are {known}")
+    return strategy
 
 
-def _centered(features: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Return the features minus their mean, float32, in blocks.
+def needs_of(query: Query, strategy: Strategy) -> frozenset[str]:
+    """Return what a strategy reads of model and campaign: of mean, std, probabilities, votes, embedding and range."""
+    if not query.is_own:
+        return query.reads
+    named = {need.removeprefix("labelled_") for need in getattr(strategy, "needs", ())}
+    return frozenset(named - {"features", "labelled", "targets"})
 
-    Centred first: features with a large common part (Coulomb matrices) would lose their differences in float32.
+
+def chosen_by(strategy: Strategy, name: str, pool: PoolView, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return the strategy's choice. Raises QuarryError unless it is ``n`` distinct candidates (all, if there are fewer).
+
+    name: ``query.strategy``, for messages; an own strategy may give anything.
     """
-    mean = features.mean(axis=0)
-    points = np.empty(features.shape, dtype=np.float32)
-    for rows in _blocks(features):
-        points[rows] = features[rows] - mean
-    return points
+    wanted = min(n, len(pool))
+    chosen = np.asarray(strategy.select(pool, wanted, rng))
+    if (
+        chosen.shape != (wanted,)
+        or (wanted and chosen.dtype.kind not in "iu")
+        or len(np.unique(chosen)) != wanted
+        or not np.all((chosen >= 0) & (chosen < len(pool)))
+    ):
+        raise QuarryError(
+            f"query.strategy: {name} must return {wanted} distinct indices below {len(pool)}; "
+            f"got {chosen.dtype} of shape {chosen.shape}"
+        )
+    return chosen.astype(np.int64)
 
 
-def _blocks(array: NDArray[np.floating]) -> Iterator[slice]:
-    """Yield slices of rows with at most ``BLOCK_ELEMENTS`` numbers each."""
-    size = max(1, BLOCK_ELEMENTS // array.shape[1])
-    return (slice(start, start + size) for start in range(0, len(array), size))
-
-
-def _k_means(
-    points: NDArray[np.float32], k: int, rng: np.random.Generator
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return the centres, shape (k, d), and each point's cluster, shape (n,)."""
-    # Imported here: scikit-learn takes a second of CPU that the other strategies need not pay.
-    from sklearn.cluster import KMeans, MiniBatchKMeans
-    from sklearn.exceptions import ConvergenceWarning
-
-    work = float(len(points)) * k * points.shape[1]
-    start = "k-means++" if work <= SEEDING_LIMIT else "random"
-    seed = int(rng.integers(2**31))
-    if work <= LLOYD_LIMIT:
-        model = KMeans(k, init=start, n_init=1, max_iter=MAX_ITERATIONS, random_state=seed)
-    else:
-        model = MiniBatchKMeans(k, init=start, n_init=1, batch_size=max(4096, 4 * k), random_state=seed)
-    with warnings.catch_warnings():
-        # Fewer distinct points than clusters is dealt with by the caller.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(points)
-    return model.cluster_centers_, model.labels_.astype(np.int64)
-
-
-def _squared_distances_to(
-    points: NDArray[np.float32], centers: NDArray[np.float32], labels: NDArray[np.int64]
-) -> NDArray[np.float32]:
-    """Return each point's squared distance to its own centre, in blocks."""
-    distances = np.empty(len(points), dtype=np.float32)
-    for rows in _blocks(points):
-        difference = points[rows] - centers[labels[rows]]
-        distances[rows] = np.einsum("ij,ij->i", difference, difference)
-    return distances
+def _in_embedding(query: Query) -> bool:
+    return query.distance not in (None, "features")

@@ -32,18 +32,27 @@ LABEL = {
     "lumo": "LUMO energy",
     "gap": "HOMO-LUMO gap",
     "dipole": "dipole moment",
+    "value": "value",
 }
 
 
-def _save(figure: Any, path: str | Path) -> None:
+def save_figure(figure: Any, path: str | Path) -> None:
+    """Write a figure in the format that its name ends with, the same bytes for the same figure, and close it."""
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format=Path(path).suffix[1:], metadata={"Date": None}, bbox_inches="tight")
     plt.close(figure)
 
 
-def _unit(target: str, largest: float) -> tuple[float, str]:
+def unit_for(target: str, largest: float) -> tuple[float, str]:
+    """Return a factor and the unit that it leads to, for numbers up to ``largest`` in the target's own unit."""
+    if target == "value":
+        return 1.0, ""
     base = "e Å" if target == "dipole" else "eV"
     return (1e3, f"m{base}") if largest < 0.5 else (1.0, base)
+
+
+def _in_brackets(unit: str) -> str:
+    return f" ({unit})" if unit else ""
 
 
 def plot_learning_curve(histories: dict[str, str], target: str, limit: float | None, path: str) -> None:
@@ -52,7 +61,7 @@ def plot_learning_curve(histories: dict[str, str], target: str, limit: float | N
     histories: ``history.csv`` by arm. limit: the rRMSE at which the campaign stops, or None.
     """
     tables = {arm: pd.read_csv(file) for arm, file in histories.items()}
-    scale, unit = _unit(target, max(float(t["rmse"].max()) for t in tables.values()))
+    scale, unit = unit_for(target, max(float(t["rmse"].max()) for t in tables.values()))
     with plt.rc_context(STYLE):
         figure, (top, bottom) = plt.subplots(
             2, 1, figsize=(6.4, 5.6), sharex=True, height_ratios=(3, 2), constrained_layout=True
@@ -78,8 +87,8 @@ def plot_learning_curve(histories: dict[str, str], target: str, limit: float | N
         metric = str(next(iter(tables.values()))["metric"].iloc[0]).replace("_", "-")
         if all((table["rmse_low"] > 0).all() for table in tables.values()):
             top.set_yscale("log")
-            _plain_log_ticks(top)
-        top.set_ylabel(f"{metric} RMSE of the {LABEL[target]} ({unit})")
+            plain_log_ticks(top)
+        top.set_ylabel(f"{metric} RMSE of the {LABEL[target]}{_in_brackets(unit)}")
         if len(tables) > 1:
             top.legend(frameon=False)
         if limit is not None:
@@ -88,14 +97,15 @@ def plot_learning_curve(histories: dict[str, str], target: str, limit: float | N
             bottom.annotate(f"stop below {limit:g}", ha="left", va="top", **cast(Any, where))
         if any((table["rrmse"][table["iteration"] > 0] > 0).any() for table in tables.values()):
             bottom.set_yscale("log")
-            _plain_log_ticks(bottom)
+            plain_log_ticks(bottom)
         bottom.set_ylabel("rRMSE")
         bottom.set_xlabel("training labels")
         figure.align_ylabels()
-        _save(figure, path)
+        save_figure(figure, path)
 
 
-def _plain_log_ticks(axis: Axes) -> None:
+def plain_log_ticks(axis: Axes) -> None:
+    """Give a logarithmic axis plain numbers."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     low, high = axis.get_ylim()
@@ -115,15 +125,15 @@ def plot_parity(predictions: dict[str, Any], target: str, metric: str, path: str
     # Total energies are thousands of eV with meV of structure: what is told apart is the distance from the lowest label.
     shift = float(label.min()) if target == "energy" and len(label) else 0.0
     errors = mean - label
-    scale, unit = _unit(target, float(np.abs(errors).max(initial=0.0)))
+    scale, unit = unit_for(target, float(np.abs(errors).max(initial=0.0)))
     relative = " above the lowest label" if shift else ""
     with plt.rc_context(STYLE):
         figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 4.0), constrained_layout=True)
         left.axline((label.mean() - shift, label.mean() - shift), slope=1, color="0.6", linewidth=1, zorder=0)
         left.plot(label - shift, mean - shift, "o", color=COLOURS[0], markersize=4, alpha=0.75)
-        base = _unit(target, 10.0)[1]
-        left.set_xlabel(f"labelled {LABEL[target]}{relative} ({base})")
-        left.set_ylabel(f"predicted ({base})")
+        base = unit_for(target, 10.0)[1]
+        left.set_xlabel(f"labelled {LABEL[target]}{relative}{_in_brackets(base)}")
+        left.set_ylabel(f"predicted{_in_brackets(base)}")
         left.set_title(
             f"{metric.replace('_', '-')}: {len(label)} structures, RMSE {scale * np.sqrt(np.mean(errors**2)):.3g} {unit}",
             fontsize=10,
@@ -138,12 +148,12 @@ def plot_parity(predictions: dict[str, Any], target: str, metric: str, path: str
                 right.set_xscale("log")
                 right.set_yscale("log")
             right.legend(frameon=False, fontsize=8)
-            right.set_xlabel(f"predicted standard deviation ({unit})")
+            right.set_xlabel(f"predicted standard deviation{_in_brackets(unit)}")
         else:
             right.hist(scale * errors, bins=20, color=COLOURS[0])
-            right.set_xlabel(f"error ({unit})")
-        right.set_ylabel(f"absolute error ({unit})" if std is not None else "structures")
-        _save(figure, path)
+            right.set_xlabel(f"error{_in_brackets(unit)}")
+        right.set_ylabel(f"absolute error{_in_brackets(unit)}" if std is not None else "structures")
+        save_figure(figure, path)
 
 
 HEADINGS: Sequence[tuple[str, str]] = (
@@ -167,7 +177,7 @@ def write_iteration_table(histories: dict[str, str], target: str, path: str) -> 
     parts = [TABLE_HEAD]
     for arm, file in histories.items():
         table = pd.read_csv(file)
-        scale, unit = _unit(target, float(table["rmse"].max()))
+        scale, unit = unit_for(target, float(table["rmse"].max()))
         shown = pd.DataFrame({heading: table[column] for column, heading in HEADINGS})
         for name, low, high in (("RMSE", "rmse_low", "rmse_high"), ("MAE", "mae_low", "mae_high")):
             shown[name] = [
@@ -181,7 +191,7 @@ def write_iteration_table(histories: dict[str, str], target: str, path: str) -> 
                 table["iteration"], table["rrmse"], table["rrmse_low"], table["rrmse_high"], strict=True
             )
         ]
-        shown = shown.rename(columns={c: f"{c} ({unit})" for c in ("RMSE", "MAE", "largest error")})
+        shown = shown.rename(columns={c: f"{c}{_in_brackets(unit)}" for c in ("RMSE", "MAE", "largest error")})
         reason = table["stop_reason"].fillna("").iloc[-1]
         parts.append(f"<h2>{arm}</h2>{shown.to_html(index=False, escape=False, border=0, float_format=_four_digits)}")
         parts.append(f"<p>Stopped: {reason or 'not yet'}.</p>")

@@ -92,12 +92,17 @@ def progress_line(facts: Facts, cost: Cost) -> str:
     head = f"{facts.arm} iteration {facts.iteration}: {facts.n_train} training labels"
     if errors is None:
         return f"{head} ({cost.labels_new} new, {cost.labels_reused} reused)"
-    scale, unit = (1e3, "m" + unit_of(facts.target)) if errors["rmse"] < 0.1 else (1.0, unit_of(facts.target))
-    low, value, high = (errors[key] * scale for key in ("rmse_low", "rmse", "rmse_high"))
     change = (
         "rRMSE 1.0"
         if facts.iteration == 0
         else f"rRMSE {facts.rrmse:.3f} ({facts.rrmse_low:.3f} to {facts.rrmse_high:.3f})"
     )
     failed = f", {facts.n_failed} failed" if facts.n_failed else ""
-    return f"{head}{failed}; {facts.metric} RMSE {value:.4g} {unit} (95 %: {low:.4g} to {high:.4g}); {change}"
+    if facts.accuracy is not None:
+        low, value, high = (errors[key] for key in ("accuracy_low", "accuracy", "accuracy_high"))
+        change = change.replace("rRMSE", "relative change of the error rate")
+        return f"{head}{failed}; {facts.metric} accuracy {value:.3f} (95 %: {low:.3f} to {high:.3f}); {change}"
+    unit = unit_of(facts.target)
+    scale, unit = (1e3, f" m{unit}") if unit and errors["rmse"] < 0.1 else (1.0, f" {unit}" if unit else "")
+    low, value, high = (errors[key] * scale for key in ("rmse_low", "rmse", "rmse_high"))
+    return f"{head}{failed}; {facts.metric} RMSE {value:.4g}{unit} (95 %: {low:.4g} to {high:.4g}); {change}"

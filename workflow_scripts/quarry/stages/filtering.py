@@ -123,6 +123,8 @@ class Sieve:
         if structure.structure_id in self._seen:
             return "identical", 0.0, 0.0
         self._seen.add(structure.structure_id)
+        if structure.features is not None:
+            return None
         if filters.min_distance_factor is not None:
             ratio = closest_contact(structure, filters.min_distance_factor)
             if ratio < filters.min_distance_factor:

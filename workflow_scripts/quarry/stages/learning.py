@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,40 +11,98 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quarry.config.campaign import Configuration
+from quarry.config.classification import Classification
 from quarry.errors import QuarryError
+from quarry.evaluation.calibration import calibration
 from quarry.files import atomic_path, write_json
-from quarry.models.base import Prediction, TrainingData
-from quarry.models.metrics import bootstrap_interval, mae, regression_metrics, rmse, rrmse, rrmse_interval
+from quarry.models.base import Committee, Prediction, TrainingData
+from quarry.models.classes import check_classes, classes_of
+from quarry.models.metrics import (
+    bootstrap_interval,
+    confusion_matrix,
+    mae,
+    regression_metrics,
+    rmse,
+    rrmse,
+    rrmse_interval,
+)
 from quarry.models.registry import load_model, make_model
 from quarry.randomness import generator
 from quarry.stages.pool import pool_rows, read_features
+from quarry.stages.searching import pool_account, search_account
 from quarry.structures.labelled import LabelledSet
 from quarry.structures.structure import ID_LENGTH
 
+PREDICTED = ("mean", "std", "probabilities", "votes")
+"""Fields of a Prediction; what the model does not give is left out of ``predictions.h5``."""
 
-def training_data(dataset: LabelledSet, role: str, features: str, target: str) -> TrainingData:
-    """Return the labelled structures of a role that have the target."""
-    if target not in dataset.properties:
-        raise QuarryError(f"target: the labels hold no {target}; they hold {', '.join(dataset.properties)}")
-    values = dataset.targets(target)
+
+def training_data(
+    dataset: LabelledSet, role: str, features: str, target: str, classification: Classification | None = None
+) -> TrainingData:
+    """Return the labelled structures of a role that have the target.
+
+    classification: what target class means; the targets are then the numbers of the classes.
+    """
+    wanted = classification.property if classification else target
+    if wanted not in dataset.properties:
+        raise QuarryError(f"target: the labels hold no {wanted}; they hold {', '.join(dataset.properties)}")
+    values = dataset.targets(wanted)
     chosen = [int(i) for i in dataset.indices(role) if np.isfinite(values[i])]
     structures = dataset.structures.subset(chosen)
-    return TrainingData(structures, read_features(features, pool_rows(features, structures.ids)), values[chosen])
+    rows = read_features(features, pool_rows(features, structures.ids))
+    if classification is None:
+        return TrainingData(structures, rows, values[chosen])
+    return TrainingData(structures, rows, classes_of(values[chosen], classification), tuple(classification.names))
 
 
 def train_model(
-    configuration: Configuration, arm: str, iteration: int, dataset: str, features: str, output: str
-) -> str:
-    """Train the arm's model on all training labels so far; return a line about it."""
+    configuration: Configuration,
+    arm: str,
+    iteration: int,
+    dataset: str,
+    features: str,
+    output: str,
+    members: Sequence[str] = (),
+) -> list[str]:
+    """Train the arm's model on all training labels so far; return a line about it, and one about classes of none.
+
+    members: files of a committee's members that were trained one by one; they are joined instead.
+    """
     settings = configuration.arm(arm)
-    data = training_data(LabelledSet.read(dataset), "train", features, configuration.target)
-    if not len(data):
-        raise QuarryError(f"{dataset}: no training label succeeded, nothing to train on; see failures.csv")
+    data, warning = _learnt(configuration, dataset, features)
     model = make_model(settings.model, configuration.target)
-    model.fit(data, None, generator(settings.seed, arm, iteration, "train"))
+    if members:
+        assert isinstance(model, Committee)
+        model.join([load_model(member) for member in members])
+    else:
+        model.fit(data, None, generator(settings.seed, arm, iteration, "train"))
     Path(output).parent.mkdir(parents=True, exist_ok=True)
     model.save(output)
-    return f"{settings.model.kind} trained on {len(data)} labels"
+    return [f"{settings.model.kind} trained on {len(data)} labels", *warning]
+
+
+def train_member(
+    configuration: Configuration, arm: str, iteration: int, member: int, dataset: str, features: str, output: str
+) -> str:
+    """Train one member of the arm's committee, as training them all at once would; return a line about it."""
+    settings = configuration.arm(arm)
+    data, _ = _learnt(configuration, dataset, features)
+    model = make_model(settings.model, configuration.target)
+    assert isinstance(model, Committee)
+    model.fit_member(member, data, None, generator(settings.seed, arm, iteration, "train"))
+    Path(output).parent.mkdir(parents=True, exist_ok=True)
+    model.save(output)
+    return f"{settings.model.kind}, member {member}, trained on {len(data)} labels"
+
+
+def _learnt(configuration: Configuration, dataset: str, features: str) -> tuple[TrainingData, list[str]]:
+    """Return the training labels, and a line about classes without an example where there are any."""
+    labelled = LabelledSet.read(dataset)
+    data = training_data(labelled, "train", features, configuration.target, configuration.classification)
+    if not len(data):
+        raise QuarryError(f"{dataset}: no training label succeeded, nothing to train on; see failures.csv")
+    return data, check_classes(data) if data.classes else []
 
 
 def evaluate_model(
@@ -56,17 +115,20 @@ def evaluate_model(
     previous: str | None,
     predictions: str,
     metrics: str,
+    structures: str = "",
+    truth: str | None = None,
 ) -> None:
     """Write predictions beside labels for each metric, and errors with 95 % bootstrap intervals.
 
     The test set is always evaluated where there is one; the validation split and cross-validation where stop.metric
     asks for them, with models trained anew on the rest, hyperparameters included. previous: predictions of the last
     iteration, for rRMSE = |RMSE(N) - RMSE(N - step)| / RMSE(N) (lecture of P. O. Dral, 2024) and its interval.
+    structures, truth: the pool and the target of all its structures, where a targeted search can be measured by them.
     """
     labelled = LabelledSet.read(dataset)
-    target, metric = configuration.target, configuration.stop.metric
-    train = training_data(labelled, "train", features, target)
-    test = training_data(labelled, "test", features, target)
+    target, metric, classes = configuration.target, configuration.stop.metric, configuration.classification
+    train = training_data(labelled, "train", features, target, classes)
+    test = training_data(labelled, "test", features, target, classes)
     results: dict[str, tuple[TrainingData, Prediction]] = {}
     if metric == "test" and configuration.test.size and not len(test):
         raise QuarryError(
@@ -78,17 +140,25 @@ def evaluate_model(
     if metric != "test":
         results[metric] = _held_back(configuration, arm, iteration, train)
     # The bootstrap's stream depends on the metric only, so that equal errors give equal intervals in every arm.
-    errors = {name: result.mean - data.targets for name, (data, result) in results.items()}
     summary = {
-        name: _summary(values, generator(configuration.seed, "bootstrap", name)) for name, values in errors.items()
+        name: _summary(data, result, generator(configuration.seed, "bootstrap", name))
+        for name, (data, result) in results.items()
     }
     _write_predictions(predictions, results)
     ids = results[metric][0].structures.ids if metric in results else np.zeros(0, dtype=str)
     rng = generator(configuration.seed, "bootstrap rrmse")
-    relative = _relative_change(errors.get(metric), ids, read_predictions(previous, metric) if previous else None, rng)
+    now = _errors(results[metric][0].targets, results[metric][1].mean, classes) if metric in results else None
+    before = read_predictions(previous, metric) if previous else None
+    relative = _relative_change(now, ids, before, classes, rng)
     hyperparameters = trained.hyperparameters
     counts = {"n_train": len(train), "n_test": len(test), "n_labels": len(labelled)}
-    write_json(metrics, {**counts, **relative, "errors": summary, "hyperparameters": hyperparameters})
+    search: dict[str, Any] = {}
+    if configuration.search:
+        search = search_account(configuration, train, test, results["test"][1].mean if len(test) else None)
+    if truth:
+        search |= pool_account(configuration, trained, labelled, structures, features, truth)
+    found = {"errors": summary, "hyperparameters": hyperparameters, "search": search}
+    write_json(metrics, {**counts, **relative, **found})
 
 
 def _held_back(
@@ -102,37 +172,65 @@ def _held_back(
         parts = [order[:held]]
     else:
         parts = list(np.array_split(order, min(validation.folds, len(train))))
-    means, stds = [], []
+    predictions = []
     for number, part in enumerate(parts):
         model = make_model(settings.model, configuration.target)
         rest = np.setdiff1d(order, part)
         model.fit(train.subset(rest), None, generator(settings.seed, arm, iteration, "validation", number))
-        prediction = model.predict(train.structures.subset(part), train.features[part])
-        means.append(prediction.mean)
-        stds.append(np.full(len(part), np.nan) if prediction.std is None else prediction.std)
-    return train.subset(np.concatenate(parts)), Prediction(np.concatenate(means), np.concatenate(stds))
+        predictions.append(model.predict(train.structures.subset(part), train.features[part]))
+    return train.subset(np.concatenate(parts)), _joined(predictions)
 
 
-def _summary(errors: NDArray[np.float64], rng: np.random.Generator) -> dict[str, float]:
+def _joined(predictions: Sequence[Prediction]) -> Prediction:
+    def joined(field: str) -> Any:
+        parts = [getattr(p, field) for p in predictions]
+        return None if parts[0] is None else np.concatenate(parts)
+
+    return Prediction(**{field: joined(field) for field in PREDICTED})
+
+
+def _errors(
+    labels: NDArray[np.float64], predicted: NDArray[np.float64], classes: Classification | None
+) -> NDArray[np.float64]:
+    """Return the errors of numbers, and 1 for a wrong class and 0 for a right one."""
+    return predicted - labels if classes is None else (predicted != labels).astype(np.float64)
+
+
+def _summary(data: TrainingData, prediction: Prediction, rng: np.random.Generator) -> dict[str, Any]:
+    """Return the errors of a metric as ``Facts.errors`` holds them."""
+    if data.classes:
+        wrong = (prediction.mean != data.targets).astype(np.float64)
+        low, high = bootstrap_interval(wrong, mae, rng)
+        confusion = confusion_matrix(data.targets, prediction.mean, len(data.classes)).tolist()
+        found = {"accuracy": 1 - mae(wrong), "accuracy_low": 1 - high, "accuracy_high": 1 - low}
+        return {**found, "confusion": confusion, "n": len(wrong)}
+    errors = prediction.mean - data.targets
     rmse_low, rmse_high = bootstrap_interval(errors, rmse, rng)
     mae_low, mae_high = bootstrap_interval(errors, mae, rng)
     intervals = {"rmse_low": rmse_low, "rmse_high": rmse_high, "mae_low": mae_low, "mae_high": mae_high}
-    return {**regression_metrics(errors), **intervals, "n": len(errors)}
+    # Told apart from the errors themselves: a model without uncertainties has none of these.
+    fit = {} if prediction.std is None else calibration(errors, prediction.std)
+    return {**regression_metrics(errors), **intervals, **fit, "n": len(errors)}
 
 
 def _relative_change(
     current: NDArray[np.float64] | None,
     ids: NDArray[np.str_],
     before: dict[str, Any] | None,
+    classes: Classification | None,
     rng: np.random.Generator,
 ) -> dict[str, float]:
-    """Return rRMSE and its interval; the bootstrap is paired where both errors are of the same structures."""
+    """Return rRMSE and its interval, for classes the same of the share of wrong ones.
+
+    The bootstrap is paired where both errors are of the same structures.
+    """
     if current is None or before is None:
         return {"rrmse": 1.0, "rrmse_low": 1.0, "rrmse_high": 1.0}
-    previous = before["mean"] - before["label"]
+    previous = _errors(before["label"], before["mean"], classes)
+    statistic = rmse if classes is None else mae
     paired = np.array_equal(before["ids"].astype(str), ids)
-    low, high = rrmse_interval(previous, current, paired, rng)
-    return {"rrmse": rrmse(rmse(previous), rmse(current)), "rrmse_low": low, "rrmse_high": high}
+    low, high = rrmse_interval(previous, current, paired, rng, statistic=statistic)
+    return {"rrmse": rrmse(statistic(previous), statistic(current)), "rrmse_low": low, "rrmse_high": high}
 
 
 def _write_predictions(path: str, results: dict[str, tuple[TrainingData, Prediction]]) -> None:
@@ -141,12 +239,12 @@ def _write_predictions(path: str, results: dict[str, tuple[TrainingData, Predict
             group = handle.create_group(name)
             group.create_dataset("ids", data=data.structures.ids.astype(f"S{ID_LENGTH}"))
             group.create_dataset("label", data=data.targets)
-            group.create_dataset("mean", data=prediction.mean)
-            if prediction.std is not None:
-                group.create_dataset("std", data=prediction.std)
+            for field in PREDICTED:
+                if getattr(prediction, field) is not None:
+                    group.create_dataset(field, data=getattr(prediction, field))
 
 
 def read_predictions(path: str, metric: str) -> dict[str, Any] | None:
-    """Return ids, label, mean and (where the model has it) std of a metric's structures, or None."""
+    """Return ids, label and what the model predicts (``PREDICTED``) of a metric's structures, or None."""
     with h5py.File(path, "r") as handle:
         return {name: handle[metric][name][()] for name in handle[metric]} if metric in handle else None

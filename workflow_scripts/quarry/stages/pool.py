@@ -11,21 +11,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quarry.config.campaign import Configuration
+from quarry.config.descriptors import Descriptor
 from quarry.config.methods import PyscfMethod
-from quarry.config.pool import FilePool, WignerPool
+from quarry.config.pool import FilePool, TablePool, WignerPool
 from quarry.errors import QuarryError
 from quarry.files import atomic_path
 from quarry.randomness import generator
 from quarry.stages.filtering import Candidate, Sieve, counts_of, write_left_out
 from quarry.structures import Structure, StructureSet
-from quarry.structures.files import LeafEntry, read_files, read_leaf, read_pool, write_leaf, write_pool
-from quarry.structures.structure import ID_LENGTH
+from quarry.structures.files import (
+    FileSource,
+    LeafEntry,
+    read_files,
+    read_leaf,
+    read_pool,
+    read_pool_ids,
+    write_leaf,
+    write_pool,
+)
+from quarry.structures.structure import ID_LENGTH, rows_of
+from quarry.structures.tables import read_feature_rows
 
 if TYPE_CHECKING:
     from quarry.sampling.normal_modes import NormalModes
 
 MOST_SAMPLES = 10
 """Times pool.size that are drawn at most to fill a wigner pool up."""
+BLOCK_BYTES = 8_000_000
+"""Stored features that are read at a time where only some rows are wanted."""
 
 
 def read_molecule(path: Path, charge: int, multiplicity: int, key: str = "pool.molecule") -> Structure:
@@ -36,20 +49,25 @@ def read_molecule(path: Path, charge: int, multiplicity: int, key: str = "pool.m
     return structures[0]
 
 
-def sieve_file_pool(pool: FilePool, base: Path, sieve: Sieve) -> None:
-    """Pass the structures of a file pool through a sieve."""
-    candidates = []
-    for part in pool.files:
-        origin = part.path if part.index == ":" else f"{part.path}@{part.index}"
-        found = read_files([(base / part.path, part.index)], pool.charge, pool.multiplicity)
-        candidates += [Candidate(origin, number, structure) for number, structure in enumerate(found)]
+def sieve_file_pool(pool: FilePool | TablePool, base: Path, sieve: Sieve) -> None:
+    """Pass the structures of a file pool, or the rows of a table pool, through a sieve."""
+    candidates: list[Candidate] = []
+    if isinstance(pool, TablePool):
+        for origin, rows in read_feature_rows([(path, base / path) for path in pool.files], pool.features):
+            candidates += [Candidate(origin, number, Structure.of_features(row)) for number, row in enumerate(rows)]
+    else:
+        for part in pool.files:
+            origin = part.path if part.index == ":" else f"{part.path}@{part.index}"
+            source = FileSource(base / part.path, part.index, part.geometry.names)
+            found = read_files([source], pool.charge, pool.multiplicity)
+            candidates += [Candidate(origin, number, structure) for number, structure in enumerate(found)]
     sieve.add(candidates)
 
 
 def read_reference(configuration: Configuration, base: Path) -> Structure | None:
     """Return the reference geometry that the configuration names, or None."""
     pool, reference = configuration.pool, configuration.reference
-    if reference is None:
+    if reference is None or isinstance(pool, TablePool):
         return None
     return read_molecule(base / reference, pool.charge, pool.multiplicity, "descriptor.reference")
 
@@ -96,12 +114,12 @@ def build_pool(
 
     Raises QuarryError if too few are left for the test set and the initial batch.
     """
-    pool, kind = configuration.pool, configuration.descriptor.kind
+    pool, descriptor = configuration.pool, configuration.descriptor
 
     def features(candidates: StructureSet, reference: Structure) -> NDArray[np.float64]:
         from quarry.descriptors.compute import compute_features
 
-        return compute_features(candidates, kind, reference)
+        return compute_features(candidates, descriptor, reference)
 
     given = read_reference(configuration, base)
     short = ""
@@ -146,36 +164,43 @@ def _sieve_wigner_pool(pool: WignerPool, modes: NormalModes, rng: np.random.Gene
     return drawn
 
 
-def build_features(structures: str, reference: str, kind: str, output: str) -> None:
-    """Compute the descriptor of every candidate."""
-    from quarry.descriptors.compute import compute_features
+def build_features(structures: str, reference: str, settings: Descriptor, output: str) -> None:
+    """Compute the descriptor of every candidate, in bounded memory beside the structures. settings: section descriptor."""
+    from quarry.descriptors.compute import prepare
 
     pool = read_pool(structures)
-    features = compute_features(pool, kind, read_leaf(reference)[0].structure)
+    descriptor = prepare(pool, settings, read_leaf(reference)[0].structure)
     with atomic_path(output) as temporary, h5py.File(temporary, "w") as handle:
-        handle.attrs["kind"] = kind
+        handle.attrs["kind"] = settings.kind
+        handle.attrs.update(descriptor.settled)
         handle.create_dataset("ids", data=pool.ids.astype(f"S{ID_LENGTH}"))
-        handle.create_dataset("features", data=features)
+        data = handle.create_dataset("features", (len(pool), descriptor.width), dtype=descriptor.dtype)
+        for start, block in descriptor.blocks(pool):
+            data[start : start + len(block)] = block
 
 
 def read_features(path: str, rows: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
-    """Read the features of the pool, or of some rows of it in their order; shape (n, n_features)."""
+    """Read the features of the pool, or of some rows of it in their order; shape (n, n_features), float64."""
     with h5py.File(path, "r") as handle:
         data = handle["features"]
         if rows is None:
-            return data[()]
-        order = np.argsort(rows)
+            return data.astype(np.float64)[()]
+        # Whole blocks and not data[rows]: h5py's own choice of rows takes a minute for 60,000 of them.
         picked = np.empty((len(rows), data.shape[1]))
-        picked[order] = data[rows[order]] if len(rows) else picked
+        order = np.argsort(rows, kind="stable")
+        count = max(1, BLOCK_BYTES // max(1, data.dtype.itemsize * data.shape[1]))
+        bounds = np.searchsorted(rows[order], np.arange(0, data.shape[0] + count, count))
+        for number in np.flatnonzero(np.diff(bounds)):
+            wanted = order[bounds[number] : bounds[number + 1]]
+            first, last = int(rows[wanted[0]]), int(rows[wanted[-1]])
+            picked[wanted] = data[first : last + 1][rows[wanted] - first]
         return picked
 
 
 def pool_rows(features: str, ids: NDArray[np.str_]) -> NDArray[np.int64]:
     """Return the rows of structures in the pool. Raises QuarryError if one is not in it (the pool was made anew)."""
-    with h5py.File(features, "r") as handle:
-        where = {structure_id.decode(): row for row, structure_id in enumerate(handle["ids"][()])}
     try:
-        return np.array([where[str(structure_id)] for structure_id in ids], dtype=np.int64)
+        return rows_of(read_pool_ids(features), np.asarray(ids, dtype=np.str_))
     except KeyError as error:
         raise QuarryError(
             f"{features}: labelled structure {error} is not in the pool; the pool was made from other input"

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from quarry.config.campaign import Configuration, inputs_of
-from quarry.config.pool import FilePool
+from quarry.config.pool import TablePool, WignerPool
+from quarry.descriptors.compute import prepare
 from quarry.errors import QuarryError
 from quarry.files import sha256_of
 from quarry.labeling.engines.registry import make_engine
@@ -28,7 +29,7 @@ def check(configuration: Configuration, base: Path) -> dict[str, Any]:
     Raises QuarryError with one line for the first thing that is wrong.
     """
     pool = configuration.pool
-    if isinstance(pool, FilePool):
+    if not isinstance(pool, WignerPool):
         # Near-duplicates are left to build_pool: they take minutes in a large pool.
         sieve = Sieve(configuration.filters, read_reference(configuration, base))
         sieve_file_pool(pool, base, sieve)
@@ -36,8 +37,9 @@ def check(configuration: Configuration, base: Path) -> dict[str, Any]:
         structures = sieve.kept
     else:
         structures = StructureSet.from_structures([read_molecule(base / pool.molecule, pool.charge, pool.multiplicity)])
-    _check_electrons(structures)
-    _check_same_molecule(configuration, structures, base)
+    if not isinstance(pool, TablePool):
+        _check_electrons(structures)
+        _check_same_molecule(configuration, structures, base)
     elements = sorted({int(z) for z in structures.numbers})
     engine = make_engine(configuration.labeling, base, configuration.resources.label)
     if structures.pbc.any() and not engine.periodic:
@@ -49,11 +51,18 @@ def check(configuration: Configuration, base: Path) -> dict[str, Any]:
         engine.check_states(
             sorted(set(zip(structures.charges.tolist(), structures.multiplicities.tolist(), strict=True)))
         )
-    if not isinstance(pool, FilePool):
+    if configuration.descriptor.kind != "soap":
+        # The library of soap may be in the jobs' environment only.
+        prepare(structures, configuration.descriptor, structures[0])
+    if isinstance(pool, WignerPool):
         from quarry.labeling.engines.pyscf_checks import check_wigner
         from quarry.stages.pool import geometry_method
 
         check_wigner(geometry_method(configuration), structures[0])
+    if any(configuration.arm(name).query.is_own for name in configuration.arm_names):
+        from quarry.stages.proposal import check_strategy
+
+        check_strategy(configuration, base)
     method = engine.method_identity()
     named = {
         str(path.relative_to(base) if path.is_relative_to(base) else path): path
@@ -91,9 +100,7 @@ def _check_same_molecule(configuration: Configuration, structures: StructureSet,
     if named:
         reference = read_molecule(base / named, 0, 1, "descriptor.reference")
         if not np.array_equal(reference.numbers, first):
-            raise QuarryError(
-                f"descriptor.reference: {named} has other atoms than the pool, or in another order"
-            )
+            raise QuarryError(f"descriptor.reference: {named} has other atoms than the pool, or in another order")
     if len(first) < 2:
         raise QuarryError("descriptor.kind: inverse_distances needs at least two atoms")
     for index, structure in enumerate(structures):

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import csv
 import io
+from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from quarry.campaign.failure_table import read_failures
-from quarry.config.campaign import Configuration
+from quarry.config.campaign import ArmSettings, Configuration
+from quarry.config.query import FROM_MODEL, misfit
+from quarry.errors import QuarryError
 from quarry.files import atomic_path, write_text
-from quarry.query.base import PoolView
+from quarry.models.base import Embeds, Model
+from quarry.query.base import PoolView, Ranks, Strategy
 from quarry.query.batch import batch_size
-from quarry.query.strategies import make_strategy
+from quarry.query.strategies import chosen_by, make_strategy, needs_of
 from quarry.randomness import generator
+from quarry.stages.learning import training_data
 from quarry.stages.pool import pool_rows, read_features
 from quarry.stopping.facts import Facts
 from quarry.stopping.rules import labels_left
@@ -35,23 +41,85 @@ def candidate_rows(features: str, dataset: str, failures: str) -> NDArray[np.int
     return np.flatnonzero(free)
 
 
-def score_pool(model: str, structures: str, features: str, dataset: str, failures: str, output: str) -> None:
-    """Predict every candidate with the last model; write rows, means and standard deviations (target's unit)."""
+def check_strategy(configuration: Configuration, base: Path) -> None:
+    """Raise QuarryError if an arm's own strategy cannot be used, or needs what model and campaign do not have.
+
+    base: folder of the campaign file. Those of Quarry are checked with the configuration (``config.query.conflict``).
+    """
+    for name in configuration.arm_names:
+        arm = configuration.arm(name)
+        reads = needs_of(arm.query, make_strategy(arm.query, base))
+        lack = misfit(arm.query, arm.model, configuration.target, configuration.search is not None, reads)
+        if lack:
+            raise QuarryError(f"query.strategy: {arm.query.strategy} of arm {name} {lack}")
+
+
+def score_pool(
+    configuration: Configuration,
+    arm: str,
+    iteration: int,
+    base: Path,
+    model: str,
+    structures: str,
+    features: str,
+    dataset: str,
+    failures: str,
+    output: str,
+) -> None:
+    """Let the last model say what the arm's strategy needs of every candidate; write it with the candidates' rows.
+
+    ``mean`` and ``std`` are in the target's unit; ``probabilities`` and ``votes`` of shape (n, n_classes); ``embedding``
+    and ``labelled_embedding`` (float32) of shapes (n, p) and (n_training, p). base: folder of the campaign file.
+    """
     from quarry.models.registry import load_model
 
+    settings = configuration.arm(arm)
+    needs = needs_of(settings.query, make_strategy(settings.query, base))
     rows = candidate_rows(features, dataset, failures)
-    prediction = load_model(model).predict(read_pool(structures).subset(rows), read_features(features, rows))
+    pool, trained = read_pool(structures), load_model(model)
+    scores: dict[str, Any] = {"rows": rows}
+    if needs & {"mean", "std", "probabilities", "votes"}:
+        prediction = trained.predict(pool.subset(rows), read_features(features, rows), with_std="std" in needs)
+        scores |= {name: getattr(prediction, name) for name in FROM_MODEL if name in needs and name != "embedding"}
+    if "embedding" in needs:
+        known = pool_rows(features, _training_ids(configuration, dataset, features))
+        rng = generator(settings.seed, arm, iteration, "embed")
+        both = np.concatenate([rows, known])
+        maps = _embed(trained, settings, pool.subset(both), read_features(features, both), rng)
+        scores |= {"embedding": maps[: len(rows)], "labelled_embedding": maps[len(rows) :]}
+    missing = [name for name, values in scores.items() if values is None]
+    if missing:
+        raise QuarryError(
+            f"query.strategy: {settings.query.strategy} needs {missing[0]}, which model.kind: {settings.model.kind} "
+            "does not predict; choose another strategy or model"
+        )
     with atomic_path(output) as temporary, h5py.File(temporary, "w") as handle:
-        handle.create_dataset("rows", data=rows)
-        handle.create_dataset("mean", data=prediction.mean)
-        if prediction.std is not None:
-            handle.create_dataset("std", data=prediction.std)
+        for name, values in scores.items():
+            handle.create_dataset(name, data=values)
+
+
+def _embed(
+    model: Model, settings: ArmSettings, structures: Any, features: NDArray[np.float64], rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Return the model's feature map of candidates and training structures alike, shape (n, p)."""
+    kind = settings.query.embedding_of(settings.model)
+    if kind is None or not isinstance(model, Embeds):
+        raise QuarryError(f"query.embedding: model.kind: {settings.model.kind} has none; choose another strategy")
+    return model.embed(structures, features, kind, rng).astype(np.float32)
+
+
+def _training_ids(configuration: Configuration, dataset: str, features: str) -> NDArray[np.str_]:
+    data = training_data(
+        LabelledSet.read(dataset), "train", features, configuration.target, configuration.classification
+    )
+    return data.structures.ids
 
 
 def propose_batch(
     configuration: Configuration,
     arm: str,
     iteration: int,
+    base: Path,
     features: str,
     dataset: str,
     failures: str,
@@ -59,23 +127,49 @@ def propose_batch(
     scores: str | None,
     output: str,
 ) -> None:
-    """Let the arm's strategy choose the next structures; write their ids and scores in its order."""
+    """Let the arm's strategy choose the next structures; write their ids and scores in its order.
+
+    score is the number that the strategy ranks by, where there is one. base: folder of the campaign file.
+    """
     settings = configuration.arm(arm)
-    if scores is None:
-        rows = candidate_rows(features, dataset, failures)
-        mean = std = None
-    else:
-        with h5py.File(scores, "r") as handle:
-            rows, mean = handle["rows"][()], handle["mean"][()]
-            std = handle["std"][()] if "std" in handle else None
+    strategy = make_strategy(settings.query, base)
+    view, rows = _view(configuration, strategy, settings, features, dataset, failures, scores)
     last = Facts.read(facts)
     size = min(batch_size(settings.query.batch, iteration, last.n_train), labels_left(last, configuration), len(rows))
-    view = PoolView(features=read_features(features, rows), mean=mean, std=std)
     rng = generator(settings.seed, arm, iteration, "propose")
-    chosen = make_strategy(settings.query.strategy).select(view, size, rng)
+    chosen = chosen_by(strategy, settings.query.strategy, view, size, rng)
+    ranks = strategy.score(view) if isinstance(strategy, Ranks) else None
     ids = [str(i) for i in read_pool_ids(features)]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["structure_id", "score"])
-    writer.writerows([ids[rows[c]], "" if std is None else repr(float(std[c]))] for c in chosen)
+    writer.writerows([ids[rows[c]], "" if ranks is None else repr(float(ranks[c]))] for c in chosen)
     write_text(output, buffer.getvalue())
+
+
+def _view(
+    configuration: Configuration,
+    strategy: Strategy,
+    settings: ArmSettings,
+    features: str,
+    dataset: str,
+    failures: str,
+    scores: str | None,
+) -> tuple[PoolView, NDArray[np.int64]]:
+    """Return the candidates as the strategy sees them, and their rows in the pool."""
+    fields: dict[str, Any] = {}
+    if scores is None:
+        rows = candidate_rows(features, dataset, failures)
+    else:
+        with h5py.File(scores, "r") as handle:
+            fields = {name: handle[name][()] for name in handle}
+        rows = fields.pop("rows")
+    wanted = configuration.search_range()
+    if wanted is not None:
+        fields["minimum"], fields["maximum"] = wanted
+    if settings.query.is_own or "distance" in settings.query.options:
+        data = training_data(
+            LabelledSet.read(dataset), "train", features, configuration.target, configuration.classification
+        )
+        fields |= {"labelled": data.features, "targets": data.targets}
+    return PoolView(features=read_features(features, rows), **fields), rows

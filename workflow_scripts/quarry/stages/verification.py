@@ -71,13 +71,20 @@ def draw_structure(configuration: Configuration, check: str, labels: LabelledSet
 def turned_copy(structure: Structure, rng: np.random.Generator) -> tuple[Structure, NDArray[np.float64]]:
     """Return a randomly rotated and translated copy and the rotation matrix R, x' = R x + t.
 
-    Not rounded to the step of a pool's positions: moved by up to half of it, a copy would be another geometry.
+    Not rounded to the step of a pool's positions: moved by up to half of it, a copy would be another geometry. A row of a
+    table pool stays what it is.
     """
     rotation = Rotation.random(rng=rng).as_matrix()
     positions = structure.positions @ rotation.T + rng.normal(0.0, TRANSLATION_A, 3)
     cell = None if structure.cell is None else structure.cell @ rotation.T
     copy = Structure(
-        structure.numbers, positions, structure.charge, structure.multiplicity, cell=cell, pbc=structure.pbc
+        structure.numbers,
+        positions,
+        structure.charge,
+        structure.multiplicity,
+        cell=cell,
+        pbc=structure.pbc,
+        features=structure.features,
     )
     return copy, rotation
 
@@ -173,6 +180,7 @@ def _tolerances(settings: Verification, check: str, atoms: int) -> dict[str, tup
         **dict.fromkeys(ENERGIES, (settings.energy_tolerance_eV, "eV")),
         "forces": (settings.force_tolerance_eV_per_A, "eV/Angstrom"),
         "dipole": (settings.dipole_tolerance_eA, "e*Angstrom"),
+        "value": (settings.energy_tolerance_eV, ""),
     }
 
 

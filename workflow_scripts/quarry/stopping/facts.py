@@ -17,9 +17,12 @@ class Facts:
     """What an iteration found; never a verdict, so that a changed stop rule works on a finished campaign.
 
     Errors are in the target's unit (eV, or e*Angstrom for the dipole). errors: per metric (test, validation,
-    cross_validation) a dictionary with rmse, rmse_low, rmse_high, mae, mae_low, mae_high, maxe and n.
-    rrmse: |RMSE(N) - RMSE(N - step)| / RMSE(N) of the stop metric, 1.0 in iteration 0; rrmse_low, rrmse_high: its
-    95 % bootstrap interval.
+    cross_validation) a dictionary with rmse, rmse_low, rmse_high, mae, mae_low, mae_high, maxe and n; for target class
+    with accuracy, accuracy_low, accuracy_high, confusion (rows: label, columns: prediction) and n.
+    rrmse: |RMSE(N) - RMSE(N - step)| / RMSE(N) of the stop metric, for target class the same of 1 - accuracy, 1.0 in
+    iteration 0; rrmse_low, rrmse_high: its 95 % bootstrap interval.
+    search: of a targeted search, found (training structures in range), test (true and false positives, tpr, fpr ...);
+    where all labels are known, in_range (in the pool without the test set) and pool (rates on unlabelled candidates).
     """
 
     arm: str
@@ -33,18 +36,23 @@ class Facts:
     pool_left: int
     target: str
     metric: str
-    errors: dict[str, dict[str, float]]
+    errors: dict[str, dict[str, Any]]
     rrmse: float
     rrmse_low: float
     rrmse_high: float
     hyperparameters: dict[str, Any] = field(default_factory=dict)
+    search: dict[str, Any] = field(default_factory=dict)
     format: int = FACTS_FORMAT
 
     @property
     def rmse(self) -> float | None:
         """RMSE of the stop metric, or None if it was not computed."""
-        errors = self.errors.get(self.metric)
-        return None if errors is None else errors["rmse"]
+        return self.errors.get(self.metric, {}).get("rmse")
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of right classes by the stop metric, or None if it was not computed."""
+        return self.errors.get(self.metric, {}).get("accuracy")
 
     def write(self, path: str | Path) -> None:
         """Write ``facts.json`` with a checksum; the same facts give the same bytes."""

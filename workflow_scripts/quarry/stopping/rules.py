@@ -22,7 +22,7 @@ def stop_reason(facts: Sequence[Facts], costs: Sequence[Cost], configuration: Co
 
     facts, costs: of iterations 0, 1, ... of one arm.
     """
-    for rule in (_target_rmse, _rrmse, _pool_exhausted, _max_labels, _max_core_hours, _max_iterations):
+    for rule in (_target_rmse, _target_accuracy, _rrmse, _pool_exhausted, _max_labels, _max_core_hours, _max_iterations):
         words = rule(facts, costs, configuration)
         if words:
             return StopReason(rule.__name__.removeprefix("_"), words)
@@ -33,7 +33,15 @@ def _target_rmse(facts: Sequence[Facts], costs: Sequence[Cost], configuration: C
     limit, last = configuration.target_rmse(), facts[-1]
     if limit is None or last.rmse is None or last.rmse >= limit:
         return None
-    return f"{_metric(last)} RMSE {last.rmse:.6g} is below target_rmse = {limit:.6g} {unit_of(last.target)}"
+    words = f"{_metric(last)} RMSE {last.rmse:.6g} is below target_rmse = {limit:.6g} {unit_of(last.target)}"
+    return words.rstrip()
+
+
+def _target_accuracy(facts: Sequence[Facts], costs: Sequence[Cost], configuration: Configuration) -> str | None:
+    limit, last = configuration.stop.target_accuracy, facts[-1]
+    if limit is None or last.accuracy is None or last.accuracy < limit:
+        return None
+    return f"{_metric(last)} accuracy {last.accuracy:.4g} has reached target_accuracy = {limit:g}"
 
 
 def _rrmse(facts: Sequence[Facts], costs: Sequence[Cost], configuration: Configuration) -> str | None:
@@ -92,8 +100,8 @@ def labels_left(facts: Facts, configuration: Configuration) -> int:
 
 
 def unit_of(target: str) -> str:
-    """Return the unit of a target's errors."""
-    return "e*Angstrom" if target == "dipole" else "eV"
+    """Return the unit of a target's errors; empty for a value, which has none."""
+    return {"dipole": "e*Angstrom", "value": ""}.get(target, "eV")
 
 
 def _metric(facts: Facts) -> str:

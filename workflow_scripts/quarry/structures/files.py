@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from quarry.errors import QuarryError
 from quarry.files import atomic_path
 from quarry.structures.structure import ID_LENGTH, Structure, StructureSet
+from quarry.structures.tables import ARRAY_TABLES, Table, structures_of_table
 
 FIELDS = ("offsets", "numbers", "positions", "cells", "pbc", "charges", "multiplicities")
 
@@ -23,12 +24,15 @@ def write_structure_group(group: h5py.Group, structures: StructureSet) -> None:
     group.create_dataset("ids", data=structures.ids.astype(f"S{ID_LENGTH}"))
     for field in FIELDS:
         group.create_dataset(field, data=getattr(structures, field))
+    if structures.features is not None:
+        group.create_dataset("features", data=structures.features)
 
 
 def read_structure_group(group: h5py.Group) -> StructureSet:
     """Read what ``write_structure_group`` wrote."""
     ids = group["ids"][()].astype(f"<U{ID_LENGTH}")
-    return StructureSet(ids=ids, **{field: group[field][()] for field in FIELDS})
+    features = group["features"][()] if "features" in group else None
+    return StructureSet(ids=ids, features=features, **{field: group[field][()] for field in FIELDS})
 
 
 def write_pool(path: str | Path, structures: StructureSet, attributes: dict[str, Any] | None = None) -> None:
@@ -68,7 +72,7 @@ class LeafEntry:
 
 
 def leaf_text(entries: Iterable[LeafEntry], size_bytes: int = 0) -> str:
-    """Return structures as extended XYZ with positions to the 1e-6 Angstrom that their identity has.
+    """Return structures as extended XYZ with positions to the 1e-6 Angstrom that their identity has, and a row's features.
 
     Every comment line says how many structures the file has, so that a file cut between two of them is noticed.
     size_bytes: the first comment line is filled with blanks to this size of the text, where it is shorter.
@@ -88,6 +92,8 @@ def leaf_text(entries: Iterable[LeafEntry], size_bytes: int = 0) -> str:
         fields.append(f"charge={structure.charge} multiplicity={structure.multiplicity}")
         # The letter before an id: one of digits alone would be read as a number.
         fields.append(f"structure_id=s{structure.structure_id} key=s{entry.key} structures={len(items)}")
+        if structure.features is not None:
+            fields.append('features="' + " ".join(repr(float(x)) for x in structure.features) + '"')
         if entry.predicted_s is not None:
             fields.append(f"predicted_s={entry.predicted_s:.3f}")
         lines += [str(len(structure)), " ".join(fields)]
@@ -139,15 +145,18 @@ def _parse_leaf_block(fields: dict[str, str], atom_lines: list[str], atoms: int)
     table = [line.split() for line in atom_lines]
     if len(table) != atoms:
         raise ValueError(f"{atoms} atoms announced, {len(table)} there")
-    lattice = fields.get("Lattice")
-    structure = Structure.create(
-        [atomic_numbers[row[0]] for row in table],
-        np.array([[float(x) for x in row[1:4]] for row in table]),
-        charge=int(fields["charge"]),
-        multiplicity=int(fields["multiplicity"]),
-        cell=np.array(lattice.split(), dtype=float).reshape(3, 3) if lattice else None,
-        pbc=[flag == "T" for flag in fields["pbc"].split()],
-    )
+    lattice, features = fields.get("Lattice"), fields.get("features")
+    if features is not None:
+        structure = Structure.of_features(np.array(features.split(), dtype=float))
+    else:
+        structure = Structure.create(
+            [atomic_numbers[row[0]] for row in table],
+            np.array([[float(x) for x in row[1:4]] for row in table]),
+            charge=int(fields["charge"]),
+            multiplicity=int(fields["multiplicity"]),
+            cell=np.array(lattice.split(), dtype=float).reshape(3, 3) if lattice else None,
+            pbc=[flag == "T" for flag in fields["pbc"].split()],
+        )
     if "s" + structure.structure_id != fields["structure_id"]:
         raise ValueError(f"the geometry does not have the identity {fields['structure_id'][1:]} written with it")
     if not fields["key"].startswith("s" + structure.structure_id):
@@ -159,18 +168,30 @@ def _fields(comment: str) -> dict[str, str]:
     return {key: quoted or plain for key, quoted, plain in re.findall(r'(\w+)=(?:"([^"]*)"|(\S+))', comment)}
 
 
-def read_files(
-    files: Iterable[tuple[Path, str]], charge: int, multiplicity: int, key: str = "pool.files"
-) -> StructureSet:
-    """Read (path, ASE index) pairs with ``ase.io.read`` into one set, duplicates kept.
+class FileSource(NamedTuple):
+    """A file and what to take of it. index: ASE's. geometry: names of numbers, positions and offsets in a table."""
 
-    charge, multiplicity: for structures that carry none of their own in ``info``. key: of the configuration, for messages.
+    path: Path
+    index: str = ":"
+    geometry: tuple[str, str, str] = ("Z", "R", "offsets")
+
+
+def read_files(
+    files: Iterable[FileSource | tuple[Path, str]], charge: int, multiplicity: int, key: str = "pool.files"
+) -> StructureSet:
+    """Read structures into one set, duplicates kept: npz and HDF5 tables, everything else with ``ase.io.read``.
+
+    files: as ``FileSource``. charge, multiplicity: for structures that carry none of their own in ``info``. key: of the
+    configuration, for messages.
     Raises QuarryError for a file that is missing, unreadable or empty.
     """
     from ase.io import read
 
     structures: list[Structure] = []
-    for path, index in files:
+    for path, index, geometry in (FileSource(*entry) for entry in files):
+        if path.suffix.lower() in ARRAY_TABLES:
+            structures += structures_of_table(Table(path, key), geometry, index, charge, multiplicity, key)
+            continue
         if not path.is_file():
             raise QuarryError(f"{key}: {path} does not exist; give a path relative to the campaign file")
         try:

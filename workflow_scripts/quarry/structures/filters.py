@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from ase.data import covalent_radii
 from numpy.typing import NDArray
@@ -67,11 +69,18 @@ def _pairs(structure: Structure, below: float) -> tuple[NDArray[np.int64], NDArr
         chosen = np.concatenate([np.flatnonzero(first < second), own])
         first, second, distances = first[chosen], second[chosen], distances[chosen]
         return first, second, distances / (radii[first] + radii[second])
-    first, second = np.triu_indices(len(structure), 1)
+    first, second = _pair_indices(len(structure))
     positions = structure.positions
     ratios = np.linalg.norm(positions[first] - positions[second], axis=1) / (radii[first] + radii[second])
     near = np.flatnonzero(ratios < below)
     return first[near], second[near], ratios[near]
+
+
+@lru_cache(maxsize=32)
+def _pair_indices(n_atoms: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the pairs i < j: made anew for each of 100,000 molecules, they would be a third of all the time."""
+    first, second = np.triu_indices(n_atoms, 1)
+    return first, second
 
 
 class NearDuplicates:

@@ -15,7 +15,7 @@ from quarry.files import atomic_path
 from quarry.structures.files import read_structure_group, write_structure_group
 from quarry.structures.structure import Structure, StructureSet
 
-SCALARS = ("energy", "homo", "lumo", "gap")
+SCALARS = ("energy", "homo", "lumo", "gap", "class", "value")
 STATES = ("excitation_energies", "oscillator_strengths")
 """Properties with a value for each excited state."""
 UNITS = {
@@ -27,6 +27,8 @@ UNITS = {
     "dipole": "e*Angstrom",
     "excitation_energies": "eV",
     "oscillator_strengths": "1",
+    "class": "1",
+    "value": "1",
 }
 
 
@@ -35,9 +37,9 @@ class LabelledSet:
     """Structures with their labels.
 
     roles: n strings (train, test). iterations: shape (n,), when each was labelled. properties: energy, homo, lumo, gap
-    (eV) of shape (n,); dipole (e*Angstrom) of shape (n, 3); forces (eV/Angstrom) of shape (n_atoms_total, 3);
-    excitation_energies (eV) and oscillator_strengths of shape (n, n_states), n_states being the largest of all labels. What
-    a label lacks is NaN; a property that no label has is absent.
+    (eV), class (a whole number) and value (a number without unit) of shape (n,); dipole (e*Angstrom) of shape (n, 3);
+    forces (eV/Angstrom) of shape (n_atoms_total, 3); excitation_energies (eV) and oscillator_strengths of shape
+    (n, n_states), n_states being the largest of all labels. What a label lacks is NaN; a property that no label has is absent.
     """
 
     structures: StructureSet
@@ -100,7 +102,7 @@ class LabelledSet:
         return np.flatnonzero(self.roles == role)
 
     def targets(self, target: str) -> NDArray[np.float64]:
-        """Return the values of a target, shape (n,): eV, or the norm of the dipole in e*Angstrom."""
+        """Return the values of a target, shape (n,): eV, the norm of the dipole in e*Angstrom, or a value as it is."""
         values = self.properties[target]
         return np.linalg.norm(values, axis=1) if target == "dipole" else values
 
@@ -135,12 +137,18 @@ class LabelledSet:
         for index, structure in enumerate(self.structures):
             atoms = structure.to_atoms()
             atoms.info["structure_id"] = "s" + structure.structure_id
+            if structure.features is not None:
+                # As lists (and those below): ASE would write an array of one number as a plain number.
+                atoms.info["features"] = structure.features.tolist()
             atoms.info.update(role=str(self.roles[index]), iteration=int(self.iterations[index]))
             properties = _without_nan(self.record(index))
             results = {k: properties[k] for k in ("energy", "forces", "dipole") if k in properties}
             atoms.info.update({f"{k}_eV": float(properties[k]) for k in ("homo", "lumo", "gap") if k in properties})
             names = {"excitation_energies": "excitation_energies_eV", "oscillator_strengths": "oscillator_strengths"}
-            # As lists: ASE would write an array of one number as a plain number.
+            if "value" in properties:
+                atoms.info["value"] = float(properties["value"])
+            if "class" in properties:
+                atoms.info["class"] = int(properties["class"])
             atoms.info.update({name: properties[k].tolist() for k, name in names.items() if k in properties})
             atoms.calc = SinglePointCalculator(atoms, **results)
             frames.append(atoms)

@@ -26,7 +26,8 @@ class Structure:
     """One molecule or cell.
 
     numbers: atomic numbers, shape (n_atoms,). positions: Angstrom, shape (n_atoms, 3), already rounded.
-    cell: Angstrom, shape (3, 3), zero where not periodic. pbc: shape (3,).
+    cell: Angstrom, shape (3, 3), zero where not periodic. pbc: shape (3,). features: shape (d,), of a row of a table pool,
+    which has no atoms.
     """
 
     numbers: NDArray[np.int64]
@@ -35,6 +36,7 @@ class Structure:
     multiplicity: int = 1
     cell: NDArray[np.float64] | None = None
     pbc: tuple[bool, bool, bool] = (False, False, False)
+    features: NDArray[np.float64] | None = None
 
     @staticmethod
     def create(
@@ -57,6 +59,15 @@ class Structure:
         )
 
     @staticmethod
+    def of_features(features: NDArray[np.float64]) -> Structure:
+        """Make a row of a table pool: features of shape (d,) and no atoms. Raises ValueError for one that is not finite."""
+        values = np.array(features, dtype=np.float64).ravel()
+        if not np.isfinite(values).all():
+            raise ValueError("a feature is not a finite number")
+        # Minus zero is the same point.
+        return Structure(np.zeros(0, dtype=np.int64), np.zeros((0, 3)), features=values + 0.0)
+
+    @staticmethod
     def from_atoms(atoms: Atoms, charge: int = 0, multiplicity: int = 1) -> Structure:
         """Make a structure from ASE atoms; ``info['charge']`` and ``info['multiplicity']`` win over the arguments.
 
@@ -72,18 +83,20 @@ class Structure:
         )
 
     def to_atoms(self) -> Atoms:
-        """Return ASE atoms with charge, multiplicity and structure_id in ``info``."""
+        """Return ASE atoms with charge, multiplicity, structure_id and (row of a table) features in ``info``."""
         from ase import Atoms
 
         atoms = Atoms(numbers=self.numbers, positions=self.positions, pbc=self.pbc)
         if self.cell is not None:
             atoms.set_cell(self.cell)
         atoms.info.update(charge=self.charge, multiplicity=self.multiplicity, structure_id=self.structure_id)
+        if self.features is not None:
+            atoms.info["features"] = self.features.copy()
         return atoms
 
     @cached_property
     def structure_id(self) -> str:
-        """Hash of atomic numbers, rint(1e6 x positions), cell, pbc, charge and multiplicity."""
+        """Hash of atomic numbers, rint(1e6 x positions), cell, pbc, charge and multiplicity, and of a row's features."""
         cell = np.zeros((3, 3)) if self.cell is None else self.cell
         digest = hashlib.sha256()
         for part in (
@@ -94,6 +107,8 @@ class Structure:
             np.asarray([self.charge, self.multiplicity], dtype="<i8"),
         ):
             digest.update(part.tobytes())
+        if self.features is not None:
+            digest.update(b"features" + np.asarray(self.features, dtype="<f8").tobytes())
         return digest.hexdigest()[:ID_LENGTH]
 
     @property
@@ -131,7 +146,7 @@ class StructureSet:
 
     ids: n strings. offsets: shape (n + 1,); atoms of structure i are offsets[i]:offsets[i + 1].
     numbers: shape (n_atoms_total,). positions: Angstrom, shape (n_atoms_total, 3). cells: Angstrom, shape (n, 3, 3).
-    pbc: shape (n, 3). charges, multiplicities: shape (n,).
+    pbc: shape (n, 3). charges, multiplicities: shape (n,). features: shape (n, d), of the rows of a table pool.
     """
 
     ids: NDArray[np.str_]
@@ -142,11 +157,14 @@ class StructureSet:
     pbc: NDArray[np.bool_]
     charges: NDArray[np.int64]
     multiplicities: NDArray[np.int64]
+    features: NDArray[np.float64] | None = None
 
     @staticmethod
     def from_structures(structures: Iterable[Structure]) -> StructureSet:
-        """Pack structures, in their order."""
+        """Pack structures, in their order. Rows of a table and structures with atoms do not mix."""
         items = list(structures)
+        rows = [s.features for s in items if s.features is not None]
+        assert len(rows) in (0, len(items))
         sizes = [len(s) for s in items]
         return StructureSet(
             ids=np.array([s.structure_id for s in items], dtype=f"<U{ID_LENGTH}"),
@@ -157,6 +175,7 @@ class StructureSet:
             pbc=np.array([s.pbc for s in items], dtype=bool).reshape(-1, 3),
             charges=np.array([s.charge for s in items], dtype=np.int64),
             multiplicities=np.array([s.multiplicity for s in items], dtype=np.int64),
+            features=np.array(rows) if rows else None,
         )
 
     def __len__(self) -> int:
@@ -165,29 +184,58 @@ class StructureSet:
     def __getitem__(self, index: int) -> Structure:
         atoms = slice(int(self.offsets[index]), int(self.offsets[index + 1]))
         pbc = self.pbc[index]
-        return Structure(
+        structure = Structure(
             numbers=self.numbers[atoms],
             positions=self.positions[atoms],
             charge=int(self.charges[index]),
             multiplicity=int(self.multiplicities[index]),
             cell=self.cells[index] if pbc.any() else None,
             pbc=(bool(pbc[0]), bool(pbc[1]), bool(pbc[2])),
+            features=None if self.features is None else self.features[index],
         )
+        # Where the cached property has it: the identity is known and need not be hashed again.
+        structure.__dict__["structure_id"] = str(self.ids[index])
+        return structure
 
     def __iter__(self) -> Iterator[Structure]:
         return (self[i] for i in range(len(self)))
 
     def subset(self, indices: Sequence[int] | NDArray[np.int64]) -> StructureSet:
         """Return the structures at ``indices``, in that order."""
-        return StructureSet.from_structures(self[int(i)] for i in indices)
+        rows = np.asarray(indices, dtype=np.int64)
+        sizes = np.diff(self.offsets)[rows]
+        offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        atoms = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], sizes)
+        return StructureSet(
+            ids=self.ids[rows],
+            offsets=offsets,
+            numbers=self.numbers[atoms],
+            positions=self.positions[atoms],
+            cells=self.cells[rows],
+            pbc=self.pbc[rows],
+            charges=self.charges[rows],
+            multiplicities=self.multiplicities[rows],
+            features=None if self.features is None else self.features[rows],
+        )
 
     def index_of(self, ids: Iterable[str]) -> NDArray[np.int64]:
         """Return the positions of structure ids in this set. Raises KeyError for an id that is not in it."""
-        where = {str(structure_id): i for i, structure_id in enumerate(self.ids)}
-        return np.array([where[str(structure_id)] for structure_id in ids], dtype=np.int64)
+        return rows_of(self.ids, np.array([str(structure_id) for structure_id in ids], dtype=np.str_))
 
     def without_duplicates(self) -> tuple[StructureSet, int]:
         """Return the set with the first of each identical structure, and how many were dropped."""
         _, first = np.unique(self.ids, return_index=True)
         keep = np.sort(first)
         return (self, 0) if len(keep) == len(self) else (self.subset(keep), len(self) - len(keep))
+
+
+def rows_of(ids: NDArray[np.str_], wanted: NDArray[np.str_]) -> NDArray[np.int64]:
+    """Return where ``wanted`` stand in ``ids``. Raises KeyError for the first that is not there."""
+    if len(wanted) and not len(ids):
+        raise KeyError(str(wanted[0]))
+    order = np.argsort(ids, kind="stable")
+    rows = order[np.minimum(np.searchsorted(ids, wanted, sorter=order), len(ids) - 1)]
+    wrong = ids[rows] != wanted
+    if wrong.any():
+        raise KeyError(str(wanted[int(np.argmax(wrong))]))
+    return rows

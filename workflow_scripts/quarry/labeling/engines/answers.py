@@ -44,6 +44,8 @@ def plain_properties(answer: Any, n_atoms: int) -> dict[str, Any]:
             raise ValueError(f"{key} has the shape {array.shape} instead of {shape}")
         if not np.isfinite(array).all():
             raise ValueError(f"{key} is not finite")
+        if key == "class" and (array < 0 or array != np.floor(array)):
+            raise ValueError(f"class is {array:g}; it must be a whole number, counted from 0")
         properties[key] = array.tolist()
     if len({len(properties[key]) for key in PER_STATE if key in properties}) > 1:
         raise ValueError(f"{' and '.join(PER_STATE)} are of different lengths")

@@ -20,9 +20,9 @@ from threadpoolctl import threadpool_limits
 from quarry.config.engines import AseLabeling
 from quarry.errors import QuarryError
 from quarry.files import sha256_of
+from quarry.imports import load
 from quarry.labeling.engines.answers import plain_properties
 from quarry.labeling.engines.base import EngineResult
-from quarry.labeling.engines.imports import load
 from quarry.labeling.engines.scratch import scratch_folder
 from quarry.labeling.engines.states import State, refuse_untold, untold
 from quarry.structures import Structure

@@ -20,8 +20,8 @@ from quarry.config.engines import CommandLabeling
 from quarry.config.labeling import LabelResources
 from quarry.errors import QuarryError
 from quarry.files import sha256_of
+from quarry.imports import load
 from quarry.labeling.engines.base import EngineResult
-from quarry.labeling.engines.imports import load
 from quarry.labeling.engines.outputs import properties_from
 from quarry.labeling.engines.scratch import scratch_folder
 from quarry.labeling.engines.states import State, refuse_untold, untold

@@ -9,17 +9,17 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
+from quarry.imports import load
 from quarry.labeling.engines.answers import plain_properties
 from quarry.labeling.engines.base import EngineResult
-from quarry.labeling.engines.imports import load
 from quarry.structures import Structure
 
 
 class FunctionEngine:
     """Calls ``function(atoms, **arguments)``, which returns a dictionary of properties.
 
-    The function gets ASE atoms (charge, multiplicity and structure_id in ``atoms.info``) and returns any non-empty
-    subset of ``PROPERTIES`` in their units, as numbers, lists or arrays.
+    The function gets ASE atoms (charge, multiplicity, structure_id, and the features of a table's row in ``atoms.info``) and
+    returns any non-empty subset of ``PROPERTIES`` in their units, as numbers, lists or arrays.
     """
 
     name = "function"
@@ -39,8 +39,8 @@ class FunctionEngine:
         return {"engine": self.name, "function": self.function, "arguments": self.arguments}
 
     def size(self, structure: Structure) -> dict[str, int]:
-        """Return the number of atoms."""
-        return {"atoms": len(structure)}
+        """Return the number of atoms; a row of a table counts as one."""
+        return {"atoms": max(1, len(structure))}
 
     def versions(self) -> dict[str, str]:
         """Return the version of Python; what the function calls is the function's own affair."""

@@ -16,10 +16,10 @@ from quarry.labeling.engines.answers import converted, plain_properties
 from quarry.labeling.engines.base import EngineResult
 from quarry.labeling.engines.outputs import frame_value
 from quarry.structures import Structure
-from quarry.structures.files import read_files
+from quarry.structures.files import FileSource, read_files
 from quarry.structures.geometries import TOLERANCE_A, GeometryIndex
+from quarry.structures.tables import TABLES, Table, read_feature_rows, read_geometries
 
-TABLES = (".npz", ".h5", ".hdf5")
 PER_ATOM = ("forces", "gradient")
 SAME_VALUE = 1e-6
 """eV (eV/Angstrom, e*Angstrom): rows of one structure that differ by more contradict each other."""
@@ -53,11 +53,13 @@ class ReplayEngine:
             "geometry": settings.geometry.model_dump(),
             "ids": settings.ids,
             "structures": [[sha256_of(self.base / s.path), s.index] for s in settings.structures],
+            # Named only where used: what was labelled before there were rows of features keeps its identity.
+            **({"features": settings.features} if settings.features else {}),
         }
 
     def size(self, structure: Structure) -> dict[str, int]:
-        """Return the number of atoms."""
-        return {"atoms": len(structure)}
+        """Return the number of atoms; a row of a table counts as one."""
+        return {"atoms": max(1, len(structure))}
 
     def versions(self) -> dict[str, str]:
         """Return nothing: the number was made by whoever made the file."""
@@ -102,19 +104,38 @@ class ReplayEngine:
         if self.labeling.match == "geometry":
             geometries = rows.geometries()
             return lambda structure: [row for row in geometries.find(structure) if rows.may_be(row, structure)]
+        if self.labeling.features:
+            return self._finder_of_features(rows)
         if self.labeling.match == "row":
             # Duplicates stay in: row i of the table is structure i of the files, whatever the pool drops.
-            files = [(self.base / s.path, s.index) for s in self.labeling.structures]
+            files = [FileSource(self.base / s.path, s.index, s.geometry.names) for s in self.labeling.structures]
             structures = read_files(files, 0, 1, "labeling.structures")
-            if len(structures) != len(rows):
-                raise QuarryError(
-                    f"labeling.structures: {len(structures)} structures, but {self.labeling.file} has {len(rows)} rows"
-                )
+            self._check_count(len(structures), rows)
             return GeometryIndex.of(structures).find
-        where: dict[str, list[int]] = {}
-        for row, structure_id in enumerate(rows.ids()):
-            where.setdefault(structure_id, []).append(row)
-        return lambda structure: where.get(structure.structure_id, [])
+        return _by_id(rows.ids())
+
+    def _finder_of_features(self, rows: _Rows) -> Finder:
+        """Find rows by their features, which are in the file itself or in those whose order it has."""
+        settings = self.labeling
+        if settings.match == "row":
+            files, key = [(s.path, self.base / s.path) for s in settings.structures], "labeling.structures"
+        else:
+            files, key = [(settings.file, self.path)], "labeling.file"
+        parts = read_feature_rows(files, settings.features, key, "labeling.features")
+        features = np.concatenate([part for _, part in parts])
+        self._check_count(len(features), rows)
+        return _by_id([Structure.of_features(row).structure_id for row in features])
+
+    def _check_count(self, count: int, rows: _Rows) -> None:
+        if count != len(rows):
+            raise QuarryError(f"labeling.structures: {count} structures, but {self.labeling.file} has {len(rows)} rows")
+
+
+def _by_id(ids: Sequence[str]) -> Finder:
+    where: dict[str, list[int]] = {}
+    for row, structure_id in enumerate(ids):
+        where.setdefault(structure_id, []).append(row)
+    return lambda structure: where.get(structure.structure_id, [])
 
 
 def _agree(one: dict[str, Any], other: dict[str, Any]) -> bool:
@@ -204,9 +225,12 @@ class _TableRows(_Rows):
 
     def __init__(self, path: Path, labeling: ReplayLabeling) -> None:
         super().__init__(path, labeling)
-        self.columns = {name: self._read(key, f"labeling.columns.{name}") for name, key in labeling.columns.items()}
+        self.table = Table(path, "labeling.file")
+        self.columns = {
+            name: self.table.column(key, f"labeling.columns.{name}") for name, key in labeling.columns.items()
+        }
         ragged = [name for name in self.columns if name in PER_ATOM and self.columns[name].ndim == 2]
-        self.offsets = self._read(labeling.geometry.offsets, "labeling.geometry.offsets") if ragged else None
+        self.offsets = self.table.column(labeling.geometry.offsets, "labeling.geometry.offsets") if ragged else None
         counts = {
             name: len(values) if name not in ragged else len(self.offsets) - 1  # type: ignore[arg-type]
             for name, values in self.columns.items()
@@ -217,24 +241,6 @@ class _TableRows(_Rows):
 
     def __len__(self) -> int:
         return self.count
-
-    def _read(self, key: str, where: str) -> NDArray[Any]:
-        values = self._read_optional(key)
-        if values is None:
-            raise QuarryError(f"{where}: there is no '{key}' in {self.path}")
-        return values
-
-    def _read_optional(self, key: str) -> NDArray[Any] | None:
-        try:
-            if self.path.suffix.lower() == ".npz":
-                with np.load(self.path) as archive:
-                    return np.asarray(archive[key]) if key in archive else None
-            import h5py
-
-            with h5py.File(self.path, "r") as handle:
-                return np.asarray(handle[key][()]) if key in handle else None
-        except (OSError, ValueError, TypeError) as error:
-            raise QuarryError(f"labeling.file: cannot read {key} in {self.path} ({error})") from error
 
     def values(self, row: int) -> dict[str, Any]:
         found = {}
@@ -247,22 +253,13 @@ class _TableRows(_Rows):
         return found
 
     def geometries(self) -> GeometryIndex:
-        names = self.labeling.geometry
-        numbers = self._read(names.numbers, "labeling.geometry.numbers").astype(np.int64)
-        positions = self._read(names.positions, "labeling.geometry.positions").astype(np.float64)
-        if positions.ndim == 3:
-            n, atoms = positions.shape[:2]
-            offsets = np.arange(n + 1) * atoms
-            numbers = np.broadcast_to(numbers, (n, atoms)).ravel()
-        else:
-            offsets = self._read(names.offsets, "labeling.geometry.offsets").astype(np.int64)
-        if len(offsets) - 1 != self.count or offsets[-1] != len(numbers) or positions.size != 3 * len(numbers):
+        offsets, numbers, positions = read_geometries(self.table, *self.labeling.geometry.names, "labeling.geometry")
+        if len(offsets) - 1 != self.count:
             raise QuarryError(
-                f"labeling.geometry: {len(offsets) - 1} geometries of {len(numbers)} atoms do not fit the columns' "
-                f"{self.count} rows in {self.path}"
+                f"labeling.geometry: {len(offsets) - 1} geometries do not fit the columns' {self.count} rows in {self.path}"
             )
-        return GeometryIndex(offsets, numbers, positions.reshape(-1, 3))
+        return GeometryIndex(offsets, numbers, positions)
 
     def ids(self) -> Sequence[str]:
-        values = self._read(self.labeling.ids, "labeling.ids")
+        values = self.table.column(self.labeling.ids, "labeling.ids")
         return [v.decode() if isinstance(v, bytes) else str(v) for v in values.tolist()]

@@ -1,0 +1,99 @@
+"""Errors of pydantic in the user's words."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+UNIONS = (
+    "pool",
+    "labeling",
+    "descriptor",
+    "model",
+    "query.batch",
+    "descriptor.k2.weighting",
+    "descriptor.k3.weighting",
+)
+"""Keys whose value is one of several sections."""
+
+
+def one_line(error: ValidationError, model: type[BaseModel], prefix: str = "") -> str:
+    """Return a pydantic error as one line in the user's words."""
+    lines = []
+    for item in error.errors():
+        key = prefix + _path_of(item["loc"])
+        value = item.get("input")
+        if item["type"] == "extra_forbidden":
+            known = _keys_at(model, list(item["loc"][:-1]))
+            close = difflib.get_close_matches(str(item["loc"][-1]), known, n=1, cutoff=0.5)
+            text = (
+                f"unknown key; did you mean '{close[0]}'?" if close else f"unknown key; known here: {', '.join(known)}"
+            )
+        elif item["type"] in ("model_type", "model_attributes_type"):
+            text = f"must be a section, a dictionary of keys and values (got {value!r})"
+        elif item["type"] == "missing":
+            text = "this key is missing; add it"
+        elif item["type"] in ("literal_error", "union_tag_invalid"):
+            context = item.get("ctx", {})
+            expected = str(context.get("expected") or context.get("expected_tags"))
+            given = context.get("tag", value)
+            if "discriminator" in context:
+                key += "." + context["discriminator"].strip("'")
+            text = f"'{given}' is not one of {expected}"
+        elif item["type"] == "union_tag_not_found":
+            text = f"the key {item['ctx']['discriminator']} is missing; it says which kind this is"
+        elif item["type"] == "bool_type":
+            text = (
+                f"must be True or False, got the text '{value}'; on the command line write True or False with a capital"
+            )
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            shown = "" if isinstance(value, dict) or value is None else f" (got {value!r})"
+            if isinstance(value, str) and re.fullmatch(r"[-+]?[0-9]+e[-+]?[0-9]+", value, re.IGNORECASE):
+                shown += "; YAML reads this as text: write it with a decimal point, e.g. 1.0e-3"
+            text = f"{message[0].lower()}{message[1:]}{shown}"
+        lines.append(f"{key}: {text}" if key else text)
+    more = f" (and {len(lines) - 3} more)" if len(lines) > 3 else ""
+    return "; ".join(dict.fromkeys(lines[:3])) + more
+
+
+def _path_of(location: Sequence[Any]) -> str:
+    """Return the user's path of an error: pydantic puts the tags and types of unions into it ("pool.wigner.size")."""
+    path: list[str] = []
+    tag_follows = False
+    for part in location:
+        if not tag_follows and part not in ("str", "float", "constrained-int", "literal['auto']"):
+            path.append(str(part))
+            tag_follows = ".".join(path) in UNIONS
+        else:
+            tag_follows = False
+    return ".".join(path)
+
+
+def _keys_at(model: type[BaseModel], path: list[Any]) -> list[str]:
+    """Return the keys that are known at a path of the configuration, following discriminated unions by their tag."""
+    schema = model.model_json_schema()
+    node: dict[str, Any] = schema
+    for part in path:
+        node = _resolved(schema, node)
+        if "discriminator" in node:
+            node = _resolved(schema, {"$ref": node["discriminator"]["mapping"].get(str(part), "")})
+            continue
+        node = node.get("properties", {}).get(str(part)) or node.get("additionalProperties") or node.get("items") or {}
+    return list(_resolved(schema, node).get("properties", {}))
+
+
+def _resolved(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
+    while True:
+        if "$ref" in node and node["$ref"].startswith("#/$defs/"):
+            node = schema["$defs"][node["$ref"].removeprefix("#/$defs/")]
+        elif "allOf" in node:
+            node = node["allOf"][0]
+        elif "anyOf" in node and "discriminator" not in node:
+            node = next((n for n in node["anyOf"] if "$ref" in n), {})
+        else:
+            return node

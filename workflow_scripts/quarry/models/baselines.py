@@ -1,0 +1,65 @@
+"""Prior means of the Gaussian process."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quarry.structures import StructureSet
+
+
+class CompositionBaseline:
+    """Prior mean of a total energy: a sum over the elements, by least squares (minimum norm).
+
+    Molecules of one composition all get the mean of their targets.
+    """
+
+    def __init__(self, elements: NDArray[np.int64], coefficients: NDArray[np.float64]) -> None:
+        """elements: atomic numbers, shape (k,). coefficients: target unit per atom, shape (k,)."""
+        self.elements = elements
+        self.coefficients = coefficients
+
+    @staticmethod
+    def fit(structures: StructureSet, targets: NDArray[np.float64]) -> CompositionBaseline:
+        """Fit to targets, shape (n,)."""
+        elements = np.unique(structures.numbers)
+        counts = _element_counts(structures, elements)
+        coefficients = np.linalg.lstsq(counts, targets, rcond=None)[0].astype(np.float64)
+        return CompositionBaseline(elements, coefficients)
+
+    def mean(self, structures: StructureSet) -> NDArray[np.float64]:
+        """Return the prior mean, shape (n,); an element that was not fitted counts zero (see ``extra_std``)."""
+        return _element_counts(structures, self.elements) @ self.coefficients
+
+    def extra_std(self, structures: StructureSet) -> NDArray[np.float64]:
+        """Return what atoms of elements that were not fitted add to the standard deviation, shape (n,).
+
+        Nothing is known of such an atom but that it contributes like the others: it counts with the largest coefficient
+        of a known element, so that a mean that lacks a whole atom does not look certain.
+        """
+        unknown = np.setdiff1d(structures.numbers, self.elements)
+        return _element_counts(structures, unknown).sum(axis=1) * np.max(np.abs(self.coefficients))
+
+
+class ConstantBaseline:
+    """Prior mean of a property that does not grow with the molecule: one number for all."""
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def mean(self, structures: StructureSet) -> NDArray[np.float64]:
+        """Return the prior mean, shape (n,)."""
+        return np.full(len(structures), self.value)
+
+    def extra_std(self, structures: StructureSet) -> NDArray[np.float64]:
+        """Return zeros, shape (n,)."""
+        return np.zeros(len(structures))
+
+
+def _element_counts(structures: StructureSet, elements: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return how many atoms of each element a structure has, shape (n, k)."""
+    owner = np.repeat(np.arange(len(structures)), np.diff(structures.offsets))
+    counts = np.zeros((len(structures), len(elements)))
+    for column, element in enumerate(elements):
+        counts[:, column] = np.bincount(owner[structures.numbers == element], minlength=len(structures))
+    return counts

@@ -1,0 +1,313 @@
+"""The neural network as a model of a target: standardised inputs and targets, committee or MC dropout, file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from quarry.config.models import Mlp
+from quarry.errors import QuarryError
+from quarry.files import atomic_path
+from quarry.models.base import Prediction, TrainingData, check_features
+from quarry.models.baselines import CompositionBaseline, ConstantBaseline
+from quarry.models.network import Network, Training, blocks, device_of, train_network
+from quarry.models.network_features import gradient_features, last_layer_features
+from quarry.structures import StructureSet
+
+NEGLIGIBLE_SPREAD = 1e-12
+"""A standard deviation of the targets below this, relative to the largest target, is rounding: they do not vary."""
+
+NEGLIGIBLE_VARIATION = 1e-10
+"""A feature whose standard deviation is below this, relative to its largest value, is constant but for rounding."""
+
+CLIP = 10.0
+"""Standardised features are kept within plus and minus this. A feature that hardly varies among few training structures
+(the tail of a Gaussian in a descriptor) may otherwise be a million standard deviations away in the pool."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """How features become inputs. columns: those that vary, shape (d_in,). mean, std: of these. length: of features."""
+
+    columns: NDArray[np.int64]
+    mean: NDArray[np.float64]
+    std: NDArray[np.float64]
+    length: int
+
+    @staticmethod
+    def of(features: NDArray[np.floating]) -> Inputs:
+        """Return the standardisation of training features, shape (n, d); constant columns are left out."""
+        std = features.std(axis=0, dtype=np.float64)
+        largest = np.abs(features).max(axis=0)
+        columns = np.flatnonzero(std > NEGLIGIBLE_VARIATION * largest)
+        mean = features.mean(axis=0, dtype=np.float64)
+        return Inputs(columns, mean[columns], std[columns], features.shape[1])
+
+    def __call__(self, features: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Return the inputs, shape (n, d_in)."""
+        scaled = (features[:, self.columns] - self.mean) / self.std
+        return np.clip(scaled, -CLIP, CLIP).astype(np.float32)
+
+
+class MultilayerPerceptron:
+    """A feed-forward network, a committee of them, or one with MC dropout, for numbers or classes.
+
+    Uncertainties are those of the function: a committee's std is equation 3 of the lecture, MC dropout's equation 4
+    (population variances). In MC dropout every pass leaves out the same neurons for all structures, as one imperfect copy
+    of the network (figure 6 of the lecture): so a prediction does not depend on the other structures.
+    """
+
+    kind = "mlp"
+
+    def __init__(self, settings: Mlp, target: str) -> None:
+        """settings: of the configuration. target: energy, homo ... class."""
+        self.settings = settings
+        self.target = target
+        self.classes: tuple[str, ...] = ()
+        self.scale = 1.0
+        self._baseline: CompositionBaseline | ConstantBaseline = ConstantBaseline(0.0)
+        self._inputs: Inputs | None = None
+        self._trained: list[Training] = []
+        self._mask_seed = 0
+
+    @classmethod
+    def from_settings(cls, settings: Mlp, target: str) -> MultilayerPerceptron:
+        """Make an untrained model."""
+        return cls(settings, target)
+
+    def fit(self, data: TrainingData, validation: TrainingData | None, rng: np.random.Generator) -> None:
+        """Train every network; early stopping looks at ``validation``, or at a held-out share of ``data``.
+
+        Each member of a committee has its own initial weights, order of batches and held-out share.
+        Raises QuarryError if there is nothing to train on, a target or feature is not finite, or training diverges.
+        """
+        streams = self._prepare(data, rng)
+        self._trained = [self._train(data, validation, stream) for stream in streams]
+
+    def fit_member(
+        self, member: int, data: TrainingData, validation: TrainingData | None, rng: np.random.Generator
+    ) -> None:
+        """Train member number ``member`` alone, as ``fit`` with the same generator state trains it."""
+        self._trained = [self._train(data, validation, self._prepare(data, rng)[member])]
+
+    def join(self, members: Sequence[MultilayerPerceptron]) -> None:
+        """Become the committee of members that were trained one by one, in their order.
+
+        Raises QuarryError if they are not all the members, or were trained on different data.
+        """
+        first = members[0]
+        same = all(m._fingerprint() == first._fingerprint() for m in members)
+        if len(members) != self.settings.networks or any(len(m._trained) != 1 for m in members) or not same:
+            raise QuarryError(
+                f"model.members: these are not {self.settings.networks} members trained on the same data; remove the "
+                "iteration's model folder and start again"
+            )
+        self.classes, self.scale, self._baseline = first.classes, first.scale, first._baseline
+        self._inputs, self._mask_seed = first._inputs, first._mask_seed
+        self._trained = [m._trained[0] for m in members]
+
+    def predict(self, structures: StructureSet, features: NDArray[np.float64], with_std: bool = True) -> Prediction:
+        """Predict mean and standard deviation in the target's unit, or for target class the probabilities.
+
+        The mean is that of the members or passes (equations 3, 4 and 6 of the lecture); std is None for a single
+        network and for classes, votes are those of a committee. Works in blocks of bounded memory.
+        """
+        n, n_classes = len(features), len(self.classes)
+        if n_classes:
+            probabilities, votes = np.empty((n, n_classes)), np.empty((n, n_classes))
+            for rows, outputs in self._outputs(structures, features):
+                each = torch.softmax(outputs.double(), dim=2).numpy()
+                probabilities[rows] = each.mean(axis=0)
+                chosen = each.argmax(axis=2)[:, :, None] == np.arange(n_classes)
+                votes[rows] = chosen.mean(axis=0)
+            of_members = votes if self.settings.uncertainty == "committee" else None
+            return Prediction(probabilities.argmax(axis=1).astype(np.float64), None, probabilities, of_members)
+        mean, std = np.empty(n), np.empty(n)
+        for rows, outputs in self._outputs(structures, features):
+            values = outputs[:, :, 0].double().numpy()
+            mean[rows], std[rows] = values.mean(axis=0), values.std(axis=0)
+        mean = self._baseline.mean(structures) + self.scale * mean
+        if self.settings.uncertainty == "none" or not with_std:
+            return Prediction(mean, None)
+        return Prediction(mean, np.hypot(self.scale * std, self._baseline.extra_std(structures)))
+
+    def embed(
+        self, structures: StructureSet, features: NDArray[np.float64], kind: str, rng: np.random.Generator
+    ) -> NDArray[np.float32]:
+        """Return a feature map of structures, shape (n, p); neurons are not left out. kind: last_layer or gradient.
+
+        last_layer: activations before the output layer and a 1 for its bias; for a committee those of all members, over
+        sqrt(M), so that inner products are the mean of the members' kernels. gradient: random projection of the gradient
+        with respect to all parameters, see ``gradient_features``; p does not grow with the members.
+        Raises QuarryError for another kind.
+        """
+        if kind not in ("last_layer", "gradient"):
+            raise QuarryError(f"query: a model of kind {self.kind} has no {kind} features; use last_layer or gradient")
+        networks = [trained.network for trained in self._trained]
+        device = device_of(self.settings.device)
+        seeds = [int(rng.integers(2**63 - 1)) for _ in networks]
+        parts = []
+        for rows, inputs in self._blocks(structures, features):
+            x = torch.from_numpy(inputs).to(device)
+            if kind == "last_layer":
+                each = [last_layer_features(network.on(device), x).cpu() for network in networks]
+                parts.append((rows, torch.cat(each, dim=1)))
+            else:
+                pairs = zip(networks, seeds, strict=True)
+                sketches = [gradient_features(network.on(device), x, seed).cpu() for network, seed in pairs]
+                parts.append((rows, torch.stack(sketches).sum(dim=0)))
+        result = np.concatenate([part.numpy() for _, part in parts])
+        return (result / math.sqrt(len(networks))).astype(np.float32)
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """Return the number of inputs and parameters of a network, and by network the best epoch and its held-out loss.
+
+        The loss is in squared standardised targets, or the cross-entropy; None without held-out data.
+        """
+        networks = [trained.network for trained in self._trained]
+        losses = [trained.held_out_loss for trained in self._trained]
+        return {
+            "inputs": int(networks[0].weights[0].shape[0]),
+            "parameters": sum(p.numel() for p in networks[0].parameters),
+            "epochs": [trained.epoch for trained in self._trained],
+            "held_out_loss": [None if math.isnan(loss) else loss for loss in losses],
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Write the model as HDF5; the same model gives the same bytes."""
+        if self._inputs is None:
+            raise RuntimeError("this model is not trained")
+        with atomic_path(path) as temporary, h5py.File(temporary, "w") as handle:
+            handle.attrs.update(kind=self.kind, target=self.target, scale=self.scale, mask_seed=self._mask_seed)
+            handle.attrs["settings"] = self.settings.model_dump_json()
+            if self.classes:
+                handle.attrs["classes"] = list(self.classes)
+            inputs = handle.create_group("inputs")
+            inputs.attrs["length"] = self._inputs.length
+            for name in ("columns", "mean", "std"):
+                inputs.create_dataset(name, data=getattr(self._inputs, name))
+            baseline = handle.create_group("baseline")
+            if isinstance(self._baseline, CompositionBaseline):
+                baseline.create_dataset("elements", data=self._baseline.elements)
+                baseline.create_dataset("coefficients", data=self._baseline.coefficients)
+            else:
+                baseline.attrs["constant"] = self._baseline.value
+            for number, trained in enumerate(self._trained):
+                group = handle.create_group(f"networks/{number:03d}")
+                group.attrs.update(epoch=trained.epoch, held_out_loss=trained.held_out_loss)
+                for layer, (weights, biases) in enumerate(
+                    zip(trained.network.weights, trained.network.biases, strict=True)
+                ):
+                    group.create_dataset(f"weights_{layer}", data=weights.numpy())
+                    group.create_dataset(f"biases_{layer}", data=biases.numpy())
+
+    @classmethod
+    def load(cls, path: str | Path) -> MultilayerPerceptron:
+        """Read what ``save`` wrote."""
+        with h5py.File(path, "r") as handle:
+            attributes, inputs, baseline = handle.attrs, handle["inputs"], handle["baseline"]
+            model = cls(Mlp.model_validate_json(attributes["settings"]), str(attributes["target"]))
+            model.scale, model._mask_seed = float(attributes["scale"]), int(attributes["mask_seed"])
+            model.classes = tuple(str(name) for name in attributes.get("classes", ()))
+            columns, mean, std = (inputs[name][()] for name in ("columns", "mean", "std"))
+            model._inputs = Inputs(columns, mean, std, int(inputs.attrs["length"]))
+            if "elements" in baseline:
+                model._baseline = CompositionBaseline(baseline["elements"][()], baseline["coefficients"][()])
+            else:
+                model._baseline = ConstantBaseline(float(baseline.attrs["constant"]))
+            for name in sorted(handle["networks"]):
+                group = handle["networks"][name]
+                layers = range(len(group) // 2)
+                weights, biases = (
+                    [torch.from_numpy(group[f"{part}_{layer}"][()]) for layer in layers]
+                    for part in ("weights", "biases")
+                )
+                network = Network(weights, biases, model.settings.activation)
+                model._trained.append(Training(network, int(group.attrs["epoch"]), float(group.attrs["held_out_loss"])))
+        return model
+
+    def _prepare(self, data: TrainingData, rng: np.random.Generator) -> list[np.random.Generator]:
+        """Set what all networks share, and return the generator of each."""
+        data.check(self.target)
+        self.classes = data.classes
+        self._inputs = Inputs.of(data.features)
+        if not self.classes:
+            if self.target == "energy":
+                self._baseline = CompositionBaseline.fit(data.structures, data.targets)
+            else:
+                self._baseline = ConstantBaseline(float(np.mean(data.targets)))
+            spread = float(np.std(data.targets - self._baseline.mean(data.structures)))
+            constant = spread <= NEGLIGIBLE_SPREAD * float(np.max(np.abs(data.targets)))
+            self.scale = 1.0 if constant else spread
+        *streams, masks = rng.spawn(self.settings.networks + 1)
+        self._mask_seed = int(masks.integers(2**63 - 1))
+        return streams
+
+    def _train(self, data: TrainingData, validation: TrainingData | None, rng: np.random.Generator) -> Training:
+        if validation is None:
+            held = max(1, round(self.settings.held_out * len(data))) if len(data) > 1 else 0
+            order = rng.permutation(len(data))
+            validation, data = data.subset(order[:held]), data.subset(np.sort(order[held:]))
+        if self.settings.bootstrap:
+            data = data.subset(rng.integers(len(data), size=len(data)))
+        (x, y), (held_x, held_y) = self._numbers(data), self._numbers(validation)
+        return train_network(x, y, held_x, held_y, len(self.classes) or 1, self.settings, rng)
+
+    def _numbers(self, data: TrainingData) -> tuple[NDArray[np.float32], NDArray[Any]]:
+        """Return inputs and what the outputs should be: classes, or standardised targets."""
+        assert self._inputs is not None
+        if self.classes:
+            return self._inputs(data.features), data.targets.astype(np.int64)
+        targets = (data.targets - self._baseline.mean(data.structures)) / self.scale
+        return self._inputs(data.features), targets.astype(np.float32)
+
+    def _blocks(
+        self, structures: StructureSet, features: NDArray[np.float64]
+    ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """Check features and yield them as inputs, in blocks of bounded memory."""
+        if self._inputs is None:
+            raise RuntimeError("this model is not trained")
+        if features.shape[1] != self._inputs.length:
+            raise QuarryError(
+                f"descriptor: the model was trained on {self._inputs.length} features, but these structures have "
+                f"{features.shape[1]}; use the descriptor and pool that it was trained with"
+            )
+        width = max(self._inputs.length, *(trained.network.width for trained in self._trained))
+        for rows in blocks(len(features), width):
+            check_features(structures.subset(range(rows.start, rows.stop)), features[rows])
+            yield rows, self._inputs(features[rows])
+
+    def _outputs(self, structures: StructureSet, features: NDArray[np.float64]) -> Iterator[tuple[slice, Tensor]]:
+        """Yield the outputs of every member or pass, shape (m, n_block, n_outputs), on the CPU."""
+        device = device_of(self.settings.device)
+        networks = [trained.network.on(device) for trained in self._trained]
+        passes: list[list[Tensor] | None] = [None]
+        if self.settings.uncertainty == "mc_dropout":
+            generator = torch.Generator().manual_seed(self._mask_seed)
+            probability, network = self.settings.dropout_probability, self._trained[0].network
+            drawn = [network.masks(1, probability, generator) for _ in range(self.settings.n_passes)]
+            passes = [[mask.to(device) for mask in masks] for masks in drawn]
+        for rows, inputs in self._blocks(structures, features):
+            x = torch.from_numpy(inputs).to(device)
+            with torch.no_grad():
+                outputs = []
+                for network in networks:
+                    first = network.first(x)
+                    outputs += [network.output(first, masks) for masks in passes]
+                yield rows, torch.stack(outputs).cpu()
+
+    def _fingerprint(self) -> tuple[Any, ...]:
+        """Return what all members of a committee have in common."""
+        assert self._inputs is not None
+        arrays = (self._inputs.columns, self._inputs.mean, self._inputs.std)
+        return (self.classes, self.scale, self._mask_seed, self._inputs.length, *(a.tobytes() for a in arrays))

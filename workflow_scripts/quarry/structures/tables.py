@@ -1,0 +1,208 @@
+"""Named columns of npz, HDF5 and CSV files; geometries and rows of features in them."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quarry.errors import QuarryError
+from quarry.structures.structure import Structure
+
+ARRAY_TABLES = (".npz", ".h5", ".hdf5")
+TABLES = (*ARRAY_TABLES, ".csv")
+"""Endings of tables."""
+
+
+class Table:
+    """A table; its columns are read when they are asked for."""
+
+    def __init__(self, path: Path, key: str) -> None:
+        """key: of the configuration, for messages. Raises QuarryError for a file that is missing or of another kind."""
+        self.path = path
+        self.key = key
+        self._suffix = path.suffix.lower()
+        if self._suffix not in TABLES:
+            raise QuarryError(f"{key}: {path} is no table; known are {', '.join(TABLES)}")
+        if not path.is_file():
+            raise QuarryError(f"{key}: {path} does not exist; give a path relative to the campaign file")
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The columns of the file."""
+        try:
+            if self._suffix == ".csv":
+                return list(self._texts)
+            if self._suffix == ".npz":
+                with np.load(self.path) as archive:
+                    return list(archive.files)
+            import h5py
+
+            found: list[str] = []
+            with h5py.File(self.path, "r") as handle:
+                handle.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None)
+            return found
+        except (OSError, ValueError) as error:
+            raise QuarryError(f"{self.key}: cannot read {self.path} ({error})") from error
+
+    def get(self, name: str) -> NDArray[Any] | None:
+        """Return a column, or None if there is none of that name; a column of a CSV file as numbers where all are."""
+        if name not in self.names:
+            return None
+        try:
+            if self._suffix == ".csv":
+                return _numbers_or_texts(self._texts[name])
+            if self._suffix == ".npz":
+                with np.load(self.path) as archive:
+                    return np.asarray(archive[name])
+            import h5py
+
+            with h5py.File(self.path, "r") as handle:
+                return np.asarray(handle[name][()])
+        except (OSError, ValueError, TypeError) as error:
+            raise QuarryError(f"{self.key}: cannot read {name} in {self.path} ({error})") from error
+
+    def column(self, name: str, key: str) -> NDArray[Any]:
+        """Return a column. Raises QuarryError, naming the configuration's key that asks for it, if there is none."""
+        values = self.get(name)
+        if values is None:
+            raise QuarryError(
+                f"{key}: there is no '{name}' in {self.path}; it has {', '.join(self.names) or 'nothing'}"
+            )
+        return values
+
+    @cached_property
+    def _texts(self) -> dict[str, list[str]]:
+        try:
+            with open(self.path, newline="", encoding="utf-8-sig") as handle:
+                rows = [row for row in csv.reader(handle) if row]
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise QuarryError(f"{self.key}: cannot read {self.path} ({error})") from error
+        names = [name.strip() for name in rows[0]] if rows else []
+        if len(set(names)) < len(names):
+            raise QuarryError(f"{self.key}: {self.path} has two columns of one name; rename one")
+        for number, row in enumerate(rows[1:], 1):
+            if len(row) != len(names):
+                raise QuarryError(f"{self.key}: {self.path}, row {number}: {len(row)} values for {len(names)} columns")
+        return {name: [row[place].strip() for row in rows[1:]] for place, name in enumerate(names)}
+
+
+def _numbers_or_texts(texts: list[str]) -> NDArray[Any]:
+    try:
+        return np.array([float(text) for text in texts], dtype=np.float64)
+    except ValueError:
+        return np.array(texts)
+
+
+def read_feature_rows(
+    files: Sequence[tuple[str, Path]], names: Sequence[str], files_key: str = "pool.files", key: str = "pool.features"
+) -> list[tuple[str, NDArray[np.float64]]]:
+    """Read rows of features; return (origin, features of shape (n, d)) of each file.
+
+    files: (origin, path). names: columns of shape (n,) or (n, k), joined in this order. files_key, key: of the
+    configuration, for messages. Raises QuarryError for a missing column, a text, a number that is not finite, an empty
+    table and files with different numbers of features.
+    """
+    found: list[tuple[str, NDArray[np.float64]]] = []
+    for origin, path in files:
+        table = Table(path, files_key)
+        parts = [_feature_columns(table.column(name, key), name, path, key) for name in names]
+        lengths = {name: len(part) for name, part in zip(names, parts, strict=True)}
+        if len(set(lengths.values())) != 1:
+            raise QuarryError(f"{key}: columns of different lengths in {path}: {lengths}")
+        features = np.concatenate(parts, axis=1)
+        if not features.size:
+            raise QuarryError(f"{files_key}: {path} holds no rows of features; give a table with some")
+        if found and features.shape[1] != found[0][1].shape[1]:
+            raise QuarryError(
+                f"{files_key}: {path} has {features.shape[1]} features, {found[0][0]} has {found[0][1].shape[1]}; "
+                "all files need the same"
+            )
+        found.append((origin, features))
+    return found
+
+
+def _feature_columns(values: NDArray[Any], name: str, path: Path, key: str) -> NDArray[np.float64]:
+    """Return a column as numbers of shape (n, k)."""
+    if values.ndim not in (1, 2):
+        raise QuarryError(f"{key}: '{name}' in {path} has the shape {values.shape}; give columns of one or two axes")
+    if values.dtype.kind not in "biuf":
+        row, text = next(((i, t) for i, t in enumerate(values.ravel(), 1) if not _is_number(t)), (1, values.dtype))
+        raise QuarryError(f"{key}: '{name}' in {path} holds no number in row {row} ('{text}'); correct the file")
+    numbers = (values if values.ndim == 2 else values[:, None]).astype(np.float64)
+    wrong = ~np.isfinite(numbers).all(axis=1)
+    if wrong.any():
+        raise QuarryError(
+            f"{key}: '{name}' in {path} is not finite in row {int(np.argmax(wrong)) + 1} ({int(wrong.sum())} such); "
+            "correct the file"
+        )
+    return numbers
+
+
+def _is_number(text: Any) -> bool:
+    try:
+        float(text)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def read_geometries(
+    table: Table, numbers: str, positions: str, offsets: str, key: str
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Return (offsets, atomic numbers, positions in Angstrom) of a table's geometries, flat as in ``StructureSet``.
+
+    numbers, positions, offsets: names of the columns. Positions of shape (n, n_atoms, 3) go with atomic numbers of shape
+    (n_atoms,) or (n, n_atoms), positions of shape (n_atoms_total, 3) with offsets. Raises QuarryError for what is missing
+    or does not fit together.
+    """
+    z = table.column(numbers, f"{key}.numbers")
+    r = table.column(positions, f"{key}.positions")
+    if not (z.dtype.kind in "iu" and r.dtype.kind in "iuf"):
+        raise QuarryError(f"{key}: {numbers} must hold whole numbers and {positions} numbers in {table.path}")
+    if r.ndim == 3:
+        n, atoms = r.shape[:2]
+        starts = np.arange(n + 1, dtype=np.int64) * atoms
+        fits = r.shape[2] == 3 and z.shape in ((atoms,), (n, atoms))
+        z = np.broadcast_to(z, (n, atoms)) if fits else z
+    else:
+        starts = table.column(offsets, f"{key}.offsets").astype(np.int64).ravel()
+        fits = len(starts) > 0 and starts[0] == 0 and starts[-1] == z.size and bool((np.diff(starts) >= 0).all())
+        fits = fits and r.shape == (z.size, 3)
+    if not fits:
+        raise QuarryError(
+            f"{key}: {numbers} of shape {z.shape} and {positions} of shape {r.shape} make no {max(0, len(starts) - 1)} "
+            f"geometries in {table.path}"
+        )
+    return starts, z.ravel().astype(np.int64), r.reshape(-1, 3).astype(np.float64)
+
+
+def structures_of_table(
+    table: Table, names: Sequence[str], index: str, charge: int, multiplicity: int, key: str
+) -> list[Structure]:
+    """Return the structures of a table of geometries.
+
+    names: of atomic numbers, positions and offsets. index: ASE's, of the rows. charge, multiplicity: of all of them.
+    Raises QuarryError for what is no geometry.
+    """
+    from ase.io.formats import string2index
+
+    offsets, numbers, positions = read_geometries(table, names[0], names[1], names[2], f"{key}.geometry")
+    try:
+        rows = np.atleast_1d(np.arange(len(offsets) - 1)[string2index(index or ":")])
+    except (ValueError, IndexError, TypeError) as error:
+        raise QuarryError(f"{key}: index '{index}' does not fit {table.path} ({error})") from error
+    sizes = np.diff(offsets)[rows]
+    if not len(rows) or not sizes.all():
+        raise QuarryError(f"{key}: {table.path} (index '{index}') holds no structure or one without atoms")
+    if numbers.min() < 1 or numbers.max() > 118 or not np.isfinite(positions).all():
+        raise QuarryError(f"{key}: {table.path} holds an atomic number or a position that is none; correct the file")
+    return [
+        Structure.create(numbers[start:stop], positions[start:stop], charge, multiplicity)
+        for start, stop in zip(offsets[rows], offsets[rows + 1], strict=True)
+    ]
