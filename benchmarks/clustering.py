@@ -1,12 +1,14 @@
 """Clustering at the paper's size: what seeding and iterations of k-means cost, and what they are worth (inertia).
 
 Seeding: random points; k-means++ of scikit-learn, plain and greedy (its default); Quarry's k-means++, which draws from the
-same distribution as the plain one but in few matrix products. Then rounds of Lloyd's algorithm from each, and mini-batches.
+same distribution as the plain one but in few matrix products. Then rounds of Lloyd's algorithm, and mini-batches.
 Points: random blobs, or the features of an HDF5 file. The inertia is relative to that of random seeding.
 """
 
 import argparse
 import time
+from collections.abc import Callable
+from functools import partial
 
 import h5py
 import numpy as np
@@ -18,8 +20,8 @@ from quarry.query.batch_diversity import k_means_plus_plus
 from quarry.query.distances import Closest, centred
 from quarry.randomness import generator
 
-ROUNDS = (1, 3, 10, 30)
-"""Rounds of Lloyd's algorithm after which the inertia is noted."""
+ROUNDS = (1, 3, 10)
+"""Rounds of Lloyd's algorithm, each number from the seeding on."""
 
 
 def points_of(arguments: argparse.Namespace) -> np.ndarray:
@@ -42,24 +44,6 @@ def inertia_of(points: np.ndarray, centres: np.ndarray) -> float:
     return float(Closest(points, centres).squared.sum(dtype=np.float64))
 
 
-def seedings(points: np.ndarray, k: int, seed: int, slow: bool) -> dict[str, tuple[str, np.ndarray]]:
-    """Return seconds and centres of each way to begin."""
-
-    def ours() -> np.ndarray:
-        return points[k_means_plus_plus(Closest(points), k, generator(seed, "ours"))]
-
-    ways = {
-        "random": lambda: points[generator(seed, "random").choice(len(points), k, replace=False)],
-        "k-means++, Quarry": ours,
-    }
-    if slow:
-        ways["k-means++, scikit-learn, plain"] = lambda: kmeans_plusplus(
-            points, k, random_state=seed, n_local_trials=1
-        )[0]
-        ways["k-means++, scikit-learn, greedy"] = lambda: kmeans_plusplus(points, k, random_state=seed)[0]
-    return {name: timed(way) for name, way in ways.items()}
-
-
 def timed(way: Callable[[], np.ndarray]) -> tuple[str, np.ndarray]:
     """Return wall and CPU seconds as text, and what was made."""
     start, cpu = time.perf_counter(), time.process_time()
@@ -67,16 +51,53 @@ def timed(way: Callable[[], np.ndarray]) -> tuple[str, np.ndarray]:
     return f"{time.perf_counter() - start:.1f} ({time.process_time() - cpu:.1f})", made
 
 
-def rounds_of(points: np.ndarray, centres: np.ndarray) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Yield what was done, wall and CPU seconds so far, and centres: more and more rounds of Lloyd, then mini-batches."""
-    k, start, cpu, done, made = len(centres), time.perf_counter(), time.process_time(), 0, centres
-    measuring = 0.0
-    for target in ROUNDS:
-        model = KMeans(k, init=made, n_init=1, max_iter=target - done, tol=0).fit(points)
-        done, made = done + model.n_iter_, model.cluster_centers_
-        yield f"Lloyd, {done} rounds", f"{time.perf_counter() - start:.1f} ({time.process_time() - cpu:.1f})", made
-        if done < target:
-            break
+def random_points(points: np.ndarray, k: int, seed: int) -> np.ndarray:
+    """Return random points."""
+    return points[generator(seed, "random").choice(len(points), k, replace=False)]
+
+
+def seed_here(points: np.ndarray, k: int, seed: int) -> np.ndarray:
+    """Return the points that Quarry's k-means++ draws."""
+    return points[k_means_plus_plus(Closest(points), k, generator(seed, "ours"))]
+
+
+def seed_there(points: np.ndarray, k: int, seed: int, trials: int | None) -> np.ndarray:
+    """Return the points that scikit-learn's k-means++ draws; trials: per draw, None: its default."""
+    return kmeans_plusplus(points, k, random_state=seed, n_local_trials=trials)[0]
+
+
+def lloyd(points: np.ndarray, centres: np.ndarray, rounds: int) -> np.ndarray:
+    """Return the centres after so many rounds of Lloyd's algorithm."""
+    return KMeans(len(centres), init=centres, n_init=1, max_iter=rounds, tol=0).fit(points).cluster_centers_
+
+
+def mini_batches(points: np.ndarray, centres: np.ndarray, seed: int) -> np.ndarray:
+    """Return the centres of scikit-learn's k-means on mini-batches, to its own end."""
+    k = len(centres)
+    model = MiniBatchKMeans(k, init=centres, n_init=1, batch_size=max(4096, 4 * k), random_state=seed)
+    return model.fit(points).cluster_centers_
+
+
+def measure(points: np.ndarray, k: int, seed: int, fast: bool) -> None:
+    """Measure and print both tables."""
+    ways = {
+        "random": partial(random_points, points, k, seed),
+        "k-means++, Quarry": partial(seed_here, points, k, seed),
+    }
+    if not fast:
+        ways["k-means++, scikit-learn, plain"] = partial(seed_there, points, k, seed, 1)
+        ways["k-means++, scikit-learn, greedy"] = partial(seed_there, points, k, seed, None)
+    found = {name: timed(way) for name, way in ways.items()}
+    unit = inertia_of(points, found["random"][1])
+    rows = [[name, used, f"{inertia_of(points, centres) / unit:.4f}"] for name, (used, centres) in found.items()]
+    print_table("Seeding", ["way", "s (CPU-s)", "inertia"], rows)
+    rows = []
+    for name, (_, first) in found.items():
+        rounds = {f"Lloyd, {n} rounds": partial(lloyd, points, first, n) for n in ROUNDS}
+        for step, way in {**rounds, "mini-batches": partial(mini_batches, points, first, seed)}.items():
+            used, centres = timed(way)
+            rows.append([name, step, used, f"{inertia_of(points, centres) / unit:.4f}"])
+    print_table("Iterations, seeding not counted", ["seeding", "way", "s (CPU-s)", "inertia"], rows)
 
 
 def main() -> None:
@@ -91,29 +112,10 @@ def main() -> None:
     parser.add_argument("--fast", action="store_true", help="leave scikit-learn's own seedings out")
     arguments = parser.parse_args()
     with threadpool_limits(limits=arguments.threads):
-        points, k = points_of(arguments), arguments.clusters
+        points = points_of(arguments)
         print(f"{machine()}, {arguments.threads} threads, seed {arguments.seed}")
-        print(
-            f"{points.shape[0]} points x {points.shape[1]} features, {k} clusters ({arguments.file or 'random blobs'})"
-        )
-        begun = seedings(points, k, arguments.seed, not arguments.fast)
-        unit = inertia_of(points, begun["random"][1])
-        rows = [
-            [name, seconds, f"{inertia_of(points, centres) / unit:.4f}"] for name, (seconds, centres) in begun.items()
-        ]
-        print_table("Seeding", ["way", "s", "inertia"], rows)
-        rows = []
-        for name in ("random", "k-means++, Quarry"):
-            for done, seconds, centres in rounds_of(points, begun[name][1]):
-                rows.append([name, f"Lloyd, {done} rounds", seconds, f"{inertia_of(points, centres) / unit:.4f}"])
-            start = time.perf_counter()
-            batches = MiniBatchKMeans(
-                k, init=begun[name][1], n_init=1, batch_size=max(4096, 4 * k), random_state=arguments.seed
-            ).fit(points)
-            seconds = time.perf_counter() - start
-            worth = inertia_of(points, batches.cluster_centers_) / unit
-            rows.append([name, f"mini-batches, {batches.n_steps_} steps", seconds, f"{worth:.4f}"])
-        print_table("Iterations, seeding not counted", ["seeding", "way", "s", "inertia"], rows)
+        print(f"{points.shape[0]} points x {points.shape[1]} features, {arguments.clusters} clusters")
+        measure(points, arguments.clusters, arguments.seed, arguments.fast)
 
 
 if __name__ == "__main__":

@@ -127,27 +127,29 @@ if __name__ == "__main__":
         ["step", "wall s", "CPU-s", "GFLOP/s", "GFLOP/CPU-s", "share", "share (CPU)"],
         rows,
     )
-    print(
-        f"\nPeak memory {peak:.0f} MB, {peak - before:.0f} MB of them for the model (its factor: {8e-6 * n * n:.0f} MB) and predictions."
-    )
+    added = f"{peak - before:.0f} MB of them for the model (its factor: {8e-6 * n * n:.0f} MB) and predictions"
+    print(f"\nPeak memory {peak:.0f} MB, {added}.")
 
     n, m = (int(size) for size in arguments.reference.split("x"))
     train, pool, targets = train[:n].astype(np.float64), pool[:m].astype(np.float64), targets[:n]
     kernel = ConstantKernel(parameters.signal_variance) * RBF(length)
+    ours = GaussianProcess(train, targets, parameters, device=arguments.device)
+    theirs = GaussianProcessRegressor(kernel, alpha=parameters.noise_variance, optimizer=None).fit(train, targets)
     rows = []
     for repeat in range(arguments.repeats):
-        ours = GaussianProcess(train, targets, parameters, device=arguments.device)
-        theirs = GaussianProcessRegressor(kernel, alpha=parameters.noise_variance, optimizer=None)
-        timed = (
-            seconds(lambda: GaussianProcess(train, targets, parameters, device=arguments.device)),
-            seconds(lambda: theirs.fit(train, targets)),
-            seconds(lambda: ours.predict(pool)),
-            seconds(lambda: theirs.predict(pool, return_std=True)),
-        )
-        for name, own, other in (("train", timed[0], timed[1]), ("means and std", timed[2], timed[3])):
-            rows.append(
-                [f"{name} {repeat + 1}", own[0], other[0], other[0] / own[0], own[1], other[1], other[1] / own[1]]
-            )
+        pairs = {
+            "train": (
+                seconds(lambda: GaussianProcess(train, targets, parameters, device=arguments.device)),
+                seconds(lambda: theirs.fit(train, targets)),
+            ),
+            "means and std": (
+                seconds(lambda: ours.predict(pool)),
+                seconds(lambda: theirs.predict(pool, return_std=True)),
+            ),
+        }
+        for name, (own, other) in pairs.items():
+            ratios = [b / a for a, b in zip(own, other, strict=True)]
+            rows.append([f"{name} {repeat + 1}", own[0], other[0], ratios[0], own[1], other[1], ratios[1]])
     difference = np.abs(np.array(ours.predict(pool)) - np.array(theirs.predict(pool, return_std=True))).max()
     print_table(
         f"Beside scikit-learn: {n} training points, pool of {m}; largest difference {difference:.1e}",

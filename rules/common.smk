@@ -139,6 +139,17 @@ def pool_labels(wildcards):
     return PATHS.pool_labels if CAMPAIGN.knows_pool else []
 
 
+def from_iterations(file, after=()):
+    """Return an input function: a file of the first two and the last iterations of arm main, and of ``after`` each."""
+
+    def paths(wildcards):
+        last = walk_to_last("main")
+        steps = {min(step + more, last) for step in (0, 1, last) for more in (0, *after)}
+        return [taken_from_disk("main", step, PATHS.iteration(file, "main", step)) for step in sorted(steps)]
+
+    return paths
+
+
 def stop_words(arm):
     """Return why an arm stopped, in words."""
     reason = CAMPAIGN.stop_reason(arm, walk_to_last(arm))
@@ -149,6 +160,7 @@ def products(wildcards):
     """Return the files that a campaign leaves for its user."""
     arms = [PATHS.arm(arm, file) for arm in CAMPAIGN.arms for file in PRODUCT]
     drawn = OUTPUTS["draw_figures"] + (OUTPUTS["draw_savings"] if CAMPAIGN.configuration.controls else [])
+    drawn += OUTPUTS["draw_function"] if CAMPAIGN.configuration.is_function else []
     figures = [f"{PATHS.root}/figures/{name}" for name in drawn]
     return arms + [f"{PATHS.root}/{file}" for file in PRODUCT] + figures
 

@@ -112,3 +112,28 @@ rule draw_savings:
         "../envs/learn.yaml"
     script:
         "../workflow_scripts/draw_savings.py"
+
+
+rule draw_function:
+    """Draw the models of one variable with the points that were added (lecture, figure 4)."""
+    message:
+        "drawing the models of one variable"
+    input:
+        models=from_iterations("model/model.h5"),
+        datasets=from_iterations("dataset.h5", after=[1]),
+        structures=PATHS.structures,
+        features=PATHS.features,
+    output:
+        report(
+            f"{PATHS.root}/figures/function.svg",
+            category="Learning",
+            labels={"figure": "model of one variable"},
+            caption="../report/function.rst",
+        ),
+    log:
+        f"{PATHS.root}/logs/draw_function.log",
+    localrule: True
+    conda:
+        "../envs/learn.yaml"
+    script:
+        "../workflow_scripts/draw_function.py"

@@ -6,6 +6,7 @@ import csv
 import json
 from typing import Any
 
+import ase.io
 import numpy as np
 import pytest
 
@@ -194,6 +195,15 @@ class TestStages:
         assert 0 <= found["accuracy_low"] <= found["accuracy"] <= found["accuracy_high"] <= 1
         assert np.trace(found["confusion"]) == right.sum() and np.sum(found["confusion"]) == 6
         assert written["probabilities"].shape == (6, 3) and "std" not in written
+
+    def test_labels_that_are_classes_through_the_data_set(self, tmp_path, pool, features):
+        chosen, labels = [pool[i] for i in (3, 1, 4)], [{"class": 1.0}, {"class": 0.0}, {"energy": 2.0}]
+        packed = LabelledSet.from_records(chosen, ["train"] * 3, [0] * 3, labels)
+        packed.write(tmp_path / "d.h5", {})
+        packed.write_extxyz(tmp_path / "d.extxyz")
+        assert [atoms.info.get("class") for atoms in ase.io.read(tmp_path / "d.extxyz", ":")] == [1, 0, None]
+        data = training_data(LabelledSet.read(tmp_path / "d.h5"), "train", features, "class", section(**OWN))
+        assert data.targets.tolist() == [1, 0] and data.classes == ("no", "yes")
 
     def test_the_relative_change_is_that_of_the_error_rate(self, tmp_path, labelled, features):
         conf = configuration(**CLASS)

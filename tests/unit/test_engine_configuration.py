@@ -101,7 +101,8 @@ def test_periodic_structures_are_refused_before_any_job(tmp_path: Path) -> None:
     write(tmp_path / "pool.extxyz", [Atoms("OHH", WATER * (1 + 0.01 * i), cell=[9, 9, 9], pbc=True) for i in range(12)])
     with pytest.raises(QuarryError, match="labels molecules only"):
         check(load(ASE), tmp_path)
-    check(load(ASE | {"periodic": True}), tmp_path)
+    with pytest.raises(QuarryError, match=r"descriptor\.kind: inverse_distances is for molecules, .* is periodic"):
+        check(load(ASE | {"periodic": True}), tmp_path)
 
 
 def test_cores_of_a_job_are_shared_by_its_tasks() -> None:

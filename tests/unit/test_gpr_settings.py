@@ -11,6 +11,7 @@ from scipy.spatial.distance import cdist
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 
+from quarry.config.campaign import load_configuration
 from quarry.config.models import Gpr
 from quarry.errors import QuarryError
 from quarry.models import gaussian_process, gpr, linear_algebra
@@ -20,6 +21,7 @@ from quarry.models.hyperparameters import Hyperparameters, Start, optimise_hyper
 from quarry.models.nystroem import choose_landmarks
 from quarry.models.registry import load_model, make_model
 from quarry.structures import Structure, StructureSet
+from support.configurations import WIGNER, changed
 
 SEED_SETUP = {"prior_mean": "zero", "length_scale": 700.0, "signal_variance": 20.0}
 
@@ -200,6 +202,18 @@ def test_other_features_and_numbers_that_are_none_are_named():
 def test_settings_that_make_no_sense_are_refused(keys, message):
     with pytest.raises(ValidationError, match=message):
         Gpr(**keys)
+
+
+def test_a_table_has_no_composition():
+    changes = {"model": {"kind": "gpr", "prior_mean": "composition"}}
+    load_configuration(changed(WIGNER, changes), "x.yaml")
+    table = {"source": "table", "files": ["x.csv"], "features": ["a"]}
+    labeling = {"engine": "function", "function": "toy:label"}
+    raw = changed(
+        WIGNER, {**changes, "pool": table, "labeling": labeling, "descriptor": {"kind": "table"}, "target": "value"}
+    )
+    with pytest.raises(QuarryError, match=r"model\.prior_mean: composition .* set constant"):
+        load_configuration(raw, "x.yaml")
 
 
 def test_settings_and_scale_survive_the_file(tmp_path):

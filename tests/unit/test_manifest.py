@@ -65,7 +65,10 @@ def test_changed_stop_rules_and_resources_go_on(tmp_path):
         ({"descriptor": {"kind": "coulomb_matrix"}}, 'descriptor.kind ("inverse_distances" there,'),
         ({"model": {"noise": 0.5}}, "model.noise (null there, 0.5 now)"),
         ({"stop": {"max_iterations": 2, "metric": "validation"}}, 'stop.metric ("test" there, "validation" now)'),
-        ({"pool": {"source": "file", "files": ["b.extxyz"]}}, '[{"path": "b.extxyz", "index": ":"}] now'),
+        (
+            {"pool": {"source": "file", "files": ["b.extxyz"]}},
+            'pool.files.0.path ("pool.extxyz" there, "b.extxyz" now)',
+        ),
         (
             {
                 "query": {

@@ -77,13 +77,18 @@ def test_nan_is_named_with_what_it_is_of(monkeypatch):
     pool = full_pool(np.random.default_rng(0), 12, 2)
     pool.features[7, 1] = np.nan
     for name in ("clusters", "max_min"):
-        with pytest.raises(QuarryError, match=f"{name} cannot go on: the descriptor of candidate 7 is not"):
+        with pytest.raises(
+            QuarryError, match=f"{name} cannot go on: the descriptor is not finite for candidate number 7"
+        ):
             select(name, pool, 3)
     pool.labelled_embedding[1, 0] = np.inf
-    with pytest.raises(QuarryError, match="embedding of the training structures of training structure 1"):
+    with pytest.raises(
+        QuarryError,
+        match="the model's embedding of the training structures is not finite for training structure number 1",
+    ):
         select("lcmd", pool, 3)
     pool.std[0] = np.nan
-    with pytest.raises(QuarryError, match="standard deviation of the model's prediction of candidate 0"):
+    with pytest.raises(QuarryError, match="model's prediction is not finite for candidate number 0"):
         select("uncertainty", pool, 3)
 
 

@@ -19,7 +19,10 @@ from quarry.config import load_configuration
 from quarry.errors import QuarryError
 from quarry.labeling.engines.registry import make_engine
 from quarry.labeling.engines.replay import ReplayEngine
+from quarry.labeling.outliers import find_outliers
+from quarry.models.registry import load_model
 from quarry.stages.learning import train_model
+from quarry.stages.planning import sizes_of
 from quarry.stages.pool import build_features, build_pool, read_features
 from quarry.stages.preflight import check
 from quarry.structures import Structure, StructureSet
@@ -155,6 +158,40 @@ class TestStages:
         data = LabelledSet.from_records(list(pool), ["train"] * 14, [0] * 14, labels)
         data.write(folder / "dataset.h5", {})
         train_model(c, "main", 0, str(folder / "dataset.h5"), features, str(folder / "model.h5"))
+        mean = load_model(folder / "model.h5").predict(pool, read_features(features)).mean
+        np.testing.assert_allclose(mean, np.sin(x), atol=1e-2)
+
+    def test_an_energy_of_rows_is_learned_and_is_no_outlier(self, folder):
+        """What is done by atom elsewhere (baselines, residuals) has no meaning here and is left alone."""
+        c = configuration(target="energy")
+        rows = [Structure.of_features(np.array([x])) for x in np.linspace(0, 6, 25)]
+        labels = [{"energy": float(np.cos(r.features[0])), "forces": np.zeros((0, 3))} for r in rows]
+        data = LabelledSet.from_records(rows, ["train"] * 25, [0] * 25, labels)
+        assert find_outliers(data, 6.0, 0) == []
+        data.write(folder / "dataset.h5", {})
+        write_pool(folder / "structures.h5", data.structures)
+        write_leaf(folder / "reference.extxyz", [LeafEntry(rows[0])])
+        paths = [
+            str(folder / n) for n in ("structures.h5", "reference.extxyz", "features.h5", "dataset.h5", "model.h5")
+        ]
+        build_features(paths[0], paths[1], c.descriptor, paths[2])
+        train_model(c, "main", 0, paths[3], paths[2], paths[4])
+        predicted = load_model(paths[4]).predict(data.structures, read_features(paths[2])).mean
+        np.testing.assert_allclose(predicted, np.cos(np.linspace(0, 6, 25)), atol=1e-2)
+
+    def test_a_row_has_the_size_of_one_atom(self, folder):
+        """A size of 0 has no logarithm, on which the model of the cost rests."""
+        row = Structure.of_features(np.array([0.5]))
+        replay = {
+            "engine": "replay",
+            "file": "x.csv",
+            "columns": {"value": "y"},
+            "match": "features",
+            "features": ["x"],
+        }
+        for c in (configuration(), configuration(labeling=replay)):
+            engine = make_engine(c.labeling, folder, c.resources.label)
+            assert engine.size(row) == {"atoms": 1} and sizes_of([row], engine, "atoms") == [1.0]
 
     def test_near_duplicates_are_left_out_of_rows_too(self, folder):
         c = configuration(filters={"near_duplicates": 0.6})

@@ -102,6 +102,9 @@ def _flat(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in data.items():
         if isinstance(value, dict) and value:
             flat.update(_flat(value, f"{prefix}{key}."))
+        elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+            # So that a key of an item which an older manifest does not know is told apart from one that differs.
+            flat.update(_flat({str(number): item for number, item in enumerate(value)}, f"{prefix}{key}."))
         else:
             flat[prefix + key] = value
     return flat

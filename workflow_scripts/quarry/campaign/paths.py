@@ -104,6 +104,7 @@ OUTPUTS: dict[str, list[str]] = {
     "collect_results": PRODUCT,
     "publish_results": PRODUCT,
     "draw_savings": ["savings.svg"],
+    "draw_function": ["function.svg"],
     "draw_figures": ["learning_curve.svg", "parity.svg", "iterations.html"],
 }
 """Files that each rule makes in its iteration, pool, arm, campaign or figures folder. Not the normal modes: made again

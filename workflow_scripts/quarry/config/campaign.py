@@ -22,7 +22,7 @@ from quarry.config.labeling_base import LabelingBase
 from quarry.config.learning import Stop, Test, Validation
 from quarry.config.messages import one_line
 from quarry.config.models import Gpr, Model
-from quarry.config.pool import Pool, WignerPool, files_of
+from quarry.config.pool import Pool, TablePool, WignerPool, files_of
 from quarry.config.query import OPTIONS, Query
 from quarry.config.search import Search
 from quarry.config.verification import Verification
@@ -114,7 +114,9 @@ class Configuration(Section):
         made: dict[str, ArmOverride] = {}
         if self.control is not None:
             random = {"strategy": "random"}
-            made |= {n: ArmOverride(query=random, seed=s) for n, s in zip(self.controls, self.control.seeds, strict=True)}
+            made |= {
+                n: ArmOverride(query=random, seed=s) for n, s in zip(self.controls, self.control.seeds, strict=True)
+            }
             made |= {n: ArmOverride(seed=s) for n, s in zip(self.repeats, self.control.repeats, strict=True)}
         return {**self.arms, **made}
 
@@ -142,6 +144,11 @@ class Configuration(Section):
     def reference(self) -> str | None:
         """The file of the descriptor's reference geometry, or None."""
         return self.descriptor.reference if isinstance(self.descriptor, InverseDistances) else None
+
+    @property
+    def is_function(self) -> bool:
+        """Whether the model is a function of one variable, which can be drawn."""
+        return isinstance(self.pool, TablePool) and len(self.pool.features) == 1 and self.target != "class"
 
     def target_rmse(self) -> float | None:
         """Return stop.target_rmse in the target's unit (eV, or e*Angstrom for the dipole)."""

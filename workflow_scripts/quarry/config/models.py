@@ -68,7 +68,7 @@ class Mlp(Section):
     """
 
     kind: Literal["mlp"]
-    hidden: list[Annotated[int, Field(gt=0)]] = Field(default=[128, 128], min_length=1)
+    hidden: list[Annotated[int, Field(gt=0)]] = Field(default=[256, 256], min_length=1)
     """Neurons of each hidden layer."""
     activation: Literal["silu", "relu", "tanh"] = "silu"
     """Activation of the hidden layers."""
@@ -152,5 +152,7 @@ def conflict(configuration: Configuration) -> str | None:
     for name in configuration.arm_names:
         model = configuration.arm(name).model
         if model.kind == "gpr" and model.prior_mean == "composition" and configuration.pool.source == "table":
-            return "model.prior_mean: composition needs the atoms of a structure, but pool.source is table; set constant"
+            return (
+                "model.prior_mean: composition needs the atoms of a structure, but pool.source is table; set constant"
+            )
     return None

@@ -43,12 +43,15 @@ def mbtr(structures: StructureSet, settings: Mbtr, elements: Sequence[int]) -> N
     place = _places(structures, elements)
     features = np.empty((len(structures), mbtr_width(settings, len(elements))))
     start = 0
-    for section, term in ((settings.k1, _k1), (settings.k2, _k2), (settings.k3, _k3)):
-        if section is None:
-            continue
+    for section in _sections(settings):
         stop = start + _channels(section, len(elements)) * section.grid.points
         rows = features[:, start:stop]
-        term(structures, section, elements, place, rows)
+        if isinstance(section, MbtrElements):
+            _k1(structures, section, elements, place, rows)
+        elif isinstance(section, MbtrPairs):
+            _k2(structures, section, elements, place, rows)
+        else:
+            _k3(structures, section, elements, place, rows)
         if not settings.normalize_gaussians:
             rows *= section.grid.sigma * np.sqrt(2.0 * np.pi)
         if settings.normalization == "l2":
@@ -72,8 +75,11 @@ def check_elements(settings: Mbtr, elements: Sequence[int]) -> None:
 
 def mbtr_width(settings: Mbtr, n_elements: int) -> int:
     """Return the number of features."""
-    terms = [section for section in (settings.k1, settings.k2, settings.k3) if section is not None]
-    return sum(_channels(section, n_elements) * section.grid.points for section in terms)
+    return sum(_channels(section, n_elements) * section.grid.points for section in _sections(settings))
+
+
+def _sections(settings: Mbtr) -> list[MbtrElements | MbtrPairs | MbtrTriples]:
+    return [section for section in (settings.k1, settings.k2, settings.k3) if section is not None]
 
 
 def _channels(section: MbtrElements | MbtrPairs | MbtrTriples, n: int) -> int:

@@ -63,12 +63,13 @@ def find_outliers(
     group = batch if earlier is None or len(batch) >= FEWEST else earlier.joined(batch)
     in_batch = np.arange(len(group)) >= len(group) - len(batch)
     columns = []
-    if "energy" in group.properties:
+    # Rows of a table have no atoms that an energy could be shared by.
+    if "energy" in group.properties and group.structures.features is None:
         known = np.isfinite(group.properties["energy"])
         values, fitted = energy_residuals(group, known)
         name = "energy_per_atom_residual" if fitted else "energy_per_atom"
         columns.append((name, "eV/atom", known, values, ENERGY_NOISE_EV))
-    if "forces" in group.properties:
+    if "forces" in group.properties and group.structures.features is None:
         norms = np.linalg.norm(group.properties["forces"], axis=1)
         largest = np.maximum.reduceat(norms, group.structures.offsets[:-1])
         known = np.isfinite(largest)

@@ -38,7 +38,7 @@ class CompositionBaseline:
         of a known element, so that a mean that lacks a whole atom does not look certain.
         """
         unknown = np.setdiff1d(structures.numbers, self.elements)
-        return _element_counts(structures, unknown).sum(axis=1) * np.max(np.abs(self.coefficients))
+        return _element_counts(structures, unknown).sum(axis=1) * np.max(np.abs(self.coefficients), initial=0.0)
 
 
 class ConstantBaseline:

@@ -25,8 +25,8 @@ from quarry.models.linear_algebra import (
     solve_with_factor,
 )
 
-BLOCK = 4096
-"""Structures at a time in a prediction: their kernel with n training points takes 8 n x BLOCK bytes (0.5 GB for 16,000)."""
+BLOCK = 2048
+"""Structures at a time in a prediction: their kernel with n training points takes 8 n x BLOCK bytes (0.3 GB for 16,000)."""
 
 
 class GaussianProcess:
@@ -147,7 +147,9 @@ class GaussianProcess:
 
     def _scaled(self, features: NDArray[Any]) -> tuple[Matrix, Matrix]:
         """Return features from the origin in units of the length scale, and half their squared lengths."""
-        scaled = (self._arrays.array(features) - self._origin) / self.hyperparameters.length_scale
+        scaled = self._arrays.array(features)
+        scaled -= self._origin
+        scaled /= self.hyperparameters.length_scale
         return scaled, half_squares(self._arrays, scaled)
 
     def _factorised(self) -> Matrix:

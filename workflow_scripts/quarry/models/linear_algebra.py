@@ -21,7 +21,7 @@ PANEL = 1024
 """Rows of a panel: products with fewer rows run below the rate of a large one."""
 
 TILE_ELEMENTS = 65_536
-"""Numbers that element-wise steps treat at a time (512 KB): they stay in a core's cache from one step to the next."""
+"""Numbers that element-wise steps of the CPU treat at a time (512 KB): they stay in a core's cache from one step to the next."""
 
 TORCH_FROM = 2_000
 """Rows from which torch is worth its import (2 s, 200 MB) on the CPU, where its matrix products are up to a third
@@ -37,7 +37,7 @@ class Arrays(Protocol):
     device: str
 
     def array(self, values: NDArray[Any]) -> Matrix:
-        """Return float64 numbers on the device, a copy only if needed."""
+        """Return a copy of the numbers on the device, float64, row by row."""
         ...
 
     def numpy(self, values: Matrix) -> NDArray[np.float64]:
@@ -82,8 +82,8 @@ class NumpyArrays:
     device = "cpu"
 
     def array(self, values: NDArray[Any]) -> NDArray[np.float64]:
-        """Return the numbers row by row, without a copy if they are so already."""
-        return np.ascontiguousarray(values, dtype=np.float64)
+        """Return a copy of the numbers, float64, row by row."""
+        return np.array(values, dtype=np.float64, order="C")
 
     def numpy(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the numbers themselves."""
@@ -171,10 +171,9 @@ class TorchArrays:
 
     def solve(self, triangle: Matrix, right: Matrix, transposed: bool = False) -> None:
         """Replace ``right`` by the solution."""
-        # The transposes, because torch too calls column-major routines.
+        # The transposes, because torch too calls column-major routines, which solve a contiguous panel where it stands.
         matrix = triangle if transposed else triangle.T
-        solved = self._torch.linalg.solve_triangular(matrix, right.T, upper=not transposed, left=False)
-        right.copy_(solved.T)
+        self._torch.linalg.solve_triangular(matrix, right.T, upper=not transposed, left=False, out=right.T)
 
 
 def choose_arrays(device: str, rows: int) -> Arrays:
@@ -242,7 +241,9 @@ def kernel_panel(
     first, because rounding is relative to the lengths.
     """
     arrays.product(rows, columns.T, out)
-    for begin, end in panels(len(out), max(1, TILE_ELEMENTS // max(1, len(columns)))):
+    # A GPU hides its memory behind many threads: there, few large steps are best.
+    rows_of_tile = max(1, TILE_ELEMENTS // max(1, len(columns))) if arrays.device == "cpu" else len(out)
+    for begin, end in panels(len(out), rows_of_tile):
         tile = out[begin:end]
         tile -= row_halves[begin:end, None]
         tile -= column_halves

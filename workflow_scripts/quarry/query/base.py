@@ -53,12 +53,12 @@ class PoolView:
                 bad = start + int(np.argmin(finite.reshape(len(finite), -1).all(axis=1)))
                 of = "training structure" if "labelled" in field else "candidate"
                 raise QuarryError(
-                    f"query.strategy: {strategy} cannot go on: {MEANINGS[field]} of {of} {bad} is not a finite number; "
+                    f"query.strategy: {strategy} cannot go on: {MEANINGS[field]} is not finite for {of} number {bad}; "
                     "check descriptor and model"
                 )
         return values
 
-    def range(self, strategy: str) -> tuple[float, float]:
+    def wanted_range(self, strategy: str) -> tuple[float, float]:
         """Return the wanted range. Raises QuarryError where there is none."""
         if self.minimum is None or self.maximum is None:
             raise QuarryError(

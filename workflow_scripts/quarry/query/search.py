@@ -23,7 +23,7 @@ class PropertySearch:
         """Return ``n`` candidates, those predicted in range first, in random order."""
         outside = distance_outside(pool, "property_search")
         mean = pool.given("mean", "property_search")
-        low, high = pool.range("property_search")
+        low, high = pool.wanted_range("property_search")
         inside = (mean > low) & (mean < high)
         chosen = rng.permutation(np.flatnonzero(inside))[:n]
         others = np.flatnonzero(~inside)
@@ -37,7 +37,7 @@ class GreedyMean:
     def score(self, pool: PoolView) -> NDArray[np.float64]:
         """Return the mean, its negative, or minus the distance to the centre (target's unit), shape (n,)."""
         mean = pool.given("mean", "greedy_mean").astype(np.float64)
-        low, high = pool.range("greedy_mean")
+        low, high = pool.wanted_range("greedy_mean")
         if np.isinf(high):
             return mean
         return -mean if np.isinf(low) else -np.abs(mean - (low + high) / 2)
@@ -65,7 +65,7 @@ class ProbabilityInRange:
     def _logarithms(self, pool: PoolView) -> NDArray[np.float64]:
         """Return the logarithms of the probabilities: those near 0 and 1 keep their order."""
         mean, std = _normal(pool, "probability_in_range")
-        low, high = pool.range("probability_in_range")
+        low, high = pool.wanted_range("probability_in_range")
         certain = np.where((mean > low) & (mean < high), 0.0, -np.inf)
         spread = np.where(std > 0, std, 1.0)
         lower, upper = (low - mean) / spread, (high - mean) / spread
@@ -90,7 +90,7 @@ class ExpectedGain:
     def score(self, pool: PoolView) -> NDArray[np.float64]:
         """Return the expected gains (target's unit), shape (n,)."""
         mean, std = _normal(pool, "expected_gain")
-        low, high = pool.range("expected_gain")
+        low, high = pool.wanted_range("expected_gain")
         if np.isinf(high):
             return _improvement(mean - low, std)
         if np.isinf(low):
@@ -110,7 +110,7 @@ class ExpectedGain:
 def distance_outside(pool: PoolView, strategy: str) -> NDArray[np.float64]:
     """Return how far each predicted mean lies outside the range (0 inside; target's unit), shape (n,)."""
     mean = pool.given("mean", strategy)
-    low, high = pool.range(strategy)
+    low, high = pool.wanted_range(strategy)
     return np.maximum(np.maximum(low - mean, mean - high), 0.0).astype(np.float64)
 
 

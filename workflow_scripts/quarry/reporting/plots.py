@@ -14,7 +14,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from numpy.typing import NDArray
 
+from quarry.evaluation.calibration import CURVE_LEVELS, coverage, rank_correlation
 from quarry.files import atomic_path
 
 COLOURS = ("#20639b", "#c8553d", "#3caea3", "#8e6c8a", "#b08b2e", "#5b5b5b")
@@ -116,7 +118,7 @@ def plain_log_ticks(axis: Axes) -> None:
 
 
 def plot_parity(predictions: dict[str, Any], target: str, metric: str, path: str) -> None:
-    """Plot predictions against labels, and errors against the model's standard deviation.
+    """Plot predictions against labels, errors against the model's standard deviation, and its calibration curve.
 
     predictions: label, mean and std (target's unit) of the structures that the model was evaluated on.
     """
@@ -128,32 +130,54 @@ def plot_parity(predictions: dict[str, Any], target: str, metric: str, path: str
     scale, unit = unit_for(target, float(np.abs(errors).max(initial=0.0)))
     relative = " above the lowest label" if shift else ""
     with plt.rc_context(STYLE):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 4.0), constrained_layout=True)
+        certain = std is not None and bool(np.isfinite(std).any())
+        columns = 3 if certain else 2
+        figure, axes = plt.subplots(1, columns, figsize=(4.2 * columns, 4.0), constrained_layout=True)
+        left, right = axes[0], axes[1]
         left.axline((label.mean() - shift, label.mean() - shift), slope=1, color="0.6", linewidth=1, zorder=0)
         left.plot(label - shift, mean - shift, "o", color=COLOURS[0], markersize=4, alpha=0.75)
         base = unit_for(target, 10.0)[1]
         left.set_xlabel(f"labelled {LABEL[target]}{relative}{_in_brackets(base)}")
         left.set_ylabel(f"predicted{_in_brackets(base)}")
-        left.set_title(
-            f"{metric.replace('_', '-')}: {len(label)} structures, RMSE {scale * np.sqrt(np.mean(errors**2)):.3g} {unit}",
-            fontsize=10,
-        )
-        if std is not None and np.isfinite(std).any():
-            spread, error = scale * np.asarray(std), scale * np.abs(errors)
-            right.plot(spread, error, "o", color=COLOURS[0], markersize=4, alpha=0.75)
-            ends = np.array([np.nanmin(spread), np.nanmax(spread)])
-            for factor, style in ((1, "-"), (2, "--")):
-                right.plot(ends, factor * ends, style, color="0.6", linewidth=1, zorder=0, label=f"{factor} std")
-            if (spread > 0).all() and (error > 0).all():
-                right.set_xscale("log")
-                right.set_yscale("log")
-            right.legend(frameon=False, fontsize=8)
-            right.set_xlabel(f"predicted standard deviation{_in_brackets(unit)}")
+        error = f"RMSE {scale * np.sqrt(np.mean(errors**2)):.3g} {unit}".rstrip()
+        left.set_title(f"{metric.replace('_', '-')}: {len(label)} structures, {error}", fontsize=10)
+        if certain:
+            _plot_uncertainty(right, scale * errors, scale * np.asarray(std), unit)
+            _plot_calibration(axes[2], errors, np.asarray(std))
         else:
             right.hist(scale * errors, bins=20, color=COLOURS[0])
             right.set_xlabel(f"error{_in_brackets(unit)}")
-        right.set_ylabel(f"absolute error{_in_brackets(unit)}" if std is not None else "structures")
+            right.set_ylabel("structures")
         save_figure(figure, path)
+
+
+def _plot_uncertainty(axis: Axes, errors: NDArray[np.float64], std: NDArray[np.float64], unit: str) -> None:
+    """Absolute errors against the model's own standard deviation."""
+    error = np.abs(errors)
+    axis.plot(std, error, "o", color=COLOURS[0], markersize=4, alpha=0.75)
+    ends = np.array([np.nanmin(std), np.nanmax(std)])
+    for factor, style in ((1, "-"), (2, "--")):
+        axis.plot(ends, factor * ends, style, color="0.6", linewidth=1, zorder=0, label=f"{factor} std")
+    if (std > 0).all() and (error > 0).all():
+        axis.set_xscale("log")
+        axis.set_yscale("log")
+    axis.legend(frameon=False, fontsize=8)
+    correlation = rank_correlation(errors, std)
+    if correlation is not None:
+        axis.set_title(f"rank correlation {correlation:.2f}", fontsize=10)
+    axis.set_xlabel(f"predicted standard deviation{_in_brackets(unit)}")
+    axis.set_ylabel(f"absolute error{_in_brackets(unit)}")
+
+
+def _plot_calibration(axis: Axes, errors: NDArray[np.float64], std: NDArray[np.float64]) -> None:
+    """Share of errors inside the central interval of each level (calibration curve)."""
+    axis.plot([0, 100], [0, 100], color="0.6", linewidth=1, zorder=0)
+    axis.plot(100 * CURVE_LEVELS, 100 * coverage(errors, std, CURVE_LEVELS), "-", color=COLOURS[0])
+    for words, where, side in (("too cautious", (0.04, 0.95), "left"), ("too sure", (0.96, 0.05), "right")):
+        axis.annotate(words, where, xycoords="axes fraction", ha=side, va="center", fontsize=8, color="0.4")
+    axis.set_xlabel("interval that the model predicts (%)")
+    axis.set_ylabel("errors inside it (%)")
+    axis.set_title("calibration", fontsize=10)
 
 
 HEADINGS: Sequence[tuple[str, str]] = (
@@ -170,6 +194,16 @@ HEADINGS: Sequence[tuple[str, str]] = (
     ("label_core_hours", "label core-hours"),
     ("train_core_hours", "model core-hours"),
 )
+WHERE_GIVEN: Sequence[tuple[str, str, str]] = (
+    ("found in range", "in_range_found", "{:.0f}"),
+    ("share of all", "in_range_share", "{:.1%}"),
+    ("TPR", "tpr", "{:.3f}"),
+    ("FPR", "fpr", "{:.3f}"),
+    ("errors within 95 % interval", "coverage_95", "{:.0%}"),
+    ("labels saved", "labels_saved", "{:.0f}"),
+    ("saved", "labels_saved_share", "{:.0%}"),
+)
+"""Headings of what only some campaigns have, the column of the history and the format."""
 
 
 def write_iteration_table(histories: dict[str, str], target: str, path: str) -> None:
@@ -192,6 +226,9 @@ def write_iteration_table(histories: dict[str, str], target: str, path: str) -> 
             )
         ]
         shown = shown.rename(columns={c: f"{c}{_in_brackets(unit)}" for c in ("RMSE", "MAE", "largest error")})
+        for heading, column, style in WHERE_GIVEN:
+            if table[column].notna().any():
+                shown[heading] = [style.format(value) if np.isfinite(value) else "" for value in table[column]]
         reason = table["stop_reason"].fillna("").iloc[-1]
         parts.append(f"<h2>{arm}</h2>{shown.to_html(index=False, escape=False, border=0, float_format=_four_digits)}")
         parts.append(f"<p>Stopped: {reason or 'not yet'}.</p>")

@@ -217,7 +217,8 @@ def balanced_groups(lengths: Sequence[float], count: int, largest: int) -> list[
 def sizes_of(structures: Sequence[Structure], engine: Engine, measure: str) -> list[float]:
     """Return the sizes of structures as cost models want them; the engine is asked once for each composition."""
     if measure == "atoms":
-        return [float(len(structure)) for structure in structures]
+        # A row of a table counts as one, as its engine says.
+        return [float(max(1, len(structure))) for structure in structures]
     found: dict[Any, float] = {}
     sizes = []
     for structure in structures:

@@ -22,7 +22,15 @@ def stop_reason(facts: Sequence[Facts], costs: Sequence[Cost], configuration: Co
 
     facts, costs: of iterations 0, 1, ... of one arm.
     """
-    for rule in (_target_rmse, _target_accuracy, _rrmse, _pool_exhausted, _max_labels, _max_core_hours, _max_iterations):
+    for rule in (
+        _target_rmse,
+        _target_accuracy,
+        _rrmse,
+        _pool_exhausted,
+        _max_labels,
+        _max_core_hours,
+        _max_iterations,
+    ):
         words = rule(facts, costs, configuration)
         if words:
             return StopReason(rule.__name__.removeprefix("_"), words)

@@ -169,10 +169,10 @@ def _fields(comment: str) -> dict[str, str]:
 
 
 class FileSource(NamedTuple):
-    """A file and what to take of it. index: ASE's. geometry: names of numbers, positions and offsets in a table."""
+    """A file and what to take of it. frames: ASE's index. geometry: names of numbers, positions and offsets in a table."""
 
     path: Path
-    index: str = ":"
+    frames: str = ":"
     geometry: tuple[str, str, str] = ("Z", "R", "offsets")
 
 

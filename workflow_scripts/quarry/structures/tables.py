@@ -194,7 +194,8 @@ def structures_of_table(
 
     offsets, numbers, positions = read_geometries(table, names[0], names[1], names[2], f"{key}.geometry")
     try:
-        rows = np.atleast_1d(np.arange(len(offsets) - 1)[string2index(index or ":")])
+        chosen: Any = string2index(index or ":")
+        rows = np.atleast_1d(np.arange(len(offsets) - 1)[chosen])
     except (ValueError, IndexError, TypeError) as error:
         raise QuarryError(f"{key}: index '{index}' does not fit {table.path} ({error})") from error
     sizes = np.diff(offsets)[rows]

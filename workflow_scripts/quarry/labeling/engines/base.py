@@ -29,7 +29,8 @@ PROPERTIES = (
     "value",
 )
 """Names of the properties; units eV, eV/Angstrom, eV, eV, eV, e*Angstrom (Cartesian vector), eV (ascending, one of each
-excited state), 1 (length gauge, from the ground state, one of each excited state), 1 (the number of a class) and 1 (a number of a table or toy function)."""
+excited state), 1 (length gauge, from the ground state, one of each excited state), 1 (the number of a class) and 1 (a number
+of a table or toy function)."""
 
 
 @dataclass

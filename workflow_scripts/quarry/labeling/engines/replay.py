@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from quarry.config.engines import ReplayLabeling
 from quarry.errors import QuarryError
