@@ -3,8 +3,12 @@
 import copy
 import time
 
+import numpy as np
 import pytest
 
+from quarry.config.campaign import load_configuration
+from quarry.errors import QuarryError
+from quarry.stages.preflight import check
 from support.campaigns import CampaignFolder, stand_in_configuration
 
 PYSCF = stand_in_configuration(labeling={"engine": "pyscf", "method": {"xc": "b3lyp", "basis": "sto-3g"}})
@@ -29,6 +33,9 @@ def pyscf(path, value):
 
 
 WIGNER = {"source": "wigner", "molecule": "pool.extxyz", "size": 10, "geometry_method": {"xc": "hf", "basis": "sto-3g"}}
+
+TABLE = {"source": "table", "files": ["nan.csv"], "features": ["x"]}
+ROWS = change("descriptor", {"kind": "table"})
 
 CASES = {
     "unknown key": (change("sede", 1), "sede: unknown key; did you mean 'seed'?"),
@@ -69,6 +76,29 @@ CASES = {
     "periodic structures": (pyscf("pool.files", ["crystal.extxyz"]), "periodic"),
     "different molecules": (change("pool.files", ["pool.extxyz", "gold.xyz"]), "use kind: coulomb_matrix"),
     "misspelt arm": (change("arms", {"random": {"query": {"strategy": "rnd"}}}), "arms.random.query.strategy"),
+    "search without a range": (change("query.strategy", "property_search"), "needs the range to search; set search.minimum"),
+    "strategy that does not fit the model": (change("query.strategy", "vote_entropy"), "these fit: random, uncertainty"),
+    "embedding that the model has not": (
+        change("query", {**stand_in_configuration()["query"], "strategy": "lcmd", "embedding": "last_layer"}),
+        "model.kind: gpr has kernel",
+    ),
+    "committee of one": (change("model", {"kind": "mlp", "uncertainty": "committee", "members": 1}), "members = 1: a committee needs at least 2"),
+    "dropout of zero": (change("model", {"kind": "mlp", "uncertainty": "mc_dropout", "dropout": 0.0}), "dropout = 0 gives mc_dropout no"),
+    "uncertainty of a single network": (change("model", {"kind": "mlp"}), "set model.uncertainty: committee or mc_dropout"),
+    "classes of a regression": (change("target", "class"), "classification"),
+    "class that no label can be": (
+        change(
+            "classification",
+            {"property": "energy", "boundaries": [1.0, 1.0], "names": ["a", "b", "c"]},
+            change("target", "class", change("model", {"kind": "mlp"}, change("query.strategy", "random"))),
+        ),
+        "[1.0, 1.0] must ascend",
+    ),
+    "NaN in a table of features": (change("pool", TABLE, ROWS), "not finite in row 3"),
+    "text in a table of features": (change("pool", {**TABLE, "files": ["text.csv"]}, ROWS), "text.csv"),
+    "unknown column": (change("pool", {**TABLE, "features": ["z"]}, ROWS), "z"),
+    "tables of other lengths": (change("pool", {**TABLE, "files": ["one.npz", "two.npz"], "features": ["f"]}, ROWS), "two.npz"),
+    "descriptor that does not fit a table": (change("pool", TABLE), "does not fit pool.source: table"),
 }  # fmt: skip
 
 
@@ -78,6 +108,10 @@ def folder(tmp_path_factory):
     (folder.path / "empty.xyz").touch()
     (folder.path / "garbage.xyz").write_text("this is\nno structure\nat all\n")
     (folder.path / "gold.xyz").write_text("".join(f"2\n\nAu 0 0 0\nAu 0 0 2.{i}\n" for i in range(8)))
+    (folder.path / "nan.csv").write_text("x\n" + "".join(f"{x}\n" for x in (0.0, 1.0, "nan", *range(3, 20))))
+    (folder.path / "text.csv").write_text("x\n" + "".join(f"{x}\n" for x in (0.0, 1.0, "blue", *range(3, 20))))
+    for name, width in (("one", 2), ("two", 3)):
+        np.savez(folder.path / f"{name}.npz", f=np.random.default_rng(0).normal(size=(10, width)))
     (folder.path / "crystal.extxyz").write_text(
         "".join(
             f'2\nLattice="3 0 0 0 3 0 0 0 {3 + i / 10}" Properties=species:S:1:pos:R:3 pbc="T T T"\nHe 0 0 0\nHe 0 0 1.5\n'
@@ -96,11 +130,31 @@ def check_refused(folder, outcome, message):
     assert not (folder.path / "label_store").exists()
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_configuration(folder, case):
+THROUGH_SNAKEMAKE = (
+    "unknown nested key",
+    "missing pool file",
+    "unknown functional",
+    "misspelt arm",
+    "search without a range",
+)
+"""One of each kind (configuration, files, chemistry, arms, strategy); the others ask the same two functions directly."""
+
+
+@pytest.mark.parametrize("case", THROUGH_SNAKEMAKE)
+def test_one_line_before_any_job(folder, case):
     configuration, message = CASES[case]
     folder.configure(configuration)
     check_refused(folder, folder.run(), message)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case not in THROUGH_SNAKEMAKE])
+def test_configuration(folder, case, monkeypatch):
+    """What `open_campaign` asks before it prints the line: the configuration alone, then with its files and chemistry."""
+    configuration, message = CASES[case]
+    monkeypatch.chdir(folder.path)
+    with pytest.raises(QuarryError) as caught:
+        check(load_configuration(configuration, "campaign.yaml"), folder.path)
+    assert message in str(caught.value) and "\n" not in str(caught.value).strip()
 
 
 def test_false_as_text_on_the_command_line(folder):

@@ -175,9 +175,8 @@ def test_uncertainty_clusters_takes_the_share_it_is_told():
             assert set(select(name, pool, n, share=share)) == set(most[:n].tolist())
 
 
-@pytest.mark.parametrize("lloyd", [1e12, 0])
-def test_the_ways_for_big_pools_also_find_the_blobs(monkeypatch, lloyd):
-    monkeypatch.setattr(clustering, "LLOYD_LIMIT", lloyd)
+def test_few_rounds_in_small_blocks_also_find_the_blobs(monkeypatch):
+    monkeypatch.setattr(clustering, "WORK", 0)
     monkeypatch.setattr(distances, "BLOCK_ELEMENTS", 100)
     rng = np.random.default_rng(6)
     features, owner = blobs(rng, 4, 300)

@@ -12,11 +12,15 @@ from quarry.query.batch_diversity import k_means_plus_plus
 from quarry.query.distances import Closest, blocks
 from quarry.query.diversity import most_uncertain
 
-LLOYD_LIMIT = 2e10
-"""Candidates x clusters x features up to which k-means runs on all candidates at once; above it on mini-batches."""
+MOST_ROUNDS = 100
+"""Rounds of k-means at most; it usually converges in fewer."""
 
-MAX_ITERATIONS = 100
-"""Rounds of k-means; it usually converges in fewer."""
+LEAST_ROUNDS = 5
+"""Rounds of k-means that are done for any size."""
+
+WORK = 1e13
+"""Candidates x clusters x features x rounds that k-means may spend between these two: about six minutes of a core. Rounds of
+all candidates came further than mini-batches of them for the same time (benchmarks/clustering.py)."""
 
 
 class Clusters:
@@ -74,18 +78,18 @@ def cluster_representatives(features: NDArray[np.floating], n: int, rng: np.rand
 
 
 def k_means(closest: Closest, k: int, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return the centres, shape (k, d), and each point's cluster, shape (n,). ``closest`` has no centre yet."""
+    """Return the centres, shape (k, d), and each point's cluster, shape (n,). ``closest`` has no centre yet.
+
+    Lloyd's algorithm from a start by k-means++.
+    """
     # Imported here: scikit-learn takes a second of CPU that the other strategies need not pay.
-    from sklearn.cluster import KMeans, MiniBatchKMeans
+    from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
 
     points = closest.points
+    rounds = int(np.clip(WORK / (float(len(points)) * k * points.shape[1]), LEAST_ROUNDS, MOST_ROUNDS))
     start = points[k_means_plus_plus(closest, k, rng)]
-    seed = int(rng.integers(2**31))
-    if float(len(points)) * k * points.shape[1] <= LLOYD_LIMIT:
-        model = KMeans(k, init=start, n_init=1, max_iter=MAX_ITERATIONS, random_state=seed)
-    else:
-        model = MiniBatchKMeans(k, init=start, n_init=1, batch_size=max(4096, 4 * k), random_state=seed)
+    model = KMeans(k, init=start, n_init=1, max_iter=rounds, random_state=int(rng.integers(2**31)))
     with warnings.catch_warnings():
         # Fewer distinct points than clusters is dealt with by the caller.
         warnings.simplefilter("ignore", ConvergenceWarning)
