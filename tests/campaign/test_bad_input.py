@@ -82,8 +82,14 @@ CASES = {
         change("query", {**stand_in_configuration()["query"], "strategy": "lcmd", "embedding": "last_layer"}),
         "model.kind: gpr has kernel",
     ),
-    "committee of one": (change("model", {"kind": "mlp", "uncertainty": "committee", "members": 1}), "members = 1: a committee needs at least 2"),
-    "dropout of zero": (change("model", {"kind": "mlp", "uncertainty": "mc_dropout", "dropout": 0.0}), "dropout = 0 gives mc_dropout no"),
+    "committee of one": (
+        change("model", {"kind": "mlp", "uncertainty": "committee", "members": 1}),
+        "members = 1: a committee needs at least 2",
+    ),
+    "dropout of zero": (
+        change("model", {"kind": "mlp", "uncertainty": "mc_dropout", "dropout": 0.0}),
+        "dropout = 0 gives mc_dropout no",
+    ),
     "uncertainty of a single network": (change("model", {"kind": "mlp"}), "set model.uncertainty: committee or mc_dropout"),
     "classes of a regression": (change("target", "class"), "classification"),
     "class that no label can be": (
