@@ -70,7 +70,7 @@ def test_program_of_the_user(tmp_path):
         "lines = open(sys.argv[1]).read().splitlines()\n"
         "assert lines[0] == 'charge 0, 2S+1 1', lines[0]\n"
         "x = [float(line.split()[1]) for line in lines[1:]]\n"
-        "if x[0] > 0.06:\n"
+        "if x[0] > 0.03:\n"
         "    sys.exit('SCF NOT CONVERGED')\n"
         "json.dump({'energy': 1000 * x[0]}, open('answer.json', 'w'))\n"
     )
@@ -81,7 +81,7 @@ def test_program_of_the_user(tmp_path):
     structures = {Structure.from_atoms(a).structure_id: a for a in ase.io.read(folder.path / "pool.extxyz", ":")}
     for record in records:
         x = structures[record.structure_id].positions[0, 0]
-        assert (record.status == "ok") == (round(x, 6) <= 0.06)
+        assert (record.status == "ok") == (round(x, 6) <= 0.03)
         if record.ok:
             assert record.properties["energy"] == pytest.approx(1000 * x * 0.0433641043, abs=1e-4)
         else:

@@ -77,7 +77,7 @@ def test_snakemake_commands(command, checkout):
 def test_the_campaign_file_of_the_readme_is_right():
     example = yaml.safe_load(re.search(r"```yaml\n(.*?)```", README, re.DOTALL)[1])
     configuration = load_configuration(example, "README.md")
-    assert configuration.arm("random").query.strategy == "random"
+    assert [configuration.arm(name).query.strategy for name in configuration.controls] == ["random"] * 3
 
 
 def test_linked_files_exist():
