@@ -2,12 +2,12 @@
 
 The rooms of the library, and which way the arrows point (a room imports only from rooms to its left):
 
-errors, files, imports, processes, randomness <- config, structures <- descriptors, stopping <- models, query, labeling, sampling
-<- campaign, reporting <- stages (files in, files out) <- workflow_scripts/*.py and the rules.
+errors, files, imports, processes, randomness <- config, structures <- descriptors, stopping <- models, query, labeling, sampling,
+evaluation <- campaign, reporting <- stages (files in, files out) <- workflow_scripts/*.py and the rules.
 One call goes back: ``campaign.preflight`` starts ``stages.preflight`` as a process of its own.
 
-What the Snakefile imports (``quarry.config``, ``quarry.campaign``, ``quarry.stopping``) is light: every job on a
-cluster re-reads the Snakefile.
+What the Snakefile imports (``quarry.config``, ``quarry.campaign``, ``quarry.stopping``, ``quarry.evaluation.comparison``) is
+light: every job on a cluster re-reads the Snakefile.
 """
 
 __version__ = "0.1.0"

@@ -140,6 +140,13 @@ class Query(Section):
         return ("embedding", "arguments") if self.is_own else STRATEGIES[self.strategy].options
 
     @property
+    def reads_features(self) -> bool:
+        """Whether the strategy looks at the descriptor; those of a large pool take a while to read."""
+        if "distance" in self.options:
+            return self.distance in (None, "features")
+        return self.is_own or self.strategy in ("clusters", "uncertainty_clusters")
+
+    @property
     def needs_scores(self) -> bool:
         """Whether the strategy looks at what the model says of the pool; an own one always may."""
         return self.is_own or not self.reads.isdisjoint(FROM_MODEL)

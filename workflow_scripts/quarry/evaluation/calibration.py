@@ -33,7 +33,7 @@ def rank_correlation(errors: NDArray[np.float64], std: NDArray[np.float64]) -> f
 
 
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return ranks, equal values sharing their mean. (scipy.stats has them, but every job would pay its import, 1 s.)"""
+    """Return ranks, equal values sharing their mean. scipy.stats has them, but every job would pay its import (1 s)."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
 

@@ -18,7 +18,8 @@ BLOCK_ELEMENTS = 8_000_000
 class PoolView:
     """The candidates, as a strategy sees them; None is what no model gave or the campaign does not have.
 
-    features: shape (n, d). mean, std: predictions and their standard deviations in the target's unit, shape (n,).
+    features: shape (n, d), d = 0 where the strategy does not look at them. mean, std: predictions and their standard
+    deviations in the target's unit, shape (n,).
     probabilities, votes: of each class, shape (n, n_classes) (``quarry.models.base.Prediction``).
     labelled: features of the training structures, shape (n_labelled, d). targets: their labels, shape (n_labelled,).
     embedding, labelled_embedding: the model's feature map (last layer, gradient, kernel) of candidates and training

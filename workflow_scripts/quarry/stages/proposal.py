@@ -172,4 +172,5 @@ def _view(
             LabelledSet.read(dataset), "train", features, configuration.target, configuration.classification
         )
         fields |= {"labelled": data.features, "targets": data.targets}
-    return PoolView(features=read_features(features, rows), **fields), rows
+    descriptor = read_features(features, rows) if settings.query.reads_features else np.zeros((len(rows), 0))
+    return PoolView(features=descriptor, **fields), rows
