@@ -105,6 +105,10 @@ class TestEvaluation:
         assert written["ids"].astype(str).tolist() == pool.ids[:6].tolist()
         assert np.array_equal(written["label"], labels) and np.array_equal(written["mean"], predicted.mean)
         assert np.array_equal(written["std"], predicted.std)
+        noise = load_model(trained / "model.h5").hyperparameters["noise_variance"]
+        assert written["std_with_noise"] ** 2 == pytest.approx(predicted.std**2 + noise, rel=1e-12)
+        z = (written["mean"] - written["label"]) / written["std_with_noise"]
+        assert found["errors"]["test"]["rms_z"] == pytest.approx(np.sqrt(np.mean(z**2)), rel=1e-9)
         assert read_predictions(str(tmp_path / "predictions.h5"), "validation") is None
 
     def test_the_bootstrap_interval_is_that_of_resampled_errors(self, tmp_path, trained, features):

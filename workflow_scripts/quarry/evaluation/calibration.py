@@ -1,4 +1,8 @@
-"""Do predicted standard deviations say how large errors are?"""
+"""Do predicted standard deviations say how large errors are?
+
+Errors are differences from labels. Where the model takes part of these for noise of the label, the standard deviation must
+contain that noise (lecture, section 2.1.2: "it can be added to this variance to obtain the total predictive uncertainty").
+"""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ def plain_log_ticks(axis: Axes) -> None:
 def plot_parity(predictions: dict[str, Any], target: str, metric: str, path: str) -> None:
     """Plot predictions against labels, errors against the model's standard deviation, and its calibration curve.
 
-    predictions: label, mean and std (target's unit) of the structures that the model was evaluated on.
+    predictions: label, mean, std and std_with_noise (target's unit) of the structures that the model was evaluated on.
     """
     label, mean = np.asarray(predictions["label"]), np.asarray(predictions["mean"])
     std = predictions.get("std")
@@ -143,7 +143,7 @@ def plot_parity(predictions: dict[str, Any], target: str, metric: str, path: str
         left.set_title(f"{metric.replace('_', '-')}: {len(label)} structures, {error}", fontsize=10)
         if certain:
             _plot_uncertainty(right, scale * errors, scale * np.asarray(std), unit)
-            _plot_calibration(axes[2], errors, np.asarray(std))
+            _plot_calibration(axes[2], errors, np.asarray(predictions.get("std_with_noise", std)))
         else:
             right.hist(scale * errors, bins=20, color=COLOURS[0])
             right.set_xlabel(f"error{_in_brackets(unit)}")

@@ -139,12 +139,13 @@ def evaluate_model(
         results["test"] = (test, trained.predict(test.structures, test.features))
     if metric != "test":
         results[metric] = _held_back(configuration, arm, iteration, train)
+    noise_variance = float(trained.hyperparameters.get("noise_variance", 0.0))
     # The bootstrap's stream depends on the metric only, so that equal errors give equal intervals in every arm.
     summary = {
-        name: _summary(data, result, generator(configuration.seed, "bootstrap", name))
+        name: _summary(data, result, noise_variance, generator(configuration.seed, "bootstrap", name))
         for name, (data, result) in results.items()
     }
-    _write_predictions(predictions, results)
+    _write_predictions(predictions, results, noise_variance)
     ids = results[metric][0].structures.ids if metric in results else np.zeros(0, dtype=str)
     rng = generator(configuration.seed, "bootstrap rrmse")
     now = _errors(results[metric][0].targets, results[metric][1].mean, classes) if metric in results else None
@@ -196,8 +197,13 @@ def _errors(
     return predicted - labels if classes is None else (predicted != labels).astype(np.float64)
 
 
-def _summary(data: TrainingData, prediction: Prediction, rng: np.random.Generator) -> dict[str, Any]:
-    """Return the errors of a metric as ``Facts.errors`` holds them."""
+def _summary(
+    data: TrainingData, prediction: Prediction, noise_variance: float, rng: np.random.Generator
+) -> dict[str, Any]:
+    """Return the errors of a metric as ``Facts.errors`` holds them.
+
+    noise_variance: what the model takes for noise of the labels; errors from labels are to be compared with both.
+    """
     if data.classes:
         wrong = (prediction.mean != data.targets).astype(np.float64)
         low, high = bootstrap_interval(wrong, mae, rng)
@@ -209,7 +215,7 @@ def _summary(data: TrainingData, prediction: Prediction, rng: np.random.Generato
     mae_low, mae_high = bootstrap_interval(errors, mae, rng)
     intervals = {"rmse_low": rmse_low, "rmse_high": rmse_high, "mae_low": mae_low, "mae_high": mae_high}
     # Told apart from the errors themselves: a model without uncertainties has none of these.
-    fit = {} if prediction.std is None else calibration(errors, prediction.std)
+    fit = {} if prediction.std is None else calibration(errors, np.hypot(prediction.std, noise_variance**0.5))
     return {**regression_metrics(errors), **intervals, **fit, "n": len(errors)}
 
 
@@ -233,7 +239,7 @@ def _relative_change(
     return {"rrmse": rrmse(statistic(previous), statistic(current)), "rrmse_low": low, "rrmse_high": high}
 
 
-def _write_predictions(path: str, results: dict[str, tuple[TrainingData, Prediction]]) -> None:
+def _write_predictions(path: str, results: dict[str, tuple[TrainingData, Prediction]], noise_variance: float) -> None:
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as handle:
         for name, (data, prediction) in results.items():
             group = handle.create_group(name)
@@ -242,6 +248,8 @@ def _write_predictions(path: str, results: dict[str, tuple[TrainingData, Predict
             for field in PREDICTED:
                 if getattr(prediction, field) is not None:
                     group.create_dataset(field, data=getattr(prediction, field))
+            if prediction.std is not None:
+                group.create_dataset("std_with_noise", data=np.hypot(prediction.std, noise_variance**0.5))
 
 
 def read_predictions(path: str, metric: str) -> dict[str, Any] | None:
