@@ -109,7 +109,10 @@ class Campaign:
         leader = self.leader(arm)
         if leader is None or labels_left(self.facts(arm, iteration)[-1], self.configuration) == 0:
             return self._own_stop_reason(arm, iteration)
-        past = self.has_facts(leader, iteration + 1) or self.retry_requests(leader, iteration + 1)
+        after = iteration + 1
+        goes_on = self.has_facts(leader, after) or bool(self.retry_requests(leader, after))
+        # A batch of nothing but retries brings arm main no structure that random selection would have to match.
+        past = goes_on and not self.only_retries(leader, after)
         ended = not self.has_facts(leader, iteration) or (not past and self._own_stop_reason(leader, iteration))
         return StopReason("control", f"arm {leader} has ended, this is its control") if ended else None
 
