@@ -1,6 +1,8 @@
-"""Prior means of the Gaussian process."""
+"""What a target is without the model: the prior mean of the Gaussian process, what a network learns the rest of."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,3 +65,19 @@ def _element_counts(structures: StructureSet, elements: NDArray[np.int64]) -> ND
     for column, element in enumerate(elements):
         counts[:, column] = np.bincount(owner[structures.numbers == element], minlength=len(structures))
     return counts
+
+
+def write_baseline(baseline: CompositionBaseline | ConstantBaseline, group: Any) -> None:
+    """Write a baseline into a group of a model's HDF5 file."""
+    if isinstance(baseline, CompositionBaseline):
+        group.create_dataset("elements", data=baseline.elements)
+        group.create_dataset("coefficients", data=baseline.coefficients)
+    else:
+        group.attrs["constant"] = baseline.value
+
+
+def read_baseline(group: Any) -> CompositionBaseline | ConstantBaseline:
+    """Read what ``write_baseline`` wrote."""
+    if "elements" in group:
+        return CompositionBaseline(group["elements"][()], group["coefficients"][()])
+    return ConstantBaseline(float(group.attrs["constant"]))

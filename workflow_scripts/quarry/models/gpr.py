@@ -15,7 +15,7 @@ from quarry.config.models import Gpr
 from quarry.errors import QuarryError
 from quarry.files import atomic_path
 from quarry.models.base import Prediction, TrainingData, check_features
-from quarry.models.baselines import CompositionBaseline, ConstantBaseline
+from quarry.models.baselines import CompositionBaseline, ConstantBaseline, read_baseline, write_baseline
 from quarry.models.gaussian_process import GaussianProcess
 from quarry.models.hyperparameters import (
     Hyperparameters,
@@ -231,12 +231,7 @@ class GaussianProcessRegression:
             standardised.create_dataset("residuals", data=self._residuals)
             standardised.create_dataset("weights", data=self._process.weights)
             handle.create_dataset("features", data=self._features)
-            baseline = handle.create_group("baseline")
-            if isinstance(self._baseline, CompositionBaseline):
-                baseline.create_dataset("elements", data=self._baseline.elements)
-                baseline.create_dataset("coefficients", data=self._baseline.coefficients)
-            else:
-                baseline.attrs["constant"] = self._baseline.value
+            write_baseline(self._baseline, handle.create_group("baseline"))
 
     @classmethod
     def load(cls, path: str | Path) -> GaussianProcessRegression:
@@ -254,11 +249,7 @@ class GaussianProcessRegression:
                 found["log_marginal_likelihood"],
                 found["floor"],
             )
-            baseline = handle["baseline"]
-            if "elements" in baseline:
-                model._baseline = CompositionBaseline(baseline["elements"][()], baseline["coefficients"][()])
-            else:
-                model._baseline = ConstantBaseline(float(baseline.attrs["constant"]))
+            model._baseline = read_baseline(handle["baseline"])
         parameters, floor = model._optimum.hyperparameters, model._optimum.floor
         model._process = GaussianProcess(
             model._features, model._residuals, parameters, floor, model.settings.device, weights

@@ -18,7 +18,7 @@ from quarry.config.models import Mlp
 from quarry.errors import QuarryError
 from quarry.files import atomic_path
 from quarry.models.base import Prediction, TrainingData, check_features
-from quarry.models.baselines import CompositionBaseline, ConstantBaseline
+from quarry.models.baselines import CompositionBaseline, ConstantBaseline, read_baseline, write_baseline
 from quarry.models.network import Network, Training, blocks, device_of, train_network
 from quarry.models.network_features import gradient_features, last_layer_features
 from quarry.structures import StructureSet
@@ -196,12 +196,7 @@ class MultilayerPerceptron:
             inputs.attrs["length"] = self._inputs.length
             for name in ("columns", "mean", "std"):
                 inputs.create_dataset(name, data=getattr(self._inputs, name))
-            baseline = handle.create_group("baseline")
-            if isinstance(self._baseline, CompositionBaseline):
-                baseline.create_dataset("elements", data=self._baseline.elements)
-                baseline.create_dataset("coefficients", data=self._baseline.coefficients)
-            else:
-                baseline.attrs["constant"] = self._baseline.value
+            write_baseline(self._baseline, handle.create_group("baseline"))
             for number, trained in enumerate(self._trained):
                 group = handle.create_group(f"networks/{number:03d}")
                 group.attrs.update(epoch=trained.epoch, held_out_loss=trained.held_out_loss)
@@ -215,16 +210,13 @@ class MultilayerPerceptron:
     def load(cls, path: str | Path) -> MultilayerPerceptron:
         """Read what ``save`` wrote."""
         with h5py.File(path, "r") as handle:
-            attributes, inputs, baseline = handle.attrs, handle["inputs"], handle["baseline"]
+            attributes, inputs = handle.attrs, handle["inputs"]
             model = cls(Mlp.model_validate_json(attributes["settings"]), str(attributes["target"]))
             model.scale, model._mask_seed = float(attributes["scale"]), int(attributes["mask_seed"])
             model.classes = tuple(str(name) for name in attributes.get("classes", ()))
             columns, mean, std = (inputs[name][()] for name in ("columns", "mean", "std"))
             model._inputs = Inputs(columns, mean, std, int(inputs.attrs["length"]))
-            if "elements" in baseline:
-                model._baseline = CompositionBaseline(baseline["elements"][()], baseline["coefficients"][()])
-            else:
-                model._baseline = ConstantBaseline(float(baseline.attrs["constant"]))
+            model._baseline = read_baseline(handle["baseline"])
             for name in sorted(handle["networks"]):
                 group = handle["networks"][name]
                 layers = range(len(group) // 2)
