@@ -10,14 +10,14 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
-from quarry.config import classification, control, models, pool, query, search
+from quarry.config import classification, control, models, pool, query, search, spectrum
 from quarry.config.base import Section, energy_in_ev
 from quarry.config.classification import Classification
 from quarry.config.control import Control, control_names
 from quarry.config.descriptors import Descriptor, InverseDistances
 from quarry.config.engines import AseLabeling, CommandLabeling, ReplayLabeling
 from quarry.config.filters import Filters
-from quarry.config.labeling import Forecast, Labeling, Resources
+from quarry.config.labeling import Forecast, Labeling, PyscfLabeling, Resources
 from quarry.config.labeling_base import LabelingBase
 from quarry.config.learning import Stop, Test, Validation
 from quarry.config.messages import one_line
@@ -25,6 +25,7 @@ from quarry.config.models import Gpr, Model
 from quarry.config.pool import Pool, TablePool, WignerPool, files_of
 from quarry.config.query import OPTIONS, Query
 from quarry.config.search import Search
+from quarry.config.spectrum import Spectrum
 from quarry.config.verification import Verification
 from quarry.errors import QuarryError
 
@@ -63,11 +64,12 @@ class Configuration(Section):
     """Seed of every random choice."""
     pool: Pool
     filters: Filters = Filters()
-    target: Literal["energy", "homo", "lumo", "gap", "dipole", "value", "class"] = "energy"
-    """The property that the model learns: energies in eV, dipole as its norm in e*Angstrom, value as it is, class as
-    classification says."""
+    target: Literal["energy", "energy_forces", "homo", "lumo", "gap", "dipole", "excitations", "value", "class"] = "energy"
+    """The property that the model learns: energies in eV, energy_forces with the forces in eV/Angstrom, dipole as its norm in
+    e*Angstrom, excitations as section spectrum says, value as it is, class as classification says."""
     classification: Classification | None = None
     search: Search | None = None
+    spectrum: Spectrum | None = None
     labeling: Labeling
     descriptor: Descriptor
     model: Model = Gpr()
@@ -149,6 +151,24 @@ class Configuration(Section):
     def is_function(self) -> bool:
         """Whether the model is a function of one variable, which can be drawn."""
         return isinstance(self.pool, TablePool) and len(self.pool.features) == 1 and self.target != "class"
+
+    @property
+    def n_states(self) -> int:
+        """Number of excited states that are learnt; 0 without a spectrum."""
+        if self.spectrum is None:
+            return 0
+        if self.spectrum.n_states is not None:
+            return self.spectrum.n_states
+        assert isinstance(self.labeling, PyscfLabeling) and self.labeling.method.excitations is not None
+        return self.labeling.method.excitations.n_states
+
+    @property
+    def has_equilibrium(self) -> bool:
+        """Whether the pool's first structure is the equilibrium geometry, which is no member of a spectrum's ensemble."""
+        if self.spectrum is None:
+            return False
+        wanted = self.spectrum.equilibrium
+        return isinstance(self.pool, WignerPool) if wanted is None else wanted
 
     def target_rmse(self) -> float | None:
         """Return stop.target_rmse in the target's unit (eV, or e*Angstrom for the dipole)."""
@@ -259,6 +279,7 @@ CHECKS: tuple[Callable[[Configuration], str | None], ...] = (
     models.conflict,
     query.conflict,
     control.conflict,
+    spectrum.conflict,
 )
 """Further checks between sections: each returns what contradicts itself, or None."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -23,6 +23,19 @@ class Excitations(Section):
     exchange, where PySCF solves for squared energies)."""
     max_cycles: int = Field(default=100, gt=0)
     """Cycles of the eigenvalue solver before a root counts as not converged; a second attempt has three times as many."""
+    grid_level: int | None = Field(default=None, ge=0, le=9)
+    """PySCF integration grid level of the functional's response; null: the ground state's. Level 1 changes excitation energies
+    by about 0.1 meV and makes labels two to three times cheaper than level 3."""
+    characters: bool = False
+    """Keep each state's leading pairs of natural transition orbitals in the label record, by which states are followed from
+    geometry to geometry (spectrum.order: overlap)."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return what changes the numbers; keys of later versions only where they are used, so that older labels keep theirs."""
+        data = self.model_dump(mode="json", exclude={"max_cycles", "grid_level", "characters"})
+        if self.grid_level is not None:
+            data["grid_level"] = self.grid_level
+        return data | ({"characters": True} if self.characters else {})
 
 
 class PyscfMethod(Section):

@@ -19,13 +19,16 @@ class TrainingData:
     """Labelled structures.
 
     features: shape (n, d). targets: shape (n,), in the target's unit (eV, e*Angstrom); for target class the number of
-    the class, counted from 0. classes: the names of all classes, those without an example too; empty for numbers.
+    the class, counted from 0; for target excitations shape (n, 2 n_states): the excitation energies (eV) of all states,
+    then their oscillator strengths. classes: the names of all classes, those without an example too; empty for numbers.
+    forces: eV/Angstrom, shape (n_atoms_total, 3), for target energy_forces, else None.
     """
 
     structures: StructureSet
     features: NDArray[np.float64]
     targets: NDArray[np.float64]
     classes: tuple[str, ...] = ()
+    forces: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -33,7 +36,10 @@ class TrainingData:
     def subset(self, indices: Sequence[int] | NDArray[np.int64]) -> TrainingData:
         """Return the entries at ``indices``, in that order."""
         where = np.asarray(indices, dtype=np.int64)
-        return TrainingData(self.structures.subset(where), self.features[where], self.targets[where], self.classes)
+        forces = None if self.forces is None else self.forces[atoms_of(self.structures, where)]
+        return TrainingData(
+            self.structures.subset(where), self.features[where], self.targets[where], self.classes, forces
+        )
 
     def check(self, target: str) -> None:
         """Raise QuarryError, one line, if there is nothing to learn or a label or feature is not a finite number."""
@@ -41,10 +47,18 @@ class TrainingData:
             raise QuarryError(
                 "query.initial: there is no label to train on; all labels of the first batch may have failed"
             )
-        if not np.all(np.isfinite(self.targets)):
-            bad = self.structures.ids[int(np.argmin(np.isfinite(self.targets)))]
+        finite = np.isfinite(self.targets.reshape(len(self), -1)).all(axis=1)
+        if not finite.all():
+            bad = self.structures.ids[int(np.argmin(finite))]
             raise QuarryError(f"target: the label '{target}' of structure {bad} is not a finite number; check labeling")
         check_features(self.structures, self.features)
+
+
+def atoms_of(structures: StructureSet, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the places of the atoms of structures in a flat array of all atoms, structure after structure."""
+    starts, stops = structures.offsets[:-1][rows], structures.offsets[1:][rows]
+    parts = [np.arange(a, b) for a, b in zip(starts, stops, strict=True)]
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
 
 
 def check_features(structures: StructureSet, features: NDArray[np.floating]) -> None:
@@ -60,17 +74,20 @@ class Prediction:
 
     mean, std: shape (n,), in the target's unit; std is None for a model without uncertainties. For target class: mean is
     the most probable class, probabilities those of each class (mean over members or passes, equation 6 of the lecture),
-    votes the share of members that choose it, both of shape (n, n_classes).
+    votes the share of members that choose it, both of shape (n, n_classes). For target excitations mean and std are of
+    shape (n, 2 n_states), in the order of ``TrainingData.targets``. forces: eV/Angstrom, shape (n_atoms_total, 3), of a
+    model that has learnt them.
     """
 
     mean: NDArray[np.float64]
     std: NDArray[np.float64] | None
     probabilities: NDArray[np.float64] | None = None
     votes: NDArray[np.float64] | None = None
+    forces: NDArray[np.float64] | None = None
 
 
 class Model(Protocol):
-    """A model of one target."""
+    """A model of one target, or of all quantities of target excitations."""
 
     kind: str
 
@@ -85,7 +102,7 @@ class Model(Protocol):
         ...
 
     def fit(self, data: TrainingData, validation: TrainingData | None, rng: np.random.Generator) -> None:
-        """Train; the same data and generator state give the same model. validation: for models that stop early."""
+        """Train; the same data and generator state give the same model. validation: for models that are ``Validated``."""
         ...
 
     def predict(self, structures: StructureSet, features: NDArray[np.float64], with_std: bool = True) -> Prediction:
@@ -104,6 +121,19 @@ class Model(Protocol):
     @classmethod
     def load(cls, path: str | Path) -> Model:
         """Read what ``save`` wrote."""
+        ...
+
+
+@runtime_checkable
+class Validated(Protocol):
+    """A model that chooses its hyperparameters by the errors on validation data, and then learns these data too.
+
+    ``fit`` is given the sub-training data and the validation data; the final model has learnt both.
+    """
+
+    @property
+    def validation(self) -> Prediction:
+        """What the model of the sub-training data alone, with the chosen hyperparameters, says of the validation data."""
         ...
 
 

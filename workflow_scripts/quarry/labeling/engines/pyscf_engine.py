@@ -80,7 +80,7 @@ class PyscfEngine:
         if self.stability != "none":
             on_request["stability"] = self.stability
         if method.excitations is not None:
-            on_request["excitations"] = method.excitations.model_dump(mode="json", exclude={"max_cycles"})
+            on_request["excitations"] = method.excitations.identity()
         if not method.forces:
             on_request["forces"] = False
         return {
@@ -221,7 +221,9 @@ class PyscfEngine:
         trials: list[dict[str, Any]] = []
         result.details["excitations"] = trials
         # First the states: they may fail, and then the forces would be for nothing.
-        states = excited_states(solution, wanted, trials)
+        states, characters = excited_states(solution, wanted, trials)
+        if characters is not None:
+            result.details["characters"] = characters
         return {**_ground_state_properties(solution, self.method.forces), **states}
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pyscf import gto, scf
 
 from quarry.config.methods import Excitations
+from quarry.labeling.characters import StateCharacters, leading_pairs
 from quarry.labeling.engines.pyscf_runs import HARTREE_EV, Unsolved
 from quarry.labeling.engines.pyscf_stability import UNSTABLE_BELOW_HARTREE, lowest_curvature
 
@@ -28,6 +29,10 @@ MORE_CYCLES = 3
 
 FEW_EXCITATIONS = 60
 """Up to this many, the second attempt solves for all of them: the solver's restarts do not converge in so small a space."""
+
+
+PAIRS_HOLD, MOST_PAIRS = 0.98, 4
+"""Pairs of natural transition orbitals that are kept of a state: those that hold this share of it, not more than so many."""
 
 
 class ExcitationsNotConverged(Unsolved):
@@ -54,8 +59,11 @@ def check_count(molecule: gto.Mole, wanted: Excitations) -> None:
         )
 
 
-def excited_states(solution: scf.hf.SCF, wanted: Excitations, trials: list[dict[str, Any]]) -> dict[str, list[float]]:
-    """Return excitation_energies (eV, ascending) and oscillator_strengths (length gauge) of the lowest states.
+def excited_states(
+    solution: scf.hf.SCF, wanted: Excitations, trials: list[dict[str, Any]]
+) -> tuple[dict[str, list[float]], dict[str, Any] | None]:
+    """Return excitation_energies (eV, ascending) and oscillator_strengths (length gauge) of the lowest states, and their
+    characters (``StateCharacters.to_json``) if they are wanted.
 
     solution: a converged ground state. trials: gets an entry for each attempt: roots (asked for), converged (one for each
     wanted state), wall_s, cpu_s. The second one solves for more roots with more cycles.
@@ -74,13 +82,14 @@ def excited_states(solution: scf.hf.SCF, wanted: Excitations, trials: list[dict[
                 f"the ground state is unstable (curvature {curvature:.1e} hartree), so that its lowest states are no "
                 "excitations; set labeling.stability to internal, or excitations.kind to tda"
             )
+    solution = _with_grid(solution, wanted.grid_level)
     possible = _possible(solution)
     guesses = min(wanted.n_states + MORE_GUESSES, possible)
     more = possible if possible <= FEW_EXCITATIONS else guesses
     problem = ""
     for roots, cycles in ((wanted.n_states, wanted.max_cycles), (more, MORE_CYCLES * wanted.max_cycles)):
         wall, cpu = time.perf_counter(), time.process_time()
-        energies, strengths, converged = _solve(solution, wanted, roots, cycles, max(guesses, roots))
+        solver, energies, strengths, converged = _solve(solution, wanted, roots, cycles, max(guesses, roots))
         problem = _problem(energies, converged, wanted.n_states)
         trials.append(
             {
@@ -91,10 +100,11 @@ def excited_states(solution: scf.hf.SCF, wanted: Excitations, trials: list[dict[
             }
         )
         if not problem:
-            return {
+            properties = {
                 "excitation_energies": (energies[: wanted.n_states] * HARTREE_EV).tolist(),
                 "oscillator_strengths": strengths[: wanted.n_states].tolist(),
             }
+            return properties, _characters(solver, wanted.n_states) if wanted.characters else None
     raise ExcitationsNotConverged(problem)
 
 
@@ -112,8 +122,8 @@ def _problem(energies: NDArray[np.float64], converged: NDArray[np.bool_], n_stat
 
 def _solve(
     solution: scf.hf.SCF, wanted: Excitations, roots: int, cycles: int, guesses: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-    """Return energies (hartree, ascending), oscillator strengths and convergence of the roots that PySCF finds."""
+) -> tuple[Any, NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Return PySCF's solver, and energies (hartree, ascending), oscillator strengths and convergence of the roots it finds."""
     from pyscf import tdscf
 
     solver = (tdscf.TDA if wanted.kind == "tda" else tdscf.TDDFT)(solution)
@@ -133,10 +143,48 @@ def _solve(
     energies = np.atleast_1d(np.asarray(solver.e, dtype=np.float64))
     converged = np.atleast_1d(np.asarray(solver.converged, dtype=bool))[: len(energies)]
     if not np.isfinite(energies).all() or (energies <= 0).any():
-        return energies, np.zeros(len(energies)), converged
+        return solver, energies, np.zeros(len(energies)), converged
     strengths = np.asarray(solver.oscillator_strength(gauge="length"), dtype=np.float64)
     order = np.argsort(energies, kind="stable")
-    return energies[order], strengths[order], converged[order]
+    return solver, energies[order], strengths[order], converged[order]
+
+
+def _with_grid(solution: scf.hf.SCF, level: int | None) -> scf.hf.SCF:
+    """Return the solution with another integration grid for the response of its functional."""
+    if level is None or getattr(solution, "grids", None) is None:
+        return solution
+    from pyscf.dft import gen_grid
+
+    coarser = solution.copy()
+    coarser.grids = gen_grid.Grids(solution.mol)
+    coarser.grids.level = level
+    return coarser
+
+
+def _characters(solver: Any, n_states: int) -> dict[str, Any]:
+    """Return the leading natural transition orbitals of the lowest states as data for the label record.
+
+    The transition density is that of X + Y (M. E. Casida, 1995); with the Tamm-Dancoff approximation Y is 0.
+    """
+    solution = solver._scf
+    molecule = solution.mol
+    values, vectors = np.linalg.eigh(solution.get_ovlp())
+    root = (vectors * np.sqrt(values)) @ vectors.T
+    coefficients, occupations = np.asarray(solution.mo_coeff), np.asarray(solution.mo_occ)
+    spins = zip(coefficients.reshape(-1, *coefficients.shape[-2:]), np.atleast_2d(occupations), strict=True)
+    orbitals = [(root @ c[:, filled > 0], root @ c[:, filled == 0]) for c, filled in spins]
+    states = []
+    for k in np.argsort(solver.e, kind="stable")[:n_states]:
+        x, y = solver.xy[k]
+        # A number 0 stands for the Y of the Tamm-Dancoff approximation; open shells have a tuple, alpha and beta.
+        pairs = [(x, y)] if len(orbitals) == 1 else zip(x, y, strict=True)
+        amplitudes = [np.asarray(one) + np.asarray(other) for one, other in pairs]
+        filled, empty = zip(*orbitals, strict=True)
+        states.append(leading_pairs(amplitudes, filled, empty, PAIRS_HOLD, MOST_PAIRS))
+    momenta = [
+        int(molecule.bas_angular(shell)) for shell in range(molecule.nbas) for _ in range(molecule.bas_nctr(shell))
+    ]
+    return StateCharacters(tuple(momenta), tuple(states)).to_json()
 
 
 def _start_vectors(solution: scf.hf.SCF, count: int) -> NDArray[np.float64]:

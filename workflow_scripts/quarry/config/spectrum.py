@@ -1,0 +1,81 @@
+"""Absorption spectra by the nuclear-ensemble approach."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from quarry.config.base import Section
+
+if TYPE_CHECKING:
+    from quarry.config.campaign import Configuration
+
+TARGET = "excitations"
+"""The target that spectra need."""
+
+
+class Spectrum(Section):
+    """Spectra of target excitations: ML-NEA (the whole pool is the ensemble), QC-NEA (labelled structures only), and the
+    single-point convolution (B.-X. Xue, M. Barbatti, P. O. Dral, J. Phys. Chem. A 124, 7199 (2020)).
+    """
+
+    n_states: int | None = Field(default=None, gt=0)
+    """Lowest excited states that are learnt and make the spectrum; null: excitations.n_states of the PySCF method. Other
+    engines need it; a label with fewer states counts as failed."""
+    delta_eV: float = Field(default=0.01, gt=0)
+    """Broadening of ML-NEA, eV (two standard deviations of each line's Gaussian)."""
+    delta_qc_eV: float = Field(default=0.01, gt=0)
+    """Broadening of QC-NEA, eV; with some hundred labels 0.05 is smoother."""
+    delta_single_point_eV: float = Field(default=0.3, gt=0)
+    """Broadening of the single-point convolution, eV."""
+    step_eV: float = Field(default=0.002, gt=0)
+    """Distance of two points of a spectrum, eV."""
+    refractive_index: float = Field(default=1.0, gt=0)
+    """Refractive index of the medium."""
+    equilibrium: bool | None = None
+    """Whether the pool's first structure is the equilibrium geometry. It is then labelled first, is learnt, and gives the
+    single-point convolution; it is no member of the ensemble. null: true for a wigner pool, which then begins with it,
+    false for other pools."""
+    order: Literal["energy", "overlap"] = "energy"
+    """Which state is which. energy: ordered by energy in every geometry; overlap: followed from the first labelled structure
+    (the equilibrium) by the overlap of transition densities, which needs excitations.characters."""
+    experiment: str | None = None
+    """Measured spectrum to draw beside: CSV, relative to the campaign file, with a line of names and the columns energy_eV
+    or wavelength_nm and sigma_A2 or absorbance (scaled to the height of ML-NEA)."""
+
+
+def conflict(configuration: Configuration) -> str | None:
+    """Return what a spectrum contradicts in another section, in one line, or None."""
+    c, spectrum = configuration, configuration.spectrum
+    if (c.target == TARGET) != (spectrum is not None):
+        return (
+            "spectrum: this section needs target: excitations"
+            if spectrum is not None
+            else "target: excitations needs the section spectrum; add it (spectrum: {} has all defaults)"
+        )
+    if spectrum is None:
+        return None
+    if c.pool.source == "table":
+        return "pool.source: table has no geometries, which target excitations needs; use wigner or file"
+    for name in c.arm_names:
+        if c.arm(name).model.kind != "kreg":
+            return f"model.kind: {c.arm(name).model.kind} (arm {name}) learns one number, target: excitations needs kreg"
+    labeling = c.labeling
+    if labeling.engine == "pyscf":
+        states = labeling.method.excitations
+        if states is None:
+            return "labeling.method.excitations: target excitations needs it, e.g. {n_states: 10, kind: tda}"
+        if spectrum.n_states is not None and spectrum.n_states > states.n_states:
+            return (
+                f"spectrum.n_states = {spectrum.n_states} is more than the labels' excitations.n_states = "
+                f"{states.n_states}; lower it or raise the other"
+            )
+        if spectrum.order == "overlap" and not states.characters:
+            return "spectrum.order: overlap needs labeling.method.excitations.characters: True"
+        return None
+    if spectrum.n_states is None:
+        return f"spectrum.n_states: labeling.engine {labeling.engine} does not say how many states a label has; set it"
+    if spectrum.order == "overlap":
+        return f"spectrum.order: overlap needs labeling.engine: pyscf, not {labeling.engine}; set order: energy"
+    return None
