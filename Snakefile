@@ -37,6 +37,7 @@ include: "rules/query.smk"
 include: "rules/label.smk"
 include: "rules/learn.smk"
 include: "rules/results.smk"
+include: "rules/spectrum.smk"
 include: "rules/forecast.smk"
 include: "rules/verify.smk"
 

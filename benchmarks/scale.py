@@ -137,6 +137,7 @@ def write_iterations(campaign: Campaign, iterations: int, batch: int) -> None:
             method_id=method_id_of(method),
             max_failed_fraction=0.2,
             outlier_z=6.0,
+            n_states=0,
             ledger=FailedLabels(paths.failed),
             dataset=at["dataset.h5"],
             failures=at["failures.csv"],

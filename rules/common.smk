@@ -2,7 +2,7 @@
 
 from quarry.campaign.closing import closing_words, error_words
 from quarry.campaign.invocation import Invocation
-from quarry.campaign.paths import OUTPUTS, PRODUCT, padded
+from quarry.campaign.paths import OUTPUTS, PRODUCT, SPECTRUM, padded
 from quarry.config.campaign import PROBES_ARM
 
 
@@ -130,8 +130,9 @@ def batch_labels(wildcards):
 
 
 def normal_modes(wildcards):
-    """Return the normal modes that a wigner pool is drawn from."""
-    return PATHS.normal_modes if CAMPAIGN.configuration.pool.source == "wigner" else []
+    """Return the normal modes that are to be computed for a wigner pool."""
+    pool = CAMPAIGN.configuration.pool
+    return PATHS.normal_modes if pool.source == "wigner" and pool.modes_file is None else []
 
 
 def pool_labels(wildcards):
@@ -158,17 +159,32 @@ def stop_words(arm):
 
 def products(wildcards):
     """Return the files that a campaign leaves for its user."""
-    arms = [PATHS.arm(arm, file) for arm in CAMPAIGN.arms for file in PRODUCT]
+    product = PRODUCT + (OUTPUTS["compute_spectrum"] if CAMPAIGN.configuration.spectrum else [])
+    arms = [PATHS.arm(arm, file) for arm in CAMPAIGN.arms for file in product]
     drawn = OUTPUTS["draw_figures"] + (OUTPUTS["draw_savings"] if CAMPAIGN.configuration.controls else [])
     drawn += OUTPUTS["draw_function"] if CAMPAIGN.configuration.is_function else []
+    drawn += OUTPUTS["draw_spectrum"] if CAMPAIGN.configuration.spectrum else []
     figures = [f"{PATHS.root}/figures/{name}" for name in drawn]
-    return arms + [f"{PATHS.root}/{file}" for file in PRODUCT] + figures
+    return arms + [f"{PATHS.root}/{file}" for file in product] + figures
 
 
-def labels_of_product(wildcards):
-    """Return the data set of arm main; a job takes it as it is and does not look for the rules that made it."""
-    path = PATHS.arm("main", "dataset.h5")
-    return before_update(path) if CAMPAIGN.invocation is Invocation.JOB else path
+def from_product(file, arm=None):
+    """Return an input function: a file of an arm's product (of the rule's own arm where none is named).
+
+    A job takes it as it is and does not look for the rules that made it.
+    """
+
+    def path(wildcards):
+        found = PATHS.arm(arm or wildcards.arm, file)
+        return before_update(found) if CAMPAIGN.invocation is Invocation.JOB else found
+
+    return path
+
+
+def measured_spectrum(wildcards):
+    """Return the measured spectrum that is drawn beside the computed ones, where there is one."""
+    spectrum = CAMPAIGN.configuration.spectrum
+    return str(CAMPAIGN.base / spectrum.experiment) if spectrum and spectrum.experiment else []
 
 
 def recomputed(check, count):

@@ -6,7 +6,7 @@ rule recompute_label:
     message:
         "{wildcards.check}: computing label {wildcards.number} of the sample"
     input:
-        dataset=labels_of_product,
+        dataset=from_product("dataset.h5", "main"),
     output:
         PATHS.recomputed(),
     params:
@@ -36,7 +36,7 @@ rule verify:
         "comparing recomputed labels with the recorded ones"
     input:
         recomputed=recomputed("verify", CAMPAIGN.configuration.verification.sample),
-        dataset=labels_of_product,
+        dataset=from_product("dataset.h5", "main"),
     params:
         manifest=PATHS.manifest,
         table=f"{PATHS.verification}/verify.csv",
@@ -55,7 +55,7 @@ rule check_rotations:
         "comparing labels of rotated and translated copies"
     input:
         recomputed=recomputed("check_rotations", CAMPAIGN.configuration.verification.copies),
-        dataset=labels_of_product,
+        dataset=from_product("dataset.h5", "main"),
     params:
         manifest=PATHS.manifest,
         table=f"{PATHS.verification}/check_rotations.csv",

@@ -8,6 +8,7 @@ configuration = configuration_of(snakemake)
 with job(snakemake):
     from quarry.reporting.classification_plots import plot_accuracy, plot_confusion, write_class_table
     from quarry.reporting.plots import plot_learning_curve, plot_parity, write_iteration_table
+    from quarry.reporting.spectrum_plots import plot_state_learning_curve, plot_state_parity
     from quarry.stages.learning import read_predictions
 
     target, metric = configuration.target, configuration.stop.metric
@@ -17,6 +18,10 @@ with job(snakemake):
         plot_accuracy(histories, output.learning_curve)
         plot_confusion(predictions, configuration.classification.names, metric, output.parity)
         write_class_table(histories, output.iterations)
+    elif configuration.spectrum:
+        plot_state_learning_curve(histories, output.learning_curve, configuration.stop.rrmse)
+        plot_state_parity(predictions, configuration.n_states, metric, output.parity)
+        write_iteration_table(histories, target, output.iterations)
     else:
         plot_learning_curve(histories, target, configuration.stop.rrmse, output.learning_curve)
         plot_parity(predictions, target, metric, output.parity)

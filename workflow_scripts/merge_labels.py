@@ -6,7 +6,8 @@ with job(snakemake) as log:
     from quarry.labeling.failed import FailedLabels
     from quarry.stages.merging import merge_labels
 
-    labeling = configuration_of(snakemake).labeling
+    configuration = configuration_of(snakemake)
+    labeling = configuration.labeling
     line = merge_labels(
         batch=snakemake.input.batch,
         labels=snakemake.input.labels,
@@ -18,6 +19,7 @@ with job(snakemake) as log:
         method_id=manifest_of(snakemake)["method_id"],
         max_failed_fraction=labeling.max_failed_fraction,
         outlier_z=labeling.outlier_z,
+        n_states=configuration.n_states,
         ledger=FailedLabels(snakemake.params.failed),
         dataset=snakemake.output.dataset,
         failures=snakemake.output.failures,

@@ -77,7 +77,7 @@ CASES = {
     "different molecules": (change("pool.files", ["pool.extxyz", "gold.xyz"]), "use kind: coulomb_matrix"),
     "misspelt arm": (change("arms", {"random": {"query": {"strategy": "rnd"}}}), "arms.random.query.strategy"),
     "search without a range": (change("query.strategy", "property_search"), "needs the range to search; set search.minimum"),
-    "strategy that does not fit the model": (change("query.strategy", "vote_entropy"), "these fit: random, uncertainty"),
+    "strategy that does not fit the model": (change("query.strategy", "vote_entropy"), "these fit: random, sequence"),
     "embedding that the model has not": (
         change("query", {**stand_in_configuration()["query"], "strategy": "lcmd", "embedding": "last_layer"}),
         "model.kind: gpr has kernel",

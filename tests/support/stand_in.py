@@ -76,3 +76,16 @@ def _count(atoms, folder):
     count = 1 + (len(mark.read_text()) if mark.exists() else 0)
     mark.write_text("x" * count)
     return count
+
+
+def lines(atoms, states=3, **options):
+    """Excitation energies (eV) and oscillator strengths that change smoothly with the bonds; the second state is dark at
+    the equilibrium, and its strength grows with the asymmetry.
+    """
+    i, j = np.triu_indices(len(atoms), 1)
+    r = np.linalg.norm(atoms.positions[i] - atoms.positions[j], axis=1)
+    numbers = np.arange(1, states + 1)
+    energies = 4.0 + numbers + 0.4 * np.sin(numbers) * (r.sum() - 3.4)
+    strengths = 0.1 * numbers * np.exp(-((r[0] - 0.96) ** 2)) * np.where(numbers == 2, 5 * (r[0] - r[1]) ** 2, 1.0)
+    label = morse(atoms, **options)
+    return {"energy": label["energy"], "excitation_energies": energies, "oscillator_strengths": strengths}

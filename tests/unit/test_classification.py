@@ -18,8 +18,9 @@ from quarry.models.classes import check_classes, classes_of
 from quarry.models.metrics import confusion_matrix
 from quarry.reporting.classification_plots import plot_accuracy, plot_confusion, write_class_table
 from quarry.stages.assessment import progress_line
-from quarry.stages.learning import evaluate_model, read_predictions, train_model, training_data
+from quarry.stages.learning import evaluate_model, read_predictions, train_model
 from quarry.stages.results import write_history
+from quarry.stages.targets import training_data
 from quarry.stopping.facts import Cost
 from quarry.stopping.rules import stop_reason
 from quarry.structures.labelled import LabelledSet
@@ -181,7 +182,7 @@ def labelled(tmp_path, pool):
 class TestStages:
     def test_from_labels_to_metrics(self, tmp_path, labelled, features, pool):
         conf = configuration(**CLASS)
-        data = training_data(LabelledSet.read(labelled), "test", features, "class", conf.classification)
+        data = training_data(LabelledSet.read(labelled), "test", features, conf)
         values = LabelledSet.read(labelled).properties["gap"][:6]
         assert data.targets.tolist() == [0 if v < 5 else 1 if v < 6 else 2 for v in values]
         assert data.classes == ("low", "middle", "high")
@@ -202,7 +203,8 @@ class TestStages:
         packed.write(tmp_path / "d.h5", {})
         packed.write_extxyz(tmp_path / "d.extxyz")
         assert [atoms.info.get("class") for atoms in ase.io.read(tmp_path / "d.extxyz", ":")] == [1, 0, None]
-        data = training_data(LabelledSet.read(tmp_path / "d.h5"), "train", features, "class", section(**OWN))
+        own = configuration(**{**CLASS, "classification": OWN})
+        data = training_data(LabelledSet.read(tmp_path / "d.h5"), "train", features, own)
         assert data.targets.tolist() == [1, 0] and data.classes == ("no", "yes")
 
     def test_the_relative_change_is_that_of_the_error_rate(self, tmp_path, labelled, features):

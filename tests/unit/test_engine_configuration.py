@@ -66,7 +66,7 @@ def test_the_way_a_command_is_run_may_change() -> None:
         (ASE | {"charge_key": "info:"}, {}, "labeling.charge_key"),
         (ASE | {"properties": ["homo"]}, {}, "labeling.properties"),
         (ASE | {"properties": []}, {}, "labeling.properties"),
-        (REPLAY | {"columns": {}}, {}, "labeling.columns"),
+        (REPLAY | {"columns": {}}, {}, "labeling: the key columns is missing"),
         (REPLAY | {"columns": {"U0": "E"}}, {}, "'U0' is no property"),
         (REPLAY | {"match": "row"}, {}, "match: row needs the key structures"),
         (REPLAY | {"structures": ["a.xyz"]}, {}, "match: row needs the key structures"),

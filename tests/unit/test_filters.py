@@ -20,7 +20,7 @@ from quarry.config.pool import WignerPool
 from quarry.descriptors.compute import compute_features
 from quarry.errors import QuarryError
 from quarry.randomness import generator
-from quarry.sampling.normal_modes import NormalModes
+from quarry.sampling.modes import NormalModes
 from quarry.sampling.wigner import sample_wigner
 from quarry.stages import pool as pool_stage
 from quarry.stages import preflight

@@ -14,7 +14,7 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 from quarry.config.campaign import load_configuration
 from quarry.config.models import Gpr
 from quarry.errors import QuarryError
-from quarry.models import gaussian_process, gpr, linear_algebra
+from quarry.models import gaussian_process, linear_algebra, nystroem
 from quarry.models.base import TrainingData
 from quarry.models.gaussian_process import GaussianProcess
 from quarry.models.hyperparameters import Hyperparameters, Start, optimise_hyperparameters
@@ -157,8 +157,8 @@ def test_the_feature_map_is_the_kernel_when_every_point_is_a_landmark():
 
 
 def test_fewer_landmarks_approximate_the_kernel_nearly_as_well_as_any_can(monkeypatch):
-    monkeypatch.setattr(gpr, "LANDMARKS", 25)
-    monkeypatch.setattr(gpr, "LANDMARK_CANDIDATES", 120)
+    monkeypatch.setattr(nystroem, "LANDMARKS", 25)
+    monkeypatch.setattr(nystroem, "LANDMARK_CANDIDATES", 120)
     data, new = homo_like(100, 12), homo_like(200, 13)
     model = fitted(data, noise=0.05, length_scale=120.0, optimise=False)
     maps = model.embed(new.structures, new.features, "kernel", np.random.default_rng(0)).astype(float)

@@ -14,6 +14,7 @@ import pytest
 from quarry.errors import QuarryError
 from quarry.labeling.attempts import Attempt, Attempts, counted, needed, read_attempts
 from quarry.labeling.claims import Claims
+from quarry.labeling.engines.answers import PER_STATE
 from quarry.labeling.engines.base import EngineResult
 from quarry.labeling.failed import FailedLabels
 from quarry.labeling.labeler import Labeler, LabelJob
@@ -173,6 +174,16 @@ class TestRecords:
     def test_what_cannot_be_written_down_is_no_label(self, desk, number):
         found = desk.label({B: EngineResult("ok", {"energy": number})})
         assert [r.status for r in found] == ["ok", "engine_error", "ok", "ok"]
+
+    def test_a_label_with_too_few_excited_states_is_none(self, desk):
+        some = {B: [5.0, 6.0], C: [5.0], D: []}
+        script = {k: EngineResult("ok", {"energy": 1.0, **dict.fromkeys(PER_STATE, v)}) for k, v in some.items()}
+        found = desk.label(script, n_states=2)
+        lacking = "excitations_not_converged"
+        assert [r.status for r in found] == [lacking, "ok", lacking, lacking]
+        words = "excited states where spectrum.n_states asks for 2"
+        assert [r.message for r in found] == [f"0 {words}", "", f"1 {words}", f"0 {words}"]
+        assert found[2].properties == {} and desk.store.get(C) is None and desk.failed.get(C) == found[2]
 
     def test_properties_of_a_failed_calculation_are_not_kept(self, desk):
         result = EngineResult("scf_not_converged", {"energy": 1.0}, message="100 cycles")

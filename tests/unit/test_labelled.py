@@ -32,6 +32,8 @@ def label(structure: Structure, **changes) -> dict:
         "dipole": [0.1, -0.2, 1 / 3],
         "excitation_energies": [4.5, 5.25 + float(structure.positions.sum()) % 1, 7.0],
         "oscillator_strengths": [0.0, 0.125, 1 / 7],
+        "state_order": [0.0, 2.0, 1.0],
+        "state_overlap": [1.0, 0.75, 1 / 3],
         "class": 2,
         "value": -0.125,
     }
@@ -90,6 +92,8 @@ class TestHdf5:
             "dipole": "e*Angstrom",
             "excitation_energies": "eV",
             "oscillator_strengths": "1",
+            "state_order": "1",
+            "state_overlap": "1",
             "class": "1",
             "value": "1",
         }
@@ -123,7 +127,8 @@ class TestExtendedXyz:
         for atoms, structure in zip(frames, STRUCTURES, strict=True):
             expected = label(structure)
             assert atoms.info["excitation_energies_eV"] == pytest.approx(expected["excitation_energies"], abs=1e-8)
-            assert atoms.info["oscillator_strengths"] == pytest.approx(expected["oscillator_strengths"], abs=1e-8)
+            for name in ("oscillator_strengths", "state_order", "state_overlap"):
+                assert atoms.info[name] == pytest.approx(expected[name], abs=1e-8)
 
     def test_a_single_excited_state_is_an_array_too(self, tmp_path):
         one = label(STRUCTURES[0], excitation_energies=[4.5], oscillator_strengths=[0.25])
@@ -201,6 +206,38 @@ class TestMixedProperties:
             return LabelledSet.from_records(STRUCTURES[part], roles, [7] * count, properties[part])
 
         assert_equal(packed(slice(0, cut)).joined(packed(slice(cut, 4))), packed(slice(0, 4)))
+
+
+REFERENCE = {"structure_id": "a" * 20, "characters": {"weights": [[0.99, 0.125], [1.0]], "orbitals": "AAAA"}}
+
+
+class TestStateReference:
+    """The geometry that states are followed from goes with the data set."""
+
+    def packed(self, rows: slice, reference) -> LabelledSet:
+        properties = [label(s) for s in STRUCTURES[rows]]
+        count = len(properties)
+        return LabelledSet.from_records(STRUCTURES[rows], ["train"] * count, [0] * count, properties, reference)
+
+    def test_round_trip(self, tmp_path):
+        with_one, without = self.packed(slice(4), REFERENCE), self.packed(slice(4), None)
+        for labelled, name in ((with_one, "a.h5"), (without, "b.h5")):
+            labelled.write(tmp_path / name, {})
+            again = LabelledSet.read(tmp_path / name)
+            assert again.state_reference == labelled.state_reference
+            again.write(tmp_path / "c.h5", {})
+            assert (tmp_path / "c.h5").read_bytes() == (tmp_path / name).read_bytes()
+
+    def test_joining_keeps_the_earlier_one(self):
+        other = {**REFERENCE, "structure_id": "b" * 20}
+        first, second = slice(0, 2), slice(2, 4)
+        for one, two, kept in (
+            (REFERENCE, other, REFERENCE),
+            (None, other, other),
+            (REFERENCE, None, REFERENCE),
+            (None, None, None),
+        ):
+            assert self.packed(first, one).joined(self.packed(second, two)).state_reference == kept
 
 
 def test_indices_and_targets():

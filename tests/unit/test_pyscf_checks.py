@@ -7,10 +7,14 @@ from typing import Any
 
 import pytest
 
-from quarry.config.methods import PyscfMethod
+from quarry.config.campaign import load_configuration
+from quarry.config.methods import Excitations, PyscfMethod
 from quarry.errors import QuarryError
 from quarry.labeling.engines import pyscf_checks
 from quarry.labeling.engines.pyscf_engine import PyscfEngine
+from quarry.labeling.engines.states import ChecksMolecules, one_of_each_kind
+from quarry.stages.preflight import check
+from support.configurations import WIGNER, changed
 from support.molecules import bent_water, hydroxyl, method, unrounded
 
 REFUSALS = {
@@ -107,3 +111,32 @@ def test_hessian_that_pyscf_lacks_is_reported(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(PyscfEngine, "hessian", fail)
     with pytest.raises(QuarryError, match=r"no analytic Hessian.*no such Hessian.*set pool\.geometry_method"):
         pyscf_checks.check_wigner(method(), bent_water())
+
+
+def test_more_states_than_a_molecule_of_the_pool_has() -> None:
+    states = Excitations(n_states=11)
+    engine = PyscfEngine(method("b3lyp", excitations=states))
+    assert isinstance(engine, ChecksMolecules)
+    engine.check_molecules([hydroxyl()])
+    with pytest.raises(QuarryError) as caught:
+        engine.check_molecules([hydroxyl(), bent_water()])
+    assert str(caught.value) == (
+        "labeling.method.excitations.n_states = 11 is more than the 10 excited states that H2O has with 5 occupied of 7 "
+        "orbitals in the basis 'sto-3g'; lower it or choose a larger basis"
+    )
+    PyscfEngine(method("b3lyp")).check_molecules([bent_water()])
+    PyscfEngine(method("b3lyp", "6-31g", excitations=states)).check_molecules([bent_water()])
+
+
+def test_the_check_before_any_job_counts_states(tmp_path: Path) -> None:
+    bent_water().to_atoms().write(tmp_path / "water.xyz")
+    excitations = {"labeling.method.excitations": {"n_states": 11}}
+    configuration = load_configuration(changed(WIGNER, excitations), "campaign.yaml")
+    with pytest.raises(QuarryError, match=r"^labeling\.method\.excitations\.n_states = 11 is more than the 10 "):
+        check(configuration, tmp_path)
+
+
+def test_one_molecule_of_each_composition_charge_and_multiplicity() -> None:
+    water, radical, ion = bent_water(), hydroxyl(), hydroxyl(charge=-1)
+    turned = unrounded([1, 8, 1], water.positions)
+    assert one_of_each_kind([water, radical, turned, bent_water(1.1), ion, radical]) == [water, radical, ion]

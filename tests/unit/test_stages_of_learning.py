@@ -13,8 +13,9 @@ from quarry.errors import QuarryError
 from quarry.models.base import Prediction
 from quarry.models.registry import load_model
 from quarry.stages import learning
-from quarry.stages.learning import evaluate_model, read_predictions, train_model, training_data
+from quarry.stages.learning import evaluate_model, read_predictions, train_model
 from quarry.stages.pool import read_features
+from quarry.stages.targets import training_data
 from quarry.structures.labelled import LabelledSet
 from support.stages import (
     ROWS,
@@ -39,7 +40,7 @@ class TestTraining:
     def test_labels_without_the_target_are_left_out(self, tmp_path, pool, features):
         properties = [{"energy": 1.0, "lumo": None if n % 3 else float(n)} for n in range(9)]
         labelled = LabelledSet.from_records([pool[n] for n in range(9)], ["train"] * 9, [0] * 9, properties)
-        data = training_data(labelled, "train", features, "lumo")
+        data = training_data(labelled, "train", features, configuration(target="lumo"))
         assert data.targets.tolist() == [0.0, 3.0, 6.0]
         assert data.structures.ids.tolist() == pool.ids[[0, 3, 6]].tolist()
         assert np.array_equal(data.features, read_features(features)[[0, 3, 6]])
@@ -47,7 +48,7 @@ class TestTraining:
     def test_a_target_that_no_label_has_is_one_line(self, trained, features):
         labelled = LabelledSet.read(trained / "dataset.h5")
         with pytest.raises(QuarryError, match="the labels hold no gap; they hold energy"):
-            training_data(labelled, "train", features, "gap")
+            training_data(labelled, "train", features, configuration(target="gap"))
 
     def test_nothing_to_train_on_is_one_line(self, tmp_path, pool, features):
         dataset = write_dataset(tmp_path / "d.h5", pool, {0: "test", 1: "test"})

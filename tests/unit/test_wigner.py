@@ -15,7 +15,8 @@ from quarry.config.methods import PyscfMethod
 from quarry.errors import QuarryError
 from quarry.labeling.engines.pyscf_engine import PyscfEngine
 from quarry.sampling import normal_modes as module
-from quarry.sampling.normal_modes import NormalModes, compute_normal_modes
+from quarry.sampling.modes import NormalModes
+from quarry.sampling.normal_modes import compute_normal_modes
 from quarry.sampling.wigner import coordinate_variances, sample_wigner
 from quarry.structures import Structure
 

@@ -23,7 +23,9 @@ from quarry.campaign.retry_failed import retry_failed
 from quarry.config.campaign import MAIN_ARM, Configuration, load_configuration
 from quarry.config.command_line import apply_types
 from quarry.config.models import member_jobs
+from quarry.config.spectrum import LEARNT
 from quarry.errors import QuarryError
+from quarry.files import canonical_json, write_text
 from quarry.labeling.attempts import Attempts, needed, read_attempts
 from quarry.stopping.facts import Cost, Facts
 from quarry.stopping.rules import StopReason, labels_left, stop_reason
@@ -76,6 +78,16 @@ class Campaign:
         if TARGET in self.targets:
             retry_failed(self, say)
         self.recovery.mend(say)
+        self._write_spectrum_settings()
+
+    def _write_spectrum_settings(self) -> None:
+        """Write how spectra are to be broadened where that has changed: the file is an input of the rule that makes them."""
+        spectrum, path = self.configuration.spectrum, Path(self.paths.spectrum_settings)
+        if spectrum is None:
+            return
+        wanted = canonical_json(spectrum.model_dump(mode="json", exclude={*LEARNT, "experiment"}))
+        if not path.exists() or path.read_text() != wanted:
+            write_text(path, wanted)
 
     def _sealed(self, arm: str) -> int:
         """Return how many leading iterations of an arm are finished for good and left out of the graph.

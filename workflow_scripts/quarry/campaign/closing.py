@@ -20,6 +20,8 @@ def closing_words(campaign: Campaign) -> str:
             facts = campaign.facts(arm, last)[-1]
             why = f"stopped: {reason.words}" if reason else "not finished"
             lines.append(f"Quarry: arm {arm}: {facts.n_labels} labels in {last + 1} iterations; {why}")
+            if reason and campaign.configuration.spectrum:
+                lines.append(f"Quarry: arm {arm}: ML-NEA ended after {last + 1} iterations; {_spectra(campaign, arm)}")
     comparison = _comparison(campaign)
     if comparison:
         lines.append(f"Quarry: {saving_words(comparison.savings()[-1], comparison.quality)}")
@@ -32,6 +34,10 @@ def closing_words(campaign: Campaign) -> str:
     )
     lines.append(f"Quarry: report: the same command with --report {root}/report.html")
     return "\n".join(lines)
+
+
+def _spectra(campaign: Campaign, arm: str) -> str:
+    return f"spectra in {campaign.paths.arm(arm, 'cross-section')}"
 
 
 def error_words(campaign: Campaign) -> str:

@@ -17,6 +17,7 @@ class CampaignPaths:
         self.normal_modes = f"{self.pool}/normal_modes.json"
         self.reference = f"{self.pool}/reference.extxyz"
         self.filtered = f"{self.pool}/filtered.csv"
+        self.spectrum_settings = f"{self.root}/spectrum_settings.json"
         self.verification = f"{self.root}/verification"
         self.manifest = f"{self.root}/campaign.json"
         self.lease = f"{self.root}/.lease.json"
@@ -90,6 +91,16 @@ MEMBER = "model/members/{}.h5"
 
 PRODUCT = ["history.csv", "failures.csv", "outliers.csv", "dataset.h5", "dataset.extxyz", "model/model.h5"]
 
+SPECTRUM = {
+    "ensemble": "ensemble.h5",
+    "ml_nea": "cross-section/cross-section_ml-nea.dat",
+    "qc_nea": "cross-section/cross-section_qc-nea.dat",
+    "single_point": "cross-section/cross-section_spc.dat",
+    "table": "cross-section/spectra.csv",
+    "summary": "cross-section/summary.json",
+}
+"""Further product of a campaign with a spectrum, by the name that rules give each file."""
+
 OUTPUTS: dict[str, list[str]] = {
     "build_pool": ["structures.h5", "reference.extxyz", "filtered.csv"],
     "build_features": ["features.h5"],
@@ -103,8 +114,11 @@ OUTPUTS: dict[str, list[str]] = {
     "assess_iteration": ["facts.json", "cost.json"],
     "collect_results": PRODUCT,
     "publish_results": PRODUCT,
+    "compute_spectrum": [*SPECTRUM.values()],
+    "publish_spectrum": [*SPECTRUM.values()],
     "draw_savings": ["savings.svg"],
     "draw_function": ["function.svg"],
+    "draw_spectrum": ["spectrum.svg"],
     "draw_figures": ["learning_curve.svg", "parity.svg", "iterations.html"],
 }
 """Files that each rule makes in its iteration, pool, arm, campaign or figures folder. Not the normal modes: made again

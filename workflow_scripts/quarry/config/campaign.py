@@ -22,10 +22,10 @@ from quarry.config.labeling_base import LabelingBase
 from quarry.config.learning import Stop, Test, Validation
 from quarry.config.messages import one_line
 from quarry.config.models import Gpr, Model
-from quarry.config.pool import Pool, TablePool, WignerPool, files_of
+from quarry.config.pool import Pool, TablePool, WignerPool, files_of, needs_geometry_method
 from quarry.config.query import OPTIONS, Query
 from quarry.config.search import Search
-from quarry.config.spectrum import Spectrum
+from quarry.config.spectrum import LEARNT, Spectrum
 from quarry.config.verification import Verification
 from quarry.errors import QuarryError
 
@@ -64,7 +64,9 @@ class Configuration(Section):
     """Seed of every random choice."""
     pool: Pool
     filters: Filters = Filters()
-    target: Literal["energy", "energy_forces", "homo", "lumo", "gap", "dipole", "excitations", "value", "class"] = "energy"
+    target: Literal["energy", "energy_forces", "homo", "lumo", "gap", "dipole", "excitations", "value", "class"] = (
+        "energy"
+    )
     """The property that the model learns: energies in eV, energy_forces with the forces in eV/Angstrom, dipole as its norm in
     e*Angstrom, excitations as section spectrum says, value as it is, class as classification says."""
     classification: Classification | None = None
@@ -92,8 +94,9 @@ class Configuration(Section):
                 raise ValueError(
                     f"'{name}' cannot name an arm: use small letters, digits and _, and none of {', '.join(RESERVED)}"
                 )
-            if "initial" in override.query:
-                raise ValueError(f"arms.{name}.query.initial: all arms share the initial batch; remove this key")
+            for key in ("initial", "initial_selection"):
+                if key in override.query:
+                    raise ValueError(f"arms.{name}.query.{key}: all arms share the initial batch; remove this key")
         return arms
 
     @property
@@ -188,6 +191,8 @@ class Configuration(Section):
         data = self.model_dump(mode="json", exclude=left_out, exclude_defaults=not with_defaults)
         for key in NOT_IDENTITY:
             data["labeling"].pop(key, None)
+        if data.get("spectrum"):
+            data["spectrum"] = {key: data["spectrum"][key] for key in LEARNT if key in data["spectrum"]}
         # As the arms that they are: like others, they may be added to a campaign later.
         data.pop("control", None)
         made = {name: arm for name, arm in self.overrides().items() if name not in self.arms}
@@ -249,8 +254,8 @@ def _conflict(c: Configuration) -> str | None:
             "structures to validate or none to train; raise query.initial"
         )
     if isinstance(c.stop.target_rmse, str):
-        if c.target in ("dipole", "value"):
-            unit = "the dipole's unit is e*Angstrom" if c.target == "dipole" else "a value has no unit"
+        if c.target in UNITS_OF_NO_ENERGY:
+            unit = UNITS_OF_NO_ENERGY[c.target]
             return f"stop.target_rmse: {unit}; give a plain number"
         try:
             energy_in_ev(c.stop.target_rmse)
@@ -259,7 +264,7 @@ def _conflict(c: Configuration) -> str | None:
     target_rmse = c.target_rmse()
     if target_rmse is not None and not (math.isfinite(target_rmse) and target_rmse > 0):
         return f"stop.target_rmse = {c.stop.target_rmse} must be a number greater than 0"
-    if c.labeling.engine != "pyscf" and isinstance(c.pool, WignerPool) and c.pool.geometry_method is None:
+    if c.labeling.engine != "pyscf" and needs_geometry_method(c.pool):
         return (
             "pool.geometry_method: a wigner pool needs a PySCF method for its Hessian when labeling.engine is "
             f"{c.labeling.engine}"
@@ -270,6 +275,14 @@ def _conflict(c: Configuration) -> str | None:
             f"{c.labeling.engine}; set threads instead"
         )
     return next((problem for check in CHECKS if (problem := check(c))), None)
+
+
+UNITS_OF_NO_ENERGY = {
+    "dipole": "the dipole's unit is e*Angstrom",
+    "value": "a value has no unit",
+    "excitations": "RMSE_geom is of mixed units",
+}
+"""Targets whose errors are no energies, and why."""
 
 
 CHECKS: tuple[Callable[[Configuration], str | None], ...] = (
@@ -302,5 +315,5 @@ def inputs_of(configuration: Configuration, base: Path) -> list[Path]:
     elif isinstance(labeling, CommandLabeling):
         names += labeling.input.values()
     elif isinstance(labeling, ReplayLabeling):
-        names += [labeling.file, *(s.path for s in labeling.structures)]
+        names += labeling.files()
     return [base / name for name in dict.fromkeys(names)]

@@ -13,7 +13,10 @@ class Validation(Section):
     """How errors are estimated on the training labels (stop.metric validation or cross_validation)."""
 
     fraction: float = Field(default=0.2, gt=0, lt=1)
-    """Share of the training labels held back by metric validation."""
+    """Share of the training labels held back by metric validation, and by a model that chooses its hyperparameters on
+    validation data (kreg)."""
+    order: Literal["random", "sequence"] = "random"
+    """Which labels are held back: random ones, or (sequence) the last ones in the order in which they were selected."""
     folds: int = Field(default=5, ge=2)
     """Folds of metric cross_validation."""
 

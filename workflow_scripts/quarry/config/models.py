@@ -134,15 +134,60 @@ class Mlp(Section):
         return self.passes or 50
 
 
+class Log2Grid(Section):
+    """Values of a hyperparameter that the first pass of its search tries, evenly spaced in the binary logarithm."""
+
+    minimum: float
+    """Binary logarithm of the first value."""
+    maximum: float
+    """Binary logarithm of the last value."""
+    points: int = Field(default=11, gt=1)
+    """Number of values, of each pass."""
+
+    @model_validator(mode="after")
+    def _grows(self) -> Log2Grid:
+        if self.maximum <= self.minimum:
+            raise ValueError(f"maximum = {self.maximum} must be greater than minimum = {self.minimum}")
+        return self
+
+
+class Kreg(Section):
+    """KREG: kernel ridge regression with the RE descriptor (descriptor.kind: inverse_distances) and the Gaussian kernel
+    exp(-|x - x'|^2 / (2 sigma^2)), for geometries of one molecule (P. O. Dral, A. Owens, S. N. Yurchenko, W. Thiel,
+    J. Chem. Phys. 146, 244108 (2017)). Learns several targets at once, and energies with forces.
+
+    Each target has its own sigma and regularisation: those of the smallest RMSE on the validation part of the training
+    labels (validation.fraction), for target energy_forces of the smallest geometric mean of the RMSE of energies and of
+    forces. The model is then trained on all training labels. The grids of default are those of ML-NEA.
+    """
+
+    kind: Literal["kreg"]
+    prior_mean: Literal["constant", "zero"] = "constant"
+    """Prior mean: constant (mean of the training targets) or zero."""
+    log2_sigma: Log2Grid = Log2Grid(minimum=-10, maximum=9)
+    """Widths of the kernel that are tried, in the unit of the descriptor (none)."""
+    log2_regularisation: Log2Grid = Log2Grid(minimum=-25, maximum=-1)
+    """Regularisations that are tried: what is added to the diagonal of the kernel matrix, whose diagonal is 1. Noise-free
+    labels of a small molecule, and forces, are learnt better with a minimum of -50. Values below 1e-15 times the number of labels
+    are left out, being rounding."""
+    grid_depth: int = Field(default=2, gt=0)
+    """Passes of the search; each after the first has its points within one step of the last around the best of the last, so
+    that it may leave the grid by a step."""
+    sigma: float | None = Field(default=None, gt=0)
+    """Fixed width of the kernel; null: searched."""
+    regularisation: float | None = Field(default=None, gt=0)
+    """Fixed regularisation; null: searched."""
+
+
 def gpr_by_default(value: Any) -> Any:
     """Return the section with its default kind where it names none."""
     return {"kind": "gpr", **value} if isinstance(value, dict) else value
 
 
-Model = Annotated[Gpr | Mlp, Field(discriminator="kind"), BeforeValidator(gpr_by_default)]
+Model = Annotated[Gpr | Mlp | Kreg, Field(discriminator="kind"), BeforeValidator(gpr_by_default)]
 
 
-def member_jobs(model: Gpr | Mlp) -> int:
+def member_jobs(model: Gpr | Mlp | Kreg) -> int:
     """Return how many jobs train the members of a committee, 0 for a model that one job trains."""
     return model.networks if model.kind == "mlp" and model.uncertainty == "committee" else 0
 
@@ -151,8 +196,28 @@ def conflict(configuration: Configuration) -> str | None:
     """Return what model contradicts in another section, in one line, or None."""
     for name in configuration.arm_names:
         model = configuration.arm(name).model
+        where = "model" if name == configuration.arm_names[0] else f"arms.{name}.model"
         if model.kind == "gpr" and model.prior_mean == "composition" and configuration.pool.source == "table":
             return (
                 "model.prior_mean: composition needs the atoms of a structure, but pool.source is table; set constant"
             )
+        if model.kind == "kreg" and configuration.descriptor.kind != "inverse_distances":
+            return (
+                f"{where}.kind: kreg needs descriptor.kind: inverse_distances, not {configuration.descriptor.kind}; "
+                "change it, or set gpr"
+            )
+        if model.kind != "kreg" and configuration.target == "energy_forces":
+            return (
+                f"{where}.kind: {model.kind} learns no forces; for target energy_forces set kreg, or set target: energy"
+            )
+    return _no_forces(configuration) if configuration.target == "energy_forces" else None
+
+
+def _no_forces(configuration: Configuration) -> str | None:
+    """Return what keeps the labels from having forces, or None."""
+    labeling = configuration.labeling
+    if labeling.engine == "pyscf" and not labeling.method.forces:
+        return "labeling.method.forces: target energy_forces learns forces; set True, or set target: energy"
+    if labeling.engine == "ase" and not {"energy", "forces"} <= set(labeling.properties):
+        return "labeling.properties: target energy_forces learns both energy and forces; name both"
     return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from quarry.config.base import Section
 from quarry.config.methods import PyscfMethod
@@ -13,22 +13,58 @@ if TYPE_CHECKING:
     from quarry.config.campaign import Configuration
 
 
+class LowModes(Section):
+    """Normal modes of low wavenumber. A harmonic potential is a poor picture of them, and so wide that the Wigner
+    distribution tears the molecule.
+    """
+
+    below_cm: float = Field(default=100.0, gt=0)
+    """Modes below this wavenumber are meant, 1/cm."""
+    treatment: Literal["raise", "freeze"]
+    """raise: sampled as if they had the wavenumber below_cm; freeze: not displaced."""
+
+
 class WignerPool(Section):
     """Geometries of one molecule drawn from the harmonic Wigner distribution of its normal modes."""
 
     source: Literal["wigner"]
-    molecule: str
-    """Start geometry (xyz), relative to the campaign file; it is optimised first."""
+    molecule: str | None = None
+    """Start geometry (xyz), relative to the campaign file; it is optimised first. In its place: modes_file."""
+    modes_file: str | None = None
+    """In place of molecule: normal modes that are computed already, the pool/normal_modes.json of an earlier campaign,
+    relative to the campaign file. Geometry, charge and multiplicity are those of the file."""
     size: int = Field(gt=0)
-    """Number of geometries to draw."""
+    """Number of geometries to draw; with section spectrum the equilibrium geometry stands before them."""
     temperature_K: float = Field(default=300.0, ge=0)
     """Temperature of the Wigner distribution (0 is the ground state)."""
+    low_modes: LowModes | None = None
+    """What is done with modes of low wavenumber, e.g. {treatment: raise}; null: they are sampled like the others, and those
+    below 100 1/cm are named when the pool is built."""
+    optimise: bool = True
+    """False takes the start geometry as it is. It must be a minimum of geometry_method: a force above 0.05 eV/Angstrom or an
+    imaginary mode is refused."""
     charge: int = 0
     """Total charge."""
     multiplicity: int = Field(default=1, gt=0)
     """Spin multiplicity 2S + 1."""
     geometry_method: PyscfMethod | None = None
     """Method of the optimisation and Hessian; null: the labels' own method (PySCF)."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> WignerPool:
+        if self.modes_file is None:
+            if self.molecule is None:
+                raise ValueError("the key molecule is missing; give the start geometry, or modes_file")
+            return self
+        fields = type(self).model_fields
+        idle = [key for key in OF_THE_MODES_FILE if getattr(self, key) != fields[key].default]
+        if idle:
+            raise ValueError(f"the modes_file says all that is in {', '.join(idle)}; remove {' and '.join(idle)}")
+        return self
+
+
+OF_THE_MODES_FILE = ("molecule", "optimise", "charge", "multiplicity", "geometry_method")
+"""Keys that a wigner pool from saved normal modes has no use for."""
 
 
 class TableGeometry(Section):
@@ -94,8 +130,13 @@ Pool = Annotated[WignerPool | FilePool | TablePool, Field(discriminator="source"
 def files_of(pool: WignerPool | FilePool | TablePool) -> list[str]:
     """Return the files that a pool is made from."""
     if isinstance(pool, WignerPool):
-        return [pool.molecule]
+        return [name for name in (pool.molecule, pool.modes_file) if name is not None]
     return [part if isinstance(part, str) else part.path for part in pool.files]
+
+
+def needs_geometry_method(pool: WignerPool | FilePool | TablePool) -> bool:
+    """Return whether an optimisation and a Hessian are due whose method the pool does not name."""
+    return isinstance(pool, WignerPool) and pool.modes_file is None and pool.geometry_method is None
 
 
 ROW_ENGINES = ("function", "replay")

@@ -57,6 +57,7 @@ class Traits:
 
 STRATEGIES: dict[str, Traits] = {
     "random": Traits(),
+    "sequence": Traits(),
     "uncertainty": Traits(("std",)),
     "clusters": Traits(),
     "uncertainty_clusters": Traits(("std",), ("share",)),
@@ -80,7 +81,11 @@ OPTIONS = ("share", "distance", "embedding", "arguments")
 
 FROM_MODEL = ("mean", "std", "probabilities", "votes", "embedding")
 
-EMBEDDINGS: dict[str, tuple[str, ...]] = {"gpr": ("kernel",), "mlp": ("gradient", "last_layer")}
+EMBEDDINGS: dict[str, tuple[str, ...]] = {
+    "gpr": ("kernel",),
+    "kreg": ("kernel",),
+    "mlp": ("gradient", "last_layer"),
+}
 """The embeddings of each kind of model, the default first (that of the better published results)."""
 
 
@@ -112,12 +117,15 @@ class Query(Section):
     """What max_min and uncertainty_max_min measure distances in: the descriptor (features), or an embedding of the model;
     null: features."""
     embedding: Embedding | None = None
-    """Feature map of lcmd, k_means_plus_plus, maxdet and bait: last_layer or gradient of mlp, kernel of gpr; null: gradient
-    or kernel."""
+    """Feature map of lcmd, k_means_plus_plus, maxdet and bait: last_layer or gradient of mlp, kernel of gpr and kreg; null:
+    gradient or kernel."""
     arguments: PlainArguments = {}
     """Keyword arguments of the user's own strategy."""
     initial: int = Field(gt=0)
-    """Structures of iteration 0, drawn at random with the campaign's seed."""
+    """Structures of iteration 0, the same for all arms."""
+    initial_selection: Literal["random", "sequence"] | None = None
+    """How these are chosen: drawn with the campaign's seed, or the first ones of the pool; null: sequence if that is the
+    campaign's strategy, else random. Of a spectrum, the equilibrium geometry is always one of them."""
     batch: Batch
     """Number of structures of the later iterations."""
 
@@ -125,6 +133,11 @@ class Query(Section):
     def is_own(self) -> bool:
         """Whether the strategy is the user's own."""
         return self.strategy not in STRATEGIES
+
+    @property
+    def takes_first(self) -> bool:
+        """Whether the initial batch is the first structures of the pool."""
+        return self.initial_selection == "sequence" or (self.initial_selection is None and self.strategy == "sequence")
 
     @property
     def reads(self) -> frozenset[str]:

@@ -15,6 +15,10 @@ TARGET = "excitations"
 """The target that spectra need."""
 
 
+LEARNT = ("n_states", "equilibrium", "order")
+"""Keys of the section that decide what is learnt; the others only how it is shown."""
+
+
 class Spectrum(Section):
     """Spectra of target excitations: ML-NEA (the whole pool is the ensemble), QC-NEA (labelled structures only), and the
     single-point convolution (B.-X. Xue, M. Barbatti, P. O. Dral, J. Phys. Chem. A 124, 7199 (2020)).
@@ -56,11 +60,15 @@ def conflict(configuration: Configuration) -> str | None:
         )
     if spectrum is None:
         return None
+    if c.search is not None:
+        return "search: a range is searched for one number, target: excitations has many; remove the section"
     if c.pool.source == "table":
         return "pool.source: table has no geometries, which target excitations needs; use wigner or file"
     for name in c.arm_names:
         if c.arm(name).model.kind != "kreg":
-            return f"model.kind: {c.arm(name).model.kind} (arm {name}) learns one number, target: excitations needs kreg"
+            return (
+                f"model.kind: {c.arm(name).model.kind} (arm {name}) learns one number, target: excitations needs kreg"
+            )
     labeling = c.labeling
     if labeling.engine == "pyscf":
         states = labeling.method.excitations

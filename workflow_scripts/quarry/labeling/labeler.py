@@ -17,7 +17,7 @@ from quarry import __version__
 from quarry.errors import QuarryError
 from quarry.labeling.attempts import Attempt, Attempts, counted
 from quarry.labeling.claims import Claim, Claims
-from quarry.labeling.engines.base import EngineResult
+from quarry.labeling.engines.base import EngineResult, too_few_states
 from quarry.labeling.failed import FailedLabels
 from quarry.labeling.limits import JobLimits
 from quarry.labeling.record import LabelRecord, write_records
@@ -44,7 +44,8 @@ class LabelJob:
 
     origin: campaign_id, campaign, arm and iteration that pay. run: the main process it belongs to. memory_MB,
     walltime_min: of the job. retries: how often a label is tried again that ran out of memory or time.
-    straggler_factor: wall time over predicted time at which a label is put off to the next batch.
+    straggler_factor: wall time over predicted time at which a label is put off to the next batch. n_states: excited states
+    that a label must have.
     """
 
     method_id: str
@@ -57,6 +58,7 @@ class LabelJob:
     tasks: int = 1
     retries: int = 0
     straggler_factor: float | None = None
+    n_states: int = 0
     heartbeat_s: float = 20.0
 
 
@@ -213,6 +215,9 @@ class Labeler:
 
     def _record(self, entry: LeafEntry, outcome: Outcome, earlier: Sequence[Attempt]) -> LabelRecord:
         result = outcome.result
+        status, message = result.status, result.message
+        if status == "ok" and (lacking := too_few_states(result.properties, self.job.n_states)):
+            status, message = "excitations_not_converged", lacking
         cost = {
             "wall_s": round(outcome.wall_s, 3),
             "cpu_s": round(outcome.cpu_s, 3),
@@ -232,9 +237,9 @@ class Labeler:
             structure_id=entry.structure.structure_id,
             method_id=self.job.method_id,
             method=self.store.method,
-            status=result.status,
-            message=result.message,
-            properties=result.properties if result.status == "ok" else {},
+            status=status,
+            message=message,
+            properties=result.properties if status == "ok" else {},
             attempts=result.attempts,
             cost=cost,
             origin=self.job.origin,

@@ -25,17 +25,11 @@ from quarry.models.hyperparameters import (
     floors,
     optimise_hyperparameters,
 )
-from quarry.models.nystroem import choose_landmarks
+from quarry.models.nystroem import kernel_map
 from quarry.structures import StructureSet
 
 NEGLIGIBLE_SPREAD = 1e-12
 """A scale of the residuals below this, relative to the largest target, is rounding: such targets do not vary."""
-
-LANDMARKS = 1024
-"""Length of the kernel's feature map at most."""
-
-LANDMARK_CANDIDATES = 4096
-"""Points that the landmarks are chosen from, half of them training points where there are as many."""
 
 
 class GaussianProcessRegression:
@@ -150,27 +144,15 @@ class GaussianProcessRegression:
     def embed(
         self, structures: StructureSet, features: NDArray[np.floating], kind: str, rng: np.random.Generator
     ) -> NDArray[np.float32]:
-        """Return a feature map of the prior kernel, shape (n, p), p <= ``LANDMARKS``.
+        """Return a feature map of the prior kernel, shape (n, p): see ``nystroem.kernel_map``.
 
-        Inner products approximate k(x, x') in the target's unit squared, by landmarks among training points and the
-        structures themselves: training points alone would hide all that the model does not know yet, since what they
-        leave of k(x, x) is the posterior variance. So only maps of one call are comparable.
+        Inner products approximate k(x, x') in the target's unit squared.
         Raises QuarryError for another ``kind`` than kernel, and as ``predict`` does.
         """
         if kind != "kernel":
             raise QuarryError(f"query.embedding: gpr has no embedding '{kind}'; set kernel")
         process = self._checked(structures, features)
-        from_training = min(len(self._features), max(LANDMARK_CANDIDATES // 2, LANDMARK_CANDIDATES - len(features)))
-        parts = [
-            source[np.sort(rng.choice(len(source), min(count, len(source)), replace=False))].astype(np.float64)
-            for source, count in (
-                (self._features, from_training),
-                (features, LANDMARK_CANDIDATES - from_training),
-            )
-        ]
-        candidates = np.concatenate(parts)
-        landmarks, factor = choose_landmarks(process.prior_covariance(candidates), LANDMARKS, rng)
-        return process.feature_map(features, candidates[landmarks], factor, self.scale)
+        return kernel_map(process, self._features, features, rng, self.scale)
 
     def _checked(self, structures: StructureSet, features: NDArray[np.floating]) -> GaussianProcess:
         """Return the process if it can say something about the features."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,40 @@ def mae(errors: NDArray[np.float64]) -> float:
 def maxe(errors: NDArray[np.float64]) -> float:
     """Return the largest absolute error."""
     return float(np.max(np.abs(errors)))
+
+
+def geometric(statistic: Statistic) -> Statistic:
+    """Return a statistic of errors of several quantities, shape (n, n_quantities): the geometric mean over them.
+
+    RMSE_geom of ML-NEA (B.-X. Xue, M. Barbatti, P. O. Dral, J. Phys. Chem. A 124, 7199 (2020)): the mean of logarithms,
+    so that quantities of different units count alike. A quantity without any error (0.0) is left out, as in the
+    published program; if all are, the mean is 0. Errors of shape (n,) get the statistic itself.
+    """
+
+    def of_all(errors: NDArray[np.float64]) -> float:
+        if errors.ndim == 1:
+            return statistic(errors)
+        values = np.array([statistic(column) for column in errors.T])
+        wrong = values[values > 0]
+        return float(np.exp(np.mean(np.log(wrong)))) if len(wrong) else 0.0
+
+    return of_all
+
+
+def excitation_metrics(errors: NDArray[np.float64]) -> dict[str, Any]:
+    """Return the errors of excitation energies and oscillator strengths, shape (n, 2 n_states), energies first.
+
+    rmse, mae: geometric means over all quantities (RMSE_geom; of mixed units, good for comparisons only).
+    rmse_energies_eV, rmse_strengths: over all structures and states. states: RMSE of each quantity, in their order.
+    """
+    n_states = errors.shape[1] // 2
+    return {
+        "rmse": geometric(rmse)(errors),
+        "mae": geometric(mae)(errors),
+        "rmse_energies_eV": rmse(errors[:, :n_states].ravel()),
+        "rmse_strengths": rmse(errors[:, n_states:].ravel()),
+        "states": [rmse(column) for column in errors.T],
+    }
 
 
 METRICS: dict[str, Statistic] = {"rmse": rmse, "mae": mae, "maxe": maxe}

@@ -12,7 +12,11 @@ from quarry.config.models import Model as ModelSettings
 from quarry.errors import QuarryError
 from quarry.models.base import Model
 
-MODELS = {"gpr": "quarry.models.gpr:GaussianProcessRegression", "mlp": "quarry.models.mlp:MultilayerPerceptron"}
+MODELS = {
+    "gpr": "quarry.models.gpr:GaussianProcessRegression",
+    "kreg": "quarry.models.kreg:KernelRidgeRegression",
+    "mlp": "quarry.models.mlp:MultilayerPerceptron",
+}
 """What ``model.kind`` may name, and where its class is."""
 
 

@@ -32,6 +32,14 @@ class Random:
         return rng.permutation(len(pool))[:n].astype(np.int64)
 
 
+class Sequence:
+    """The candidates in the pool's own order, as ML-NEA takes them (lecture of P. O. Dral, 2024)."""
+
+    def select(self, pool: PoolView, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Return the first ``n`` candidates."""
+        return np.arange(min(n, len(pool)), dtype=np.int64)
+
+
 class Uncertainty:
     """B: the candidates with the largest standard deviation."""
 
@@ -46,6 +54,7 @@ class Uncertainty:
 
 MAKERS: dict[str, Callable[[Query], Strategy]] = {
     "random": lambda query: Random(),
+    "sequence": lambda query: Sequence(),
     "uncertainty": lambda query: Uncertainty(),
     "clusters": lambda query: Clusters(),
     "uncertainty_clusters": lambda query: UncertaintyClusters(query.share or DEFAULT_SHARE),

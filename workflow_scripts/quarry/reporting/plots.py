@@ -30,6 +30,7 @@ STYLE: dict[Any, Any] = {
 }
 LABEL = {
     "energy": "energy",
+    "energy_forces": "energy",
     "homo": "HOMO energy",
     "lumo": "LUMO energy",
     "gap": "HOMO-LUMO gap",
@@ -46,8 +47,11 @@ def save_figure(figure: Any, path: str | Path) -> None:
 
 
 def unit_for(target: str, largest: float) -> tuple[float, str]:
-    """Return a factor and the unit that it leads to, for numbers up to ``largest`` in the target's own unit."""
-    if target == "value":
+    """Return a factor and the unit that it leads to, for numbers up to ``largest`` in the target's own unit.
+
+    A value has none, and neither has the RMSE_geom of excitations, which mixes units.
+    """
+    if target in ("value", "excitations"):
         return 1.0, ""
     base = "e Å" if target == "dipole" else "eV"
     return (1e3, f"m{base}") if largest < 0.5 else (1.0, base)
@@ -195,6 +199,10 @@ HEADINGS: Sequence[tuple[str, str]] = (
     ("train_core_hours", "model core-hours"),
 )
 WHERE_GIVEN: Sequence[tuple[str, str, str]] = (
+    ("RMSE of the energies (eV)", "rmse_energies_eV", "{:.4f}"),
+    ("RMSE of the strengths", "rmse_strengths", "{:.4f}"),
+    ("RMSE of the forces (eV/Å)", "forces_rmse", "{:.4f}"),
+    ("labels with swapped states", "labels_swapped", "{:.0f}"),
     ("found in range", "in_range_found", "{:.0f}"),
     ("share of all", "in_range_share", "{:.1%}"),
     ("TPR", "tpr", "{:.3f}"),
@@ -219,6 +227,8 @@ def write_iteration_table(histories: dict[str, str], target: str, path: str) -> 
                 for v, a, b in zip(table[name.lower()], table[low], table[high], strict=True)
             ]
         shown["largest error"] = [f"{scale * v:.4g}" for v in table["maxe"]]
+        if table["maxe"].isna().all():
+            shown = shown.drop(columns="largest error")
         shown["rRMSE"] = [
             "" if i == 0 else f"{v:.3f} <small>({a:.3f} to {b:.3f})</small>"
             for i, v, a, b in zip(
@@ -229,6 +239,8 @@ def write_iteration_table(histories: dict[str, str], target: str, path: str) -> 
         for heading, column, style in WHERE_GIVEN:
             if table[column].notna().any():
                 shown[heading] = [style.format(value) if np.isfinite(value) else "" for value in table[column]]
+        if target == "excitations":
+            shown = shown.rename(columns={c: f"{c}<sub>geom</sub>" for c in ("RMSE", "MAE")})
         reason = table["stop_reason"].fillna("").iloc[-1]
         parts.append(f"<h2>{arm}</h2>{shown.to_html(index=False, escape=False, border=0, float_format=_four_digits)}")
         parts.append(f"<p>Stopped: {reason or 'not yet'}.</p>")

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,90 +15,32 @@ from pyscf.hessian import thermo
 
 from quarry.config.methods import PyscfMethod
 from quarry.errors import QuarryError
-from quarry.files import write_json
 from quarry.labeling.engines.base import EngineResult
 from quarry.labeling.engines.pyscf_engine import PyscfEngine
+from quarry.sampling.modes import NormalModes
 from quarry.structures import Structure
 
 FORCE_LIMIT_EV_A = 5e-4
 """The optimisation ends when no atom has a larger force (eV/Angstrom)."""
+STATIONARY_EV_A = 0.05
+"""Largest force of a start geometry that is taken as it is (eV/Angstrom): farther from a stationary point, normal modes have
+no meaning."""
 MAX_STEPS = 500
 LINEAR_A = 5e-3
 """A molecule with all atoms this close to a straight line is linear: an optimised bend is exact to about 1e-3."""
 SCF_HARTREE = 1e-10
 """The SCF converges at least this far here: Hessian and force limit need better orbitals than an energy."""
-FORMAT = 1
-
-
-@dataclass(frozen=True, eq=False)
-class NormalModes:
-    """A minimum and its harmonic vibrations.
-
-    equilibrium: the optimised geometry; a linear molecule lies along z.
-    frequencies_cm: shape (n_modes,), 1/cm, ascending.
-    modes: shape (n_modes, n_atoms, 3), Cartesian displacements L in u^(-1/2), not mass-weighted, normalised so that
-    ``sum over atoms of m_i |L_ki|^2 = 1`` and orthogonal in the same sense, so that the positions are
-    ``x_i = x_i(equilibrium) + sum_k L_ki Q_k`` with normal coordinates Q_k in Angstrom u^(1/2).
-    masses_u: shape (n_atoms,), standard atomic weights. energy_eV: energy of the minimum.
-    method: the engine's method identity.
-    """
-
-    equilibrium: Structure
-    frequencies_cm: NDArray[np.float64]
-    modes: NDArray[np.float64]
-    masses_u: NDArray[np.float64]
-    energy_eV: float
-    method: dict[str, Any]
-
-    def write(self, path: str | Path) -> None:
-        """Write as JSON; the same modes give the same bytes."""
-        write_json(
-            path,
-            {
-                "format": FORMAT,
-                "units": {"positions": "Angstrom", "modes": "u^(-1/2)", "frequencies_cm": "1/cm"},
-                "numbers": self.equilibrium.numbers.tolist(),
-                "positions": self.equilibrium.positions.tolist(),
-                "charge": self.equilibrium.charge,
-                "multiplicity": self.equilibrium.multiplicity,
-                "frequencies_cm": self.frequencies_cm.tolist(),
-                "modes": self.modes.tolist(),
-                "masses_u": self.masses_u.tolist(),
-                "energy_eV": self.energy_eV,
-                "method": self.method,
-            },
-        )
-
-    @staticmethod
-    def read(path: str | Path) -> NormalModes:
-        """Read what ``write`` wrote. Raises QuarryError if it is missing, damaged or of another format."""
-        try:
-            data = json.loads(Path(path).read_bytes())
-            if data["format"] != FORMAT:
-                raise ValueError(f"format {data['format']} instead of {FORMAT}")
-            equilibrium = Structure.create(
-                data["numbers"], np.array(data["positions"]), data["charge"], data["multiplicity"]
-            )
-            frequencies = np.array(data["frequencies_cm"], dtype=np.float64)
-            masses = np.array(data["masses_u"], dtype=np.float64)
-            modes = np.array(data["modes"], dtype=np.float64).reshape(len(frequencies), len(masses), 3)
-            if len(masses) != len(equilibrium):
-                raise ValueError(f"{len(masses)} masses for {len(equilibrium)} atoms")
-            return NormalModes(equilibrium, frequencies, modes, masses, float(data["energy_eV"]), data["method"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            reason = " ".join(str(error).split())
-            raise QuarryError(
-                f"{path}: no normal modes file ({type(error).__name__}: {reason}); compute it again"
-            ) from error
 
 
 def compute_normal_modes(
-    start: Structure, method: PyscfMethod, threads: int, log: Callable[[str], None]
+    start: Structure, method: PyscfMethod, threads: int, log: Callable[[str], None], optimise: bool = True
 ) -> NormalModes:
     """Optimise a molecule and compute its harmonic normal modes with PySCF's analytic Hessian.
 
-    log gets a line per optimisation step and one about the result.
-    Raises QuarryError if the optimisation or an SCF does not converge, or if it ends at a saddle point.
+    optimise: False takes the start geometry as it is; one that is straight to 0.005 Angstrom is laid along z, and exactly.
+    log gets a line per optimisation step, or one with the largest force, and one about the result.
+    Raises QuarryError if the optimisation or an SCF does not converge, if it ends at a saddle point, and without an
+    optimisation if the start geometry is no minimum.
     """
     if len(start) < 2:
         raise QuarryError("pool.molecule: a single atom has no vibrations; a wigner pool needs at least two atoms")
@@ -109,31 +48,45 @@ def compute_normal_modes(
     method = method.model_copy(update={"forces": True, "excitations": None})
     tight = method.model_copy(update={"convergence_hartree": min(method.convergence_hartree, SCF_HARTREE)})
     engine = PyscfEngine(tight)
-    equilibrium = _optimised(start, engine, threads, log)
+    equilibrium = _optimised(start, engine, threads, log) if optimise else start
     if _distance_from_line(equilibrium.positions).max() < LINEAR_A:
         # On a straight line the Hessian has 3N - 5 vibrations; a hair beside it a bend would pass for a rotation.
-        equilibrium = _optimised(_straightened(equilibrium), engine, threads, log)
-    energy = _label(engine, equilibrium, threads).properties["energy"]
+        equilibrium = _straightened(equilibrium)
+        if optimise:
+            equilibrium = _optimised(equilibrium, engine, threads, log)
+    label = _label(engine, equilibrium, threads)
+    if not optimise:
+        _check_stationary(_forces(label, equilibrium), log)
     hessian = engine.hessian(equilibrium, threads)
     masses = engine.molecule(equilibrium).atom_mass_list(isotope_avg=True)
     analysis = thermo.harmonic_analysis(engine.molecule(equilibrium), hessian, imaginary_freq=False, mass=masses)
     frequencies = np.asarray(analysis["freq_wavenumber"], dtype=np.float64)
     log("frequencies (1/cm): " + " ".join(f"{f:.1f}" for f in frequencies))
-    imaginary = frequencies[frequencies <= 0.0]
-    if imaginary.size:
-        listed = ", ".join(f"{-f:.0f}i" for f in imaginary)
-        raise QuarryError(
-            f"pool.molecule: the optimised geometry is no minimum, it has imaginary frequencies ({listed} 1/cm); "
-            "start from a geometry without its symmetry, or choose a finer pool.geometry_method.grid_level"
-        )
-    return NormalModes(
+    modes = NormalModes(
         equilibrium=equilibrium,
         frequencies_cm=frequencies,
         modes=_with_fixed_signs(np.asarray(analysis["norm_mode"], dtype=np.float64)),
         masses_u=np.asarray(masses, dtype=np.float64),
-        energy_eV=energy,
+        energy_eV=label.properties["energy"],
         method=PyscfEngine(method).method_identity(),
     )
+    if optimise:
+        mend = "start from a geometry without its symmetry, or choose a finer pool.geometry_method.grid_level"
+        modes.check("pool.molecule: the optimised geometry", mend)
+    else:
+        mend = "optimise it (set pool.optimise: True) or start from a minimum of the same method"
+        modes.check("pool.molecule: the start geometry", mend)
+    return modes
+
+
+def _check_stationary(forces: NDArray[np.float64], log: Callable[[str], None]) -> None:
+    largest = float(np.linalg.norm(forces, axis=1).max())
+    log(f"start geometry, not optimised: largest force {largest:.5f} eV/Angstrom")
+    if largest > STATIONARY_EV_A:
+        raise QuarryError(
+            f"pool.molecule: the start geometry is no stationary point, its largest force is {largest:.3f} eV/Angstrom "
+            f"(at most {STATIONARY_EV_A}); optimise it (set pool.optimise: True) or start from a minimum of the same method"
+        )
 
 
 class _EngineCalculator(Calculator):
@@ -149,15 +102,18 @@ class _EngineCalculator(Calculator):
         s = self.structure
         here = Structure(s.numbers, np.array(self.atoms.positions), s.charge, s.multiplicity)
         label = _label(self.engine, here, self.threads)
-        forces = _without_rigid_motion(np.array(label.properties["forces"]), here.positions)
-        self.results = {"energy": label.properties["energy"], "forces": forces}
+        self.results = {"energy": label.properties["energy"], "forces": _forces(label, here)}
+
+
+def _forces(label: EngineResult, structure: Structure) -> NDArray[np.float64]:
+    return _without_rigid_motion(np.array(label.properties["forces"]), structure.positions)
 
 
 def _label(engine: PyscfEngine, structure: Structure, threads: int) -> EngineResult:
     result = engine.label(structure, threads)
     if result.status != "ok":
         raise QuarryError(
-            f"pool.molecule: the geometry optimisation failed ({result.status}: {result.message}); "
+            f"pool.molecule: no energy and forces for a geometry ({result.status}: {result.message}); "
             "check geometry, charge and multiplicity, or choose another pool.geometry_method"
         )
     return result

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import constants
 
+from quarry.config.pool import LowModes
 from quarry.errors import QuarryError
-from quarry.sampling.normal_modes import NormalModes
+from quarry.sampling.modes import NormalModes
 from quarry.structures import Structure, StructureSet
 
 
@@ -25,27 +26,62 @@ def coordinate_variances(frequencies_cm: NDArray[np.float64], temperature_K: flo
     return variance_si / (constants.atomic_mass * constants.angstrom**2)
 
 
-def sample_wigner(modes: NormalModes, temperature_K: float, size: int, rng: np.random.Generator) -> StructureSet:
+LOW_CM = 100.0
+"""Modes below this wavenumber are named to the user: a harmonic potential is a poor picture of them, 1/cm."""
+
+
+def sample_wigner(
+    modes: NormalModes, temperature_K: float, size: int, rng: np.random.Generator, low_modes: LowModes | None = None
+) -> StructureSet:
     """Draw geometries, as Xue, Dral and Barbatti (J. Phys. Chem. A 2020, 124, 7199) do for nuclear ensembles.
 
     Normal coordinates are independent and normal with ``coordinate_variances``; momenta are not drawn. The first n of
-    a larger sample with the same generator state are the sample of size n.
-    Raises QuarryError for a mode without a positive frequency, a single atom or a negative temperature.
+    a larger sample with the same generator state are the sample of size n. low_modes: what is done with modes of low
+    wavenumber; the other modes' coordinates are the same whatever it is.
+    Raises QuarryError for a mode without a positive frequency, a single atom, a negative temperature, or if no mode is
+    left that moves.
     """
     if temperature_K < 0:
         raise QuarryError(f"pool.temperature_K: {temperature_K} is below absolute zero; set it to 0 or more")
     if not len(modes.frequencies_cm):
         raise QuarryError("pool.molecule: a single atom has no vibrations; a wigner pool needs at least two atoms")
-    if (modes.frequencies_cm <= 0).any():
-        listed = ", ".join(f"{-f:.0f}i" for f in modes.frequencies_cm if f <= 0)
-        raise QuarryError(
-            f"pool: the normal modes have imaginary frequencies ({listed} 1/cm), which have no Wigner distribution; "
-            "optimise the molecule first, or start from another geometry"
-        )
-    widths = np.sqrt(coordinate_variances(modes.frequencies_cm, temperature_K))
+    modes.check("pool: the molecule", "optimise the molecule first, or start from another geometry")
+    widths = _widths(modes.frequencies_cm, temperature_K, low_modes)
     coordinates = rng.standard_normal((size, len(widths))) * widths
     equilibrium = modes.equilibrium
     positions = equilibrium.positions + np.tensordot(coordinates, modes.modes, axes=1)
     return StructureSet.from_structures(
         Structure.create(equilibrium.numbers, x, equilibrium.charge, equilibrium.multiplicity) for x in positions
     )
+
+
+def _widths(
+    frequencies_cm: NDArray[np.float64], temperature_K: float, low_modes: LowModes | None
+) -> NDArray[np.float64]:
+    """Return the standard deviation of each normal coordinate, Angstrom u^(1/2), shape (n_modes,)."""
+    if low_modes is None:
+        return np.sqrt(coordinate_variances(frequencies_cm, temperature_K))
+    widths = np.sqrt(coordinate_variances(np.maximum(frequencies_cm, low_modes.below_cm), temperature_K))
+    if low_modes.treatment == "freeze":
+        widths[frequencies_cm < low_modes.below_cm] = 0.0
+        if not widths.any():
+            raise QuarryError(
+                f"pool.low_modes: all modes are below {low_modes.below_cm:g} 1/cm, freeze leaves none; lower below_cm"
+            )
+    return widths
+
+
+def low_modes_words(frequencies_cm: NDArray[np.float64], low_modes: LowModes | None) -> str:
+    """Return which modes are low and what is done with them, in words; empty if none is."""
+    limit = LOW_CM if low_modes is None else low_modes.below_cm
+    low = frequencies_cm[frequencies_cm < limit]
+    if not len(low):
+        return ""
+    listed = f"modes below {limit:g} 1/cm ({', '.join(f'{f:.0f}' for f in low)})"
+    if low_modes is None:
+        return (
+            f"{listed} are sampled as harmonic, with large displacements; pool.low_modes raises their wavenumber or "
+            "freezes them"
+        )
+    done = {"raise": f"are sampled as if at {limit:g} 1/cm", "freeze": "are frozen"}[low_modes.treatment]
+    return f"{listed} {done}"

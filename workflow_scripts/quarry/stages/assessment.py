@@ -102,7 +102,24 @@ def progress_line(facts: Facts, cost: Cost) -> str:
         low, value, high = (errors[key] for key in ("accuracy_low", "accuracy", "accuracy_high"))
         change = change.replace("rRMSE", "relative change of the error rate")
         return f"{head}{failed}; {facts.metric} accuracy {value:.3f} (95 %: {low:.3f} to {high:.3f}); {change}"
+    if facts.target == "excitations":
+        return f"{head}{failed}; {_ml_nea_words(facts)}"
     unit = unit_of(facts.target)
     scale, unit = (1e3, f" m{unit}") if unit and errors["rmse"] < 0.1 else (1.0, f" {unit}" if unit else "")
     low, value, high = (errors[key] * scale for key in ("rmse_low", "rmse", "rmse_high"))
     return f"{head}{failed}; {facts.metric} RMSE {value:.4g}{unit} (95 %: {low:.4g} to {high:.4g}); {change}"
+
+
+def _ml_nea_words(facts: Facts) -> str:
+    """Return the line of ML-NEA as its authors' program prints it (iterations counted from 1), with our intervals."""
+    errors = facts.errors[facts.metric]
+    low, high = errors["rmse_low"], errors["rmse_high"]
+    relative = (
+        "1.0" if facts.iteration == 0 else f"{facts.rrmse:.6g} (95 %: {facts.rrmse_low:.3f} to {facts.rrmse_high:.3f})"
+    )
+    swapped = facts.states.get("swapped")
+    of = f"; {swapped} of {facts.states['labels']} labels with swapped states" if swapped is not None else ""
+    return (
+        f"ML-NEA iteration {facts.iteration + 1}: train_number = {facts.n_train}; RMSE_geom = {errors['rmse']:.6g} "
+        f"(95 %: {low:.3g} to {high:.3g}); rRMSE = {relative}{of}"
+    )

@@ -29,16 +29,27 @@ def batch_rows(configuration: Configuration, iteration: int, structures: str, pr
 
 
 def draw_initial(configuration: Configuration, structures: str) -> list[BatchRow]:
-    """Draw the fixed test set and then the initial batch with the campaign's seed: the same for every arm."""
+    """Draw the fixed test set with the campaign's seed and then the initial batch: the same for every arm.
+
+    The equilibrium geometry of a spectrum's pool comes first in the initial batch.
+    """
     ids = read_pool_ids(structures)
-    wanted = configuration.test.size + configuration.query.initial
+    query, n_test = configuration.query, configuration.test.size
+    wanted = n_test + query.initial
     if wanted > len(ids):
         raise QuarryError(
             f"query.initial + test.size = {wanted} is more than the pool's {len(ids)} structures without duplicates"
         )
-    drawn = generator(configuration.seed, "initial").permutation(len(ids))[:wanted]
-    roles = ["test"] * configuration.test.size + ["train"] * configuration.query.initial
-    return [BatchRow(str(ids[i]), role, str(ids[i])) for i, role in zip(drawn, roles, strict=True)]
+    drawn = generator(configuration.seed, "initial").permutation(len(ids)).tolist()
+    first = [0] if configuration.has_equilibrium else []
+    others = [row for row in drawn if row not in first]
+    test, rest = others[:n_test], others[n_test:]
+    if query.takes_first:
+        rest.sort()
+    train = (first + rest)[: query.initial]
+    return [BatchRow(str(ids[i]), "test", str(ids[i])) for i in test] + [
+        BatchRow(str(ids[i]), "train", str(ids[i])) for i in train
+    ]
 
 
 def read_proposal(proposal: str) -> list[BatchRow]:

@@ -86,6 +86,12 @@ class Sieve:
         """What has passed, in its order."""
         return StructureSet.from_structures(candidate.structure for candidate in self._kept)
 
+    def begin_with(self, structure: Structure) -> None:
+        """Let the pool begin with a structure, whatever the filters say; nothing but a copy of it is held against it."""
+        assert not self._kept
+        self._seen.add(structure.structure_id)
+        self._kept.append(Candidate("equilibrium", -1, structure))
+
     def add(self, candidates: Iterable[Candidate]) -> None:
         """Pass further structures through, in their order.
 
@@ -108,9 +114,8 @@ class Sieve:
                 self.left_out.append(left_out)
 
     def cut(self, size: int) -> None:
-        """Forget everything after the structure with which the sieve has let ``size`` through (all of one origin).
-
-        Nothing may be added after that.
+        """Forget everything after the structure with which the sieve has let ``size`` through (all of one origin, but for
+        what it began with). Nothing may be added after that.
         """
         if len(self._kept) > size:
             last = self._kept[size - 1].number

@@ -56,6 +56,7 @@ def label_leaf(
         tasks=configuration.resources.label.tasks,
         retries=labeling.retries,
         straggler_factor=labeling.straggler_factor,
+        n_states=configuration.n_states,
         heartbeat_s=labeling.heartbeat_s,
     )
     Labeler(

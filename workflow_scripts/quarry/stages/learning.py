@@ -15,11 +15,13 @@ from quarry.config.classification import Classification
 from quarry.errors import QuarryError
 from quarry.evaluation.calibration import calibration
 from quarry.files import atomic_path, write_json
-from quarry.models.base import Committee, Prediction, TrainingData
-from quarry.models.classes import check_classes, classes_of
+from quarry.models.base import Committee, Model, Prediction, TrainingData, Validated
+from quarry.models.classes import check_classes
 from quarry.models.metrics import (
     bootstrap_interval,
     confusion_matrix,
+    excitation_metrics,
+    geometric,
     mae,
     regression_metrics,
     rmse,
@@ -28,32 +30,14 @@ from quarry.models.metrics import (
 )
 from quarry.models.registry import load_model, make_model
 from quarry.randomness import generator
-from quarry.stages.pool import pool_rows, read_features
+from quarry.spectra.states import swap_account
 from quarry.stages.searching import pool_account, search_account
+from quarry.stages.targets import split, training_data
 from quarry.structures.labelled import LabelledSet
 from quarry.structures.structure import ID_LENGTH
 
-PREDICTED = ("mean", "std", "probabilities", "votes")
+PREDICTED = ("mean", "std", "probabilities", "votes", "forces")
 """Fields of a Prediction; what the model does not give is left out of ``predictions.h5``."""
-
-
-def training_data(
-    dataset: LabelledSet, role: str, features: str, target: str, classification: Classification | None = None
-) -> TrainingData:
-    """Return the labelled structures of a role that have the target.
-
-    classification: what target class means; the targets are then the numbers of the classes.
-    """
-    wanted = classification.property if classification else target
-    if wanted not in dataset.properties:
-        raise QuarryError(f"target: the labels hold no {wanted}; they hold {', '.join(dataset.properties)}")
-    values = dataset.targets(wanted)
-    chosen = [int(i) for i in dataset.indices(role) if np.isfinite(values[i])]
-    structures = dataset.structures.subset(chosen)
-    rows = read_features(features, pool_rows(features, structures.ids))
-    if classification is None:
-        return TrainingData(structures, rows, values[chosen])
-    return TrainingData(structures, rows, classes_of(values[chosen], classification), tuple(classification.names))
 
 
 def train_model(
@@ -76,10 +60,19 @@ def train_model(
         assert isinstance(model, Committee)
         model.join([load_model(member) for member in members])
     else:
-        model.fit(data, None, generator(settings.seed, arm, iteration, "train"))
+        _fit(model, data, configuration, (settings.seed, arm, iteration), "train")
     Path(output).parent.mkdir(parents=True, exist_ok=True)
     model.save(output)
     return [f"{settings.model.kind} trained on {len(data)} labels", *warning]
+
+
+def _fit(model: Model, data: TrainingData, configuration: Configuration, purpose: tuple[Any, ...], *more: Any) -> None:
+    """Train a model; one that is ``Validated`` gets its validation data split off. purpose, more: of the generator."""
+    validation = None
+    if isinstance(model, Validated):
+        learnt, held = split(len(data), configuration, generator(*purpose, "validation split", *more[1:]))
+        data, validation = data.subset(learnt), data.subset(held)
+    model.fit(data, validation, generator(*purpose, *more))
 
 
 def train_member(
@@ -99,7 +92,7 @@ def train_member(
 def _learnt(configuration: Configuration, dataset: str, features: str) -> tuple[TrainingData, list[str]]:
     """Return the training labels, and a line about classes without an example where there are any."""
     labelled = LabelledSet.read(dataset)
-    data = training_data(labelled, "train", features, configuration.target, configuration.classification)
+    data = training_data(labelled, "train", features, configuration)
     if not len(data):
         raise QuarryError(f"{dataset}: no training label succeeded, nothing to train on; see failures.csv")
     return data, check_classes(data) if data.classes else []
@@ -126,9 +119,9 @@ def evaluate_model(
     structures, truth: the pool and the target of all its structures, where a targeted search can be measured by them.
     """
     labelled = LabelledSet.read(dataset)
-    target, metric, classes = configuration.target, configuration.stop.metric, configuration.classification
-    train = training_data(labelled, "train", features, target, classes)
-    test = training_data(labelled, "test", features, target, classes)
+    metric, classes = configuration.stop.metric, configuration.classification
+    train = training_data(labelled, "train", features, configuration)
+    test = training_data(labelled, "test", features, configuration)
     results: dict[str, tuple[TrainingData, Prediction]] = {}
     if metric == "test" and configuration.test.size and not len(test):
         raise QuarryError(
@@ -138,7 +131,7 @@ def evaluate_model(
     if len(test):
         results["test"] = (test, trained.predict(test.structures, test.features))
     if metric != "test":
-        results[metric] = _held_back(configuration, arm, iteration, train)
+        results[metric] = _held_back(configuration, arm, iteration, train, trained)
     noise_variance = float(trained.hyperparameters.get("noise_variance", 0.0))
     # The bootstrap's stream depends on the metric only, so that equal errors give equal intervals in every arm.
     summary = {
@@ -159,25 +152,32 @@ def evaluate_model(
     if truth:
         search |= pool_account(configuration, trained, labelled, structures, features, truth)
     found = {"errors": summary, "hyperparameters": hyperparameters, "search": search}
+    if configuration.spectrum:
+        found["states"] = swap_account(labelled, configuration.n_states)
     write_json(metrics, {**counts, **relative, **found})
 
 
 def _held_back(
-    configuration: Configuration, arm: str, iteration: int, train: TrainingData
+    configuration: Configuration, arm: str, iteration: int, train: TrainingData, trained: Model
 ) -> tuple[TrainingData, Prediction]:
-    """Predict training labels by models that did not see them: a validation split, or every fold in turn."""
+    """Predict training labels by models that did not see them: a validation split, or every fold in turn.
+
+    trained: the model of all training labels. One that is ``Validated`` has predicted its validation data itself.
+    """
     settings, validation = configuration.arm(arm), configuration.validation
-    order = generator(settings.seed, arm, iteration, "validation split").permutation(len(train))
+    rng = generator(settings.seed, arm, iteration, "validation split")
     if configuration.stop.metric == "validation":
-        held = max(1, round(validation.fraction * len(train)))
-        parts = [order[:held]]
+        rest, held = split(len(train), configuration, rng)
+        if isinstance(trained, Validated):
+            return train.subset(held), trained.validation
+        parts = [held]
     else:
-        parts = list(np.array_split(order, min(validation.folds, len(train))))
+        parts = list(np.array_split(rng.permutation(len(train)), min(validation.folds, len(train))))
     predictions = []
     for number, part in enumerate(parts):
         model = make_model(settings.model, configuration.target)
-        rest = np.setdiff1d(order, part)
-        model.fit(train.subset(rest), None, generator(settings.seed, arm, iteration, "validation", number))
+        rest = np.setdiff1d(np.arange(len(train)), part)
+        _fit(model, train.subset(rest), configuration, (settings.seed, arm, iteration), "validation", number)
         predictions.append(model.predict(train.structures.subset(part), train.features[part]))
     return train.subset(np.concatenate(parts)), _joined(predictions)
 
@@ -211,12 +211,27 @@ def _summary(
         found = {"accuracy": 1 - mae(wrong), "accuracy_low": 1 - high, "accuracy_high": 1 - low}
         return {**found, "confusion": confusion, "n": len(wrong)}
     errors = prediction.mean - data.targets
-    rmse_low, rmse_high = bootstrap_interval(errors, rmse, rng)
-    mae_low, mae_high = bootstrap_interval(errors, mae, rng)
+    rmse_low, rmse_high = bootstrap_interval(errors, geometric(rmse), rng)
+    mae_low, mae_high = bootstrap_interval(errors, geometric(mae), rng)
     intervals = {"rmse_low": rmse_low, "rmse_high": rmse_high, "mae_low": mae_low, "mae_high": mae_high}
+    if errors.ndim == 2:
+        fit = {} if prediction.std is None else calibration(*_by_spread(data.targets, errors, prediction.std))
+        return {**excitation_metrics(errors), **intervals, **fit, "n": len(errors)}
     # Told apart from the errors themselves: a model without uncertainties has none of these.
     fit = {} if prediction.std is None else calibration(errors, np.hypot(prediction.std, noise_variance**0.5))
+    if prediction.forces is not None and data.forces is not None:
+        of_forces = regression_metrics((prediction.forces - data.forces).ravel())
+        fit |= {"forces_rmse": of_forces["rmse"], "forces_mae": of_forces["mae"]}
     return {**regression_metrics(errors), **intervals, **fit, "n": len(errors)}
+
+
+def _by_spread(
+    targets: NDArray[np.float64], errors: NDArray[np.float64], std: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return errors and standard deviations of all quantities in units of each quantity's spread, flat."""
+    spread = targets.std(axis=0)
+    varying = spread > 0
+    return (errors[:, varying] / spread[varying]).ravel(), (std[:, varying] / spread[varying]).ravel()
 
 
 def _relative_change(
@@ -233,7 +248,7 @@ def _relative_change(
     if current is None or before is None:
         return {"rrmse": 1.0, "rrmse_low": 1.0, "rrmse_high": 1.0}
     previous = _errors(before["label"], before["mean"], classes)
-    statistic = rmse if classes is None else mae
+    statistic = geometric(rmse) if classes is None else mae
     paired = np.array_equal(before["ids"].astype(str), ids)
     low, high = rrmse_interval(previous, current, paired, rng, statistic=statistic)
     return {"rrmse": rrmse(statistic(previous), statistic(current)), "rrmse_low": low, "rrmse_high": high}

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from quarry.campaign.batch_table import BatchRow, jobs_of, read_batch
 from quarry.campaign.failure_table import (
@@ -16,10 +20,14 @@ from quarry.campaign.failure_table import (
     write_failures,
 )
 from quarry.errors import QuarryError
+from quarry.labeling.characters import StateCharacters
+from quarry.labeling.engines.base import too_few_states
 from quarry.labeling.failed import FailedLabels
 from quarry.labeling.keys import key_before
 from quarry.labeling.outliers import find_outliers, read_outliers, write_outliers
 from quarry.labeling.record import LabelRecord, read_valid_records
+from quarry.spectra.states import KnownStates, follow_states
+from quarry.structures import StructureSet
 from quarry.structures.files import read_pool
 from quarry.structures.labelled import LabelledSet
 
@@ -35,6 +43,7 @@ def merge_labels(
     method_id: str,
     max_failed_fraction: float,
     outlier_z: float | None,
+    n_states: int,
     ledger: FailedLabels,
     dataset: str,
     failures: str,
@@ -47,19 +56,23 @@ def merge_labels(
     those that rows of this batch try again are accounted for from there. Raises QuarryError if they differ, if a record
     is of another method, or if more than ``max_failed_fraction`` of all labels have failed (those that were tried again,
     or are put off to the next batch, do not count). outlier_z: robust z beyond which a label is flagged; None: no label.
+    n_states: excited states that a label must have; one with fewer, which another campaign may have put into the store,
+    counts as failed. Labels with characters of their states have these followed from the first training label on.
     """
     rows = read_batch(batch)
-    records = _records(rows, labels, batch, method_id)
+    records = {key: _complete(record, n_states) for key, record in _records(rows, labels, batch, method_id).items()}
     good = [(row, records[row.structure_id]) for row in rows if records[row.structure_id].ok]
     failed = [(row, records[row.structure_id]) for row in rows if not records[row.structure_id].ok]
     pool = read_pool(structures)
+    earlier = None if previous_dataset is None else LabelledSet.read(previous_dataset)
+    reference, followed = _followed(good, pool, None if earlier is None else earlier.state_reference)
     new = LabelledSet.from_records(
         structures=[pool[int(i)] for i in pool.index_of([row.structure_id for row, _ in good])],
         roles=[row.role for row, _ in good],
         iterations=[iteration] * len(good),
-        properties=[record.properties for _, record in good],
+        properties=[{**record.properties, **states} for (_, record), states in zip(good, followed, strict=True)],
+        state_reference=reference,
     )
-    earlier = None if previous_dataset is None else LabelledSet.read(previous_dataset)
     merged = new if earlier is None else earlier.joined(new)
     failure_rows = read_failures(previous_failures) if previous_failures else []
     failure_rows = _with_retries_noted(failure_rows, rows, iteration, ledger)
@@ -92,6 +105,41 @@ def _records(rows: Sequence[BatchRow], labels: Sequence[str], batch: str, method
                 f"{given[row.job]}: label of method {record.method_id}, but the campaign's is {method_id}"
             )
     return records
+
+
+def _complete(record: LabelRecord, n_states: int) -> LabelRecord:
+    """Return the record, as a failed one if it has too few excited states."""
+    lacking = too_few_states(record.properties, n_states) if record.ok else ""
+    if not lacking:
+        return record
+    return replace(record, status="excitations_not_converged", message=lacking, properties={})
+
+
+def _followed(
+    good: Sequence[tuple[BatchRow, LabelRecord]], pool: StructureSet, reference: dict[str, Any] | None
+) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
+    """Return the geometry that states are followed from, and state_order and state_overlap of each label (or neither).
+
+    reference: of the earlier iterations (``LabelledSet.state_reference``); the first training label with characters
+    becomes it where there is none yet. It stays, whatever is labelled later.
+    """
+    known = [(row, record.details["characters"]) for row, record in good if "characters" in record.details]
+    if reference is None:
+        training = (entry for entry in known if entry[0].role == "train")
+        reference = next(({"structure_id": r.structure_id, "characters": c} for r, c in training), None)
+    properties: dict[str, dict[str, Any]] = {row.structure_id: {} for row, _ in good}
+    if reference is not None and known:
+        ids = [reference["structure_id"], *(row.structure_id for row, _ in known)]
+        characters = [reference["characters"], *(data for _, data in known)]
+        first, *others = [
+            KnownStates(pool[int(i)], StateCharacters.from_json(data))
+            for i, data in zip(pool.index_of(ids), characters, strict=True)
+        ]
+        order, overlap = follow_states(first, others)
+        for (row, _), places, overlaps in zip(known, order, overlap, strict=True):
+            if not np.isnan(places).any():
+                properties[row.structure_id] = {"state_order": places, "state_overlap": overlaps}
+    return reference, list(properties.values())
 
 
 def _with_retries_noted(

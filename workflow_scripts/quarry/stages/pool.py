@@ -33,7 +33,7 @@ from quarry.structures.structure import ID_LENGTH, rows_of
 from quarry.structures.tables import read_feature_rows
 
 if TYPE_CHECKING:
-    from quarry.sampling.normal_modes import NormalModes
+    from quarry.sampling.modes import NormalModes
 
 MOST_SAMPLES = 10
 """Times pool.size that are drawn at most to fill a wigner pool up."""
@@ -103,8 +103,23 @@ def compute_modes(
 
     pool = configuration.pool
     assert isinstance(pool, WignerPool)
-    start = read_molecule(base / pool.molecule, pool.charge, pool.multiplicity)
-    compute_normal_modes(start, geometry_method(configuration), threads, log).write(output)
+    start = read_start(pool, base)
+    compute_normal_modes(start, geometry_method(configuration), threads, log, pool.optimise).write(output)
+
+
+def read_start(pool: WignerPool, base: Path) -> Structure:
+    """Return the molecule of a wigner pool: its start geometry, or the minimum in its file of normal modes.
+
+    Raises QuarryError if there is none, or if the file's modes are no vibrations about a minimum.
+    """
+    if pool.modes_file is None:
+        assert pool.molecule is not None
+        return read_molecule(base / pool.molecule, pool.charge, pool.multiplicity)
+    from quarry.sampling.modes import NormalModes
+
+    modes = NormalModes.read(base / pool.modes_file)
+    modes.check(f"pool.modes_file: {pool.modes_file}", "compute the modes again, from a minimum")
+    return modes.equilibrium
 
 
 def build_pool(
@@ -112,6 +127,7 @@ def build_pool(
 ) -> str:
     """Write the candidates, the reference geometry and the account of what was left out; return a line about them.
 
+    modes: normal modes that were computed for a wigner pool; None: those of pool.modes_file.
     Raises QuarryError if too few are left for the test set and the initial batch.
     """
     pool, descriptor = configuration.pool, configuration.descriptor
@@ -122,16 +138,22 @@ def build_pool(
         return compute_features(candidates, descriptor, reference)
 
     given = read_reference(configuration, base)
-    short = ""
+    notes = low = ""
     if isinstance(pool, WignerPool):
-        from quarry.sampling.normal_modes import NormalModes
+        from quarry.sampling.modes import NormalModes
+        from quarry.sampling.wigner import low_modes_words
 
-        assert modes is not None
-        normal_modes = NormalModes.read(modes)
+        normal_modes = NormalModes.read(modes or base / str(pool.modes_file))
         sieve = Sieve(configuration.filters, given or normal_modes.equilibrium, features)
-        drawn = _sieve_wigner_pool(pool, normal_modes, generator(configuration.seed, "pool"), sieve)
-        if len(sieve) < pool.size:
-            short = f" ({drawn} samples gave no more, pool.size asks for {pool.size})"
+        if configuration.has_equilibrium:
+            sieve.begin_with(normal_modes.equilibrium)
+        wanted = pool.size + len(sieve)
+        drawn = _sieve_wigner_pool(pool, wanted, normal_modes, generator(configuration.seed, "pool"), sieve)
+        if configuration.has_equilibrium:
+            notes += ", the first of them the equilibrium geometry"
+        if len(sieve) < wanted:
+            notes += f" ({drawn} samples gave no more, pool.size asks for {pool.size})"
+        low = low_modes_words(normal_modes.frequencies_cm, pool.low_modes)
     else:
         sieve = Sieve(configuration.filters, given, features)
         sieve_file_pool(pool, base, sieve)
@@ -143,24 +165,27 @@ def build_pool(
     write_left_out(filtered, sieve.left_out)
     others = counts_of([item for item in sieve.left_out if item.reason != "identical"])
     named = f"; left out by filters: {others} ({filtered})" if others else ""
-    return f"pool: {len(sieve)} structures{short}, {duplicates} duplicates dropped{named}"
+    return f"pool: {len(sieve)} structures{notes}, {duplicates} duplicates dropped{named}{low and f'; {low}'}"
 
 
-def _sieve_wigner_pool(pool: WignerPool, modes: NormalModes, rng: np.random.Generator, sieve: Sieve) -> int:
-    """Draw samples until enough have passed, or ``MOST_SAMPLES`` times pool.size are drawn; return how many were.
+def _sieve_wigner_pool(
+    pool: WignerPool, wanted: int, modes: NormalModes, rng: np.random.Generator, sieve: Sieve
+) -> int:
+    """Draw samples until the sieve has let ``wanted`` structures through, or ``MOST_SAMPLES`` times pool.size are drawn;
+    return how many were.
 
     Samples are drawn one after another from the same stream: the larger pool begins with the smaller one.
     """
     from quarry.sampling.wigner import sample_wigner
 
     drawn = 0
-    while len(sieve) < pool.size and drawn < MOST_SAMPLES * pool.size:
+    while len(sieve) < wanted and drawn < MOST_SAMPLES * pool.size:
         # Not one at a time where hardly any passes.
-        count = min(max(pool.size - len(sieve), pool.size // 20, 1), MOST_SAMPLES * pool.size - drawn)
-        samples = sample_wigner(modes, pool.temperature_K, count, rng)
+        count = min(max(wanted - len(sieve), pool.size // 20, 1), MOST_SAMPLES * pool.size - drawn)
+        samples = sample_wigner(modes, pool.temperature_K, count, rng, pool.low_modes)
         sieve.add(Candidate("sample", number, structure) for number, structure in enumerate(samples, drawn))
         drawn += count
-    sieve.cut(pool.size)
+    sieve.cut(wanted)
     return drawn
 
 

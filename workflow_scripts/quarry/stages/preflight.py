@@ -16,10 +16,12 @@ from quarry.descriptors.compute import prepare
 from quarry.errors import QuarryError
 from quarry.files import sha256_of
 from quarry.labeling.engines.registry import make_engine
-from quarry.labeling.engines.states import ChecksStates
+from quarry.labeling.engines.replay import ReplayEngine
+from quarry.labeling.engines.states import ChecksMolecules, ChecksStates, one_of_each_kind
 from quarry.labeling.store import method_id_of
 from quarry.stages.filtering import Sieve
-from quarry.stages.pool import check_size, read_molecule, read_reference, sieve_file_pool
+from quarry.stages.known_labels import check_known_labels
+from quarry.stages.pool import check_size, read_molecule, read_reference, read_start, sieve_file_pool
 from quarry.structures import StructureSet
 
 
@@ -36,7 +38,7 @@ def check(configuration: Configuration, base: Path) -> dict[str, Any]:
         check_size(configuration, sieve)
         structures = sieve.kept
     else:
-        structures = StructureSet.from_structures([read_molecule(base / pool.molecule, pool.charge, pool.multiplicity)])
+        structures = StructureSet.from_structures([read_start(pool, base)])
     if not isinstance(pool, TablePool):
         _check_electrons(structures)
         _check_same_molecule(configuration, structures, base)
@@ -47,14 +49,18 @@ def check(configuration: Configuration, base: Path) -> dict[str, Any]:
             f"pool: labeling.engine {engine.name} labels molecules only, but the pool holds periodic structures (pbc)"
         )
     engine.check(elements)
+    if isinstance(engine, ReplayEngine):
+        check_known_labels(configuration, engine, structures)
     if isinstance(engine, ChecksStates):
         engine.check_states(
             sorted(set(zip(structures.charges.tolist(), structures.multiplicities.tolist(), strict=True)))
         )
+    if isinstance(engine, ChecksMolecules):
+        engine.check_molecules(one_of_each_kind(structures))
     if configuration.descriptor.kind != "soap":
         # The library of soap may be in the jobs' environment only.
         prepare(structures, configuration.descriptor, structures[0])
-    if isinstance(pool, WignerPool):
+    if isinstance(pool, WignerPool) and pool.modes_file is None:
         from quarry.labeling.engines.pyscf_checks import check_wigner
         from quarry.stages.pool import geometry_method
 

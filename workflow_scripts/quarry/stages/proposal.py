@@ -21,8 +21,8 @@ from quarry.query.base import PoolView, Ranks, Strategy
 from quarry.query.batch import batch_size
 from quarry.query.strategies import chosen_by, make_strategy, needs_of
 from quarry.randomness import generator
-from quarry.stages.learning import training_data
 from quarry.stages.pool import pool_rows, read_features
+from quarry.stages.targets import training_data
 from quarry.stopping.facts import Facts
 from quarry.stopping.rules import labels_left
 from quarry.structures.files import read_pool, read_pool_ids
@@ -68,8 +68,9 @@ def score_pool(
 ) -> None:
     """Let the last model say what the arm's strategy needs of every candidate; write it with the candidates' rows.
 
-    ``mean`` and ``std`` are in the target's unit; ``probabilities`` and ``votes`` of shape (n, n_classes); ``embedding``
-    and ``labelled_embedding`` (float32) of shapes (n, p) and (n_training, p). base: folder of the campaign file.
+    ``mean`` and ``std`` are in the target's unit (for excitations std is ``joint_std``); ``probabilities`` and ``votes``
+    of shape (n, n_classes); ``embedding`` and ``labelled_embedding`` (float32) of shapes (n, p) and (n_training, p).
+    base: folder of the campaign file.
     """
     from quarry.models.registry import load_model
 
@@ -81,6 +82,9 @@ def score_pool(
     if needs & {"mean", "std", "probabilities", "votes"}:
         prediction = trained.predict(pool.subset(rows), read_features(features, rows), with_std="std" in needs)
         scores |= {name: getattr(prediction, name) for name in FROM_MODEL if name in needs and name != "embedding"}
+        if scores.get("std") is not None and scores["std"].ndim == 2:
+            targets = training_data(LabelledSet.read(dataset), "train", features, configuration).targets
+            scores["std"] = joint_std(scores["std"], targets)
     if "embedding" in needs:
         known = pool_rows(features, _training_ids(configuration, dataset, features))
         rng = generator(settings.seed, arm, iteration, "embed")
@@ -98,6 +102,19 @@ def score_pool(
             handle.create_dataset(name, data=values)
 
 
+def joint_std(std: NDArray[np.float64], targets: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return one uncertainty for all quantities of a structure, without unit, shape (n,).
+
+    std: shape (n, n_quantities). targets: of the training data, shape (n_train, n_quantities). The root mean square over
+    the quantities, each in units of its spread in the training data, so that eV and oscillator strengths count alike.
+    """
+    spread = targets.std(axis=0)
+    varying = spread > 0
+    if not varying.any():
+        return np.zeros(len(std))
+    return np.sqrt(np.mean((std[:, varying] / spread[varying]) ** 2, axis=1))
+
+
 def _embed(
     model: Model, settings: ArmSettings, structures: Any, features: NDArray[np.float64], rng: np.random.Generator
 ) -> NDArray[np.float32]:
@@ -109,10 +126,7 @@ def _embed(
 
 
 def _training_ids(configuration: Configuration, dataset: str, features: str) -> NDArray[np.str_]:
-    data = training_data(
-        LabelledSet.read(dataset), "train", features, configuration.target, configuration.classification
-    )
-    return data.structures.ids
+    return training_data(LabelledSet.read(dataset), "train", features, configuration).structures.ids
 
 
 def propose_batch(
@@ -168,9 +182,7 @@ def _view(
     if wanted is not None:
         fields["minimum"], fields["maximum"] = wanted
     if settings.query.is_own or "distance" in settings.query.options:
-        data = training_data(
-            LabelledSet.read(dataset), "train", features, configuration.target, configuration.classification
-        )
+        data = training_data(LabelledSet.read(dataset), "train", features, configuration)
         fields |= {"labelled": data.features, "targets": data.targets}
     descriptor = read_features(features, rows) if settings.query.reads_features else np.zeros((len(rows), 0))
     return PoolView(features=descriptor, **fields), rows

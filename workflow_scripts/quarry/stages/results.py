@@ -28,6 +28,10 @@ HISTORY_COLUMNS = (
     "rmse_low",
     "rmse_high",
     "maxe",
+    "rmse_energies_eV",
+    "rmse_strengths",
+    "forces_rmse",
+    "labels_swapped",
     "accuracy",
     "accuracy_low",
     "accuracy_high",
@@ -75,6 +79,7 @@ def history_rows(
             **f.errors.get(f.metric, {}),
             **_search_columns(f),
             **_saving_columns(saved),
+            "labels_swapped": f.states.get("swapped", ""),
             "core_hours_total": round(total, 6),
             "stop_reason": "",
         }

@@ -10,8 +10,8 @@ import numpy as np
 from quarry.config.campaign import Configuration
 from quarry.models.registry import load_model
 from quarry.reporting.function_plots import Snapshot, plot_function
-from quarry.stages.learning import training_data
 from quarry.stages.pool import read_features
+from quarry.stages.targets import training_data
 from quarry.structures.files import read_pool
 from quarry.structures.labelled import LabelledSet
 
@@ -38,11 +38,11 @@ def draw_function(
         iteration = int(folder.name.removeprefix("iter_"))
         trained = load_model(model)
         prediction = trained.predict(pool, x)
-        data = training_data(LabelledSet.read(folder / "dataset.h5"), "train", features, configuration.target)
+        data = training_data(LabelledSet.read(folder / "dataset.h5"), "train", features, configuration)
         following = folder.with_name(f"iter_{iteration + 1:03d}") / "dataset.h5"
         added = np.zeros(0)
         if str(following) in datasets:
-            later = training_data(LabelledSet.read(following), "train", features, configuration.target)
+            later = training_data(LabelledSet.read(following), "train", features, configuration)
             added = later.features[~np.isin(later.structures.ids, data.structures.ids), 0]
         snapshots.append(
             Snapshot(iteration, x[:, 0], prediction.mean, prediction.std, data.features[:, 0], data.targets, added)

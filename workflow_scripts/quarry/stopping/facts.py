@@ -18,11 +18,14 @@ class Facts:
 
     Errors are in the target's unit (eV, or e*Angstrom for the dipole). errors: per metric (test, validation,
     cross_validation) a dictionary with rmse, rmse_low, rmse_high, mae, mae_low, mae_high, maxe and n; for target class
-    with accuracy, accuracy_low, accuracy_high, confusion (rows: label, columns: prediction) and n.
+    with accuracy, accuracy_low, accuracy_high, confusion (rows: label, columns: prediction) and n; for target excitations
+    rmse and mae are geometric means over all states and quantities (``quarry.models.metrics.excitation_metrics``).
     rrmse: |RMSE(N) - RMSE(N - step)| / RMSE(N) of the stop metric, for target class the same of 1 - accuracy, 1.0 in
     iteration 0; rrmse_low, rrmse_high: its 95 % bootstrap interval.
     search: of a targeted search, found (training structures in range), test (true and false positives, tpr, fpr ...);
     where all labels are known, in_range (in the pool without the test set) and pool (rates on unlabelled candidates).
+    states: of target excitations, how many labels have their states in another order than the equilibrium
+    (``quarry.spectra.states.swap_account``); empty if labels hold no characters of states.
     """
 
     arm: str
@@ -42,6 +45,7 @@ class Facts:
     rrmse_high: float
     hyperparameters: dict[str, Any] = field(default_factory=dict)
     search: dict[str, Any] = field(default_factory=dict)
+    states: dict[str, Any] = field(default_factory=dict)
     format: int = FACTS_FORMAT
 
     @property

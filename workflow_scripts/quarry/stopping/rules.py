@@ -41,7 +41,8 @@ def _target_rmse(facts: Sequence[Facts], costs: Sequence[Cost], configuration: C
     limit, last = configuration.target_rmse(), facts[-1]
     if limit is None or last.rmse is None or last.rmse >= limit:
         return None
-    words = f"{_metric(last)} RMSE {last.rmse:.6g} is below target_rmse = {limit:.6g} {unit_of(last.target)}"
+    name = "RMSE_geom" if last.target == "excitations" else "RMSE"
+    words = f"{_metric(last)} {name} {last.rmse:.6g} is below target_rmse = {limit:.6g} {unit_of(last.target)}"
     return words.rstrip()
 
 
@@ -108,8 +109,8 @@ def labels_left(facts: Facts, configuration: Configuration) -> int:
 
 
 def unit_of(target: str) -> str:
-    """Return the unit of a target's errors; empty for a value, which has none."""
-    return {"dipole": "e*Angstrom", "value": ""}.get(target, "eV")
+    """Return the unit of a target's errors; empty for a value, which has none, and for RMSE_geom, where units are mixed."""
+    return {"dipole": "e*Angstrom", "value": "", "excitations": ""}.get(target, "eV")
 
 
 def _metric(facts: Facts) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,12 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from quarry.files import atomic_path
+from quarry.files import atomic_path, canonical_json
 from quarry.structures.files import read_structure_group, write_structure_group
 from quarry.structures.structure import Structure, StructureSet
 
 SCALARS = ("energy", "homo", "lumo", "gap", "class", "value")
-STATES = ("excitation_energies", "oscillator_strengths")
+STATES = ("excitation_energies", "oscillator_strengths", "state_order", "state_overlap")
 """Properties with a value for each excited state."""
 UNITS = {
     "energy": "eV",
@@ -27,6 +28,8 @@ UNITS = {
     "dipole": "e*Angstrom",
     "excitation_energies": "eV",
     "oscillator_strengths": "1",
+    "state_order": "1",
+    "state_overlap": "1",
     "class": "1",
     "value": "1",
 }
@@ -39,13 +42,17 @@ class LabelledSet:
     roles: n strings (train, test). iterations: shape (n,), when each was labelled. properties: energy, homo, lumo, gap
     (eV), class (a whole number) and value (a number without unit) of shape (n,); dipole (e*Angstrom) of shape (n, 3);
     forces (eV/Angstrom) of shape (n_atoms_total, 3); excitation_energies (eV) and oscillator_strengths of shape
-    (n, n_states), n_states being the largest of all labels. What a label lacks is NaN; a property that no label has is absent.
+    (n, n_states), n_states being the largest of all labels; of the same shape, of states that were followed, state_order
+    (number, from 0 by energy, of the label's state that is state k of the reference) and state_overlap (by which it was
+    found). What a label lacks is NaN; a property that no label has is absent.
+    state_reference: structure_id of the reference geometry and characters of its states (``StateCharacters.to_json``).
     """
 
     structures: StructureSet
     roles: NDArray[np.str_]
     iterations: NDArray[np.int64]
     properties: dict[str, NDArray[np.float64]]
+    state_reference: dict[str, Any] | None = None
 
     @staticmethod
     def from_records(
@@ -53,6 +60,7 @@ class LabelledSet:
         roles: Sequence[str],
         iterations: Sequence[int],
         properties: Sequence[Mapping[str, Any]],
+        state_reference: dict[str, Any] | None = None,
     ) -> LabelledSet:
         """Pack structures and the properties of their label records, in their order."""
         packed: dict[str, NDArray[np.float64]] = {}
@@ -77,6 +85,7 @@ class LabelledSet:
             roles=np.array(list(roles), dtype="<U10"),
             iterations=np.array(list(iterations), dtype=np.int64),
             properties=packed,
+            state_reference=state_reference,
         )
 
     def __len__(self) -> int:
@@ -95,6 +104,7 @@ class LabelledSet:
             roles=[str(r) for part in both for r in part.roles],
             iterations=[int(i) for part in both for i in part.iterations],
             properties=[_without_nan(part.record(i)) for part in both for i in range(len(part))],
+            state_reference=self.state_reference or other.state_reference,
         )
 
     def indices(self, role: str) -> NDArray[np.int64]:
@@ -116,16 +126,28 @@ class LabelledSet:
             group = handle.create_group("properties")
             for name in sorted(self.properties):
                 group.create_dataset(name, data=self.properties[name]).attrs["unit"] = UNITS[name]
+            if self.state_reference is not None:
+                group = handle.create_group("state_reference")
+                group.attrs["structure_id"] = self.state_reference["structure_id"]
+                characters = canonical_json(self.state_reference["characters"])
+                group.create_dataset("characters", data=np.bytes_(characters.encode()))
 
     @staticmethod
     def read(path: str | Path) -> LabelledSet:
         """Read what ``write`` wrote."""
         with h5py.File(path, "r") as handle:
+            group = handle.get("state_reference")
             return LabelledSet(
                 structures=read_structure_group(handle["structures"]),
                 roles=handle["roles"][()].astype("<U10"),
                 iterations=handle["iterations"][()],
                 properties={name: handle["properties"][name][()] for name in handle["properties"]},
+                state_reference=None
+                if group is None
+                else {
+                    "structure_id": group.attrs["structure_id"],
+                    "characters": json.loads(group["characters"][()]),
+                },
             )
 
     def write_extxyz(self, path: str | Path) -> None:
@@ -144,7 +166,7 @@ class LabelledSet:
             properties = _without_nan(self.record(index))
             results = {k: properties[k] for k in ("energy", "forces", "dipole") if k in properties}
             atoms.info.update({f"{k}_eV": float(properties[k]) for k in ("homo", "lumo", "gap") if k in properties})
-            names = {"excitation_energies": "excitation_energies_eV", "oscillator_strengths": "oscillator_strengths"}
+            names = {name: name for name in STATES} | {"excitation_energies": "excitation_energies_eV"}
             if "value" in properties:
                 atoms.info["value"] = float(properties["value"])
             if "class" in properties:

@@ -1,4 +1,4 @@
-"""Named columns of npz, HDF5 and CSV files; geometries and rows of features in them."""
+"""Named columns of npz, HDF5 and CSV files; geometries and rows of features in them; plain text files of numbers."""
 
 from __future__ import annotations
 
@@ -128,13 +128,8 @@ def read_feature_rows(
 
 
 def _feature_columns(values: NDArray[Any], name: str, path: Path, key: str) -> NDArray[np.float64]:
-    """Return a column as numbers of shape (n, k)."""
-    if values.ndim not in (1, 2):
-        raise QuarryError(f"{key}: '{name}' in {path} has the shape {values.shape}; give columns of one or two axes")
-    if values.dtype.kind not in "biuf":
-        row, text = next(((i, t) for i, t in enumerate(values.ravel(), 1) if not _is_number(t)), (1, values.dtype))
-        raise QuarryError(f"{key}: '{name}' in {path} holds no number in row {row} ('{text}'); correct the file")
-    numbers = (values if values.ndim == 2 else values[:, None]).astype(np.float64)
+    """Return a column as finite numbers of shape (n, k)."""
+    numbers = _numbers_of(values, name, path, key)
     wrong = ~np.isfinite(numbers).all(axis=1)
     if wrong.any():
         raise QuarryError(
@@ -142,6 +137,69 @@ def _feature_columns(values: NDArray[Any], name: str, path: Path, key: str) -> N
             "correct the file"
         )
     return numbers
+
+
+def _numbers_of(values: NDArray[Any], name: str, path: Path, key: str) -> NDArray[np.float64]:
+    """Return a column as numbers of shape (n, k), which may be infinite or not a number."""
+    if values.ndim not in (1, 2):
+        raise QuarryError(f"{key}: '{name}' in {path} has the shape {values.shape}; give columns of one or two axes")
+    if values.dtype.kind not in "biuf":
+        row, text = next(((i, t) for i, t in enumerate(values.ravel(), 1) if not _is_number(t)), (1, values.dtype))
+        raise QuarryError(f"{key}: '{name}' in {path} holds no number in row {row} ('{text}'); correct the file")
+    return (values if values.ndim == 2 else values[:, None]).astype(np.float64)
+
+
+def joined_columns(table: Table, names: Sequence[str], key: str) -> NDArray[np.float64]:
+    """Return columns of shape (n,) or (n, k) side by side, shape (n, sum of k).
+
+    key: of the configuration, for messages. Raises QuarryError for a missing column, a text and different lengths.
+    """
+    return _side_by_side(names, [_numbers_of(table.column(name, key), name, table.path, key) for name in names], key)
+
+
+def read_numbers(paths: Sequence[Path], key: str) -> NDArray[np.float64]:
+    """Return plain text files of numbers side by side, shape (n_lines, n_columns of all files).
+
+    A line holds one number or several, with blanks between them; # begins a comment, and empty lines do not count.
+    key: of the configuration, for messages. Raises QuarryError for a file that is missing, empty or no text, a line with
+    something else or with more or fewer numbers than the first, and files with different numbers of lines.
+    """
+    return _side_by_side([str(path) for path in paths], [_numbers_in(path, key) for path in paths], key)
+
+
+def _numbers_in(path: Path, key: str) -> NDArray[np.float64]:
+    rows: list[list[float]] = []
+    try:
+        with open(path, encoding="utf-8-sig") as handle:
+            for number, line in enumerate(handle, 1):
+                words = line.partition("#")[0].split()
+                if not words:
+                    continue
+                wrong = next((word for word in words if not _is_number(word)), None)
+                if wrong is not None:
+                    raise QuarryError(f"{key}: {path}, line {number}: '{wrong}' is no number; correct the file")
+                if rows and len(words) != len(rows[0]):
+                    raise QuarryError(
+                        f"{key}: {path}, line {number}: {len(words)} numbers, but {len(rows[0])} in the lines before; "
+                        "correct the file"
+                    )
+                rows.append([float(word) for word in words])
+    except FileNotFoundError as error:
+        raise QuarryError(f"{key}: {path} does not exist; give a path relative to the campaign file") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise QuarryError(f"{key}: cannot read {path} ({error})") from error
+    if not rows:
+        raise QuarryError(f"{key}: {path} holds no numbers; give a file with some")
+    return np.array(rows)
+
+
+def _side_by_side(names: Sequence[str], parts: Sequence[NDArray[np.float64]], key: str) -> NDArray[np.float64]:
+    other = next((number for number, part in enumerate(parts) if len(part) != len(parts[0])), None)
+    if other is not None:
+        raise QuarryError(
+            f"{key}: {names[0]} has {len(parts[0])} rows, but {names[other]} has {len(parts[other])}; give as many everywhere"
+        )
+    return np.concatenate(parts, axis=1)
 
 
 def _is_number(text: Any) -> bool:

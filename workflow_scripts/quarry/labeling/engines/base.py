@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -31,6 +32,15 @@ PROPERTIES = (
 """Names of the properties; units eV, eV/Angstrom, eV, eV, eV, e*Angstrom (Cartesian vector), eV (ascending, one of each
 excited state), 1 (length gauge, from the ground state, one of each excited state), 1 (the number of a class) and 1 (a number
 of a table or toy function)."""
+
+
+def too_few_states(properties: Mapping[str, Any], n_states: int) -> str:
+    """Return what is wrong with the properties of a label that needs n_states excited states, or nothing.
+
+    Fewer energies or oscillator strengths than that: a spectrum would lack a band in silence.
+    """
+    found = min(len(properties.get(name) or []) for name in ("excitation_energies", "oscillator_strengths"))
+    return f"{found} excited states where spectrum.n_states asks for {n_states}" if found < n_states else ""
 
 
 @dataclass

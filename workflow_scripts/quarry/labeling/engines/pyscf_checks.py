@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +228,25 @@ def _check_excitations(method: PyscfMethod, where: str) -> None:
             f"{where}.excitations: PySCF leaves the VV10 part of '{method.xc}' out of its excited states; "
             "set excitations to null or choose another functional"
         )
+
+
+def check_count_of_states(method: PyscfMethod, molecules: Iterable[Structure], where: str = "labeling.method") -> None:
+    """Raise QuarryError for a molecule with fewer single excitations in the basis than excitations.n_states."""
+    wanted = method.excitations
+    if wanted is None:
+        return
+    from quarry.labeling.engines.pyscf_excitations import count_excitations
+
+    for structure in molecules:
+        molecule = PyscfEngine(method).molecule(structure)
+        possible = count_excitations(molecule)
+        if wanted.n_states > possible:
+            formula = structure.to_atoms().get_chemical_formula()
+            raise QuarryError(
+                f"{where}.excitations.n_states = {wanted.n_states} is more than the {possible} excited states that {formula} "
+                f"has with {max(molecule.nelec)} occupied of {molecule.nao_nr()} orbitals in the basis '{method.basis}'; "
+                "lower it or choose a larger basis"
+            )
 
 
 def _probe(method: PyscfMethod, where: str) -> None:

@@ -8,7 +8,7 @@ import importlib.metadata
 import io
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -112,6 +112,12 @@ class PyscfEngine:
         from quarry.labeling.engines.pyscf_checks import check_method
 
         check_method(self.method, elements)
+
+    def check_molecules(self, molecules: Iterable[Structure]) -> None:
+        """Raise QuarryError for a molecule that has fewer excited states in the basis than are asked for."""
+        from quarry.labeling.engines.pyscf_checks import check_count_of_states
+
+        check_count_of_states(self.method, molecules)
 
     def label(self, structure: Structure, threads: int) -> EngineResult:
         """Compute all properties of one structure; whatever goes wrong ends as a typed result."""

@@ -7,19 +7,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from quarry.config.engines import ReplayLabeling
+from quarry.config.engines import OF_SEVERAL_NUMBERS, PER_ATOM, ReplayLabeling
 from quarry.errors import QuarryError
 from quarry.files import sha256_of
-from quarry.labeling.engines.answers import converted, plain_properties
+from quarry.labeling.engines.answers import PER_STATE, converted, plain_properties
 from quarry.labeling.engines.base import EngineResult
 from quarry.labeling.engines.outputs import frame_value
 from quarry.structures import Structure
 from quarry.structures.files import FileSource, read_files
 from quarry.structures.geometries import TOLERANCE_A, GeometryIndex
-from quarry.structures.tables import TABLES, Table, read_feature_rows, read_geometries
+from quarry.structures.tables import (
+    TABLES,
+    Table,
+    joined_columns,
+    read_feature_rows,
+    read_geometries,
+    read_numbers,
+)
 
-PER_ATOM = ("forces", "gradient")
 SAME_VALUE = 1e-6
 """eV (eV/Angstrom, e*Angstrom): rows of one structure that differ by more contradict each other."""
 Finder = Callable[[Structure], list[int]]
@@ -27,7 +34,7 @@ Finder = Callable[[Structure], list[int]]
 
 
 class ReplayEngine:
-    """Looks labels up. The file is read and indexed once, at the first label."""
+    """Looks labels up. The files are read and indexed once, at the first label."""
 
     name = "replay"
     periodic = True
@@ -37,16 +44,21 @@ class ReplayEngine:
         """base: folder of the campaign file, to which the paths are relative."""
         self.labeling = labeling
         self.base = Path(base)
-        self.path = self.base / labeling.file
+        own = labeling.files()
+        self.source = own[0] if labeling.file is not None else f"labeling.text ({own[0]} ...)"
         self._loaded: tuple[_Rows, Finder] | None = None
 
     def method_identity(self) -> dict[str, Any]:
-        """Return the content of the file and how it is read."""
+        """Return the content of the files and how they are read."""
         settings = self.labeling
+        if settings.file is not None:
+            numbers: dict[str, Any] = {"file": sha256_of(self.base / settings.file), "columns": settings.columns}
+        else:
+            digests = {name: [sha256_of(self.base / file) for file in files] for name, files in settings.text.items()}
+            numbers = {"text": digests}
         return {
             "engine": self.name,
-            "file": sha256_of(self.path),
-            "columns": settings.columns,
+            **numbers,
             "units": settings.units,
             "match": settings.match,
             "geometry": settings.geometry.model_dump(),
@@ -65,8 +77,12 @@ class ReplayEngine:
         return {}
 
     def check(self, elements: list[int]) -> None:
-        """Raise QuarryError if the file or a column cannot be read; elements do not matter."""
+        """Raise QuarryError if a file or a column cannot be read; elements do not matter."""
         self._load()
+
+    def holds(self, structure: Structure) -> bool:
+        """Return whether there is a row for a structure."""
+        return bool(self._load()[1](structure))
 
     def label(self, structure: Structure, threads: int) -> EngineResult:
         """Return the label of a structure; one that the file does not hold is an invalid_structure.
@@ -77,27 +93,32 @@ class ReplayEngine:
         size = self.size(structure)
         found = find(structure)
         if not found:
-            message = f"{self.labeling.file} holds no such structure (labeling.match: {self.labeling.match})"
+            message = f"{self.source} holds no such structure (labeling.match: {self.labeling.match})"
             return EngineResult("invalid_structure", message=message, size=size)
         try:
             answers = [
                 plain_properties(converted(rows.values(row), self.labeling.units), len(structure)) for row in found
             ]
         except ValueError as error:
-            message = f"{self.labeling.file}, row {found[0]}: {error}"
+            message = f"{self.source}, row {found[0]}: {error}"
             return EngineResult("engine_error", message=message, size=size)
         for row, answer in zip(found, answers, strict=True):
             if not _agree(answers[0], answer):
-                message = f"{self.labeling.file}: rows {found[0]} and {row} hold this structure with different values"
+                message = f"{self.source}: rows {found[0]} and {row} hold this structure with different values"
                 return EngineResult("engine_error", message=message, size=size)
         return EngineResult("ok", properties=answers[0], size=size, details={"row": found[0]})
 
     def _load(self) -> tuple[_Rows, Finder]:
         if self._loaded is None:
-            table = self.path.suffix.lower() in TABLES
-            rows: _Rows = _TableRows(self.path, self.labeling) if table else _FrameRows(self.path, self.labeling)
+            rows = self._read()
             self._loaded = rows, self._finder(rows)
         return self._loaded
+
+    def _read(self) -> _Rows:
+        if self.labeling.file is None:
+            return _TextRows(self.base, self.labeling)
+        path = self.base / self.labeling.file
+        return (_TableRows if path.suffix.lower() in TABLES else _FrameRows)(path, self.labeling)
 
     def _finder(self, rows: _Rows) -> Finder:
         if self.labeling.match == "geometry":
@@ -119,7 +140,8 @@ class ReplayEngine:
         if settings.match == "row":
             files, key = [(s.path, self.base / s.path) for s in settings.structures], "labeling.structures"
         else:
-            files, key = [(settings.file, self.path)], "labeling.file"
+            assert settings.file is not None
+            files, key = [(settings.file, self.base / settings.file)], "labeling.file"
         parts = read_feature_rows(files, settings.features, key, "labeling.features")
         features = np.concatenate([part for _, part in parts])
         self._check_count(len(features), rows)
@@ -127,7 +149,8 @@ class ReplayEngine:
 
     def _check_count(self, count: int, rows: _Rows) -> None:
         if count != len(rows):
-            raise QuarryError(f"labeling.structures: {count} structures, but {self.labeling.file} has {len(rows)} rows")
+            mend = f"; name the structures that have labels, e.g. by index ':{len(rows)}'" if count > len(rows) else ""
+            raise QuarryError(f"labeling.structures: {count} structures, but {self.source} has {len(rows)} rows{mend}")
 
 
 def _by_id(ids: Sequence[str]) -> Finder:
@@ -147,11 +170,7 @@ def _agree(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 class _Rows:
-    """The rows of a file: values by property, geometries, ids. Subclasses read one kind of file."""
-
-    def __init__(self, path: Path, labeling: ReplayLabeling) -> None:
-        self.path = path
-        self.labeling = labeling
+    """The rows of files: values by property, geometries, ids. Subclasses read one kind of file."""
 
     def __len__(self) -> int:
         raise NotImplementedError
@@ -177,7 +196,6 @@ class _FrameRows(_Rows):
     """A structure file that ASE reads."""
 
     def __init__(self, path: Path, labeling: ReplayLabeling) -> None:
-        super().__init__(path, labeling)
         from ase.io import read
 
         try:
@@ -185,19 +203,26 @@ class _FrameRows(_Rows):
         except Exception as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise QuarryError(f"labeling.file: ASE cannot read {path}: {reason}") from error
+        self.labeling = labeling
         self.frames = frames if isinstance(frames, list) else [frames]
-        for name, key in labeling.columns.items():
-            if all(frame_value(atoms, key) is None for atoms in self.frames):
-                raise QuarryError(f"labeling.columns.{name}: no structure in {path} has a '{key}'")
+        for name, keys in labeling.columns.items():
+            for key in _listed(keys):
+                if all(frame_value(atoms, key) is None for atoms in self.frames):
+                    raise QuarryError(f"labeling.columns.{name}: no structure in {path} has a '{key}'")
 
     def __len__(self) -> int:
         return len(self.frames)
 
     def values(self, row: int) -> dict[str, Any]:
-        values = {name: frame_value(self.frames[row], key) for name, key in self.labeling.columns.items()}
-        missing = [key for name, key in self.labeling.columns.items() if values[name] is None]
-        if missing:
-            raise ValueError(f"has no {', '.join(missing)}")
+        values: dict[str, Any] = {}
+        for name, keys in self.labeling.columns.items():
+            parts = [frame_value(self.frames[row], key) for key in _listed(keys)]
+            missing = [key for key, part in zip(_listed(keys), parts, strict=True) if part is None]
+            if missing:
+                raise ValueError(f"has no {', '.join(missing)}")
+            values[name] = parts[0]
+            if name in OF_SEVERAL_NUMBERS:
+                values[name] = np.concatenate([np.ravel(part) for part in parts])
         return values
 
     def geometries(self) -> GeometryIndex:
@@ -219,36 +244,71 @@ class _FrameRows(_Rows):
         return [str(frame_value(atoms, self.labeling.ids)).removeprefix("s") for atoms in self.frames]
 
 
-class _TableRows(_Rows):
-    """Columns of an npz or HDF5 file, read whole when they are first needed."""
+class _ArrayRows(_Rows):
+    """Arrays by property, whose first axis are the rows."""
+
+    columns: dict[str, NDArray[Any]]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+    def values(self, row: int) -> dict[str, Any]:
+        return {name: values[row] for name, values in self.columns.items()}
+
+    def _check_lengths(self, counts: dict[str, int], key: str, where: str) -> None:
+        if len(set(counts.values())) != 1:
+            raise QuarryError(f"{key}: they have different lengths{where}: {counts}")
+        states = {name: self.columns[name].shape[-1] for name in PER_STATE if name in self.columns}
+        if len(set(states.values())) > 1:
+            raise QuarryError(f"{key}: they have different numbers of states{where}: {states}")
+
+
+class _TextRows(_ArrayRows):
+    """Plain text files of numbers."""
+
+    def __init__(self, base: Path, labeling: ReplayLabeling) -> None:
+        self.columns = {}
+        for name, files in labeling.text.items():
+            numbers = read_numbers([base / file for file in files], f"labeling.text.{name}")
+            if name not in OF_SEVERAL_NUMBERS and numbers.shape[1] > 1:
+                raise QuarryError(
+                    f"labeling.text.{name}: {base / files[0]} has {numbers.shape[1]} numbers in a line; give one"
+                )
+            self.columns[name] = numbers if name in OF_SEVERAL_NUMBERS else numbers[:, 0]
+        self._check_lengths({name: len(values) for name, values in self.columns.items()}, "labeling.text", "")
+
+
+class _TableRows(_ArrayRows):
+    """Columns of an npz, HDF5 or CSV file, read whole when they are first needed."""
 
     def __init__(self, path: Path, labeling: ReplayLabeling) -> None:
-        super().__init__(path, labeling)
+        self.path, self.labeling = path, labeling
         self.table = Table(path, "labeling.file")
-        self.columns = {
-            name: self.table.column(key, f"labeling.columns.{name}") for name, key in labeling.columns.items()
-        }
-        ragged = [name for name in self.columns if name in PER_ATOM and self.columns[name].ndim == 2]
-        self.offsets = self.table.column(labeling.geometry.offsets, "labeling.geometry.offsets") if ragged else None
+        self.columns = {name: self._column(name, keys) for name, keys in labeling.columns.items()}
+        self._ragged = [name for name in self.columns if name in PER_ATOM and self.columns[name].ndim == 2]
+        offsets = "labeling.geometry.offsets"
+        self.offsets = self.table.column(labeling.geometry.offsets, offsets) if self._ragged else None
         counts = {
-            name: len(values) if name not in ragged else len(self.offsets) - 1  # type: ignore[arg-type]
+            name: len(values) if name not in self._ragged else len(self.offsets) - 1  # type: ignore[arg-type]
             for name, values in self.columns.items()
         }
-        if len(set(counts.values())) != 1:
-            raise QuarryError(f"labeling.columns: they have different lengths in {path}: {counts}")
+        self._check_lengths(counts, "labeling.columns", f" in {path}")
         self.count = next(iter(counts.values()))
+
+    def _column(self, name: str, keys: str | list[str]) -> NDArray[Any]:
+        where = f"labeling.columns.{name}"
+        if name in OF_SEVERAL_NUMBERS:
+            return joined_columns(self.table, _listed(keys), where)
+        return self.table.column(_listed(keys)[0], where)
 
     def __len__(self) -> int:
         return self.count
 
     def values(self, row: int) -> dict[str, Any]:
-        found = {}
-        for name, values in self.columns.items():
-            if name in PER_ATOM and values.ndim == 2:
-                assert self.offsets is not None
-                found[name] = values[self.offsets[row] : self.offsets[row + 1]]
-            else:
-                found[name] = values[row]
+        found = super().values(row)
+        for name in self._ragged:
+            assert self.offsets is not None
+            found[name] = self.columns[name][self.offsets[row] : self.offsets[row + 1]]
         return found
 
     def geometries(self) -> GeometryIndex:
@@ -262,3 +322,7 @@ class _TableRows(_Rows):
     def ids(self) -> Sequence[str]:
         values = self.table.column(self.labeling.ids, "labeling.ids")
         return [v.decode() if isinstance(v, bytes) else str(v) for v in values.tolist()]
+
+
+def _listed(keys: str | list[str]) -> list[str]:
+    return [keys] if isinstance(keys, str) else keys

@@ -1,11 +1,14 @@
-"""Charge and multiplicity: an engine that cannot be told them must not label anything but neutral singlets."""
+"""What depends on the pool's molecules: charge and multiplicity, which an engine must be told, and numbers of excited states."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Protocol, runtime_checkable
 
+import numpy as np
+
 from quarry.errors import QuarryError
+from quarry.structures import Structure
 
 State = tuple[int, int]
 """Charge and multiplicity."""
@@ -18,6 +21,26 @@ class ChecksStates(Protocol):
     def check_states(self, states: Iterable[State]) -> None:
         """Raise QuarryError (one line) for a charge or multiplicity of the pool that cannot be told."""
         ...
+
+
+@runtime_checkable
+class ChecksMolecules(Protocol):
+    """An engine whose configuration may not fit the size of a molecule."""
+
+    def check_molecules(self, molecules: Iterable[Structure]) -> None:
+        """Raise QuarryError (one line) for a molecule that cannot be labelled. molecules: one of each composition, charge and
+        multiplicity.
+        """
+        ...
+
+
+def one_of_each_kind(structures: Iterable[Structure]) -> list[Structure]:
+    """Return the first structure of each composition, charge and multiplicity."""
+    kinds: dict[tuple[bytes, int, int], Structure] = {}
+    for structure in structures:
+        composition = np.sort(structure.numbers).tobytes()
+        kinds.setdefault((composition, structure.charge, structure.multiplicity), structure)
+    return list(kinds.values())
 
 
 def untold(state: State, tells_charge: bool, tells_multiplicity: bool) -> str | None:

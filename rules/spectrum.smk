@@ -1,0 +1,71 @@
+"""Spectra of target excitations; nothing asks for them in other campaigns."""
+
+
+def spectrum_settings(wildcards):
+    """Return the file of how spectra are broadened; an inspection before the first run has none."""
+    return PATHS.spectrum_settings if Path(PATHS.spectrum_settings).exists() else []
+
+
+rule compute_spectrum:
+    """Complete the ensemble by the arm's last model, and broaden its lines: ML-NEA, QC-NEA, single point."""
+    message:
+        "{wildcards.arm}: computing spectra"
+    input:
+        model=from_product("model/model.h5"),
+        dataset=from_product("dataset.h5"),
+        structures=PATHS.structures,
+        features=PATHS.features,
+        settings=spectrum_settings,
+    output:
+        **{name: PATHS.arm(file=file) for name, file in SPECTRUM.items()},
+    log:
+        PATHS.arm(file="logs/compute_spectrum.log"),
+    threads: CAMPAIGN.configuration.resources.model.threads
+    resources:
+        mem_mb=CAMPAIGN.configuration.resources.model.memory_MB,
+        runtime=CAMPAIGN.configuration.resources.model.walltime_min,
+    conda:
+        "../envs/learn.yaml"
+    script:
+        "../workflow_scripts/compute_spectrum.py"
+
+
+rule publish_spectrum:
+    """Put the spectra of the arm main where a user looks first."""
+    message:
+        "publishing the spectra in {PATHS.root}"
+    input:
+        **{name: PATHS.arm("main", file) for name, file in SPECTRUM.items()},
+    output:
+        **{name: f"{PATHS.root}/{file}" for name, file in SPECTRUM.items()},
+    log:
+        f"{PATHS.root}/logs/publish_spectrum.log",
+    localrule: True
+    conda:
+        "../envs/learn.yaml"
+    script:
+        "../workflow_scripts/publish_results.py"
+
+
+rule draw_spectrum:
+    """Draw the spectra of arm main with the ensemble's statistical error, and a measured one."""
+    message:
+        "drawing the spectra"
+    input:
+        table=PATHS.arm("main", "cross-section/spectra.csv"),
+        summary=PATHS.arm("main", "cross-section/summary.json"),
+        experiment=measured_spectrum,
+    output:
+        report(
+            f"{PATHS.root}/figures/spectrum.svg",
+            category="Spectrum",
+            labels={"figure": "absorption spectra"},
+            caption="../report/spectrum.rst",
+        ),
+    log:
+        f"{PATHS.root}/logs/draw_spectrum.log",
+    localrule: True
+    conda:
+        "../envs/learn.yaml"
+    script:
+        "../workflow_scripts/draw_spectrum.py"

@@ -1,0 +1,17 @@
+"""Complete the ensemble by the arm's last model, and write its spectra."""
+
+from quarry.campaign.job import configuration_of, job, tell
+
+configuration = configuration_of(snakemake)
+with job(snakemake, configuration.resources.model.threads) as log:
+    from quarry.stages.spectrum import compute_spectrum
+
+    arm, paths = snakemake.wildcards.arm, snakemake.input
+    line, *warnings = compute_spectrum(
+        configuration, arm, paths.model, paths.dataset, paths.structures, paths.features, dict(snakemake.output.items())
+    )
+    log(line)
+    tell(f"{arm}: {line}")
+    for warning in warnings:
+        log(warning)
+        tell(f"{arm}: {warning}")

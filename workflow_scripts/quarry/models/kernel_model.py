@@ -1,0 +1,148 @@
+"""What kernel ridge regression learns from and what it has learnt, of several targets or of energies with forces."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import LinAlgError
+
+from quarry.models.base import Prediction, TrainingData
+from quarry.models.gaussian_process import GaussianProcess
+from quarry.models.hyperparameters import Hyperparameters, floors
+from quarry.models.kernel_derivatives import (
+    DerivativeProcess,
+    Points,
+    forces_of,
+    internal_gradients,
+    points_of,
+    values_and_slopes,
+)
+from quarry.models.kernel_ridge import Choice
+from quarry.structures import StructureSet
+
+
+@dataclass(frozen=True)
+class Observations:
+    """features: shape (n, d). targets: shape (n, n_targets). points: with Jacobians, where there are forces, else None.
+    gradients: minus the forces, without translations and rotations, shape (n, 3 n_atoms), or None. count: how many
+    numbers are known of each target, its value and gradients.
+    """
+
+    features: NDArray[np.float64]
+    targets: NDArray[np.float64]
+    points: Points | None
+    gradients: NDArray[np.float64] | None
+    count: int
+
+    @staticmethod
+    def of(*parts: TrainingData) -> Observations:
+        """Return the observations of data, one after another."""
+        features = np.concatenate([part.features for part in parts])
+        targets = np.concatenate([part.targets.reshape(len(part), -1) for part in parts])
+        forces = [part.forces for part in parts if part.forces is not None]
+        if len(forces) < len(parts):
+            return Observations(features, targets, None, None, len(targets))
+        jacobians = np.concatenate([points_of(part.structures, part.features).jacobians for part in parts])
+        gradients, known = internal_gradients(jacobians, -np.concatenate(forces).reshape(len(features), -1))
+        return Observations(features, targets, Points(features, jacobians), gradients, len(targets) + known)
+
+    def residuals(self, prior: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return what is learnt, shape (m, n_targets): targets without their prior mean, then gradients, if any."""
+        values = self.targets - prior
+        return values if self.gradients is None else np.concatenate([values, self.gradients.reshape(-1, 1)])
+
+
+@dataclass
+class Learnt:
+    """features: shape (n, d). points: with Jacobians, where forces were learnt. prior: prior mean of each target, shape
+    (n_targets,). residuals, weights: shape (m, n_targets). sigmas, regularisations (what is on the diagonal beside the
+    kernel): shape (n_targets,). count: how many numbers were known of each target.
+    """
+
+    features: NDArray[np.float64]
+    points: Points | None
+    prior: NDArray[np.float64]
+    residuals: NDArray[np.float64]
+    sigmas: NDArray[np.float64]
+    regularisations: NDArray[np.float64]
+    weights: NDArray[np.float64]
+    count: int
+
+    @staticmethod
+    def of(data: Observations, prior: NDArray[np.float64], choices: list[Choice]) -> Learnt:
+        """Train with the hyperparameters of each target.
+
+        Raises scipy.linalg.LinAlgError if a kernel matrix is not positive definite in double precision, even with the
+        highest floor of ``hyperparameters.floors`` on its diagonal.
+        """
+        residuals = data.residuals(prior)
+        sigmas = np.array([choice.sigma for choice in choices])
+        regularisations, weights = np.empty(len(choices)), np.empty(residuals.shape)
+        for target, choice in enumerate(choices):
+            column = residuals[:, target]
+            # More points than those of the search can make a matrix singular that was not.
+            for floor in (candidates := floors(len(column), exact_noise=True)):
+                raised = choice.regularisation + floor
+                try:
+                    process = _process(data.features, data.points, column, choice.sigma, raised)
+                except LinAlgError:
+                    if floor == candidates[-1]:
+                        raise
+                else:
+                    break
+            regularisations[target], weights[:, target] = raised, process.weights
+        return Learnt(data.features, data.points, prior, residuals, sigmas, regularisations, weights, data.count)
+
+    @property
+    def amplitudes(self) -> NDArray[np.float64]:
+        """Return the most likely amplitude of each target's Gaussian process, in its unit, shape (n_targets,).
+
+        Its square is y^T (K + lambda I)^-1 y / count (C. E. Rasmussen, C. K. I. Williams, Gaussian Processes for Machine
+        Learning (2006), the maximum of equation 5.8 in the scale of K).
+        """
+        fits = np.einsum("it,it->t", self.residuals, self.weights) / self.count
+        return np.sqrt(np.maximum(fits, 0.0))
+
+    def process(self, target: int) -> GaussianProcess | DerivativeProcess:
+        """Return the Gaussian process of a target, of unit signal variance."""
+        sigma, regularisation = float(self.sigmas[target]), float(self.regularisations[target])
+        return _process(
+            self.features, self.points, self.residuals[:, target], sigma, regularisation, self.weights[:, target]
+        )
+
+    def predict(
+        self, structures: StructureSet, features: NDArray[np.float64], with_std: bool, with_forces: bool
+    ) -> Prediction:
+        """Predict all targets, mean and std of shape (n, n_targets); with_forces: also forces, of the first target."""
+        mean = np.empty((len(features), len(self.prior)))
+        std = np.empty(mean.shape) if with_std else None
+        slopes = None
+        for target, amplitude in enumerate(self.amplitudes):
+            process = self.process(target)
+            if isinstance(process, DerivativeProcess):
+                values, slopes, spread = process.predict(features, with_std)
+            else:
+                values, spread = process.predict(features, with_std)
+            mean[:, target] = self.prior[target] + values
+            if std is not None:
+                std[:, target] = amplitude * spread
+        if with_forces and slopes is None:
+            _, slopes = values_and_slopes(features, self.features, float(self.sigmas[0]), self.weights[:, 0], None)
+        forces = forces_of(structures, features, slopes) if with_forces and slopes is not None else None
+        return Prediction(mean, std, forces=forces)
+
+
+def _process(
+    features: NDArray[np.float64],
+    points: Points | None,
+    residuals: NDArray[np.float64],
+    sigma: float,
+    regularisation: float,
+    weights: NDArray[np.float64] | None = None,
+) -> GaussianProcess | DerivativeProcess:
+    """Return the Gaussian process of unit signal variance; raises LinAlgError if its matrix is not positive definite."""
+    if points is not None:
+        return DerivativeProcess(points, residuals, sigma, regularisation, weights)
+    return GaussianProcess(features, residuals, Hyperparameters(1.0, sigma, regularisation), weights=weights)
