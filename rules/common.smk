@@ -181,12 +181,6 @@ def from_product(file, arm=None):
     return path
 
 
-def measured_spectrum(wildcards):
-    """Return the measured spectrum that is drawn beside the computed ones, where there is one."""
-    spectrum = CAMPAIGN.configuration.spectrum
-    return str(CAMPAIGN.base / spectrum.experiment) if spectrum and spectrum.experiment else []
-
-
 def recomputed(check, count):
     """Return the recomputed labels of a check. The seed is in their path: with another one, others are computed."""
     return [PATHS.recomputed(check, CAMPAIGN.configuration.verification.seed, number) for number in range(count)]

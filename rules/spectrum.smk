@@ -1,11 +1,6 @@
 """Spectra of target excitations; nothing asks for them in other campaigns."""
 
 
-def spectrum_settings(wildcards):
-    """Return the file of how spectra are broadened; an inspection before the first run has none."""
-    return PATHS.spectrum_settings if Path(PATHS.spectrum_settings).exists() else []
-
-
 rule compute_spectrum:
     """Complete the ensemble by the arm's last model, and broaden its lines: ML-NEA, QC-NEA, single point."""
     message:
@@ -15,7 +10,8 @@ rule compute_spectrum:
         dataset=from_product("dataset.h5"),
         structures=PATHS.structures,
         features=PATHS.features,
-        settings=spectrum_settings,
+        # How lines are broadened; an inspection before the first run has no such file.
+        settings=lambda wildcards: [path for path in [PATHS.spectrum_settings] if Path(path).exists()],
     output:
         **{name: PATHS.arm(file=file) for name, file in SPECTRUM.items()},
     log:
@@ -54,7 +50,11 @@ rule draw_spectrum:
     input:
         table=PATHS.arm("main", "cross-section/spectra.csv"),
         summary=PATHS.arm("main", "cross-section/summary.json"),
-        experiment=measured_spectrum,
+        experiment=lambda wildcards: (
+            str(CAMPAIGN.base / CAMPAIGN.configuration.spectrum.experiment)
+            if CAMPAIGN.configuration.spectrum.experiment
+            else []
+        ),
     output:
         report(
             f"{PATHS.root}/figures/spectrum.svg",

@@ -8,6 +8,8 @@ import pytest
 
 from quarry.config import load_configuration
 from quarry.errors import QuarryError
+from quarry.stages.preflight import check
+from support.campaigns import CampaignFolder, stand_in_configuration
 from support.configurations import ABSENT, WIGNER, changed
 
 BASE = changed(
@@ -75,3 +77,23 @@ def test_the_base_of_the_table_is_right() -> None:
     assert (lower.n_states, lower.has_equilibrium) == (2, False)
     replay = changed(BASE, {"labeling": REPLAY, "pool": FILE_POOL, "spectrum.n_states": 3})
     assert not load_configuration(replay, "mine.yaml").has_equilibrium
+
+
+def test_a_measured_spectrum_is_read_before_any_job(tmp_path):
+    states = {"engine": "pyscf", "method": {"xc": "hf", "basis": "sto-3g", "excitations": {"n_states": 2}}}
+    configuration = stand_in_configuration(
+        target="excitations",
+        spectrum={"experiment": "measured.csv"},
+        labeling=states,
+        model={"kind": "kreg"},
+        stop={"metric": "validation", "rrmse": 0.1},
+        query={"strategy": "sequence", "initial": 10, "batch": {"schedule": "constant", "size": 3}},
+    )
+    folder = CampaignFolder.create(tmp_path, configuration).path
+    for text, words in ((None, "does not exist"), ("energy,intensity\n1,2\n", "needs a column energy_eV")):
+        if text is not None:
+            (folder / "measured.csv").write_text(text)
+        with pytest.raises(QuarryError, match=rf"spectrum.experiment: .*{words}"):
+            check(load_configuration(configuration, "campaign.yaml"), folder)
+    (folder / "measured.csv").write_text("energy_eV,absorbance\n5,0.1\n6,0.2\n")
+    assert check(load_configuration(configuration, "campaign.yaml"), folder)["method_id"]

@@ -19,9 +19,9 @@ def closing_words(campaign: Campaign) -> str:
             reason = campaign.stop_reason(arm, last)
             facts = campaign.facts(arm, last)[-1]
             why = f"stopped: {reason.words}" if reason else "not finished"
-            lines.append(f"Quarry: arm {arm}: {facts.n_labels} labels in {last + 1} iterations; {why}")
             if reason and campaign.configuration.spectrum:
-                lines.append(f"Quarry: arm {arm}: ML-NEA ended after {last + 1} iterations; {_spectra(campaign, arm)}")
+                why = f"ML-NEA {why}"
+            lines.append(f"Quarry: arm {arm}: {facts.n_labels} labels in {last + 1} iterations; {why}")
     comparison = _comparison(campaign)
     if comparison:
         lines.append(f"Quarry: {saving_words(comparison.savings()[-1], comparison.quality)}")
@@ -30,14 +30,10 @@ def closing_words(campaign: Campaign) -> str:
         return f"Quarry: no iteration of {root} is finished yet"
     lines.append(
         f"Quarry: results in {root}: history.csv, dataset.extxyz, dataset.h5, model/model.h5, failures.csv, "
-        "outliers.csv, figures/"
+        f"outliers.csv, {'cross-section/, ensemble.h5, ' if campaign.configuration.spectrum else ''}figures/"
     )
     lines.append(f"Quarry: report: the same command with --report {root}/report.html")
     return "\n".join(lines)
-
-
-def _spectra(campaign: Campaign, arm: str) -> str:
-    return f"spectra in {campaign.paths.arm(arm, 'cross-section')}"
 
 
 def error_words(campaign: Campaign) -> str:

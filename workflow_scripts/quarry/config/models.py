@@ -165,11 +165,11 @@ class Kreg(Section):
     prior_mean: Literal["constant", "zero"] = "constant"
     """Prior mean: constant (mean of the training targets) or zero."""
     log2_sigma: Log2Grid = Log2Grid(minimum=-10, maximum=9)
-    """Widths of the kernel that are tried, in the unit of the descriptor (none)."""
+    """Widths of the kernel that are tried, in the unit of the descriptor (none); by default 2^-10 to 2^9."""
     log2_regularisation: Log2Grid = Log2Grid(minimum=-25, maximum=-1)
-    """Regularisations that are tried: what is added to the diagonal of the kernel matrix, whose diagonal is 1. Noise-free
-    labels of a small molecule, and forces, are learnt better with a minimum of -50. Values below 1e-15 times the number of labels
-    are left out, being rounding."""
+    """Regularisations that are tried, which are added to the diagonal of the kernel matrix (ones); by default 2^-25 to 2^-1.
+    Noise-free labels of a small molecule can be learnt better with a minimum of -50. Values below 1e-15 times the number
+    of labels are left out, being rounding."""
     grid_depth: int = Field(default=2, gt=0)
     """Passes of the search; each after the first has its points within one step of the last around the best of the last, so
     that it may leave the grid by a step."""

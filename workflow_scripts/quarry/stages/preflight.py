@@ -65,6 +65,10 @@ def check(configuration: Configuration, base: Path) -> dict[str, Any]:
         from quarry.stages.pool import geometry_method
 
         check_wigner(geometry_method(configuration), structures[0])
+    if configuration.spectrum is not None and configuration.spectrum.experiment is not None:
+        from quarry.spectra.files import read_experiment
+
+        read_experiment(base / configuration.spectrum.experiment)
     if any(configuration.arm(name).query.is_own for name in configuration.arm_names):
         from quarry.stages.proposal import check_strategy
 
