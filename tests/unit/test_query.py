@@ -15,7 +15,7 @@ from quarry.query.batch import batch_size
 from quarry.query.strategies import MAKERS, chosen_by, make_strategy, needs_of
 from support.query import full_pool, permuted, query, select, strategy
 
-DETERMINISTIC = sorted(set(STRATEGIES) - {"random", "property_search", "clusters", "uncertainty_clusters"})
+DETERMINISTIC = sorted(set(STRATEGIES) - {"random", "sequence", "property_search", "clusters", "uncertainty_clusters"})
 DETERMINISTIC.remove("k_means_plus_plus")
 DETERMINISTIC.remove("vote_entropy")
 
@@ -53,6 +53,11 @@ def test_the_order_of_the_pool_does_not_matter(name, seed, size, n):
     pool.std = np.abs(rng.normal(size=size))
     order = rng.permutation(size)
     assert order[select(name, permuted(pool, order), n)].tolist() == select(name, pool, n)
+
+
+def test_sequence_follows_the_order_of_the_pool():
+    pool = full_pool(np.random.default_rng(0), 7, 2)
+    assert select("sequence", pool, 3) == [0, 1, 2] and select("sequence", pool, 9) == list(range(7))
 
 
 @pytest.mark.parametrize("name", sorted(set(STRATEGIES) - {"random"}))

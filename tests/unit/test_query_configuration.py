@@ -17,7 +17,7 @@ DROPOUT = {"kind": "mlp", "uncertainty": "mc_dropout"}
 SEARCH = {"minimum": "-5.55 eV"}
 CLASSES = {"property": "homo", "boundaries": [-5.5], "names": ["low", "high"]}
 
-ALWAYS = {"random", "clusters", "max_min"}
+ALWAYS = {"random", "sequence", "clusters", "max_min"}
 BATCHES = {"lcmd", "k_means_plus_plus", "maxdet", "bait"}
 BY_STD = {"uncertainty", "uncertainty_clusters", "uncertainty_max_min"}
 BY_MEAN, BY_BOTH = {"property_search", "greedy_mean"}, {"probability_in_range", "expected_gain"}
@@ -67,7 +67,10 @@ def test_the_message_names_those_that_fit(changes, fitting):
 
 
 MISTAKES: list[tuple[dict[str, Any], str]] = [
-    ({"query.strategy": "lcdm"}, "query.strategy: 'lcdm' is not one of 'random', 'uncertainty', .* nor an import path"),
+    (
+        {"query.strategy": "lcdm"},
+        "query.strategy: 'lcdm' is not one of 'random', 'sequence', 'uncertainty', .* nor an import path",
+    ),
     ({"query.strategy": "property_search"}, "property_search needs the range to search; set search.minimum or"),
     ({"query.strategy": "greedy_mean", "search": None}, "greedy_mean needs the range to search"),
     (

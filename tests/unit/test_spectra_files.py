@@ -90,8 +90,8 @@ class TestEnsemble:
         assert found.energies.tolist() == [[5.0, 6.0], [0.0, 6.1], [5.3, 6.2]]
         assert found.strengths.tolist() == [[0.1, -0.01], [0.0, 0.0], [0.11, 0.0]]
         assert found.negative == {
-            "excitation_energies": Negative(1, -0.5),
-            "oscillator_strengths": Negative(3, -0.3),
+            "excitation_energies": Negative(1, -0.5, -0.5 / 3),
+            "oscillator_strengths": Negative(3, -0.3, pytest.approx(-0.321 / 3)),
         }
         assert np.isnan(self.labels[1]).all() and self.predictions[1, 0] == -0.5, "the input is left alone"
 
@@ -104,7 +104,7 @@ class TestEnsemble:
     def test_nothing_below_zero(self):
         all_known = np.full((3, 4), 1.0)
         counted = Ensemble.assemble(self.ids, all_known, self.roles, np.full((3, 4), np.nan)).negative
-        assert counted == dict.fromkeys(("excitation_energies", "oscillator_strengths"), Negative(0, 0.0))
+        assert counted == dict.fromkeys(("excitation_energies", "oscillator_strengths"), Negative(0, 0.0, 0.0))
 
     def test_file(self, tmp_path):
         ensemble = Ensemble.assemble(self.ids, self.labels, self.roles, self.predictions)

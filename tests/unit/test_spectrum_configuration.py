@@ -36,6 +36,7 @@ MISTAKES: list[tuple[dict[str, Any], str, str]] = [
     ({"labeling.method.excitations.n_states": 0}, "labeling.method.excitations.n_states", "greater than 0"),
     ({"labeling.method.excitations": ABSENT}, "labeling.method.excitations", "needs it, e.g. {n_states: 10"),
     ({"spectrum.order": "overlap"}, "spectrum.order: overlap", "characters: True"),
+    ({"spectrum": {"step_eV": 0.006}}, "spectrum: step_eV = 0.006 leaves lines of 0.01 eV out", "0.005 or less"),
     ({"spectrum.order": "character"}, "spectrum.order", "'character' is not one of 'energy' or 'overlap'"),
     *(
         ({f"spectrum.{key}": value}, f"spectrum.{key}", f"greater than 0 (got {value})")

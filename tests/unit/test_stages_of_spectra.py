@@ -111,8 +111,12 @@ class TestComputeSpectrum:
             "order": "energy",
             "states": {},
         }
-        assert summary["negative_predictions"]["oscillator_strengths"] == {"count": 2, "lowest": -0.2}
-        assert summary["negative_predictions"]["excitation_energies"] == {"count": 0, "lowest": 0.0}
+        assert summary["negative_predictions"]["oscillator_strengths"] == {
+            "count": 2,
+            "lowest": -0.2,
+            "mean": pytest.approx(-0.25 / (SIZE - 1)),
+        }
+        assert summary["negative_predictions"]["excitation_energies"] == {"count": 0, "lowest": 0.0, "mean": 0.0}
         for name, spectrum_ in by_hand.items():
             part = summary["spectra"][name]
             assert part["geometries"] == {"ML-NEA": SIZE - 1, "QC-NEA": 3, "single point": 1}[name]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from quarry.config.base import Section
 
@@ -34,7 +34,7 @@ class Spectrum(Section):
     delta_single_point_eV: float = Field(default=0.3, gt=0)
     """Broadening of the single-point convolution, eV."""
     step_eV: float = Field(default=0.002, gt=0)
-    """Distance of two points of a spectrum, eV."""
+    """Distance of two points of a spectrum, eV; at most half of the smallest broadening."""
     refractive_index: float = Field(default=1.0, gt=0)
     """Refractive index of the medium."""
     equilibrium: bool | None = None
@@ -43,10 +43,20 @@ class Spectrum(Section):
     false for other pools."""
     order: Literal["energy", "overlap"] = "energy"
     """Which state is which. energy: ordered by energy in every geometry; overlap: followed from the first labelled structure
-    (the equilibrium) by the overlap of transition densities, which needs excitations.characters."""
+    (let it be the equilibrium) by the overlap of transition densities, which needs excitations.characters. The highest
+    states of a label may leave it for others from above: compute one or two more than n_states."""
     experiment: str | None = None
     """Measured spectrum to draw beside: CSV, relative to the campaign file, with a line of names and the columns energy_eV
     or wavelength_nm and sigma_A2 or absorbance (scaled to the height of ML-NEA)."""
+
+    @model_validator(mode="after")
+    def _fine_enough(self) -> Spectrum:
+        smallest = min(self.delta_eV, self.delta_qc_eV, self.delta_single_point_eV)
+        if self.step_eV > smallest / 2:
+            raise ValueError(
+                f"step_eV = {self.step_eV} leaves lines of {smallest} eV out; make it {smallest / 2:g} or less"
+            )
+        return self
 
 
 def conflict(configuration: Configuration) -> str | None:

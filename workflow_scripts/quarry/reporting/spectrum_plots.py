@@ -30,8 +30,8 @@ DECADES = 1e-5
 """What the logarithmic panel shows, of the highest point of the ensemble's spectra."""
 WAVELENGTHS_NM = (100, 110, 120, 130, 140, 150, 160, 180, 200, 220, 250, 300, 350, 400, 500, 600, 800, 1000, 1500, 3000)
 """Ticks of the wavelength axis, those that fit."""
-TICKS = 9
-"""Wavelengths on an axis at most."""
+APART = 0.055
+"""Distance of two wavelengths at least, in lengths of the axis."""
 
 
 def draw_spectrum(table: str, summary: str, experiment: str | None, path: str) -> None:
@@ -127,13 +127,16 @@ def _rank(label: str) -> int:
 
 def _wavelength_axis(axis: Axes, low: float, high: float) -> None:
     """Put wavelengths (nm) on top of an axis of energies (eV) from ``low`` to ``high``, both above 0."""
-    fitting = [nm for nm in WAVELENGTHS_NM if low <= HC_EV_NM / nm <= high]
-    thinned = fitting[:: max(1, int(np.ceil(len(fitting) / TICKS)))]
+    chosen: list[int] = []
+    for nm in WAVELENGTHS_NM:
+        place = HC_EV_NM / nm
+        if low <= place <= high and (not chosen or HC_EV_NM / chosen[-1] - place >= APART * (high - low)):
+            chosen.append(nm)
     top = axis.twiny()
     top.set_xlim(low, high)
-    top.xaxis.set_major_locator(FixedLocator([HC_EV_NM / nm for nm in thinned]))
+    top.xaxis.set_major_locator(FixedLocator([HC_EV_NM / nm for nm in chosen]))
     top.xaxis.set_minor_locator(NullLocator())
-    top.set_xticklabels([f"{nm}" for nm in thinned])
+    top.set_xticklabels([f"{nm}" for nm in chosen])
     top.set_xlabel("wavelength (nm)")
     top.spines["top"].set_visible(True)
 

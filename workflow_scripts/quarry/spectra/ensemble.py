@@ -20,10 +20,15 @@ QUANTITIES = ("excitation_energies", "oscillator_strengths")
 
 @dataclass(frozen=True)
 class Negative:
-    """Predictions below zero that were cut there. count: how many numbers. lowest: the most negative one (0 for none)."""
+    """Predictions below zero that were cut there.
+
+    count: how many numbers. lowest: the most negative one (0 for none). mean: their sum over the number of members; by so
+    much (in the mean sum over the states) cutting has raised the ensemble's.
+    """
 
     count: int
     lowest: float
+    mean: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,9 +72,10 @@ class Ensemble:
         energies, strengths = np.split(values, 2, axis=1)
         negative = {}
         for name, part in zip(QUANTITIES, (energies, strengths), strict=True):
-            below = part[~labelled] < 0
-            negative[name] = Negative(int(below.sum()), float(part[~labelled].min(initial=0.0)))
-            part[(part < 0) & ~labelled[:, None]] = 0.0
+            below = (part < 0) & ~labelled[:, None]
+            cut = part[below]
+            negative[name] = Negative(len(cut), float(cut.min(initial=0.0)), float(cut.sum()) / max(1, len(part)))
+            part[below] = 0.0
         own = np.where(labelled, roles, "")
         return Ensemble(ids, energies, strengths, labelled, own, negative)
 
@@ -96,6 +102,7 @@ class Ensemble:
                 data.attrs["unit"] = "eV" if values is self.energies else "1"
                 data.attrs["negative_predictions_cut"] = self.negative[name].count
                 data.attrs["lowest_prediction"] = self.negative[name].lowest
+                data.attrs["mean_cut"] = self.negative[name].mean
 
     @staticmethod
     def read(path: str | Path) -> Ensemble:
@@ -111,6 +118,7 @@ class Ensemble:
                     name: Negative(
                         int(handle[name].attrs["negative_predictions_cut"]),
                         float(handle[name].attrs["lowest_prediction"]),
+                        float(handle[name].attrs["mean_cut"]),
                     )
                     for name in QUANTITIES
                 },
