@@ -37,11 +37,14 @@ class Labelled:
     delta_eV: float
 
     @staticmethod
-    def read(results: str, n_states: int, delta_eV: float) -> "Labelled":
-        """Read the labels of a campaign."""
+    def read(results: str, n_states: int, delta_eV: float, followed: bool) -> "Labelled":
+        """Read the labels of a campaign; followed: states by their character and not by energy."""
         found = LabelledSet.read(f"{results}/dataset.h5")
-        parts = [found.properties[name][:, :n_states] for name in ("excitation_energies", "oscillator_strengths")]
-        values = np.concatenate(parts, axis=1)
+        parts = [found.properties[name] for name in ("excitation_energies", "oscillator_strengths")]
+        if followed:
+            order = found.properties["state_order"].astype(np.int64)
+            parts = [np.take_along_axis(part, order, axis=1) for part in parts]
+        values = np.concatenate([part[:, :n_states] for part in parts], axis=1)
         equilibrium = read_leaf(f"{results}/pool/reference.extxyz")[0].structure
         rows = np.flatnonzero(np.isfinite(values).all(axis=1))
         rows = rows[np.argsort(found.structures.ids[rows] != equilibrium.structure_id, kind="stable")]
@@ -94,6 +97,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", help="folder of a campaign whose whole pool is labelled")
     parser.add_argument("--states", type=int, default=6)
+    parser.add_argument("--order", choices=("energy", "overlap"), default="energy")
     parser.add_argument("--delta_eV", type=float, default=0.05)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--step", type=int, default=50)
@@ -101,7 +105,8 @@ if __name__ == "__main__":
     default = ["sequence", "uncertainty", "uncertainty_clusters", "max_min", "uncertainty_max_min"]
     parser.add_argument("--strategies", nargs="+", default=default)
     arguments = parser.parse_args()
-    known = Labelled.read(arguments.results, arguments.states, arguments.delta_eV)
+    followed = arguments.order == "overlap"
+    known = Labelled.read(arguments.results, arguments.states, arguments.delta_eV, followed)
     sizes = list(range(arguments.step, arguments.most + 1, arguments.step))
     print(machine())
     print(
