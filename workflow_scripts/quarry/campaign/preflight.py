@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from quarry import __version__
-from quarry.config.campaign import Configuration, inputs_of
+from quarry.config.campaign import Configuration, drawn_files, inputs_of
 from quarry.errors import QuarryError
 from quarry.files import digest_of, write_json
 
@@ -24,7 +24,7 @@ def preflight(configuration: Configuration, base: Path) -> dict[str, Any]:
     base: folder of the campaign file. Raises QuarryError with the one line of what is wrong.
     """
     marks = []
-    for path in inputs_of(configuration, base):
+    for path in [*inputs_of(configuration, base), *drawn_files(configuration, base)]:
         try:
             stat = path.stat()
         except OSError as error:
@@ -34,8 +34,8 @@ def preflight(configuration: Configuration, base: Path) -> dict[str, Any]:
         marks.append([str(path), stat.st_size, stat.st_mtime_ns])
     request = {"configuration": configuration.model_dump(mode="json"), "base": str(base)}
     science = configuration.model_dump(mode="json", exclude={"stop", "resources", "verification", "forecast"})
-    # A program may have gone from PATH since, and only some engines take several tasks.
-    surroundings = [os.environ.get("PATH"), configuration.resources.label.tasks]
+    # A program may have gone from PATH since, only some engines take several tasks, and finished labels must suffice.
+    surroundings = [os.environ.get("PATH"), configuration.resources.label.tasks, configuration.stop.max_labels]
     key = [science, str(base), marks, __version__, _versions(), surroundings]
     cache = CACHE / f"preflight-{digest_of(key, 20)}.json"
     try:

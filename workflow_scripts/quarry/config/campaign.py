@@ -317,3 +317,9 @@ def inputs_of(configuration: Configuration, base: Path) -> list[Path]:
     elif isinstance(labeling, ReplayLabeling):
         names += labeling.files()
     return [base / name for name in dict.fromkeys(names)]
+
+
+def drawn_files(configuration: Configuration, base: Path) -> list[Path]:
+    """Return files that are only drawn beside the results: checked before the start, but not part of the campaign."""
+    spectrum = configuration.spectrum
+    return [base / spectrum.experiment] if spectrum is not None and spectrum.experiment is not None else []
