@@ -40,7 +40,7 @@ def ask(tmp_path, **changes):
 
 
 def test_what_the_checks_depend_on(tmp_path, runs):
-    with pytest.raises(QuarryError, match="measured.csv does not exist or cannot be read"):
+    with pytest.raises(QuarryError, match=r"measured.csv does not exist or cannot be read"):
         ask(tmp_path)
     measured = tmp_path / "measured.csv"
     measured.write_text("energy_eV,absorbance\n1,2\n")
