@@ -226,7 +226,8 @@ def plot_state_learning_curve(histories: dict[str, str], path: str, threshold: f
 def _fit_scale(axis: Axes) -> None:
     """Make an axis logarithmic where its values differ much, else begin it at 0."""
     values = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in axis.lines])
-    if (values > 0).all() and values.max() > 4 * values.min():
+    # A campaign of one iteration has no relative change yet.
+    if len(values) and (values > 0).all() and values.max() > 4 * values.min():
         axis.set_yscale("log")
         plain_log_ticks(axis)
     else:
