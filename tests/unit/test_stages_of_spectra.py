@@ -53,7 +53,14 @@ def model(monkeypatch):
 def conf(strategy: str = "sequence", **settings: Any):
     return configuration(
         target="excitations",
-        spectrum={"n_states": 2, "equilibrium": True, "delta_qc_eV": 0.1, "step_eV": 0.01, **settings},
+        spectrum={
+            "n_states": 2,
+            "equilibrium": True,
+            "delta_eV": 0.02,
+            "delta_qc_eV": 0.1,
+            "step_eV": 0.01,
+            **settings,
+        },
         model={"kind": "kreg"},
         query={"strategy": strategy, "initial": 8, "batch": {"schedule": "constant", "size": 5}},
         stop={"rrmse": None, "max_iterations": 2},
@@ -94,7 +101,7 @@ class TestComputeSpectrum:
         spectra = read_spectra(tmp_path / SPECTRUM["table"])
         assert list(spectra) == ["ML-NEA", "QC-NEA", "single point"]
         by_hand = {
-            "ML-NEA": nuclear_ensemble(expected[:, :2], expected[:, 2:], 0.01, 0.01),
+            "ML-NEA": nuclear_ensemble(expected[:, :2], expected[:, 2:], 0.02, 0.01),
             "QC-NEA": nuclear_ensemble(expected[[0, 1, 4], :2], expected[[0, 1, 4], 2:], 0.1, 0.01),
             "single point": single_point(*np.split(states_of(pool[0]), 2), 0.3, 0.01),
         }
@@ -187,7 +194,7 @@ class TestFigures:
         draw_spectrum(table, summary, str(tmp_path / "measured.csv"), str(tmp_path / "with.svg"))
         picture = (tmp_path / "with.svg").read_text()
         for words in (
-            f"ML-NEA: {SIZE - 1} geometries, 3 labelled, δ = 0.01 eV",
+            f"ML-NEA: {SIZE - 1} geometries, 3 labelled, δ = 0.02 eV",
             "QC-NEA: 3 labelled geometries, chosen by the strategy, δ = 0.1 eV",
             "single point (equilibrium geometry), δ = 0.3 eV",
             "experiment (scaled to ML-NEA)",
