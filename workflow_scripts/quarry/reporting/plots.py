@@ -235,17 +235,17 @@ def write_iteration_table(histories: dict[str, str], target: str, path: str) -> 
                 for v, a, b in zip(table[name.lower()], table[low], table[high], strict=True)
             ]
         shown["largest error"] = [f"{scale * v:.4g}" for v in table["maxe"]]
-        shown = shown.rename(columns={c: f"{c}{_in_brackets(unit)}" for c in ("RMSE", "MAE", "largest error")})
-        if table["maxe"].isna().all():
-            shown = shown.drop(columns=[c for c in shown if c.startswith("largest error")])
-        if table["rmse"].isna().all():
-            shown = shown.drop(columns=[c for c in shown if c.startswith(("RMSE", "MAE", "rRMSE"))])
         shown["rRMSE"] = [
             "" if i == 0 else f"{v:.3f} <small>({a:.3f} to {b:.3f})</small>"
             for i, v, a, b in zip(
                 table["iteration"], table["rrmse"], table["rrmse_low"], table["rrmse_high"], strict=True
             )
         ]
+        shown = shown.rename(columns={c: f"{c}{_in_brackets(unit)}" for c in ("RMSE", "MAE", "largest error")})
+        if table["maxe"].isna().all():
+            shown = shown.drop(columns=[c for c in shown if c.startswith("largest error")])
+        if table["rmse"].isna().all():
+            shown = shown.drop(columns=[c for c in shown if c.startswith(("RMSE", "MAE", "rRMSE"))])
         for heading, column, style in WHERE_GIVEN:
             if table[column].notna().any():
                 shown[heading] = [style.format(value) if np.isfinite(value) else "" for value in table[column]]
