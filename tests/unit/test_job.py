@@ -5,6 +5,7 @@ import os
 from types import SimpleNamespace
 
 import pytest
+from threadpoolctl import threadpool_limits
 
 from quarry.campaign.job import THREAD_VARIABLES, job
 from quarry.campaign.receipts import read_receipts
@@ -16,13 +17,15 @@ def snakemake(tmp_path, monkeypatch):
     for variable in (*THREAD_VARIABLES, "OMP_WAIT_POLICY", "PYSCF_MAX_MEMORY"):
         monkeypatch.setenv(variable, "")
     monkeypatch.chdir(tmp_path)
-    return SimpleNamespace(
-        rule="train_model",
-        threads=3,
-        resources={"mem_mb": 2000},
-        log=["results/toy/main/iter_000/logs/train.log"],
-        output=["results/toy/main/iter_000/model/model.h5"],
-    )
+    # The libraries' threads are given back: three for two busy cores make small matrices of later tests take minutes.
+    with threadpool_limits():
+        yield SimpleNamespace(
+            rule="train_model",
+            threads=3,
+            resources={"mem_mb": 2000},
+            log=["results/toy/main/iter_000/logs/train.log"],
+            output=["results/toy/main/iter_000/model/model.h5"],
+        )
 
 
 def test_threads_and_memory_reach_the_libraries(snakemake):
