@@ -243,9 +243,9 @@ def write_iteration_table(histories: dict[str, str], target: str, path: str) -> 
         ]
         shown = shown.rename(columns={c: f"{c}{_in_brackets(unit)}" for c in ("RMSE", "MAE", "largest error")})
         if table["maxe"].isna().all():
-            shown = shown.drop(columns=[c for c in shown if c.startswith("largest error")])
+            shown = shown.drop(columns=[c for c in shown if str(c).startswith("largest error")])
         if table["rmse"].isna().all():
-            shown = shown.drop(columns=[c for c in shown if c.startswith(("RMSE", "MAE", "rRMSE"))])
+            shown = shown.drop(columns=[c for c in shown if str(c).startswith(("RMSE", "MAE", "rRMSE"))])
         for heading, column, style in WHERE_GIVEN:
             if table[column].notna().any():
                 shown[heading] = [style.format(value) if np.isfinite(value) else "" for value in table[column]]
