@@ -36,7 +36,7 @@ class TrainingData:
     def subset(self, indices: Sequence[int] | NDArray[np.int64]) -> TrainingData:
         """Return the entries at ``indices``, in that order."""
         where = np.asarray(indices, dtype=np.int64)
-        forces = None if self.forces is None else self.forces[atoms_of(self.structures, where)]
+        forces = None if self.forces is None else self.forces[self.structures.atoms_of(where)]
         return TrainingData(
             self.structures.subset(where), self.features[where], self.targets[where], self.classes, forces
         )
@@ -52,13 +52,6 @@ class TrainingData:
             bad = self.structures.ids[int(np.argmin(finite))]
             raise QuarryError(f"target: the label '{target}' of structure {bad} is not a finite number; check labeling")
         check_features(self.structures, self.features)
-
-
-def atoms_of(structures: StructureSet, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the places of the atoms of structures in a flat array of all atoms, structure after structure."""
-    starts, stops = structures.offsets[:-1][rows], structures.offsets[1:][rows]
-    parts = [np.arange(a, b) for a, b in zip(starts, stops, strict=True)]
-    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
 
 
 def check_features(structures: StructureSet, features: NDArray[np.floating]) -> None:

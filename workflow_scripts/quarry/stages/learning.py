@@ -30,7 +30,6 @@ from quarry.models.metrics import (
 )
 from quarry.models.registry import load_model, make_model
 from quarry.randomness import generator
-from quarry.spectra.states import swap_account
 from quarry.stages.searching import pool_account, search_account
 from quarry.stages.targets import split, training_data
 from quarry.structures.labelled import LabelledSet
@@ -66,13 +65,23 @@ def train_model(
     return [f"{settings.model.kind} trained on {len(data)} labels", *warning]
 
 
-def _fit(model: Model, data: TrainingData, configuration: Configuration, purpose: tuple[Any, ...], *more: Any) -> None:
-    """Train a model; one that is ``Validated`` gets its validation data split off. purpose, more: of the generator."""
+def _fit(
+    model: Model,
+    data: TrainingData,
+    configuration: Configuration,
+    origin: tuple[int, str, int],
+    purpose: str,
+    *fold: int,
+) -> None:
+    """Train a model; one that is ``Validated`` gets its validation data split off.
+
+    origin (seed, arm, iteration), purpose, fold: what the generators are seeded with.
+    """
     validation = None
     if isinstance(model, Validated):
-        learnt, held = split(len(data), configuration, generator(*purpose, "validation split", *more[1:]))
+        learnt, held = split(len(data), configuration, generator(*origin, "validation split", *fold))
         data, validation = data.subset(learnt), data.subset(held)
-    model.fit(data, validation, generator(*purpose, *more))
+    model.fit(data, validation, generator(*origin, purpose, *fold))
 
 
 def train_member(
@@ -153,6 +162,8 @@ def evaluate_model(
         search |= pool_account(configuration, trained, labelled, structures, features, truth)
     found = {"errors": summary, "hyperparameters": hyperparameters, "search": search}
     if configuration.spectrum:
+        from quarry.spectra.states import swap_account
+
         found["states"] = swap_account(labelled, configuration.n_states)
     write_json(metrics, {**counts, **relative, **found})
 

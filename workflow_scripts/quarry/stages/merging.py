@@ -26,7 +26,6 @@ from quarry.labeling.failed import FailedLabels
 from quarry.labeling.keys import key_before
 from quarry.labeling.outliers import find_outliers, read_outliers, write_outliers
 from quarry.labeling.record import LabelRecord, read_valid_records
-from quarry.spectra.states import KnownStates, follow_states
 from quarry.structures import StructureSet
 from quarry.structures.files import read_pool
 from quarry.structures.labelled import LabelledSet
@@ -129,6 +128,9 @@ def _followed(
         reference = next(({"structure_id": r.structure_id, "characters": c} for r, c in training), None)
     properties: dict[str, dict[str, Any]] = {row.structure_id: {} for row, _ in good}
     if reference is not None and known:
+        # Here and not above: merging is a step of every campaign, and scipy.optimize takes a while to import.
+        from quarry.spectra.states import KnownStates, follow_states
+
         ids = [reference["structure_id"], *(row.structure_id for row, _ in known)]
         characters = [reference["characters"], *(data for _, data in known)]
         first, *others = [

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from quarry.config.campaign import Configuration
 from quarry.config.spectrum import TARGET as EXCITATIONS
 from quarry.errors import QuarryError
-from quarry.models.base import TrainingData, atoms_of
+from quarry.models.base import TrainingData
 from quarry.models.classes import classes_of
 from quarry.stages.pool import pool_rows, read_features
 from quarry.structures.labelled import LabelledSet
@@ -34,7 +34,7 @@ def training_data(dataset: LabelledSet, role: str, features: str, configuration:
         return TrainingData(structures, rows, classes_of(values[chosen], classification), names)
     forces = None
     if configuration.target == ENERGY_FORCES:
-        forces = dataset.properties["forces"][atoms_of(dataset.structures, chosen)]
+        forces = dataset.properties["forces"][dataset.structures.atoms_of(chosen)]
     return TrainingData(structures, rows, values[chosen], forces=forces)
 
 

@@ -203,9 +203,8 @@ class StructureSet:
     def subset(self, indices: Sequence[int] | NDArray[np.int64]) -> StructureSet:
         """Return the structures at ``indices``, in that order."""
         rows = np.asarray(indices, dtype=np.int64)
-        sizes = np.diff(self.offsets)[rows]
-        offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-        atoms = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], sizes)
+        atoms = self.atoms_of(rows)
+        offsets = np.concatenate([[0], np.cumsum(np.diff(self.offsets)[rows])]).astype(np.int64)
         return StructureSet(
             ids=self.ids[rows],
             offsets=offsets,
@@ -217,6 +216,12 @@ class StructureSet:
             multiplicities=self.multiplicities[rows],
             features=None if self.features is None else self.features[rows],
         )
+
+    def atoms_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the places of the atoms of structures in flat arrays of all atoms, structure after structure."""
+        sizes = np.diff(self.offsets)[rows]
+        stops = np.cumsum(sizes)
+        return np.arange(sizes.sum()) + np.repeat(self.offsets[rows] - (stops - sizes), sizes)
 
     def index_of(self, ids: Iterable[str]) -> NDArray[np.int64]:
         """Return the positions of structure ids in this set. Raises KeyError for an id that is not in it."""
