@@ -41,7 +41,6 @@ def main() -> None:
             signal_variance=options.signal_variance,
             noise_variance=noise or None,
             subset=options.subset,
-            restarts=2,
         )
         runs = {}
         for strategy in options.strategies:

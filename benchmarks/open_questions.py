@@ -13,10 +13,9 @@ import time
 import numpy as np
 from common import print_table
 from general_accuracy import table_of
-from pool_study import Plan, Pool, arguments, begin, end, mean_and_std, read, run
+from pool_study import Plan, Pool, arguments, begin, end, labels_for, mean_and_std, read, run
 
 from quarry.config.models import Gpr, Mlp
-from quarry.evaluation.savings import Curve
 
 SHARES = [0.05, 0.1, 0.2, 0.3, 0.45, 0.6]
 
@@ -35,7 +34,7 @@ def main() -> None:
     features, values = read(options)
     sizes = [options.initial * 2**k for k in range(20) if options.initial * 2**k <= options.upto]
     begin(options, f"# Open questions: pool of {len(values)} structures with {features.shape[1]} features, eV")
-    gpr = Gpr(subset=500, restarts=1, noise_variance=0.03)
+    gpr = Gpr(subset=500, noise_variance=0.03)
     if "network" in options.questions:
         network = Mlp(kind="mlp", uncertainty="committee", members=4, epochs=200)
         compare(Pool(features, values), options, sizes, network, "Committee of 4 neural networks: MAE")
@@ -96,8 +95,7 @@ def ends(values, share: float, place: str) -> tuple[float, float]:
 def saving(rows, rate: float) -> tuple[float, float]:
     """Return what is saved at the yield that random selection has with all labels, and the ceiling of that."""
     n, n0, found0 = rows[-1]["n"], rows[0]["n"], rows[0]["found"]
-    curve = Curve(tuple(r["n"] for r in rows), tuple(float(r["found"]) for r in rows), finds=True)
-    needed = curve.labels_for(rate * n)
+    needed = labels_for(rows, rate * n)
     ceiling = 1 - (n0 + max(rate * n - found0, 0.0)) / n
     # Worse than random: random selection needs fewer labels for what was found.
     return (1 - needed / n if needed is not None else -(1 - rows[-1]["found"] / rate / n)), ceiling

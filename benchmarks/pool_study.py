@@ -143,6 +143,12 @@ def shown(row: dict[str, float]) -> str:
     return ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
 
 
+def labels_for(rows: list[dict[str, float]], found: float) -> float | None:
+    """Return with how many labels so many structures in range are found, on straight lines; None if they never are."""
+    sizes, finds = [row["n"] for row in rows], [row["found"] for row in rows]
+    return None if found > finds[-1] else float(np.interp(found, finds, sizes))
+
+
 def mean_and_std(values: list[float], digits: int = 3) -> str:
     """Return mean ± standard deviation over seeds."""
     spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""

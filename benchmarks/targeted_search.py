@@ -10,10 +10,9 @@ import time
 
 import numpy as np
 from common import print_table
-from pool_study import Plan, Pool, arguments, begin, end, mean_and_std, read, run
+from pool_study import Plan, Pool, arguments, begin, end, labels_for, mean_and_std, read, run
 
 from quarry.config.models import Gpr
-from quarry.evaluation.savings import Curve
 
 
 def savings(rows, step: int, rate: float) -> tuple[float, float, float, float]:
@@ -25,8 +24,7 @@ def savings(rows, step: int, rate: float) -> tuple[float, float, float, float]:
     """
     n, found = rows[step]["n"], rows[step]["found"]
     n0, found0 = rows[0]["n"], rows[0]["found"]
-    curve = Curve(tuple(r["n"] for r in rows), tuple(float(r["found"]) for r in rows), finds=True)
-    needed = curve.labels_for(rate * n)
+    needed = labels_for(rows, rate * n)
     assert needed is not None
     return (
         1 - n * rate / found,
@@ -55,7 +53,7 @@ def main() -> None:
     begin(
         options, f"# Targeted search: {len(values)} structures, label above {minimum:.3f} wanted ({options.share:.0%})"
     )
-    model = Gpr(subset=options.subset, restarts=2, noise_variance=options.noise_variance)
+    model = Gpr(subset=options.subset, noise_variance=options.noise_variance)
     all_runs = {}
     for strategy in options.strategies:
         all_runs[strategy] = [

@@ -73,21 +73,14 @@ def from_last(file, arm=None):
     return path
 
 
-def facts_of(arm):
-    """Return the facts of every iteration of an arm."""
-    return [taken_from_disk(arm, t, PATHS.facts(arm, t)) for t in range(walk_to_last(arm) + 1)]
+def of_every_iteration(file, arm):
+    """Return a file of every iteration of an arm."""
+    return [taken_from_disk(arm, t, PATHS.iteration(file, arm, t)) for t in range(walk_to_last(arm) + 1)]
 
 
 def all_facts(wildcards):
     """Return the facts of every iteration of the rule's arm."""
-    return facts_of(wildcards.arm)
-
-
-def facts_beside(arms):
-    """Return an input function: the facts of the arms that arm main is compared with, nothing for other arms."""
-    return lambda wildcards: (
-        [f for arm in arms for f in facts_of(arm)] if wildcards.get("arm", "main") == "main" else []
-    )
+    return of_every_iteration("facts.json", wildcards.arm)
 
 
 def from_previous(file):

@@ -1,11 +1,43 @@
+"""The product of an arm, the labels saved, and the figures of the report."""
+
+
+def of_compared(file):
+    """Return an input function: a file of every iteration of arm main and of the arms that it is compared with."""
+    arms = ["main", *CAMPAIGN.configuration.compared]
+    return lambda wildcards: [path for arm in arms for path in of_every_iteration(file, arm)]
+
+
+def savings(wildcards):
+    """Return the labels saved, for arm main beside control arms."""
+    wanted = wildcards.arm == "main" and CAMPAIGN.configuration.controls
+    return PATHS.arm("main", OUTPUTS["compare_arms"][0]) if wanted else []
+
+
+rule compare_arms:
+    """Compare arm main with the arms that section control makes: labels saved, with their interval."""
+    message:
+        "comparing arm main with its control arms"
+    input:
+        facts=of_compared("facts.json"),
+        predictions=of_compared("predictions.h5"),
+    output:
+        PATHS.arm("main", OUTPUTS["compare_arms"][0]),
+    log:
+        PATHS.arm("main", "logs/compare_arms.log"),
+    localrule: True
+    conda:
+        "../envs/learn.yaml"
+    script:
+        "../workflow_scripts/compare_arms.py"
+
+
 rule collect_results:
     """Write the product of an arm: history, failures, data set and model."""
     message:
         "{wildcards.arm}: collecting results"
     input:
         facts=all_facts,
-        repeats=facts_beside(CAMPAIGN.configuration.repeats),
-        controls=facts_beside(CAMPAIGN.configuration.controls),
+        savings=savings,
         dataset=from_last("dataset.h5"),
         failures=from_last("failures.csv"),
         outliers=from_last("outliers.csv"),
@@ -95,9 +127,7 @@ rule draw_savings:
     message:
         "drawing the labels saved"
     input:
-        repeats=facts_beside(CAMPAIGN.configuration.repeats),
-        controls=facts_beside(CAMPAIGN.configuration.controls),
-        main=lambda wildcards: facts_of("main"),
+        PATHS.arm("main", OUTPUTS["compare_arms"][0]),
     output:
         report(
             f"{PATHS.root}/figures/savings.svg",

@@ -8,8 +8,9 @@ configuration = configuration_of(snakemake)
 with job(snakemake, configuration.resources.model.threads) as log:
     from quarry.stages.pool import build_pool
 
-    line = build_pool(
+    lines = build_pool(
         configuration, Path(snakemake.params.base), snakemake.input.modes or None, **dict(snakemake.output.items())
     )
-    log(line)
-    tell(line)
+    for line in lines.splitlines():
+        log(line)
+        tell(line)

@@ -3,7 +3,7 @@
 from quarry.campaign.job import job
 
 with job(snakemake) as log:
-    from quarry.stages.results import by_arm, collect_results
+    from quarry.stages.results import collect_results
 
     paths = snakemake.input
     collect_results(
@@ -11,6 +11,5 @@ with job(snakemake) as log:
         reason=snakemake.params.reason,
         last={name: paths[name] for name in ("dataset", "failures", "outliers", "model")},
         output=dict(snakemake.output.items()),
-        repeats=by_arm(paths.repeats),
-        controls=by_arm(paths.controls),
+        savings=paths.savings or None,
     )

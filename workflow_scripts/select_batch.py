@@ -14,7 +14,7 @@ with job(snakemake) as log:
     from quarry.stages.retrying import add_retries, hand_down_attempts
 
     arm, iteration = snakemake.wildcards.arm, int(snakemake.wildcards.iteration)
-    rows = batch_rows(configuration, iteration, snakemake.input.structures, snakemake.input.proposal)
+    rows = batch_rows(configuration, arm, iteration, snakemake.input.structures, snakemake.input.proposal)
     rows = add_retries(rows, arm, iteration, snakemake.input.failures or None, read_requests(snakemake.params.retries))
     store = store_of(configuration, manifest_of(snakemake))
     files = snakemake.output

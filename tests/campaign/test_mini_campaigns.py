@@ -9,7 +9,8 @@ import h5py
 import numpy as np
 import pytest
 
-from quarry.evaluation.savings import Curve, labels_saved
+from quarry.evaluation.comparison import Measure
+from quarry.evaluation.curves import Curve
 from support.campaigns import CampaignFolder, stand_in_configuration
 
 H2 = "2\n\nH 0 0 0\nH 0 0 0.75\n"
@@ -59,7 +60,7 @@ def test_stop_by_rrmse(h2):
     assert any("stopped: rRMSE" in line for line in outcome.lines)
     assert any("results in results/h2" in line for line in outcome.lines)
     for row in rows:
-        assert float(row["rmse_low"]) <= float(row["rmse"]) <= float(row["rmse_high"])
+        assert float(row["rmse_low"]) <= float(row["rmse"]) <= float(row["rmse_high"] or "inf")
 
 
 def test_labels_are_those_of_pyscf(h2):
@@ -164,14 +165,38 @@ def test_arms_and_control(tmp_path):
         Curve(*zip(*((int(r["n_train"]), int(r["in_range_found"])) for r in arm), strict=True), finds=True)
         for arm in (rows, control)
     ]
-    saved = labels_saved(*curves, int(rows[-1]["n_train"]))
-    assert float(rows[-1]["labels_saved"]) == pytest.approx(saved) and rows[-1]["labels_saved_std"] == ""
-    assert control[-1]["labels_saved"] == ""
+    saved = Measure.of("finds", "", "", [curves[0]], [curves[1]]).savings[-1].saved
+    assert float(rows[-1]["labels_saved"]) == pytest.approx(saved)
+    assert (rows[-1]["labels_saved_low"], rows[-1]["verdict"]) == ("", "unknown"), "one control arm tells no chance"
+    assert control[-1]["labels_saved"] == control[-1]["verdict"] == ""
     with h5py.File(folder.results / "main/dataset.h5") as handle:
         labels = handle["properties/energy"][()][handle["roles"][()] == b"train"]
     assert int(rows[-1]["in_range_found"]) == np.sum(labels < 0.22)
     assert any("labels saved against random at equal number of structures in range" in line for line in outcome.lines)
     assert (folder.results / "figures/savings.svg").stat().st_size > 0
+    assert any("one random arm cannot tell a saving from chance" in line for line in outcome.lines)
+    assert folder.run().nothing_to_do
+
+
+def test_control_with_further_initial_batches_and_test_sets(tmp_path):
+    """Arms of a split share a draw of their own; the interval is over draws, and they end with arm main."""
+    configuration = stand_in_configuration(
+        control={"seeds": [0], "splits": [5]}, stop={"rrmse": None, "max_iterations": 1}
+    )
+    configuration["labeling"]["structures_per_job"] = 10
+    folder = CampaignFolder.create(tmp_path / "splits", configuration)
+    outcome = folder.run()
+    assert outcome.code == 0, outcome.text[-3000:]
+    arms = ("main", "random_0", "main_split_5", "random_split_5")
+    first = [(folder.results / arm / "iter_000/batch.csv").read_bytes() for arm in arms]
+    assert first[0] == first[1] != first[2] == first[3]
+    last = history_of(folder)[-1]
+    ends = [float(last[f"labels_saved{end}{m}"]) for m in ("", "_mae", "_maxe") for end in ("_low", "", "_high")]
+    for low, saved, high in (ends[:3], ends[3:6], ends[6:]):
+        assert -3 <= low <= saved <= high <= 3
+    assert last["verdict"] in ("saved", "wasted", "none")
+    assert history_of(folder, "toy/random_split_5")[-1]["stop_reason"] == "arm main has ended, this is its control"
+    assert any("over initial batches and test sets of this pool (2 of them" in line for line in outcome.lines)
     assert folder.run().nothing_to_do
 
 

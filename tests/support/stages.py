@@ -27,7 +27,6 @@ def configuration(**changes: Any) -> Configuration:
     defaults: dict[str, Any] = {
         "query": {"strategy": "uncertainty", "initial": 8, "batch": {"schedule": "constant", "size": 5}},
         "test": {"size": 6},
-        "model": {"restarts": 0},
     }
     return load_configuration(stand_in_configuration(**{**defaults, **changes}), "campaign.yaml")
 

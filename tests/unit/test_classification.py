@@ -9,6 +9,7 @@ from typing import Any
 import ase.io
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from quarry.config import load_configuration
 from quarry.config.classification import Classification
@@ -194,6 +195,11 @@ class TestStages:
         right = written["mean"] == data.targets
         assert found["accuracy"] == pytest.approx(right.mean()) and found["n"] == 6
         assert 0 <= found["accuracy_low"] <= found["accuracy"] <= found["accuracy_high"] <= 1
+        expected = binomtest(int(right.sum()), 6).proportion_ci(0.95, method="wilson")
+        assert (found["accuracy_low"], found["accuracy_high"]) == pytest.approx((expected.low, expected.high))
+        most = max((data.targets == number).sum() for number in range(3))
+        assert found["majority"] == pytest.approx(most / 6)
+        assert found["error_over_majority_error"] == pytest.approx((6 - right.sum()) / (6 - most))
         assert np.trace(found["confusion"]) == right.sum() and np.sum(found["confusion"]) == 6
         assert written["probabilities"].shape == (6, 3) and "std" not in written
 
@@ -247,6 +253,11 @@ class TestReport:
         assert line.endswith(
             "test accuracy 0.750 (95 %: 0.650 to 0.800); relative change of the error rate 0.250 (0.100 to 0.500)"
         )
+
+    def test_progress_beside_the_most_frequent_class(self):
+        found = facts(0, 0.75)
+        found.errors["test"]["majority"] = 0.5
+        assert "(95 %: 0.650 to 0.800; the most frequent class alone: 0.500)" in progress_line(found, COST)
 
     def test_stop(self):
         conf = configuration(**CLASS, stop={"rrmse": None, "target_accuracy": 0.9})

@@ -77,7 +77,7 @@ MISTAKES = [
         "unknown key",
     ),
     ({"model": {"kind": "gp"}}, "model.kind", "'gp' is not one of 'gpr'"),
-    ({"model": {"restarts": -1}}, "model.restarts", "-1"),
+    ({"model": {"subset": -1}}, "model.subset", "-1"),
     ({"model": {"noise": 0}}, "model.noise", "greater than 0"),
     ({"model": {"nois": 0}}, "model.nois", "did you mean 'noise'?"),
     ({"query.strategy": "uncertain"}, "query.strategy", "'uncertain' is not one of 'random', 'sequence'"),
@@ -137,7 +137,7 @@ MISTAKES = [
     ({"arms": {"a": {"query": {"strategy": "rand"}}}}, "arms.a.query.strategy", "'rand' is not one of"),
     ({"arms": {"a": {"query": {"stratgy": "random"}}}}, "arms.a.query.stratgy", "did you mean 'strategy'?"),
     ({"arms": {"a": {"query": {"batch": {"size": 0}}}}}, "arms.a.query.batch.size", "greater than 0"),
-    ({"arms": {"a": {"model": {"restart": 1}}}}, "arms.a.model.restart", "did you mean 'restarts'?"),
+    ({"arms": {"a": {"model": {"subsets": 1}}}}, "arms.a.model.subsets", "did you mean 'subset'?"),
     ({"arms": {"a": None}}, "arms.a", "dictionary"),
     ({"control": {"seeds": []}}, "control.seeds", "at least 1"),
     ({"control": {"seeds": [1, 1]}}, "control.seeds", "different whole numbers"),
@@ -238,9 +238,9 @@ class TestArms:
             assert configuration.arm(name).seed == configuration.seed
 
     def test_an_override_replaces_single_keys(self):
-        arm = load(seed=7, arms={"a": {"query": {"strategy": "random"}, "model": {"restarts": 0}, "seed": 8}}).arm("a")
+        arm = load(seed=7, arms={"a": {"query": {"strategy": "random"}, "model": {"subset": 9}, "seed": 8}}).arm("a")
         assert (arm.query.strategy, arm.query.initial, arm.query.batch.size) == ("random", 10, 5)
-        assert (arm.model.kind, arm.model.restarts, arm.seed) == ("gpr", 0, 8)
+        assert (arm.model.kind, arm.model.subset, arm.seed) == ("gpr", 9, 8)
 
     def test_a_batch_size_keeps_the_schedule(self):
         batch = load(arms={"a": {"query": {"batch": {"size": 9}}}}).arm("a").query.batch
@@ -344,7 +344,7 @@ class TestIdentity:
             {"labeling.retries": 0},
             {"labeling.max_failed_fraction": 0.9},
             {"name": "other"},
-            {"model": {"kind": "gpr", "restarts": 2}},
+            {"model": {"kind": "gpr", "criterion": "predictive"}},
             {"validation": {"folds": 5}},
         ],
     )
@@ -362,7 +362,7 @@ class TestIdentity:
             {"labeling.function": "stand_in:other"},
             {"labeling.arguments": {"version": 3}},
             {"descriptor": {"kind": "coulomb_matrix"}},
-            {"model": {"restarts": 3}},
+            {"model": {"subset": 3}},
             {"query.strategy": "random"},
             {"query.initial": 11},
             {"query.batch.size": 6},

@@ -44,6 +44,9 @@ def test_forces_are_learnt_and_measured(tmp_path, labelled, features):
     truth = np.concatenate([test.properties["forces"][3 * i : 3 * i + 3] for i in rows])
     rmse = float(np.sqrt(np.mean((written["forces"] - truth) ** 2)))
     assert found["errors"]["test"]["forces_rmse"] == pytest.approx(rmse, rel=1e-12)
+    assert found["errors"]["test"]["forces_rmse_over_std"] == pytest.approx(rmse / np.std(truth), rel=1e-12)
+    per_atom = found["errors"]["test"]["rmse_per_atom"]
+    assert per_atom == pytest.approx(found["errors"]["test"]["rmse"] / 3, rel=1e-12)
     # Twelve structures: with their forces the energies of others are known far better.
     assert found["errors"]["test"]["rmse"] < 0.5 * of_energies["errors"]["test"]["rmse"]
     assert rmse < 0.2 * np.sqrt(np.mean(truth**2))

@@ -208,7 +208,7 @@ class TestNearDuplicates:
             Structure.create(atoms.numbers, other),
         ]
         features = lambda s, reference: compute_features(s, COULOMB, reference)  # noqa: E731
-        sieve = put_through(Sieve(Filters(near_duplicates=1e-2), None, features), structures)
+        sieve = put_through(Sieve(Filters(near_duplicates=1e-2, copies="keep"), None, features), structures)
         assert [item.reason for item in sieve.left_out] == ["near_duplicate"]
         assert sieve.left_out[0].number == 1
         assert sieve.left_out[0].partner == structures[0].structure_id
@@ -220,10 +220,11 @@ class TestSieve:
 
     def test_every_reason(self):
         broken, close, good = water(shift=1.0), water(scale=0.4), water()
-        near = water(scale=1.0001)
+        near = water(scale=1.005)
+        copy = Structure.create([1, 8, 1], 3.0 - water(scale=1.00001).positions[[2, 0, 1]])
         filters = Filters(bonds="connected", near_duplicates=0.01)
         sieve = put_through(
-            Sieve(filters, None, self.features), [close, good, good, broken, near, water(scale=1.1)], "a.xyz"
+            Sieve(filters, None, self.features), [close, good, good, broken, near, water(scale=1.1), copy], "a.xyz"
         )
         o_h = np.linalg.norm(WATER[1] - WATER[0])
         assert sieve.left_out[0] == LeftOut(
@@ -235,16 +236,22 @@ class TestSieve:
         assert sieve.left_out[3].value == pytest.approx(
             np.linalg.norm(np.diff(self.features(StructureSet.from_structures([good, near]), good), axis=0))
         )
+        copied = sieve.left_out[4]
+        assert (copied.number, copied.reason, copied.limit, copied.partner) == (6, "copy", 1e-4, good.structure_id)
+        # A bond that is longer by 1e-5 of its length moves its atoms about their centre by some of that.
+        assert 1e-6 < copied.value < 1e-5 * o_h + 1e-6
         assert list(sieve.kept.ids) == [good.structure_id, water(scale=1.1).structure_id]
         assert sieve.reference is not None and sieve.reference.structure_id == good.structure_id
         assert counts_of(sieve.left_out) == (
-            "1 duplicates, 1 with atoms too close, 1 in several parts, 1 near-duplicates"
+            "1 duplicates, 1 with atoms too close, 1 in several parts, 1 copies, 1 near-duplicates"
         )
 
     def test_all_off(self):
         """Only identical structures are left out, whatever the others look like."""
         structures = [water(scale=0.1), water(shift=9.0), water(), water(scale=1.000002)]
-        sieve = put_through(Sieve(Filters(min_distance_factor=None), None, self.features), [*structures, water()])
+        sieve = put_through(
+            Sieve(Filters(min_distance_factor=None, copies="keep"), None, self.features), [*structures, water()]
+        )
         assert len(sieve) == 4 and [item.reason for item in sieve.left_out] == ["identical"]
 
     def test_same_bonds(self):
@@ -337,7 +344,7 @@ class TestStages:
     def test_features_of_a_pool_in_several_files(self, tmp_path):
         """The width of the Coulomb matrix comes from the largest molecule of the whole pool."""
         write_pool_file(tmp_path / "a.extxyz", [water(scale=1 + 0.02 * n) for n in range(5)])
-        write_pool_file(tmp_path / "b.extxyz", [*(structure_of(molecule(n)) for n in MOLECULES), water(scale=1.0001)])
+        write_pool_file(tmp_path / "b.extxyz", [*(structure_of(molecule(n)) for n in MOLECULES), water(scale=1.001)])
         settings = configuration(
             pool={"source": "file", "files": ["a.extxyz", "b.extxyz"]},
             descriptor={"kind": "coulomb_matrix"},

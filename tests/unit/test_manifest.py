@@ -105,7 +105,7 @@ def test_another_resolved_method(tmp_path):
 
 
 def test_many_differences_are_counted(tmp_path):
-    changes = {"seed": 4, "target": "gap", "test": {"size": 4}, "model": {"noise": 0.5, "restarts": 1}}
+    changes = {"seed": 4, "target": "gap", "test": {"size": 4}, "model": {"noise": 0.5, "criterion": "likelihood"}}
     message = difference(tmp_path, manifest(), manifest(inputs={"pool.extxyz": "bb"}, **changes))
     assert message.count("there,") == 4 and "and 2 more" in message
 
@@ -136,7 +136,7 @@ class TestArms:
         ("before", "after"),
         [
             (RANDOM, {"random": {"query": {"strategy": "random", "batch": {"size": 9}}}}),
-            ({"a": {"model": {"noise": 0.5}}}, {"a": {"model": {"noise": 0.5, "restarts": 0}}}),
+            ({"a": {"model": {"noise": 0.5}}}, {"a": {"model": {"noise": 0.5, "criterion": "likelihood"}}}),
         ],
     )
     def test_a_new_key_of_an_arm_that_is_there_is_refused(self, tmp_path, before, after):

@@ -13,8 +13,9 @@ from ase.io import write as write_frames
 from quarry.config.campaign import load_configuration
 from quarry.errors import QuarryError
 from quarry.evaluation.comparison import Comparison
+from quarry.stages.comparing import by_arm
 from quarry.stages.learning import evaluate_model
-from quarry.stages.results import by_arm, history_rows
+from quarry.stages.results import history_rows
 from quarry.stages.searching import collect_pool_labels
 from quarry.stages.snapshots import draw_function
 from quarry.stopping.facts import Cost
@@ -32,7 +33,7 @@ def replay(pool_folder, pool):
         atoms.info["known"] = energy_of(structure)
     write_frames(pool_folder / "table.extxyz", frames[:-1])
     labeling = {"engine": "replay", "file": "table.extxyz", "columns": {"energy": "known"}}
-    settings = {"labeling": labeling, "search": {"minimum": MINIMUM}, "model": {"restarts": 0}, "test": {"size": 6}}
+    settings = {"labeling": labeling, "search": {"minimum": MINIMUM}, "test": {"size": 6}}
     return load_configuration(stand_in_configuration(**settings), "campaign.yaml")
 
 
@@ -84,13 +85,15 @@ def test_columns_of_the_history():
     ]
     control = [make_facts(t, n_train=10 * (t + 1), search={"found": 2 + 2 * t}) for t in range(3)]
     comparison = Comparison.of([facts], [control, control])
-    assert comparison.quality == "number of structures in range"
-    rows = history_rows(facts, [Cost(0, 0, 0, 0.0, 0.0, 0.0, 0.0)] * 3, "", comparison.savings())
+    assert [m.quality for m in comparison.measures] == ["number of structures in range"]
+    rows = history_rows(facts, [Cost(0, 0, 0, 0.0, 0.0, 0.0, 0.0)] * 3, "", comparison.columns())
     assert [row["in_range_found"] for row in rows] == ["2", "8", "14"]
     assert (rows[1]["in_range_share"], rows[1]["pool_tpr"], rows[1]["fpr"]) == ("0.5", "0.5", "")
     # The control's 6 with 30 labels are found with 10 + 4 / 6 of 10 more.
-    assert float(rows[2]["labels_saved"]) == pytest.approx(30 - 10 - 10 * 4 / 6)
-    assert rows[2]["labels_saved_std"] == "0" and rows[0]["labels_saved"] == "0"
+    assert float(rows[2]["labels_saved"]) == pytest.approx(30 - 10 - 10 * 4 / 6, abs=0.05)
+    assert rows[2]["labels_saved_low"] == rows[2]["labels_saved_high"] == rows[2]["labels_saved"]
+    assert rows[2]["verdict"] == "saved" and rows[0]["labels_saved"] == rows[0]["verdict"] == ""
+    assert rows[2]["labels_saved_mae"] == rows[2]["verdict_mae"] == ""
 
 
 def test_accuracies_are_compared_by_their_errors():
@@ -101,13 +104,14 @@ def test_accuracies_are_compared_by_their_errors():
         ]
 
     found = Comparison.of([arm([0.5, 0.8, 0.9])], [arm([0.5, 0.6, 0.8])])
-    assert found.quality == "test accuracy"
-    assert found.savings()[2].saved == pytest.approx(20) and found.savings()[2].pairs == 1
+    (measure,) = found.measures
+    assert measure.quality == "test accuracy" and measure.controls[0].quality == pytest.approx((0.5, 0.4, 0.2))
+    assert 10 < measure.savings[2].saved < 25 and measure.savings[2].verdict == "unknown"
 
 
 def test_files_by_arm():
     paths = [f"results/x/{arm}/iter_{t:03d}/facts.json" for arm in ("b", "a") for t in range(2)]
-    assert by_arm(paths) == [paths[:2], paths[2:]]
+    assert by_arm(paths) == {"b": paths[:2], "a": paths[2:]}
 
 
 def test_the_picture_of_a_function(tmp_path):
@@ -122,7 +126,6 @@ def test_the_picture_of_a_function(tmp_path):
         "pool": {"source": "table", "files": ["x.csv"], "features": ["x"]},
         "descriptor": {"kind": "table"},
         "target": "value",
-        "model": {"restarts": 0},
     }
     configuration = load_configuration(stand_in_configuration(**settings), "campaign.yaml")
     assert configuration.is_function

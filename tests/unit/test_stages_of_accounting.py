@@ -58,6 +58,30 @@ class TestFacts:
                 "main iteration 3: 12 training labels; test RMSE 0.5 eV (95 %: 0.4 to 0.6); rRMSE 0.250 (0.125 to 1.000)",
             ),
             (
+                {
+                    "t": 1,
+                    "errors": {
+                        "test": {
+                            "rmse": 0.001216,
+                            "rmse_low": 0.0009,
+                            "rmse_high": None,
+                            "rmse_over_std": 0.0123,
+                            "r2": 0.99985,
+                            "rmse_per_atom": 0.000412,
+                        }
+                    },
+                    "rrmse": 0.5,
+                    "rrmse_low": 0.0,
+                    "rrmse_high": None,
+                },
+                "main iteration 1: 12 training labels; test RMSE 1.216 meV (95 %: 0.9 upwards; 0.012 of the std, "
+                "R2 0.99985; 0.41 meV/atom); rRMSE 0.500 (0.000 upwards)",
+            ),
+            (
+                {"errors": {"test": {"rmse": 0.5, "rmse_low": None, "rmse_high": None, "r2": None}}},
+                "main iteration 0: 12 training labels; test RMSE 0.5 eV (95 %: no interval); rRMSE 1.0",
+            ),
+            (
                 {"target": "dipole", "errors": {"test": {"rmse": 0.05, "rmse_low": 0.04, "rmse_high": 0.06}}},
                 "main iteration 0: 12 training labels; test RMSE 50 me*Angstrom (95 %: 40 to 60); rRMSE 1.0",
             ),

@@ -110,6 +110,13 @@ class TestRelativeChange:
         reason = stop_reason(plateau, [cost()] * 2, configuration(rrmse=0.1, patience=1))
         assert reason is not None and "chance plateau" in reason.words and "rrmse_bound" in reason.words
 
+    def test_a_change_without_an_upper_bound_is_no_sure_plateau(self):
+        plateau = [facts(0), facts(1, rrmse=0.05, rrmse_low=0.0, rrmse_high=None)]
+        assert reasons(plateau, configuration(rrmse=0.1, patience=1, rrmse_bound="upper")) == [None, None]
+        reason = stop_reason(plateau, [cost()] * 2, configuration(rrmse=0.1, patience=1))
+        assert reason is not None
+        assert "(95 % interval 0.000 upwards)" in reason.words and "chance plateau" in reason.words
+
     def test_the_upper_bound_stops_at_a_sure_plateau(self):
         plateau = [facts(0), facts(1, rrmse=0.05, rrmse_low=0.01, rrmse_high=0.09)]
         assert reasons(plateau, configuration(rrmse=0.1, patience=1, rrmse_bound="upper")) == [None, "rrmse"]

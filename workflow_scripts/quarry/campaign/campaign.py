@@ -110,7 +110,7 @@ class Campaign:
 
     def leader(self, arm: str) -> str | None:
         """Return the arm whose end is that of a control arm too; None for an arm that has stop rules of its own."""
-        return MAIN_ARM if arm in (*self.configuration.controls, *self.configuration.repeats) else None
+        return MAIN_ARM if arm in self.configuration.compared else None
 
     def stop_reason(self, arm: str, iteration: int) -> StopReason | None:
         """Return why an arm ends at an iteration or has ended before it, or None to go on.

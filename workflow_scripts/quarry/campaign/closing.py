@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from quarry.campaign.campaign import Campaign
+from quarry.campaign.paths import OUTPUTS
 from quarry.config.campaign import MAIN_ARM
-from quarry.evaluation.comparison import Comparison
-from quarry.evaluation.savings import saving_words
 
 
 def closing_words(campaign: Campaign) -> str:
@@ -22,9 +22,7 @@ def closing_words(campaign: Campaign) -> str:
             if reason and campaign.configuration.spectrum:
                 why = f"ML-NEA {why}"
             lines.append(f"Quarry: arm {arm}: {facts.n_labels} labels in {last + 1} iterations; {why}")
-    comparison = _comparison(campaign)
-    if comparison:
-        lines.append(f"Quarry: {saving_words(comparison.savings()[-1], comparison.quality)}")
+    lines += [f"Quarry: {words}" for words in _savings_words(campaign)]
     root = campaign.paths.root
     if not lines:
         return f"Quarry: no iteration of {root} is finished yet"
@@ -44,14 +42,13 @@ def error_words(campaign: Campaign) -> str:
     )
 
 
-def _comparison(campaign: Campaign) -> Comparison | None:
-    """Return arm main beside its control arms, or None if there are none or one has no iteration yet."""
-    configuration = campaign.configuration
-    groups = [[MAIN_ARM, *configuration.repeats], configuration.controls]
-    facts = [[campaign.facts(arm, _count(campaign, arm) - 1) for arm in group] for group in groups]
-    return (
-        Comparison.of(*facts) if configuration.controls and all(found for group in facts for found in group) else None
-    )
+def _savings_words(campaign: Campaign) -> list[str]:
+    """Return the lines about the labels saved, or none without control arms or where they are of an earlier run."""
+    path = Path(campaign.paths.arm(MAIN_ARM, OUTPUTS["compare_arms"][0]))
+    if not campaign.configuration.controls or not path.exists():
+        return []
+    found = json.loads(path.read_bytes())
+    return found["words"] if len(found["columns"]) == _count(campaign, MAIN_ARM) else []
 
 
 def _count(campaign: Campaign, arm: str) -> int:

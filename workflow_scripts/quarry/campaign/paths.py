@@ -112,6 +112,7 @@ OUTPUTS: dict[str, list[str]] = {
     "train_model": ["model/model.h5"],
     "evaluate_model": ["predictions.h5", "metrics.json"],
     "assess_iteration": ["facts.json", "cost.json"],
+    "compare_arms": ["savings.json"],
     "collect_results": PRODUCT,
     "publish_results": PRODUCT,
     "compute_spectrum": [*SPECTRUM.values()],

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, field_validator
 from quarry.config import classification, control, models, pool, query, search, spectrum
 from quarry.config.base import Section, energy_in_ev
 from quarry.config.classification import Classification
-from quarry.config.control import Control, control_names
+from quarry.config.control import Control, control_names, split_names
 from quarry.config.descriptors import Descriptor, InverseDistances
 from quarry.config.engines import AseLabeling, CommandLabeling, ReplayLabeling
 from quarry.config.filters import Filters
@@ -37,7 +37,7 @@ RESERVED = (MAIN_ARM, PROBES_ARM, "pool", "figures", "model", "logs", "receipts"
 
 
 class ArmOverride(Section):
-    """What an arm does differently from the campaign; pool, test set, initial batch and labels are shared."""
+    """What an arm does differently from the campaign; pool and labels are shared, and without draw test set and initial batch."""
 
     query: dict[str, Any] = {}
     """Keys of query to replace (not initial). Another strategy begins without the settings of the campaign's."""
@@ -45,6 +45,8 @@ class ArmOverride(Section):
     """Keys of model to replace."""
     seed: int | None = None
     """Seed of the arm's own random choices; null: the campaign's."""
+    draw: int | None = Field(default=None, ge=0)
+    """Seed with which the arm draws an initial batch and a test set of its own; null: it shares the campaign's."""
 
 
 class ArmSettings(Section):
@@ -53,6 +55,7 @@ class ArmSettings(Section):
     query: Query
     model: Model
     seed: int = Field(ge=0)
+    draw: int = Field(ge=0)
 
 
 class Configuration(Section):
@@ -114,6 +117,16 @@ class Configuration(Section):
         """The repeats of arm main that the section control asks for."""
         return control_names(self.control)[1]
 
+    @property
+    def splits(self) -> list[tuple[str, str]]:
+        """The arms (main, random) of each further initial batch and test set that the section control asks for."""
+        return split_names(self.control)
+
+    @property
+    def compared(self) -> list[str]:
+        """Every arm that ``control`` makes."""
+        return [*self.controls, *self.repeats, *(name for pair in self.splits for name in pair)]
+
     def overrides(self) -> dict[str, ArmOverride]:
         """Return what each arm beside main does differently: those of ``arms``, and those that ``control`` makes."""
         made: dict[str, ArmOverride] = {}
@@ -123,6 +136,9 @@ class Configuration(Section):
                 n: ArmOverride(query=random, seed=s) for n, s in zip(self.controls, self.control.seeds, strict=True)
             }
             made |= {n: ArmOverride(seed=s) for n, s in zip(self.repeats, self.control.repeats, strict=True)}
+            for (main, control_arm), s in zip(self.splits, self.control.splits, strict=True):
+                made[main] = ArmOverride(seed=s, draw=s)
+                made[control_arm] = ArmOverride(query=random, seed=s, draw=s)
         return {**self.arms, **made}
 
     def arm(self, name: str) -> ArmSettings:
@@ -142,6 +158,7 @@ class Configuration(Section):
                 "query": _merged(query, override.query),
                 "model": _merged(model, override.model),
                 "seed": self.seed if override.seed is None else override.seed,
+                "draw": self.seed if override.draw is None else override.draw,
             }
         )
 
@@ -197,7 +214,10 @@ class Configuration(Section):
         data.pop("control", None)
         made = {name: arm for name, arm in self.overrides().items() if name not in self.arms}
         if made:
-            data["arms"] = {**data.get("arms", {}), **{name: arm.model_dump(mode="json") for name, arm in made.items()}}
+            # draw only where it is given: manifests of earlier versions do not know it.
+            absent = {name: {"draw"} if arm.draw is None else set() for name, arm in made.items()}
+            dumped = {name: arm.model_dump(mode="json", exclude=absent[name]) for name, arm in made.items()}
+            data["arms"] = {**data.get("arms", {}), **dumped}
         return {**data, "stop.metric": self.stop.metric}
 
 

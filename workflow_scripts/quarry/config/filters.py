@@ -24,4 +24,11 @@ class Filters(Section):
     """Two atoms are bonded when they are closer than this factor times the sum of their covalent radii."""
     near_duplicates: float | None = Field(default=None, gt=0)
     """Leave out structures whose descriptor is this close (Euclidean distance, in the descriptor's own unit) to that of one
-    before them in the pool; null: only identical structures are left out."""
+    before them in the pool; null: only identical structures and copies are left out."""
+    copies: Literal["leave_out", "keep"] = "leave_out"
+    """Copies of a structure before them in the pool: equal atoms in another order, turned, mirrored, moved. leave_out: they
+    do not enter the pool. keep: they do, but never stand in the test set and among the training labels at once, nor on both
+    sides of a validation split. pool/filtered.csv names them either way. A pool of samples of a diatomic molecule has many
+    by chance: keep them where its distribution matters (spectrum)."""
+    copy_tolerance_A: float = Field(default=1e-4, gt=0, le=0.1)
+    """By how much an atom of a copy may be off after the best superposition, Angstrom."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Gpr(Section):
-    """Exact Gaussian process regression with an RBF kernel, hyperparameters by marginal likelihood.
+    """Exact Gaussian process regression with an RBF kernel. Nothing in its training is random.
 
     The setup of Ghosh et al. (arXiv:2408.11191) is prior_mean: zero, length_scale: 700, signal_variance: 20 and
     noise_variance: 1.0e-10 or 0.05 (eV^2).
@@ -23,19 +23,23 @@ class Gpr(Section):
     prior_mean: Literal["auto", "zero", "constant", "composition"] = "auto"
     """Prior mean: zero, constant (mean of the training targets) or composition (a sum over the elements, by least squares);
     auto: composition for target energy, otherwise constant."""
-    restarts: int = Field(default=2, ge=0)
-    """Restarts of the hyperparameter optimisation from random points within the bounds, beside the starting values."""
+    criterion: Literal["predictive", "likelihood"] = "predictive"
+    """What the hyperparameters maximise: predictive, how probable each half of the training labels is given the other (in
+    closed form); likelihood, the marginal likelihood, which trusts models that have learnt nothing for longer
+    (docs/studies.md)."""
     optimise: bool = True
     """Optimise the hyperparameters; False keeps the starting values, and then the noise must be given."""
     subset: int | None = Field(default=None, ge=2)
-    """Training structures, drawn at random, that the hyperparameters are optimised on, e.g. 2000; the model is then trained
-    on all. null: all, which takes n^3 operations a step."""
+    """Training structures, evenly from the order of their ids (which are hashes), that the hyperparameters are optimised on,
+    e.g. 2000; the model is then trained on all. null: all, which takes n^3 operations a step."""
     length_scale: float | None = Field(default=None, gt=0)
-    """Starting value in the features' unit; null: the median distance of two training structures."""
+    """Middle of the search in the features' unit; null: the median distance of two training structures."""
     signal_variance: float | None = Field(default=None, gt=0)
-    """Starting value in the target's unit squared; null: the targets' variance, with bounds of x0.001 and x100,000."""
+    """Middle of the search in the target's unit squared; null: the targets' variance, with bounds of x1e-3 and x1e15."""
     bounds_factor: float = Field(default=100.0, gt=1)
-    """How far from their starting values, by this factor down and up, length_scale and a given signal_variance may go."""
+    """How far from their middle, by this factor down and up, length_scale and a given signal_variance may go."""
+    calibrate: bool = True
+    """Scale the standard deviations by one factor, so that 95 % of leave-one-out errors are within their 95 % intervals."""
     noise: float | None = Field(default=None, gt=0)
     """Fixed noise variance relative to the targets' variance (about the prior mean); null: optimised, unless
     noise_variance is given."""
@@ -94,6 +98,9 @@ class Mlp(Section):
     """Probability that a hidden neuron is left out, in training and in mc_dropout; null: 0.1 for mc_dropout, else 0."""
     passes: int | None = None
     """Passes of mc_dropout; null: 50."""
+    calibrate: bool = True
+    """Scale the standard deviations by one factor, so that 95 % of the errors of labels that networks have not seen are within
+    their 95 % intervals. Takes up to five further networks for each one (from 50 training labels on; fewer from 200 on)."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where training and prediction run; auto: a GPU where there is one."""
 
@@ -177,6 +184,9 @@ class Kreg(Section):
     """Fixed width of the kernel; null: searched."""
     regularisation: float | None = Field(default=None, gt=0)
     """Fixed regularisation; null: searched."""
+    calibrate: bool = True
+    """Scale the standard deviations of each target by one factor, so that 95 % of the errors of training labels that are left
+    out (with their forces) are within their 95 % intervals."""
 
 
 def gpr_by_default(value: Any) -> Any:

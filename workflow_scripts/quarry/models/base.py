@@ -21,7 +21,8 @@ class TrainingData:
     features: shape (n, d). targets: shape (n,), in the target's unit (eV, e*Angstrom); for target class the number of
     the class, counted from 0; for target excitations shape (n, 2 n_states): the excitation energies (eV) of all states,
     then their oscillator strengths. classes: the names of all classes, those without an example too; empty for numbers.
-    forces: eV/Angstrom, shape (n_atoms_total, 3), for target energy_forces, else None.
+    forces: eV/Angstrom, shape (n_atoms_total, 3), for target energy_forces, else None. groups: shape (n,), equal for
+    copies of one structure, which stay on one side of every split; None: there are none.
     """
 
     structures: StructureSet
@@ -29,6 +30,7 @@ class TrainingData:
     targets: NDArray[np.float64]
     classes: tuple[str, ...] = ()
     forces: NDArray[np.float64] | None = None
+    groups: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -37,8 +39,9 @@ class TrainingData:
         """Return the entries at ``indices``, in that order."""
         where = np.asarray(indices, dtype=np.int64)
         forces = None if self.forces is None else self.forces[self.structures.atoms_of(where)]
+        groups = None if self.groups is None else self.groups[where]
         return TrainingData(
-            self.structures.subset(where), self.features[where], self.targets[where], self.classes, forces
+            self.structures.subset(where), self.features[where], self.targets[where], self.classes, forces, groups
         )
 
     def check(self, target: str) -> None:
@@ -69,7 +72,8 @@ class Prediction:
     the most probable class, probabilities those of each class (mean over members or passes, equation 6 of the lecture),
     votes the share of members that choose it, both of shape (n, n_classes). For target excitations mean and std are of
     shape (n, 2 n_states), in the order of ``TrainingData.targets``. forces: eV/Angstrom, shape (n_atoms_total, 3), of a
-    model that has learnt them.
+    model that has learnt them. noise_variance: what the model takes for noise of a label, in the unit squared; errors from
+    labels are to be compared with std^2 and this together. std and noise_variance are calibrated where the model is.
     """
 
     mean: NDArray[np.float64]
@@ -77,6 +81,7 @@ class Prediction:
     probabilities: NDArray[np.float64] | None = None
     votes: NDArray[np.float64] | None = None
     forces: NDArray[np.float64] | None = None
+    noise_variance: float = 0.0
 
 
 class Model(Protocol):
@@ -95,7 +100,10 @@ class Model(Protocol):
         ...
 
     def fit(self, data: TrainingData, validation: TrainingData | None, rng: np.random.Generator) -> None:
-        """Train; the same data and generator state give the same model. validation: for models that are ``Validated``."""
+        """Train; the same data, in whatever order, and generator state give the same model up to rounding.
+
+        validation: for models that are ``Validated``.
+        """
         ...
 
     def predict(self, structures: StructureSet, features: NDArray[np.float64], with_std: bool = True) -> Prediction:

@@ -72,6 +72,20 @@ class GaussianProcess:
         factor_diagonal = self._arrays.numpy(self._factorised().diagonal())
         return likelihood_of_factor(float(self._targets @ self.weights), factor_diagonal)
 
+    def leave_one_out(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return target minus prediction, and its variance with the noise, for training points that are left out, (n_rows,).
+
+        In closed form (C. E. Rasmussen, C. K. I. Williams, Gaussian Processes for Machine Learning (2006), equations 5.12).
+        """
+        inverse = np.empty(len(rows))
+        for begin, end in panels(len(rows), BLOCK):
+            wanted = rows[begin:end]
+            columns = self._arrays.array(np.zeros((len(self._points), len(wanted))))
+            columns[wanted, np.arange(len(wanted))] = 1.0
+            solve_with_factor(self._arrays, self._factorised(), columns)
+            inverse[begin:end] = self._arrays.numpy(columns[wanted, np.arange(len(wanted))])
+        return self.weights[rows] / inverse, 1.0 / inverse
+
     def predict(
         self, features: NDArray[np.floating], with_std: bool = True
     ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:

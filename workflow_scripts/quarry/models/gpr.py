@@ -16,15 +16,10 @@ from quarry.errors import QuarryError
 from quarry.files import atomic_path
 from quarry.models.base import Prediction, TrainingData, check_features
 from quarry.models.baselines import CompositionBaseline, ConstantBaseline, read_baseline, write_baseline
+from quarry.models.calibration import Calibration, held_rows
 from quarry.models.gaussian_process import GaussianProcess
-from quarry.models.hyperparameters import (
-    Hyperparameters,
-    Optimum,
-    Start,
-    diagonal,
-    floors,
-    optimise_hyperparameters,
-)
+from quarry.models.hyperparameter_search import optimise_hyperparameters
+from quarry.models.hyperparameters import Hyperparameters, Optimum, Start, diagonal, floors
 from quarry.models.nystroem import kernel_map
 from quarry.structures import StructureSet
 
@@ -51,6 +46,7 @@ class GaussianProcessRegression:
         self._baseline: CompositionBaseline | ConstantBaseline = ConstantBaseline(0.0)
         self._optimum: Optimum | None = None
         self._process: GaussianProcess | None = None
+        self._calibration = Calibration()
 
     @classmethod
     def from_settings(cls, settings: Gpr, target: str) -> GaussianProcessRegression:
@@ -58,7 +54,7 @@ class GaussianProcessRegression:
         return cls(target, settings)
 
     def fit(self, data: TrainingData, validation: TrainingData | None, rng: np.random.Generator) -> None:
-        """Train on all of ``data``; ``validation`` is not used.
+        """Train on all of ``data``; ``validation`` and ``rng`` are not used, nothing is random.
 
         Raises QuarryError if there is no training structure, a target or feature is not finite, or the kernel matrix
         cannot be factorised.
@@ -72,18 +68,13 @@ class GaussianProcessRegression:
             self.scale, self._residuals = 1.0, np.zeros(len(data))
         else:
             self.scale, self._residuals = scale, residuals / scale
-        rows: NDArray[np.int64] | slice = slice(None)
+        # By id, which is a hash: an order that has nothing to do with when or why a structure was labelled.
+        rows = np.argsort(data.structures.ids, kind="stable")
         if self.settings.subset is not None and self.settings.subset < len(data):
-            rows = np.sort(rng.choice(len(data), self.settings.subset, replace=False))
+            rows = rows[np.linspace(0, len(rows) - 1, self.settings.subset).astype(np.int64)]
+        features, targets = self._features[rows].astype(np.float64), self._residuals[rows]
         try:
-            optimum = optimise_hyperparameters(
-                self._features[rows].astype(np.float64),
-                self._residuals[rows],
-                self._start(),
-                self.settings.restarts,
-                rng,
-                len(data),
-            )
+            optimum = optimise_hyperparameters(features, targets, self._start(), self.settings.criterion, len(data))
             self._condition(optimum)
         except LinAlgError as error:
             raise QuarryError(f"model.kind: gpr cannot learn from these features ({error}); set model.noise") from error
@@ -122,10 +113,15 @@ class GaussianProcessRegression:
                 break
         self._process = process
         self._optimum = replace(optimum, floor=floor, log_marginal_likelihood=process.log_marginal_likelihood())
+        self._calibration = Calibration()
+        if self.settings.calibrate and np.any(self._residuals):
+            errors, variances = process.leave_one_out(held_rows(len(self._residuals)))
+            self._calibration = Calibration.of(errors, np.sqrt(np.maximum(variances, 0.0)))
 
     def predict(self, structures: StructureSet, features: NDArray[np.floating], with_std: bool = True) -> Prediction:
         """Predict mean and standard deviation (of the function, without the noise of a label), in the target's unit.
 
+        The standard deviation is calibrated by leave-one-out errors of the training labels where there are enough of them.
         Without ``with_std``, several times faster, std is None. Raises QuarryError if there are other features than the
         model was trained on, one is not a finite number, or the model's kernel matrix cannot be factorised here.
         """
@@ -137,9 +133,10 @@ class GaussianProcessRegression:
                 f"model.kind: this gpr cannot be used on this machine ({error}); train it again here"
             ) from error
         mean = self._baseline.mean(structures) + self.scale * mean
-        return Prediction(
-            mean, None if std is None else np.hypot(self.scale * std, self._baseline.extra_std(structures))
-        )
+        factor = self._calibration.factor
+        if std is not None:
+            std = np.hypot(factor * self.scale * std, self._baseline.extra_std(structures))
+        return Prediction(mean, std, noise_variance=factor**2 * self.hyperparameters["noise_variance"])
 
     def embed(
         self, structures: StructureSet, features: NDArray[np.floating], kind: str, rng: np.random.Generator
@@ -173,7 +170,8 @@ class GaussianProcessRegression:
         noise_variance is what is on the diagonal of the kernel matrix. noise_floor is the part of it that keeps the
         factorisation sound (proportional to the signal variance); noise_floor_raised says that this had to be more than
         rounding explains, because the factorisation failed. log_marginal_likelihood is that of the targets in their
-        unit, of all training data.
+        unit, of all training data. length_scale_end: at which end of its bounds the length scale is (lowest, highest), or
+        empty. std_factor, calibration_labels: see ``Calibration.account``; the variances here are without that factor.
         """
         if self._optimum is None:
             raise RuntimeError("this model is not trained")
@@ -186,6 +184,8 @@ class GaussianProcessRegression:
             "noise_floor": floor * parameters.signal_variance * variance,
             "noise_floor_raised": floor > floors(n, self.settings.noise_variance is not None)[0],
             "log_marginal_likelihood": self._optimum.log_marginal_likelihood - n * float(np.log(self.scale)),
+            "length_scale_end": self._optimum.length_end,
+            **self._calibration.account(),
         }
 
     def save(self, path: str | Path) -> None:
@@ -200,7 +200,7 @@ class GaussianProcessRegression:
         with atomic_path(path) as temporary, h5py.File(temporary, "w") as handle:
             settings = self.settings.model_dump_json()
             handle.attrs.update(kind=self.kind, target=self.target, settings=settings, scale=self.scale)
-            handle.attrs.update(self.hyperparameters)
+            handle.attrs.update({name: value for name, value in self.hyperparameters.items() if value is not None})
             # What the process itself works with; the attributes above are for readers.
             standardised = handle.create_group("standardised")
             standardised.attrs.update(
@@ -210,6 +210,8 @@ class GaussianProcessRegression:
                 floor=self._optimum.floor,
                 log_marginal_likelihood=self._optimum.log_marginal_likelihood,
             )
+            handle.attrs.update(length_end=self._optimum.length_end)
+            handle.attrs.update(calibration_factor=self._calibration.factor, calibration_count=self._calibration.count)
             standardised.create_dataset("residuals", data=self._residuals)
             standardised.create_dataset("weights", data=self._process.weights)
             handle.create_dataset("features", data=self._features)
@@ -230,6 +232,11 @@ class GaussianProcessRegression:
                 Hyperparameters(found["signal_variance"], found["length_scale"], found["noise_variance"]),
                 found["log_marginal_likelihood"],
                 found["floor"],
+                str(attributes.get("length_end", "")),
+            )
+            # A file of an earlier version has no calibration.
+            model._calibration = Calibration(
+                float(attributes.get("calibration_factor", 1.0)), int(attributes.get("calibration_count", 0))
             )
             model._baseline = read_baseline(handle["baseline"])
         parameters, floor = model._optimum.hyperparameters, model._optimum.floor

@@ -1,7 +1,6 @@
-"""Hyperparameters of the Gaussian process: what they are, their marginal likelihood, and its maximum.
+"""Hyperparameters of the Gaussian process: what they are, their bounds, and what keeps a factorisation sound.
 
-For targets in units of their scale. The last digits depend on the number of threads of the linear algebra: callers fix
-the threads.
+For targets in units of their scale.
 """
 
 from __future__ import annotations
@@ -11,23 +10,21 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import LinAlgError, cho_factor, cho_solve, lapack
-from scipy.optimize import Bounds, minimize
 
 from quarry.models.linear_algebra import panels
 
 BOUNDS_FACTOR = 1e2
 """Bounds of a starting value, as a factor below and above: of the length scale, and of a signal variance that is given."""
 
-SIGNAL_RANGE = (1e-3, 1e5)
+SIGNAL_RANGE = (1e-3, 1e15)
 """Bounds of a signal variance that is not given, relative to the targets' variance. Energies are so smooth in the
-geometry that a large signal with a long length scale is the most likely one."""
+geometry that a large signal with a long length scale predicts best."""
 
 NOISE_RANGE = (1e-12, 1.0)
 """Bounds of the noise variance, relative to the targets' variance."""
 
 NOISE_START = 1e-4
-"""Noise variance of the first start, relative to the targets' variance."""
+"""Noise variance that stands where there is nothing to learn it from, relative to the targets' variance."""
 
 ROUNDING_FLOOR = 1e-15
 """Smallest noise variance per training point, relative to the signal variance: below it the Cholesky factorisation in
@@ -37,9 +34,6 @@ double precision loses the smallest eigenvalues, and the likelihood is one of ro
 FLOOR_STEPS = (1.0, 1e2, 1e4, 1e6)
 """Factors by which the floor is raised when the factorisation fails all the same."""
 
-INFEASIBLE = 1e25
-"""Stands for the negative log likelihood where the kernel matrix cannot be factorised (finite, for the line search)."""
-
 
 @dataclass(frozen=True)
 class Hyperparameters:
@@ -48,16 +42,6 @@ class Hyperparameters:
     signal_variance: float
     length_scale: float
     noise_variance: float
-
-    def log(self) -> NDArray[np.float64]:
-        """Return the logarithms, in the order of the fields."""
-        return np.log([self.signal_variance, self.length_scale, self.noise_variance])
-
-    @staticmethod
-    def from_log(theta: NDArray[np.float64]) -> Hyperparameters:
-        """Make them from their logarithms."""
-        signal, length, noise = (float(x) for x in np.exp(theta))
-        return Hyperparameters(signal, length, noise)
 
 
 @dataclass(frozen=True)
@@ -78,11 +62,15 @@ class Start:
 
 @dataclass(frozen=True)
 class Optimum:
-    """The most likely hyperparameters, their log marginal likelihood (NaN: not computed), and the floor they need."""
+    """The chosen hyperparameters, their log marginal likelihood (NaN: not computed), and the floor they need.
+
+    length_end: at which end of its bounds the length scale is, lowest or highest; empty within them.
+    """
 
     hyperparameters: Hyperparameters
     log_marginal_likelihood: float
     floor: float
+    length_end: str = ""
 
 
 def floors(n: int, exact_noise: bool = False) -> tuple[float, ...]:
@@ -116,116 +104,7 @@ def pairwise_lower(features: NDArray[np.float64]) -> NDArray[np.float64]:
     return result
 
 
-def log_marginal_likelihood(
-    lower: NDArray[np.float64], targets: NDArray[np.float64], theta: NDArray[np.float64], floor: float = 0.0
-) -> tuple[float, NDArray[np.float64]]:
-    """Return the log marginal likelihood and its gradient with respect to ``theta``, shape (3,).
-
-    C. E. Rasmussen, C. K. I. Williams, Gaussian Processes for Machine Learning (2006), equations 2.30 and 5.9.
-    lower: as ``pairwise_lower`` gives it. targets: shape (n,). theta: logarithms of the hyperparameters.
-    Needs the memory of ``lower`` once more. Raises scipy.linalg.LinAlgError if the kernel matrix is not positive
-    definite in double precision.
-    """
-    parameters = Hyperparameters.from_log(theta)
-    n = len(targets)
-    rate = -0.5 / parameters.length_scale**2
-    kernel = lower * rate
-    np.exp(kernel, out=kernel)
-    kernel *= parameters.signal_variance
-    np.fill_diagonal(kernel, parameters.signal_variance + diagonal(parameters, floor))
-    factor, _ = cho_factor(kernel, lower=True, overwrite_a=True, check_finite=False)
-    weights = cho_solve((factor, True), targets, check_finite=False)
-    fit = float(targets @ weights)
-    value = likelihood_of_factor(fit, np.diag(factor))
-    inverse, _ = lapack.dpotri(factor, lower=True, overwrite_c=True)
-    by_length = 0.0
-    for begin, end in panels(n):
-        # Strictly lower triangle of dK / d log l; K's diagonal does not depend on l.
-        slope = lower[begin:, begin:end] * rate
-        np.exp(slope, out=slope)
-        slope *= lower[begin:, begin:end]
-        by_length += float(weights[begin:] @ (slope @ weights[begin:end]))
-        by_length -= float(np.einsum("ij,ij->", inverse[begin:, begin:end], slope))
-    by_length *= parameters.signal_variance / parameters.length_scale**2
-    noise = parameters.noise_variance
-    trace = float(np.trace(inverse))
-    square = float(weights @ weights)
-    # dK / d log signal = K - noise I, because the floor is proportional to the signal.
-    by_signal = 0.5 * (fit - noise * square - n + noise * trace)
-    by_noise = 0.5 * noise * (square - trace)
-    return value, np.array([by_signal, by_length, by_noise])
-
-
 def likelihood_of_factor(fit: float, factor_diagonal: NDArray[np.float64]) -> float:
     """Return the log marginal likelihood (equation 2.30) from y^T K^-1 y and the diagonal of the Cholesky factor."""
     n = len(factor_diagonal)
     return -0.5 * fit - float(np.sum(np.log(factor_diagonal))) - 0.5 * n * math.log(2 * math.pi)
-
-
-def optimise_hyperparameters(
-    features: NDArray[np.float64],
-    targets: NDArray[np.float64],
-    start: Start,
-    restarts: int,
-    rng: np.random.Generator,
-    rows: int | None = None,
-) -> Optimum:
-    """Return the hyperparameters that maximise the log marginal likelihood (L-BFGS-B).
-
-    features: shape (n, d). targets: shape (n,), in units of their scale. Starts from what ``start`` says, else from the
-    data's scales, and from ``restarts`` points drawn evenly in the logarithms within the bounds. rows: training points
-    of the model in the end, of which the features may be a subset (its floor counts); None: n.
-    Fewer than two points or targets that are zero say nothing about hyperparameters: then the start is returned.
-    Raises scipy.linalg.LinAlgError if no start gave a positive definite kernel matrix even with the highest floor.
-    """
-    wanted = floors(len(targets) if rows is None else rows, start.exact_noise)
-    if start.length_scale is None or start.optimise:
-        lower = pairwise_lower(features - features.mean(axis=0))
-    scale = start.length_scale or _median_distance(lower)
-    signal, noise = start.signal_variance or 1.0, start.noise_variance or NOISE_START
-    first = Hyperparameters(signal, scale, noise)
-    if not start.optimise:
-        return Optimum(first, math.nan, wanted[0])
-    length_range = (scale / start.bounds_factor, scale * start.bounds_factor)
-    signal_range = (
-        SIGNAL_RANGE if start.signal_variance is None else (signal / start.bounds_factor, signal * start.bounds_factor)
-    )
-    noise_range = NOISE_RANGE if start.noise_variance is None else (noise, noise)
-    low, high = np.log([signal_range, length_range, noise_range]).T
-    starts = [first.log(), *rng.uniform(low, high, size=(restarts, 3))]
-    if not np.any(targets):
-        starts = [first.log()]
-    for floor in wanted:
-        search = _Search(lower, targets, floor)
-        for theta in starts:
-            if np.any(targets):
-                minimize(search, theta, jac=True, method="L-BFGS-B", bounds=Bounds(low, high))
-            else:
-                search(theta)
-        if search.best is not None:
-            return Optimum(Hyperparameters.from_log(search.best), search.best_value, floor)
-    raise LinAlgError("the kernel matrix is not positive definite; the features may not be finite numbers")
-
-
-class _Search:
-    """The negative log marginal likelihood as L-BFGS-B wants it; keeps the best point that was seen."""
-
-    def __init__(self, lower: NDArray[np.float64], targets: NDArray[np.float64], floor: float) -> None:
-        self.lower, self.targets, self.floor = lower, targets, floor
-        self.best: NDArray[np.float64] | None = None
-        self.best_value = -math.inf
-
-    def __call__(self, theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        try:
-            value, gradient = log_marginal_likelihood(self.lower, self.targets, theta, self.floor)
-        except LinAlgError:
-            return INFEASIBLE, np.zeros_like(theta)
-        if value > self.best_value:
-            self.best, self.best_value = theta.copy(), value
-        return -value, -gradient
-
-
-def _median_distance(lower: NDArray[np.float64]) -> float:
-    """Return the median distance of two different points, 1 if there are none."""
-    distances = lower[lower > 0]
-    return float(np.sqrt(np.median(distances))) if distances.size else 1.0

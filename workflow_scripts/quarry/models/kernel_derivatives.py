@@ -151,9 +151,13 @@ def kernel_of_points(rows: Points, columns: Points, sigma: float) -> NDArray[np.
 class DerivativeKernels:
     """Kernel matrices between values and gradients, for ``kernel_ridge.search_grid``."""
 
+    rounding_share = 1e-4
+    """Forces are derivatives: energies of geometries 0.001 Angstrom apart must differ by more than rounding."""
+
     def __init__(self, training: Points, validation: Points) -> None:
         """training, validation: of one molecule."""
         self._training, self._validation = training, validation
+        self.n_values = len(validation.features)
 
     def matrices(self, sigma: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return K of the training points, shape (m, m), and of validation (rows) with training points, (n, m)."""
@@ -248,6 +252,28 @@ class DerivativeProcess:
             explained = np.einsum("ij,ij->j", half, half)
             std[begin : begin + step] = np.sqrt(np.maximum(1.0 - explained, 0.0))
         return values, slopes, std
+
+    def leave_one_out(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return target minus prediction of the values of training structures that are left out with their gradients, and
+        its variance with the noise, both of shape (n_rows,).
+
+        In closed form: with B the block of the inverse that belongs to a structure, the residuals are B^-1 weights and their
+        covariance is B^-1 (C. E. Rasmussen, C. K. I. Williams, Gaussian Processes for Machine Learning (2006), section 5.4.2,
+        for blocks).
+        """
+        count, total = len(self._points.features), len(self.weights)
+        per_structure = (total - count) // count
+        residuals, variances = np.empty(len(rows)), np.empty(len(rows))
+        for number, row in enumerate(rows):
+            gradient = count + per_structure * int(row)
+            block = np.concatenate([[row], np.arange(gradient, gradient + per_structure)])
+            columns = np.zeros((total, len(block)), order="F")
+            columns[block, np.arange(len(block))] = 1.0
+            half = solve_triangular(self._factorised(), columns, lower=True, overwrite_b=True, check_finite=False)
+            covariance = np.linalg.inv(half.T @ half)
+            residuals[number] = covariance[0] @ self.weights[block]
+            variances[number] = covariance[0, 0]
+        return residuals, variances
 
     def _factorised(self) -> NDArray[np.float64]:
         """Return the Cholesky factor of the kernel matrix, lower triangle; computed once, in its place."""

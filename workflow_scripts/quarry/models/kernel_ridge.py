@@ -22,12 +22,21 @@ from quarry.models.hyperparameters import ROUNDING_FLOOR, squared_distances
 Criterion = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """Makes of validation errors, shape (n, n_targets), one number for each target."""
 
+EPSILON = float(np.finfo(float).eps)
+
 Axis = tuple[float, ...]
 """Values of a hyperparameter that are tried, ascending, evenly spaced in the logarithm; one number: it is fixed."""
 
 
 class Kernels(Protocol):
-    """Kernel matrices of training and validation points, for a search."""
+    """Kernel matrices of training and validation points, for a search.
+
+    n_values: how many of the first validation rows are values. rounding_share: largest rounding error of predicted values
+    that is allowed, as a share of their error.
+    """
+
+    n_values: int
+    rounding_share: float
 
     def matrices(self, sigma: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return K of the training points, shape (m, m), and of validation (rows) with training points, (n, m)."""
@@ -37,6 +46,8 @@ class Kernels(Protocol):
 class GaussianKernels:
     """The kernel exp(-|x - x'|^2 / (2 sigma^2)) between values."""
 
+    rounding_share = 1e-2
+
     def __init__(self, training: NDArray[np.floating], validation: NDArray[np.floating]) -> None:
         """training, validation: features, shapes (m, d) and (n, d)."""
         origin = training.mean(axis=0, dtype=np.float64)
@@ -45,6 +56,7 @@ class GaussianKernels:
         # By a matrix product, which leaves rounding of the size of |x|^2.
         np.fill_diagonal(self._training, 0.0)
         self._validation = squared_distances(validation - origin, centred)
+        self.n_values = len(validation)
 
     def matrices(self, sigma: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return K of the training points, shape (m, m), and of validation (rows) with training points, (n, m)."""
@@ -79,7 +91,8 @@ def search_grid(
 
     targets, validation: shapes (m, n_targets) and (n, n_targets), for the matrices of ``kernels``. depth: passes; each
     after the first has as many points, evenly from one step of the last below the best so far to one above. Regularisations
-    below ``ROUNDING_FLOOR`` of the matrix's trace are left out: there, the smallest eigenvalues are rounding. Of equal
+    below ``ROUNDING_FLOOR`` of the matrix's trace are left out: there, the smallest eigenvalues are rounding. So are pairs
+    whose weights are so large that predictions, sums of terms that cancel, are uncertain by rounding. Of equal
     errors those of the larger sigma, then of the larger regularisation win: the smoother function.
     Raises scipy.linalg.LinAlgError if no pair gives a matrix that is positive definite in double precision.
     """
@@ -141,7 +154,15 @@ def _best_of_grid(
                 # So for all smaller regularisations.
                 break
             weights = cho_solve(factor, targets, check_finite=False)
-            for column, error in enumerate(criterion(across @ weights - validation)):
-                if error < best[column].error:
-                    best[column] = Choice(sigma, regularisation, float(error))
+            residuals = across @ weights - validation
+            errors = criterion(residuals)
+            better = [column for column, error in enumerate(errors) if error < best[column].error]
+            if not better:
+                continue
+            # Terms are rounded at random: their errors add up as squares do.
+            values = slice(kernels.n_values)
+            rounding = EPSILON * np.sqrt(np.mean(np.square(across[values]) @ np.square(weights), axis=0))
+            for column in better:
+                if rounding[column] <= kernels.rounding_share * root_mean_squares(residuals[values])[column]:
+                    best[column] = Choice(sigma, regularisation, float(errors[column]))
     return best

@@ -17,6 +17,7 @@ from quarry.config.models import Kreg, Log2Grid
 from quarry.errors import QuarryError
 from quarry.files import atomic_path
 from quarry.models.base import Prediction, TrainingData, check_features
+from quarry.models.calibration import Calibration
 from quarry.models.gaussian_process import GaussianProcess
 from quarry.models.hyperparameters import Hyperparameters
 from quarry.models.kernel_derivatives import DerivativeKernels, Points, joint_errors
@@ -101,7 +102,7 @@ class KernelRidgeRegression:
                 assert sigma is not None and regularisation is not None
                 self._choices = [Choice(sigma, regularisation, np.nan)] * data.targets.reshape(len(data), -1).shape[1]
             everything = Observations.of(*parts)
-            self._learnt = Learnt.of(everything, self._prior(everything), self._choices)
+            self._learnt = Learnt.of(everything, self._prior(everything), self._choices, self.settings.calibrate)
         except LinAlgError as error:
             raise QuarryError(
                 f"model.kind: kreg cannot learn from these features ({error}); raise model.log2_regularisation.minimum, or "
@@ -159,6 +160,7 @@ class KernelRidgeRegression:
     def predict(self, structures: StructureSet, features: NDArray[np.float64], with_std: bool = True) -> Prediction:
         """Predict mean and standard deviation (of the function, without the noise of a label), in the target's unit.
 
+        The standard deviation is calibrated by errors of training labels that are left out, where there are enough of them.
         For target energy_forces also forces, which are minus the gradient of the mean, whether forces were learnt or
         not. Without ``with_std`` std is None. Raises QuarryError if there are other features than the model was trained
         on, one is not a finite number, or the model's kernel matrix cannot be factorised here.
@@ -178,7 +180,9 @@ class KernelRidgeRegression:
         found = learnt.predict(structures, features, with_std, self.target == WITH_FORCES)
         if self._several:
             return found
-        return Prediction(found.mean[:, 0], None if found.std is None else found.std[:, 0], forces=found.forces)
+        std = None if found.std is None else found.std[:, 0]
+        noise = learnt.calibration(0).factor ** 2 * learnt.amplitudes[0] ** 2 * learnt.regularisations[0]
+        return Prediction(found.mean[:, 0], std, forces=found.forces, noise_variance=float(noise))
 
     def embed(
         self, structures: StructureSet, features: NDArray[np.float64], kind: str, rng: np.random.Generator
@@ -218,7 +222,8 @@ class KernelRidgeRegression:
         the target's unit. validation_error: RMSE on the validation data of the model that had not learnt them, for
         energies with forces the geometric mean of both; null without validation data. grid_ends: of which hyperparameter
         the chosen value is at an end of its grid or beyond: sigma or regularisation, lowest or highest.
-        noise_variance, of one target only: what is on the diagonal in the target's unit squared.
+        std_factor, calibration_labels: see ``Calibration.account``. noise_variance, of one target only: what is on the diagonal
+        in the target's unit squared, without that factor.
         """
         if self._learnt is None:
             raise RuntimeError("this model is not trained")
@@ -234,6 +239,8 @@ class KernelRidgeRegression:
             "validation_error": errors,
             "grid_ends": [self._grid_ends(choice) for choice in choices],
         }
+        accounts = [learnt.calibration(target).account() for target in range(len(choices))]
+        found |= {name: [account[name] for account in accounts] for name in accounts[0]}
         if self._several:
             return found
         single = {name: values[0] for name, values in found.items()}
@@ -267,6 +274,9 @@ class KernelRidgeRegression:
             handle.attrs["count"] = learnt.count
             for name in ("features", "prior", "residuals", "sigmas", "regularisations", "weights"):
                 handle.create_dataset(name, data=getattr(learnt, name))
+            if learnt.calibrations:
+                found = [[calibration.factor, calibration.count] for calibration in learnt.calibrations]
+                handle.create_dataset("calibrations", data=np.array(found))
             if learnt.points is not None:
                 handle.create_dataset("jacobians", data=learnt.points.jacobians)
             chosen = [[c.sigma, c.regularisation, c.error] for c in self._choices]
@@ -293,6 +303,10 @@ class KernelRidgeRegression:
                 regularisations=handle["regularisations"][()],
                 weights=handle["weights"][()],
                 count=int(attributes["count"]),
+                # A file of an earlier version has none.
+                calibrations=[Calibration(f, int(n)) for f, n in handle["calibrations"]]
+                if "calibrations" in handle
+                else [],
             )
             model._choices = [Choice(*(float(x) for x in row)) for row in handle["choices"][()]]
             held = {name: values[()] for name, values in handle["validation"].items()}

@@ -1,4 +1,4 @@
-"""Errors of a model, their bootstrap intervals, and the relative change of the error between iterations."""
+"""Errors of a model, and the relative change of the error between iterations; intervals: quarry.evaluation.intervals."""
 
 from __future__ import annotations
 
@@ -70,23 +70,6 @@ def regression_metrics(errors: NDArray[np.float64]) -> dict[str, float]:
     return {name: metric(errors) for name, metric in METRICS.items()}
 
 
-def bootstrap_interval(
-    errors: NDArray[np.float64],
-    statistic: Statistic,
-    rng: np.random.Generator,
-    samples: int = 1000,
-    level: float = 0.95,
-) -> tuple[float, float]:
-    """Return the percentile bootstrap interval of a statistic of the errors, shape (n,), n > 0.
-
-    B. Efron, R. J. Tibshirani, An Introduction to the Bootstrap (1993), section 13.3. For a maximum the upper end is
-    never above the largest error seen, so that interval is too short.
-    """
-    size = len(errors)
-    values = np.array([statistic(errors[rng.integers(size, size=size)]) for _ in range(samples)])
-    return _percentile_interval(values, level)
-
-
 def confusion_matrix(labels: NDArray[np.float64], predicted: NDArray[np.float64], n_classes: int) -> NDArray[np.int64]:
     """Return how many structures of each class (rows) were predicted to be of each class (columns).
 
@@ -108,38 +91,3 @@ def rrmse(previous: float | None, current: float) -> float:
     if current == 0.0:
         return 0.0 if previous == 0.0 else 1.0
     return abs(current - previous) / current
-
-
-def rrmse_interval(
-    previous_errors: NDArray[np.float64] | None,
-    current_errors: NDArray[np.float64],
-    paired: bool,
-    rng: np.random.Generator,
-    samples: int = 1000,
-    level: float = 0.95,
-    statistic: Statistic = rmse,
-) -> tuple[float, float]:
-    """Return the percentile bootstrap interval of ``rrmse`` between two sets of errors; (1, 1) without previous ones.
-
-    statistic: what the relative change is of; ``mae`` of errors 0 (right) and 1 (wrong) is the error rate of classes.
-
-    paired: the errors are of the same structures in the same order (a fixed test set), which are then drawn together;
-    otherwise each set is drawn by itself. Resampling moves the two RMSEs apart more often than together, so the lower
-    end is above 0 even when nothing changed; compare the upper end with a threshold.
-    """
-    if previous_errors is None:
-        return 1.0, 1.0
-    before, now = len(previous_errors), len(current_errors)
-    if paired and before != now:
-        raise ValueError(f"paired errors must be of the same structures: got {before} and {now}")
-    values = np.empty(samples)
-    for i in range(samples):
-        drawn = rng.integers(now, size=now)
-        drawn_before = drawn if paired else rng.integers(before, size=before)
-        values[i] = rrmse(statistic(previous_errors[drawn_before]), statistic(current_errors[drawn]))
-    return _percentile_interval(values, level)
-
-
-def _percentile_interval(values: NDArray[np.float64], level: float) -> tuple[float, float]:
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)

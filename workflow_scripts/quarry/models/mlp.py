@@ -19,8 +19,10 @@ from quarry.errors import QuarryError
 from quarry.files import atomic_path
 from quarry.models.base import Prediction, TrainingData, check_features
 from quarry.models.baselines import CompositionBaseline, ConstantBaseline, read_baseline, write_baseline
+from quarry.models.calibration import FEWEST, Calibration
 from quarry.models.network import Network, Training, blocks, device_of, train_network
 from quarry.models.network_features import gradient_features, last_layer_features
+from quarry.models.splits import folds_of, held_share
 from quarry.structures import StructureSet
 
 NEGLIGIBLE_SPREAD = 1e-12
@@ -32,6 +34,13 @@ NEGLIGIBLE_VARIATION = 1e-10
 CLIP = 10.0
 """Standardised features are kept within plus and minus this. A feature that hardly varies among few training structures
 (the tail of a Gaussian in a descriptor) may otherwise be a million standard deviations away in the pool."""
+
+
+FOLDS = 5
+"""A network that calibrates has learnt all but one of so many parts of the training labels."""
+
+CALIBRATING = 200
+"""Held-out labels that are enough to calibrate: with many labels fewer folds are trained."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +72,9 @@ class MultilayerPerceptron:
 
     Uncertainties are those of the function: a committee's std is equation 3 of the lecture, MC dropout's equation 4
     (population variances). In MC dropout every pass leaves out the same neurons for all structures, as one imperfect copy
-    of the network (figure 6 of the lecture): so a prediction does not depend on the other structures.
+    of the network (figure 6 of the lecture): so a prediction does not depend on the other structures. The spread of
+    networks is mostly too small; it is scaled by the errors of further networks (of each member one for each fold) on labels
+    that they have not seen.
     """
 
     kind = "mlp"
@@ -78,6 +89,10 @@ class MultilayerPerceptron:
         self._inputs: Inputs | None = None
         self._trained: list[Training] = []
         self._mask_seed = 0
+        self._folds: list[NDArray[np.int64]] = []
+        # Standardised: targets of the folds, and what each network's twins that have not seen a fold say of it.
+        self._held_targets: NDArray[np.float64] = np.zeros(0)
+        self._held_outputs: list[NDArray[np.float64]] = []
 
     @classmethod
     def from_settings(cls, settings: Mlp, target: str) -> MultilayerPerceptron:
@@ -91,13 +106,13 @@ class MultilayerPerceptron:
         Raises QuarryError if there is nothing to train on, a target or feature is not finite, or training diverges.
         """
         streams = self._prepare(data, rng)
-        self._trained = [self._train(data, validation, stream) for stream in streams]
+        self._trained = [self._train_and_hold_out(data, validation, stream) for stream in streams]
 
     def fit_member(
         self, member: int, data: TrainingData, validation: TrainingData | None, rng: np.random.Generator
     ) -> None:
         """Train member number ``member`` alone, as ``fit`` with the same generator state trains it."""
-        self._trained = [self._train(data, validation, self._prepare(data, rng)[member])]
+        self._trained = [self._train_and_hold_out(data, validation, self._prepare(data, rng)[member])]
 
     def join(self, members: Sequence[MultilayerPerceptron]) -> None:
         """Become the committee of members that were trained one by one, in their order.
@@ -114,12 +129,15 @@ class MultilayerPerceptron:
         self.classes, self.scale, self._baseline = first.classes, first.scale, first._baseline
         self._inputs, self._mask_seed = first._inputs, first._mask_seed
         self._trained = [m._trained[0] for m in members]
+        self._held_targets = first._held_targets
+        self._held_outputs = [outputs for m in members for outputs in m._held_outputs]
 
     def predict(self, structures: StructureSet, features: NDArray[np.float64], with_std: bool = True) -> Prediction:
         """Predict mean and standard deviation in the target's unit, or for target class the probabilities.
 
         The mean is that of the members or passes (equations 3, 4 and 6 of the lecture); std is None for a single
-        network and for classes, votes are those of a committee. Works in blocks of bounded memory.
+        network and for classes, votes are those of a committee. The std is calibrated by errors of held-out labels where
+        there are enough of them. Works in blocks of bounded memory.
         """
         n, n_classes = len(features), len(self.classes)
         if n_classes:
@@ -138,7 +156,15 @@ class MultilayerPerceptron:
         mean = self._baseline.mean(structures) + self.scale * mean
         if self.settings.uncertainty == "none" or not with_std:
             return Prediction(mean, None)
-        return Prediction(mean, np.hypot(self.scale * std, self._baseline.extra_std(structures)))
+        factor = self._calibration().factor
+        return Prediction(mean, np.hypot(factor * self.scale * std, self._baseline.extra_std(structures)))
+
+    def _calibration(self) -> Calibration:
+        """Return how the spread of the networks is scaled: by errors of networks on labels that they have not seen."""
+        if not self._held_outputs:
+            return Calibration()
+        outputs = np.concatenate(self._held_outputs)
+        return Calibration.of(outputs.mean(axis=0) - self._held_targets, outputs.std(axis=0))
 
     def embed(
         self, structures: StructureSet, features: NDArray[np.float64], kind: str, rng: np.random.Generator
@@ -156,7 +182,7 @@ class MultilayerPerceptron:
         device = device_of(self.settings.device)
         seeds = [int(rng.integers(2**63 - 1)) for _ in networks]
         parts = []
-        for rows, inputs in self._blocks(structures, features):
+        for rows, inputs in self._blocks(structures, features, self._trained):
             x = torch.from_numpy(inputs).to(device)
             if kind == "last_layer":
                 each = [last_layer_features(network.on(device), x).cpu() for network in networks]
@@ -172,8 +198,10 @@ class MultilayerPerceptron:
     def hyperparameters(self) -> dict[str, Any]:
         """Return the number of inputs and parameters of a network, and by network the best epoch and its held-out loss.
 
-        The loss is in squared standardised targets, or the cross-entropy; None without held-out data.
+        The loss is in squared standardised targets, or the cross-entropy; None without held-out data. std_factor,
+        calibration_labels, of a model with uncertainties of numbers: see ``Calibration.account``.
         """
+        calibrated = self.settings.uncertainty != "none" and not self.classes
         networks = [trained.network for trained in self._trained]
         losses = [trained.held_out_loss for trained in self._trained]
         return {
@@ -181,6 +209,7 @@ class MultilayerPerceptron:
             "parameters": sum(p.numel() for p in networks[0].parameters),
             "epochs": [trained.epoch for trained in self._trained],
             "held_out_loss": [None if math.isnan(loss) else loss for loss in losses],
+            **(self._calibration().account() if calibrated else {}),
         }
 
     def save(self, path: str | Path) -> None:
@@ -197,6 +226,10 @@ class MultilayerPerceptron:
             for name in ("columns", "mean", "std"):
                 inputs.create_dataset(name, data=getattr(self._inputs, name))
             write_baseline(self._baseline, handle.create_group("baseline"))
+            if self._held_outputs:
+                handle.create_dataset("calibration/targets", data=self._held_targets)
+                for number, outputs in enumerate(self._held_outputs):
+                    handle.create_dataset(f"calibration/outputs/{number:03d}", data=outputs)
             for number, trained in enumerate(self._trained):
                 group = handle.create_group(f"networks/{number:03d}")
                 group.attrs.update(epoch=trained.epoch, held_out_loss=trained.held_out_loss)
@@ -217,6 +250,11 @@ class MultilayerPerceptron:
             columns, mean, std = (inputs[name][()] for name in ("columns", "mean", "std"))
             model._inputs = Inputs(columns, mean, std, int(inputs.attrs["length"]))
             model._baseline = read_baseline(handle["baseline"])
+            # A file of an earlier version has none.
+            if "calibration" in handle:
+                held = handle["calibration"]
+                model._held_targets = held["targets"][()]
+                model._held_outputs = [held["outputs"][name][()] for name in sorted(held["outputs"])]
             for name in sorted(handle["networks"]):
                 group = handle["networks"][name]
                 layers = range(len(group) // 2)
@@ -240,16 +278,44 @@ class MultilayerPerceptron:
                 self._baseline = ConstantBaseline(float(np.mean(data.targets)))
             spread = float(np.std(data.targets - self._baseline.mean(data.structures)))
             constant = spread <= NEGLIGIBLE_SPREAD * float(np.max(np.abs(data.targets)))
-            self.scale = 1.0 if constant else spread
-        *streams, masks = rng.spawn(self.settings.networks + 1)
+            # Constant targets: whatever the networks say, the prediction is the baseline.
+            self.scale = 0.0 if constant else spread
+        *streams, masks, folds = rng.spawn(self.settings.networks + 2)
         self._mask_seed = int(masks.integers(2**63 - 1))
+        self._folds, self._held_outputs = self._calibration_folds(data, folds), []
+        if self._folds:
+            self._held_targets = self._numbers(data)[1][np.concatenate(self._folds)].astype(np.float64)
         return streams
+
+    def _calibration_folds(self, data: TrainingData, rng: np.random.Generator) -> list[NDArray[np.int64]]:
+        """Return the parts of the data that calibrate, each to be predicted by networks that have not seen it."""
+        settings, n = self.settings, len(data)
+        if not settings.calibrate or settings.uncertainty == "none" or self.classes or n < FEWEST or not self.scale:
+            return []
+        folds = folds_of(rng.permutation(n), FOLDS, data.groups)
+        return folds[: max(1, math.ceil(CALIBRATING / (n / FOLDS)))]
+
+    def _train_and_hold_out(
+        self, data: TrainingData, validation: TrainingData | None, rng: np.random.Generator
+    ) -> Training:
+        """Train a network, and one for each fold that has not seen it; keep what these say of their folds."""
+        trained = self._train(data, validation, rng)
+        parts = []
+        for fold, stream in zip(self._folds, rng.spawn(len(self._folds)), strict=True):
+            twin = self._train(data.subset(np.setdiff1d(np.arange(len(data)), fold)), None, stream)
+            held = data.subset(fold)
+            outputs = self._outputs(held.structures, held.features, [twin])
+            parts.append(np.concatenate([values[:, :, 0].double().numpy() for _, values in outputs], axis=1))
+        if parts:
+            self._held_outputs.append(np.concatenate(parts, axis=1))
+        return trained
 
     def _train(self, data: TrainingData, validation: TrainingData | None, rng: np.random.Generator) -> Training:
         if validation is None:
             held = max(1, round(self.settings.held_out * len(data))) if len(data) > 1 else 0
             order = rng.permutation(len(data))
-            validation, data = data.subset(order[:held]), data.subset(np.sort(order[held:]))
+            validates = held_share(order, held, data.groups)
+            validation, data = data.subset(validates), data.subset(np.setdiff1d(order, validates))
         if self.settings.bootstrap:
             data = data.subset(rng.integers(len(data), size=len(data)))
         (x, y), (held_x, held_y) = self._numbers(data), self._numbers(validation)
@@ -260,11 +326,11 @@ class MultilayerPerceptron:
         assert self._inputs is not None
         if self.classes:
             return self._inputs(data.features), data.targets.astype(np.int64)
-        targets = (data.targets - self._baseline.mean(data.structures)) / self.scale
+        targets = (data.targets - self._baseline.mean(data.structures)) / (self.scale or 1.0)
         return self._inputs(data.features), targets.astype(np.float32)
 
     def _blocks(
-        self, structures: StructureSet, features: NDArray[np.float64]
+        self, structures: StructureSet, features: NDArray[np.float64], of: Sequence[Training]
     ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
         """Check features and yield them as inputs, in blocks of bounded memory."""
         if self._inputs is None:
@@ -274,22 +340,24 @@ class MultilayerPerceptron:
                 f"descriptor: the model was trained on {self._inputs.length} features, but these structures have "
                 f"{features.shape[1]}; use the descriptor and pool that it was trained with"
             )
-        width = max(self._inputs.length, *(trained.network.width for trained in self._trained))
+        width = max(self._inputs.length, *(trained.network.width for trained in of))
         for rows in blocks(len(features), width):
             check_features(structures.subset(range(rows.start, rows.stop)), features[rows])
             yield rows, self._inputs(features[rows])
 
-    def _outputs(self, structures: StructureSet, features: NDArray[np.float64]) -> Iterator[tuple[slice, Tensor]]:
-        """Yield the outputs of every member or pass, shape (m, n_block, n_outputs), on the CPU."""
-        device = device_of(self.settings.device)
-        networks = [trained.network.on(device) for trained in self._trained]
+    def _outputs(
+        self, structures: StructureSet, features: NDArray[np.float64], of: Sequence[Training] | None = None
+    ) -> Iterator[tuple[slice, Tensor]]:
+        """Yield the outputs of every member or pass, shape (m, n_block, n_outputs), on the CPU. of: None for the model's."""
+        device, of = device_of(self.settings.device), of or self._trained
+        networks = [trained.network.on(device) for trained in of]
         passes: list[list[Tensor] | None] = [None]
         if self.settings.uncertainty == "mc_dropout":
             generator = torch.Generator().manual_seed(self._mask_seed)
-            probability, network = self.settings.dropout_probability, self._trained[0].network
+            probability, network = self.settings.dropout_probability, of[0].network
             drawn = [network.masks(1, probability, generator) for _ in range(self.settings.n_passes)]
             passes = [[mask.to(device) for mask in masks] for masks in drawn]
-        for rows, inputs in self._blocks(structures, features):
+        for rows, inputs in self._blocks(structures, features, of):
             x = torch.from_numpy(inputs).to(device)
             with torch.no_grad():
                 outputs = []
@@ -302,4 +370,5 @@ class MultilayerPerceptron:
         """Return what all members of a committee have in common."""
         assert self._inputs is not None
         arrays = (self._inputs.columns, self._inputs.mean, self._inputs.std)
-        return (self.classes, self.scale, self._mask_seed, self._inputs.length, *(a.tobytes() for a in arrays))
+        held = self._held_targets.tobytes()
+        return (self.classes, self.scale, self._mask_seed, self._inputs.length, held, *(a.tobytes() for a in arrays))

@@ -12,6 +12,7 @@ import pandas as pd
 from quarry.files import atomic_path
 from quarry.models.metrics import confusion_matrix
 from quarry.reporting.plots import COLOURS, HEADINGS, STYLE, TABLE_HEAD, save_figure
+from quarry.stopping.words import interval_words
 
 
 def plot_accuracy(histories: dict[str, str], path: str) -> None:
@@ -26,11 +27,15 @@ def plot_accuracy(histories: dict[str, str], path: str) -> None:
             x = table["n_train"]
             axis.fill_between(x, table["accuracy_low"], table["accuracy_high"], color=colour, alpha=0.18, linewidth=0)
             axis.plot(x, table["accuracy"], "o-", color=colour, label=arm, markersize=4)
+            if table["majority"].notna().any():
+                axis.plot(x, table["majority"], ":", color=colour, linewidth=1, label="the most frequent class alone")
         metric = str(table["metric"].iloc[0]).replace("_", "-")
         axis.set_ylabel(f"{metric} accuracy")
         axis.set_xlabel("training labels")
-        if len(histories) > 1:
-            axis.legend(frameon=False)
+        # The arms share the test set mostly, so one line for the most frequent class stands for all in the legend.
+        shown = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
+        if len(shown) > 1:
+            axis.legend(shown.values(), shown.keys(), frameon=False, fontsize=8)
         save_figure(figure, path)
 
 
@@ -72,19 +77,25 @@ def write_class_table(histories: dict[str, str], path: str) -> None:
         shown = pd.DataFrame({head: table[column] for column, head in HEADINGS if column not in ERRORS_OF_NUMBERS})
         columns = ("accuracy", "accuracy_low", "accuracy_high")
         accuracy = [
-            f"{value:.3f} <small>({low:.3f} to {high:.3f})</small>"
+            f"{value:.3f} <small>({interval_words(low, high, '.3f')})</small>"
             for value, low, high in zip(*(table[column] for column in columns), strict=True)
         ]
         shown.insert(6, "accuracy", accuracy)
-        shown.insert(7, "confusion", table["confusion"])
+        shown.insert(7, "most frequent class alone", [_three_digits(value) for value in table["majority"]])
+        shown.insert(8, "errors / its errors", [_three_digits(value) for value in table["error_over_majority_error"]])
+        shown.insert(9, "confusion", table["confusion"])
         reason = table["stop_reason"].fillna("").iloc[-1]
         parts.append(
             f"<h2>{arm}</h2>{shown.to_html(index=False, escape=False, border=0, float_format='{:.4f}'.format)}"
         )
         parts.append(f"<p>Stopped: {reason or 'not yet'}.</p>")
     parts.append(
-        "<p><small>In brackets: 95 % bootstrap intervals. Confusion: for each labelled class in turn, how many were "
-        "predicted to be of each class.</small></p></body></html>\n"
+        "<p><small>In brackets: 95 % intervals. Most frequent class alone: accuracy of always naming it. Confusion: for "
+        "each labelled class in turn, how many were predicted to be of each class.</small></p></body></html>\n"
     )
     with atomic_path(path) as temporary:
         temporary.write_text("".join(parts))
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.3f}" if np.isfinite(value) else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from quarry.evaluation.calibration import CURVE_LEVELS, coverage, rank_correlation
 from quarry.files import atomic_path
+from quarry.stopping.words import interval_words, r2_text, r2_words
 
 COLOURS = ("#20639b", "#c8553d", "#3caea3", "#8e6c8a", "#b08b2e", "#5b5b5b")
 STYLE: dict[Any, Any] = {
@@ -82,29 +83,16 @@ def plot_learning_curve(histories: dict[str, str], target: str, limit: float | N
         )
         for (arm, table), colour in zip(tables.items(), COLOURS * len(tables), strict=False):
             x = table["n_train"]
-            top.fill_between(
-                x, scale * table["rmse_low"], scale * table["rmse_high"], color=colour, alpha=0.18, linewidth=0
-            )
-            top.plot(x, scale * table["rmse"], "o-", color=colour, label=arm, markersize=4)
-            later = table["iteration"] > 0
-            low, value, high = (table.loc[later, c] for c in ("rrmse_low", "rrmse", "rrmse_high"))
-            bottom.errorbar(
-                x[later],
-                value,
-                yerr=[value - np.clip(low, 1e-3, value), np.maximum(high, value) - value],
-                fmt="o-",
-                color=colour,
-                markersize=4,
-                capsize=2,
-                linewidth=1,
-            )
+            top.plot(x, scale * table["rmse"], "o-", color=colour, label=_arm_words(arm, table), markersize=4)
+            draw_changes(bottom, table[table["iteration"] > 0], colour)
+        draw_bands(top, tables, scale)
         metric = str(next(iter(tables.values()))["metric"].iloc[0]).replace("_", "-")
-        if all((table["rmse_low"] > 0).all() for table in tables.values()):
+        if all((table["rmse"] > 0).all() for table in tables.values()):
             top.set_yscale("log")
             plain_log_ticks(top)
         top.set_ylabel(f"{metric} RMSE of the {LABEL[target]}{_in_brackets(unit)}")
-        if len(tables) > 1:
-            top.legend(frameon=False)
+        if len(tables) > 1 or top.get_legend_handles_labels()[1] != list(tables):
+            top.legend(frameon=False, fontsize=8)
         if limit is not None:
             bottom.axhline(limit, color="0.4", linestyle="--", linewidth=1)
             where = {"xy": (0.005, limit), "xycoords": ("axes fraction", "data"), "fontsize": 8, "color": "0.3"}
@@ -116,6 +104,42 @@ def plot_learning_curve(histories: dict[str, str], target: str, limit: float | N
         bottom.set_xlabel("training labels")
         figure.align_ylabels()
         save_figure(figure, path)
+
+
+def _arm_words(arm: str, table: pd.DataFrame) -> str:
+    """Return the name of an arm and how good its last model is, beside the spread of the targets."""
+    last = table.iloc[-1]
+    words = [f"{last['rmse_over_std']:.2g} of the std"] if np.isfinite(last["rmse_over_std"]) else []
+    if np.isfinite(last["r2"]):
+        words.append(f"R² {r2_text(last['r2'])} ({r2_words(last['r2_low'], last['r2_high'])})")
+    return f"{arm}, last: {', '.join(words)}" if words else arm
+
+
+def draw_bands(axis: Axes, tables: dict[str, pd.DataFrame], scale: float = 1.0) -> None:
+    """Draw the intervals of the RMSE of every arm; without an upper end the band goes up to the edge."""
+    numbers = pd.concat(tables.values())[["rmse_low", "rmse", "rmse_high"]].to_numpy(dtype=float) * scale
+    if not np.isfinite(numbers).any() or not np.nanmax(numbers) > 0:
+        return
+    # Lower ends near zero say little and would squeeze the curve: the axis follows the values and the upper ends.
+    floor, edge = 0.5 * np.nanmin(numbers[:, 1]), 1.15 * np.nanmax(numbers)
+    lowest = np.nanmin(np.where(numbers[:, 0] > floor, numbers[:, 0], np.inf), initial=np.nanmin(numbers[:, 1]))
+    for table, colour in zip(tables.values(), COLOURS * len(tables), strict=False):
+        low, high = (scale * table[c].to_numpy(dtype=float) for c in ("rmse_low", "rmse_high"))
+        high = np.where(np.isfinite(low) & np.isnan(high), 10 * edge, high)
+        axis.fill_between(table["n_train"], low, high, color=colour, alpha=0.18, linewidth=0)
+    axis.set_ylim(0.87 * lowest, edge)
+
+
+def draw_changes(axis: Axes, table: pd.DataFrame, colour: str) -> None:
+    """Draw rRMSE with its interval; where that has no upper end, an arrow instead of the upper bar."""
+    x = table["n_train"]
+    low, value, high = (table[c].to_numpy(dtype=float) for c in ("rrmse_low", "rrmse", "rrmse_high"))
+    spread: NDArray[np.float64] = np.array([value - np.clip(low, 1e-3, value), np.fmax(high, value) - value])
+    axis.errorbar(x, value, yerr=spread, fmt="o-", color=colour, markersize=4, capsize=2, linewidth=1)
+    above = np.isnan(high)
+    axis.errorbar(
+        x[above], value[above], yerr=9 * value[above], lolims=True, fmt="none", ecolor=colour, capsize=2, linewidth=1
+    )
 
 
 def plain_log_ticks(axis: Axes) -> None:
@@ -210,6 +234,7 @@ WHERE_GIVEN: Sequence[tuple[str, str, str]] = (
     ("RMSE of the energies (eV)", "rmse_energies_eV", "{:.4f}"),
     ("RMSE of the strengths", "rmse_strengths", "{:.4f}"),
     ("RMSE of the forces (eV/Å)", "forces_rmse", "{:.4f}"),
+    ("RMSE / std of the forces", "forces_rmse_over_std", "{:.3g}"),
     ("labels with swapped states", "labels_swapped", "{:.0f}"),
     ("found in range", "in_range_found", "{:.0f}"),
     ("share of all", "in_range_share", "{:.1%}"),
@@ -217,7 +242,8 @@ WHERE_GIVEN: Sequence[tuple[str, str, str]] = (
     ("FPR", "fpr", "{:.3f}"),
     ("errors within 95 % interval", "coverage_95", "{:.0%}"),
     ("labels saved", "labels_saved", "{:.0f}"),
-    ("saved", "labels_saved_share", "{:.0%}"),
+    ("at least", "labels_saved_low", "{:.0f}"),
+    ("at most", "labels_saved_high", "{:.0f}"),
 )
 """Headings of what only some campaigns have, the column of the history and the format."""
 
@@ -229,17 +255,16 @@ def write_iteration_table(histories: dict[str, str], target: str, path: str) -> 
         table = pd.read_csv(file)
         scale, unit = unit_for(target, float(table["rmse"].max()))
         shown = pd.DataFrame({heading: table[column] for column, heading in HEADINGS})
-        for name, low, high in (("RMSE", "rmse_low", "rmse_high"), ("MAE", "mae_low", "mae_high")):
+        for name in ("RMSE", "MAE"):
             shown[name] = [
-                f"{scale * v:.3g} <small>({scale * a:.3g} to {scale * b:.3g})</small>"
-                for v, a, b in zip(table[name.lower()], table[low], table[high], strict=True)
+                f"{scale * v:.3g} {_small(interval_words(a, b, '.3g', scale))}"
+                for v, a, b in _with_ends(table, name.lower())
             ]
+        _insert_beside_rmse(shown, table)
         shown["largest error"] = [f"{scale * v:.4g}" for v in table["maxe"]]
         shown["rRMSE"] = [
-            "" if i == 0 else f"{v:.3f} <small>({a:.3f} to {b:.3f})</small>"
-            for i, v, a, b in zip(
-                table["iteration"], table["rrmse"], table["rrmse_low"], table["rrmse_high"], strict=True
-            )
+            "" if i == 0 else f"{v:.3f} {_small(interval_words(a, b, '.3f'))}"
+            for i, (v, a, b) in zip(table["iteration"], _with_ends(table, "rrmse"), strict=True)
         ]
         shown = shown.rename(columns={c: f"{c}{_in_brackets(unit)}" for c in ("RMSE", "MAE", "largest error")})
         if table["maxe"].isna().all():
@@ -254,9 +279,40 @@ def write_iteration_table(histories: dict[str, str], target: str, path: str) -> 
         reason = table["stop_reason"].fillna("").iloc[-1]
         parts.append(f"<h2>{arm}</h2>{shown.to_html(index=False, escape=False, border=0, float_format=_four_digits)}")
         parts.append(f"<p>Stopped: {reason or 'not yet'}.</p>")
-    parts.append("<p><small>In brackets: 95 % bootstrap intervals.</small></p></body></html>\n")
+    note = f"<p><small>{TABLE_NOTE}</small></p>" if any("RMSE" in part for part in parts) else ""
+    parts.append(f"{note}</body></html>\n")
     with atomic_path(path) as temporary:
         temporary.write_text("".join(parts))
+
+
+TABLE_NOTE = (
+    "In brackets: 95 % intervals; “upwards” where the errors seen set no upper bound. RMSE / std: of the targets of the "
+    "same structures, 1 is what always saying their mean would reach; R² = 1 - (RMSE / std)². Per atom: root mean square "
+    "of error / number of atoms."
+)
+
+
+def _with_ends(table: pd.DataFrame, name: str) -> Iterator[tuple[float, float, float]]:
+    """Return a column with the ends of its interval, row by row."""
+    return zip(table[name], table[f"{name}_low"], table[f"{name}_high"], strict=True)
+
+
+def _small(words: str) -> str:
+    return f"<small>({words})</small>"
+
+
+def _insert_beside_rmse(shown: pd.DataFrame, table: pd.DataFrame) -> None:
+    """Put what says how large an RMSE is behind it, where the campaign has it."""
+    columns = {}
+    if table["rmse_over_std"].notna().any():
+        rows = _with_ends(table, "rmse_over_std")
+        columns["RMSE / std"] = [f"{v:.3g} {_small(interval_words(a, b, '.3g'))}" for v, a, b in rows]
+    if table["r2"].notna().any():
+        columns["R²"] = [f"{r2_text(v)} {_small(r2_words(a, b))}" for v, a, b in _with_ends(table, "r2")]
+    if table["rmse_per_atom"].notna().any():
+        columns["RMSE per atom (meV/atom)"] = [f"{1e3 * v:.3g}" for v in table["rmse_per_atom"]]
+    for name, cells in reversed(columns.items()):
+        shown.insert(list(shown).index("RMSE") + 1, name, cells)
 
 
 def _four_digits(value: float) -> str:

@@ -12,9 +12,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
-from numpy.typing import NDArray
 
-from quarry.reporting.plots import COLOURS, STYLE, plain_log_ticks, save_figure, unit_for
+from quarry.reporting.plots import COLOURS, STYLE, draw_bands, draw_changes, plain_log_ticks, save_figure, unit_for
 from quarry.spectra.cross_section import HC_EV_NM, CrossSection
 from quarry.spectra.files import Experiment, read_experiment, read_spectra
 
@@ -197,11 +196,10 @@ def plot_state_learning_curve(histories: dict[str, str], path: str, threshold: f
         for (arm, table), colour in zip(tables.items(), COLOURS * len(tables), strict=False):
             x = table["n_train"]
             line = {"color": colour, "markersize": 4, "label": arm}
-            geometric.fill_between(x, table["rmse_low"], table["rmse_high"], color=colour, alpha=0.18, linewidth=0)
             geometric.plot(x, table["rmse"], "o-", **line)
             energies.plot(x, table["rmse_energies_eV"], "o-", **line)
             strengths.plot(x, table["rmse_strengths"], "o-", **line)
-            _draw_relative(relative, table[table["iteration"] > 0], colour)
+            draw_changes(relative, table[table["iteration"] > 0], colour)
         metric = str(next(iter(tables.values()))["metric"].iloc[0]).replace("_", "-")
         geometric.set_ylabel("RMSE$_{geom}$")
         energies.set_ylabel("RMSE, all energies (eV)")
@@ -211,6 +209,7 @@ def plot_state_learning_curve(histories: dict[str, str], path: str, threshold: f
             relative.axhline(threshold, color="0.4", linestyle="--", linewidth=1)
             where: Any = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "xytext": (2, -3)}
             relative.annotate(f"stop below {threshold:g}", (0, threshold), va="top", fontsize=8, color="0.3", **where)
+        draw_bands(geometric, tables)
         for axis in (geometric, energies, strengths, relative):
             _fit_scale(axis)
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -232,10 +231,3 @@ def _fit_scale(axis: Axes) -> None:
         plain_log_ticks(axis)
     else:
         axis.set_ylim(bottom=0)
-
-
-def _draw_relative(axis: Axes, table: pd.DataFrame, colour: str) -> None:
-    """Draw rRMSE with its interval; of a value of 0 nothing on a logarithmic axis."""
-    low, value, high = (np.asarray(table[c], dtype=float) for c in ("rrmse_low", "rrmse", "rrmse_high"))
-    spread: NDArray[np.float64] = np.array([value - np.clip(low, 1e-3, value), np.maximum(high, value) - value])
-    axis.errorbar(table["n_train"], value, yerr=spread, fmt="o-", color=colour, markersize=4, capsize=2, linewidth=1)

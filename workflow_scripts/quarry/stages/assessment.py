@@ -14,6 +14,7 @@ from quarry.labeling.failed import FailedLabels
 from quarry.labeling.record import LabelRecord, read_valid_records
 from quarry.stopping.facts import Cost, Facts
 from quarry.stopping.rules import unit_of
+from quarry.stopping.words import interval_words, r2_text
 
 DECISION_RULES = ("select_batch", "merge_labels", "assess_iteration")
 """Rules of the main process itself: bookkeeping, no model cost."""
@@ -95,31 +96,46 @@ def progress_line(facts: Facts, cost: Cost) -> str:
     change = (
         "rRMSE 1.0"
         if facts.iteration == 0
-        else f"rRMSE {facts.rrmse:.3f} ({facts.rrmse_low:.3f} to {facts.rrmse_high:.3f})"
+        else f"rRMSE {facts.rrmse:.3f} ({interval_words(facts.rrmse_low, facts.rrmse_high, '.3f')})"
     )
     failed = f", {facts.n_failed} failed" if facts.n_failed else ""
     if facts.accuracy is not None:
-        low, value, high = (errors[key] for key in ("accuracy_low", "accuracy", "accuracy_high"))
+        interval = interval_words(errors["accuracy_low"], errors["accuracy_high"], ".3f")
+        majority = errors.get("majority")
+        beside = "" if majority is None else f"; the most frequent class alone: {majority:.3f}"
         change = change.replace("rRMSE", "relative change of the error rate")
-        return f"{head}{failed}; {facts.metric} accuracy {value:.3f} (95 %: {low:.3f} to {high:.3f}); {change}"
+        return f"{head}{failed}; {facts.metric} accuracy {facts.accuracy:.3f} (95 %: {interval}{beside}); {change}"
     if facts.target == "excitations":
         return f"{head}{failed}; {_ml_nea_words(facts)}"
     unit = unit_of(facts.target)
     scale, unit = (1e3, f" m{unit}") if unit and errors["rmse"] < 0.1 else (1.0, f" {unit}" if unit else "")
-    low, value, high = (errors[key] * scale for key in ("rmse_low", "rmse", "rmse_high"))
-    return f"{head}{failed}; {facts.metric} RMSE {value:.4g}{unit} (95 %: {low:.4g} to {high:.4g}); {change}"
+    value, interval = scale * errors["rmse"], interval_words(errors["rmse_low"], errors["rmse_high"], ".3g", scale)
+    beside = _beside_words(errors)
+    return f"{head}{failed}; {facts.metric} RMSE {value:.4g}{unit} (95 %: {interval}{beside}); {change}"
+
+
+def _beside_words(errors: dict[str, Any]) -> str:
+    """Return what else says how large an error is: its share of the targets' spread, R^2 and the error per atom."""
+    words = ""
+    if errors.get("rmse_over_std") is not None:
+        words += f"; {errors['rmse_over_std']:.2g} of the std"
+    if errors.get("r2") is not None:
+        words += f", R2 {r2_text(errors['r2'])}"
+    if errors.get("rmse_per_atom") is not None:
+        words += f"; {1e3 * errors['rmse_per_atom']:.2g} meV/atom"
+    return words
 
 
 def _ml_nea_words(facts: Facts) -> str:
     """Return the line of ML-NEA as its authors' program prints it (iterations counted from 1), with our intervals."""
     errors = facts.errors[facts.metric]
-    low, high = errors["rmse_low"], errors["rmse_high"]
-    relative = (
-        "1.0" if facts.iteration == 0 else f"{facts.rrmse:.6g} (95 %: {facts.rrmse_low:.3f} to {facts.rrmse_high:.3f})"
-    )
+    interval = interval_words(errors["rmse_low"], errors["rmse_high"], ".3g")
+    change = interval_words(facts.rrmse_low, facts.rrmse_high, ".3f")
+    relative = "1.0" if facts.iteration == 0 else f"{facts.rrmse:.6g} (95 %: {change})"
+    beside = f"; {errors['rmse_over_std']:.2g} of the std" if errors.get("rmse_over_std") is not None else ""
     swapped = facts.states.get("swapped")
     of = f"; {swapped} of {facts.states['labels']} labels with swapped states" if swapped is not None else ""
     return (
         f"ML-NEA iteration {facts.iteration + 1}: train_number = {facts.n_train}; RMSE_geom = {errors['rmse']:.6g} "
-        f"(95 %: {low:.3g} to {high:.3g}); rRMSE = {relative}{of}"
+        f"(95 %: {interval}{beside}); rRMSE = {relative}{of}"
     )

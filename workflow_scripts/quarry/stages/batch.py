@@ -10,7 +10,7 @@ from pathlib import Path
 
 from quarry.campaign.batch_table import BatchRow, write_batch
 from quarry.campaign.planned import write_planned
-from quarry.config.campaign import Configuration
+from quarry.config.campaign import MAIN_ARM, Configuration
 from quarry.errors import QuarryError
 from quarry.files import copy_file, write_text
 from quarry.labeling.failed import FailedLabels
@@ -18,20 +18,24 @@ from quarry.labeling.record import LabelRecord, read_records, write_records
 from quarry.labeling.store import LabelStore
 from quarry.randomness import generator
 from quarry.stages.planning import JobPlan, Planner
-from quarry.structures.files import read_pool, read_pool_ids, write_leaf
+from quarry.structures.files import read_copies, read_pool, read_pool_ids, write_leaf
 
 
-def batch_rows(configuration: Configuration, iteration: int, structures: str, proposal: str | None) -> list[BatchRow]:
+def batch_rows(
+    configuration: Configuration, arm: str, iteration: int, structures: str, proposal: str | None
+) -> list[BatchRow]:
     """Return the rows that an iteration asks for: drawn at first, later as proposed (none without a proposal)."""
     if iteration == 0:
-        return draw_initial(configuration, structures)
+        return draw_initial(configuration, structures, arm)
     return read_proposal(proposal) if proposal else []
 
 
-def draw_initial(configuration: Configuration, structures: str) -> list[BatchRow]:
-    """Draw the fixed test set with the campaign's seed and then the initial batch: the same for every arm.
+def draw_initial(configuration: Configuration, structures: str, arm: str = MAIN_ARM) -> list[BatchRow]:
+    """Draw the fixed test set and then the initial batch with the seed for it: that of the campaign, the same for every arm.
 
-    The equilibrium geometry of a spectrum's pool comes first in the initial batch.
+    Arms of ``control.splits`` have seeds of their own for it.
+    The equilibrium geometry of a spectrum's pool comes first in the initial batch. Copies of test structures are not drawn.
+    Raises QuarryError if too few structures are left.
     """
     ids = read_pool_ids(structures)
     query, n_test = configuration.query, configuration.test.size
@@ -40,10 +44,23 @@ def draw_initial(configuration: Configuration, structures: str) -> list[BatchRow
         raise QuarryError(
             f"query.initial + test.size = {wanted} is more than the pool's {len(ids)} structures without duplicates"
         )
-    drawn = generator(configuration.seed, "initial").permutation(len(ids)).tolist()
+    drawn = generator(configuration.arm(arm).draw, "initial").permutation(len(ids)).tolist()
     first = [0] if configuration.has_equilibrium else []
     others = [row for row in drawn if row not in first]
-    test, rest = others[:n_test], others[n_test:]
+    groups = read_copies(structures)
+    if groups is None:
+        test, rest = others[:n_test], others[n_test:]
+    else:
+        allowed = [row for row in others if groups[row] not in groups[first]]
+        test = allowed[:n_test]
+        taken = set(groups[test].tolist())
+        left = set(test)
+        rest = [row for row in others if row not in left and int(groups[row]) not in taken]
+        if len(test) < n_test or len(first) + len(rest) < query.initial:
+            raise QuarryError(
+                f"query.initial + test.size = {wanted} is more than the pool's {len(ids)} structures without copies of the "
+                "test set; make the pool larger or the others smaller, or set filters.copies: leave_out"
+            )
     if query.takes_first:
         rest.sort()
     train = (first + rest)[: query.initial]

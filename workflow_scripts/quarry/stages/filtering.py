@@ -16,6 +16,7 @@ from quarry.config.filters import Filters
 from quarry.errors import QuarryError
 from quarry.files import write_text
 from quarry.structures import Structure, StructureSet
+from quarry.structures.copies import CopyFinder, copy_groups
 from quarry.structures.filters import NearDuplicates, bonds_of, closest_contact, count_fragments, count_other_bonds
 
 WORDS = {
@@ -23,9 +24,12 @@ WORDS = {
     "atoms_too_close": "with atoms too close",
     "not_connected": "in several parts",
     "other_bonds": "with other bonds",
+    "copy": "copies",
     "near_duplicate": "near-duplicates",
 }
 """Every reason, and how a message counts it."""
+KEPT_COPY = "copy_kept"
+"""Reason of the rows of copies that did enter the pool (filters.copies: keep)."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +46,10 @@ class LeftOut:
     """A candidate that did not enter the pool.
 
     origin, number: as in ``Candidate``. reason: a key of ``WORDS``. value: smallest distance over the sum of covalent
-    radii (atoms_too_close), number of parts (not_connected), of bonds that differ (other_bonds), or distance of the
-    descriptors (near_duplicate). limit: what the value was held against. partner: id of the structure in the pool that
-    this one nearly repeats.
+    radii (atoms_too_close), number of parts (not_connected), of bonds that differ (other_bonds), largest displacement of an
+    atom in Angstrom (copy), or distance of the descriptors (near_duplicate). limit: what the value was held against.
+    partner: id of the structure that this one repeats; one that is a near-duplicate itself is named in a row of its own.
+    label_difference: of finished labels, the largest difference from the partner's, in the property's unit.
     """
 
     origin: str
@@ -54,6 +59,16 @@ class LeftOut:
     value: float
     limit: float
     partner: str = ""
+    label_difference: float | None = None
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """A copy. row: the account of it. first: the structure that it repeats."""
+
+    row: LeftOut
+    structure: Structure
+    first: Structure
 
 
 class Sieve:
@@ -71,8 +86,11 @@ class Sieve:
         """
         self.reference = reference
         self.left_out: list[LeftOut] = []
+        self.repeats: list[Repeat] = []
         self._filters = filters
         self._features = features
+        self._copies = CopyFinder(filters.copy_tolerance_A)
+        self._compared: list[Structure] = []
         self._thinnings: dict[bytes, tuple[NearDuplicates, list[str]]] = {}
         self._kept: list[Candidate] = []
         self._seen: set[str] = set()
@@ -90,7 +108,9 @@ class Sieve:
         """Let the pool begin with a structure, whatever the filters say; nothing but a copy of it is held against it."""
         assert not self._kept
         self._seen.add(structure.structure_id)
-        self._kept.append(Candidate("equilibrium", -1, structure))
+        candidate = Candidate("equilibrium", -1, structure)
+        self._find_copies([candidate])
+        self._kept.append(candidate)
 
     def add(self, candidates: Iterable[Candidate]) -> None:
         """Pass further structures through, in their order.
@@ -105,9 +125,11 @@ class Sieve:
                 self.reference = self.reference or candidate.structure
                 passing.append(candidate)
             outcome.append((candidate, None if found is None else _left_out(candidate, *found)))
-        near = self._near_duplicates(passing)
+        found_later = self._find_copies(passing)
+        rest = [candidate for candidate in passing if candidate.structure.structure_id not in found_later]
+        found_later |= self._near_duplicates(rest)
         for candidate, left_out in outcome:
-            left_out = left_out or near.get(candidate.structure.structure_id)
+            left_out = left_out or found_later.get(candidate.structure.structure_id)
             if left_out is None:
                 self._kept.append(candidate)
             else:
@@ -121,6 +143,7 @@ class Sieve:
             last = self._kept[size - 1].number
             self._kept = self._kept[:size]
             self.left_out = [item for item in self.left_out if item.number < last]
+            self.repeats = [repeat for repeat in self.repeats if repeat.row.number < last]
 
     def _look(self, structure: Structure) -> tuple[str, float, float] | None:
         """Return reason, value and limit if the structure cannot pass, whatever its neighbours are."""
@@ -153,6 +176,37 @@ class Sieve:
     def _reference_bonds(self) -> NDArray[np.int64]:
         assert self.reference is not None
         return bonds_of(self.reference, self._filters.bond_factor)
+
+    def group_kept(self) -> NDArray[np.int64] | None:
+        """Return the row of the first structure that each one in the pool is a copy of, shape (n,); None: no copies are kept.
+
+        Nothing may be added after that: ``repeats`` then has the copies in the pool.
+        """
+        structures = [candidate.structure for candidate in self._kept]
+        if self._filters.copies == "leave_out" or not structures or structures[0].features is not None:
+            return None
+        limit = self._filters.copy_tolerance_A
+        groups, partners, displacements = copy_groups(structures, limit)
+        for row in np.flatnonzero(partners >= 0).tolist():
+            first = structures[partners[row]]
+            account = _left_out(self._kept[row], KEPT_COPY, float(displacements[row]), limit, first.structure_id)
+            self.repeats.append(Repeat(account, structures[row], first))
+        return groups
+
+    def _find_copies(self, candidates: list[Candidate]) -> dict[str, LeftOut]:
+        """Return, by structure id, those that are copies of one before them, where those are left out."""
+        if self._filters.copies == "keep" or not candidates or candidates[0].structure.features is not None:
+            return {}
+        limit, found = self._filters.copy_tolerance_A, {}
+        structures = [candidate.structure for candidate in candidates]
+        self._compared += structures
+        for candidate, partner, displacement in zip(candidates, *self._copies.add(structures), strict=True):
+            if partner >= 0:
+                first = self._compared[partner]
+                row = _left_out(candidate, "copy", float(displacement), limit, first.structure_id)
+                found[row.structure_id] = row
+                self.repeats.append(Repeat(row, candidate.structure, first))
+        return found
 
     def _near_duplicates(self, candidates: list[Candidate]) -> dict[str, LeftOut]:
         """Return, by structure id, those that are too near to one that stays.
@@ -192,7 +246,7 @@ def counts_of(left_out: Sequence[LeftOut]) -> str:
 
 
 def write_left_out(path: str, left_out: Sequence[LeftOut]) -> None:
-    """Write ``pool/filtered.csv``."""
+    """Write ``pool/filtered.csv``: what was left out, and copies that were kept."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(field.name for field in fields(LeftOut))

@@ -220,8 +220,9 @@ def _next_rows(configuration: Configuration, arm: str, done: int, pool: Structur
     """Return the rows of the next batch where they are fixed already."""
     paths = CampaignPaths(configuration.name)
     if done == 0:
-        # All arms share the first batch; the first arm pays.
-        return draw_initial(configuration, paths.structures) if arm == configuration.arm_names[0] else []
+        # Arms without a draw of their own share the first batch; the first arm pays.
+        own = arm == configuration.arm_names[0] or configuration.arm(arm).draw != configuration.seed
+        return draw_initial(configuration, paths.structures, arm) if own else []
     table = Path(paths.batch(arm, done))
     return list(read_batch(table)) if table.exists() else None
 

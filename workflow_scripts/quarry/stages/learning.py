@@ -14,11 +14,18 @@ from quarry.config.campaign import Configuration
 from quarry.config.classification import Classification
 from quarry.errors import QuarryError
 from quarry.evaluation.calibration import calibration
+from quarry.evaluation.intervals import (
+    change_interval,
+    error_interval,
+    share_change_interval,
+    share_interval,
+    spread_ratio,
+    spread_ratio_interval,
+)
 from quarry.files import atomic_path, write_json
 from quarry.models.base import Committee, Model, Prediction, TrainingData, Validated
 from quarry.models.classes import check_classes
 from quarry.models.metrics import (
-    bootstrap_interval,
     confusion_matrix,
     excitation_metrics,
     geometric,
@@ -26,9 +33,9 @@ from quarry.models.metrics import (
     regression_metrics,
     rmse,
     rrmse,
-    rrmse_interval,
 )
 from quarry.models.registry import load_model, make_model
+from quarry.models.splits import folds_of
 from quarry.randomness import generator
 from quarry.stages.searching import pool_account, search_account
 from quarry.stages.targets import split, training_data
@@ -59,29 +66,34 @@ def train_model(
         assert isinstance(model, Committee)
         model.join([load_model(member) for member in members])
     else:
-        _fit(model, data, configuration, (settings.seed, arm, iteration), "train")
+        _fit(model, data, configuration, "train")
     Path(output).parent.mkdir(parents=True, exist_ok=True)
     model.save(output)
     return [f"{settings.model.kind} trained on {len(data)} labels", *warning]
 
 
-def _fit(
-    model: Model,
-    data: TrainingData,
-    configuration: Configuration,
-    origin: tuple[int, str, int],
-    purpose: str,
-    *fold: int,
-) -> None:
+def _fit(model: Model, data: TrainingData, configuration: Configuration, purpose: str, *fold: int) -> None:
     """Train a model; one that is ``Validated`` gets its validation data split off.
 
-    origin (seed, arm, iteration), purpose, fold: what the generators are seeded with.
+    purpose, fold: what the generators are seeded with, beside the campaign's seed. Neither arm nor iteration: the same
+    labels give the same model everywhere.
     """
     validation = None
     if isinstance(model, Validated):
-        learnt, held = split(len(data), configuration, generator(*origin, "validation split", *fold))
+        rng = generator(configuration.seed, "validation split", *fold)
+        learnt, held = split(len(data), configuration, rng, data.groups)
         data, validation = data.subset(learnt), data.subset(held)
-    model.fit(data, validation, generator(*origin, purpose, *fold))
+    model.fit(data, validation, generator(configuration.seed, purpose, *fold))
+
+
+def in_order_of_ids(data: TrainingData, configuration: Configuration) -> TrainingData:
+    """Return training labels in the order of their ids, so that a model depends on which they are, not on when they came.
+
+    Where the last labels validate (validation.order: sequence), their order is what the user asks for.
+    """
+    if configuration.validation.order == "sequence":
+        return data
+    return data.subset(np.argsort(data.structures.ids, kind="stable"))
 
 
 def train_member(
@@ -92,7 +104,7 @@ def train_member(
     data, _ = _learnt(configuration, dataset, features)
     model = make_model(settings.model, configuration.target)
     assert isinstance(model, Committee)
-    model.fit_member(member, data, None, generator(settings.seed, arm, iteration, "train"))
+    model.fit_member(member, data, None, generator(configuration.seed, "train"))
     Path(output).parent.mkdir(parents=True, exist_ok=True)
     model.save(output)
     return f"{settings.model.kind}, member {member}, trained on {len(data)} labels"
@@ -101,7 +113,7 @@ def train_member(
 def _learnt(configuration: Configuration, dataset: str, features: str) -> tuple[TrainingData, list[str]]:
     """Return the training labels, and a line about classes without an example where there are any."""
     labelled = LabelledSet.read(dataset)
-    data = training_data(labelled, "train", features, configuration)
+    data = in_order_of_ids(training_data(labelled, "train", features, configuration), configuration)
     if not len(data):
         raise QuarryError(f"{dataset}: no training label succeeded, nothing to train on; see failures.csv")
     return data, check_classes(data) if data.classes else []
@@ -120,7 +132,7 @@ def evaluate_model(
     structures: str = "",
     truth: str | None = None,
 ) -> None:
-    """Write predictions beside labels for each metric, and errors with 95 % bootstrap intervals.
+    """Write predictions beside labels for each metric, and errors with 95 % intervals.
 
     The test set is always evaluated where there is one; the validation split and cross-validation where stop.metric
     asks for them, with models trained anew on the rest, hyperparameters included. previous: predictions of the last
@@ -129,7 +141,7 @@ def evaluate_model(
     """
     labelled = LabelledSet.read(dataset)
     metric, classes = configuration.stop.metric, configuration.classification
-    train = training_data(labelled, "train", features, configuration)
+    train = in_order_of_ids(training_data(labelled, "train", features, configuration), configuration)
     test = training_data(labelled, "test", features, configuration)
     results: dict[str, tuple[TrainingData, Prediction]] = {}
     if metric == "test" and configuration.test.size and not len(test):
@@ -140,14 +152,13 @@ def evaluate_model(
     if len(test):
         results["test"] = (test, trained.predict(test.structures, test.features))
     if metric != "test":
-        results[metric] = _held_back(configuration, arm, iteration, train, trained)
-    noise_variance = float(trained.hyperparameters.get("noise_variance", 0.0))
+        results[metric] = _held_back(configuration, arm, train, trained)
     # The bootstrap's stream depends on the metric only, so that equal errors give equal intervals in every arm.
     summary = {
-        name: _summary(data, result, noise_variance, generator(configuration.seed, "bootstrap", name))
+        name: _summary(data, result, configuration.target, generator(configuration.seed, "bootstrap", name))
         for name, (data, result) in results.items()
     }
-    _write_predictions(predictions, results, noise_variance)
+    _write_predictions(predictions, results)
     ids = results[metric][0].structures.ids if metric in results else np.zeros(0, dtype=str)
     rng = generator(configuration.seed, "bootstrap rrmse")
     now = _errors(results[metric][0].targets, results[metric][1].mean, classes) if metric in results else None
@@ -169,26 +180,27 @@ def evaluate_model(
 
 
 def _held_back(
-    configuration: Configuration, arm: str, iteration: int, train: TrainingData, trained: Model
+    configuration: Configuration, arm: str, train: TrainingData, trained: Model
 ) -> tuple[TrainingData, Prediction]:
     """Predict training labels by models that did not see them: a validation split, or every fold in turn.
 
     trained: the model of all training labels. One that is ``Validated`` has predicted its validation data itself.
     """
     settings, validation = configuration.arm(arm), configuration.validation
-    rng = generator(settings.seed, arm, iteration, "validation split")
+    rng = generator(configuration.seed, "validation split")
     if configuration.stop.metric == "validation":
-        rest, held = split(len(train), configuration, rng)
+        rest, held = split(len(train), configuration, rng, train.groups)
         if isinstance(trained, Validated):
             return train.subset(held), trained.validation
         parts = [held]
     else:
-        parts = list(np.array_split(rng.permutation(len(train)), min(validation.folds, len(train))))
+        count = min(validation.folds, len(train))
+        parts = folds_of(rng.permutation(len(train)), count, train.groups)
     predictions = []
     for number, part in enumerate(parts):
         model = make_model(settings.model, configuration.target)
         rest = np.setdiff1d(np.arange(len(train)), part)
-        _fit(model, train.subset(rest), configuration, (settings.seed, arm, iteration), "validation", number)
+        _fit(model, train.subset(rest), configuration, "validation", number)
         predictions.append(model.predict(train.structures.subset(part), train.features[part]))
     return train.subset(np.concatenate(parts)), _joined(predictions)
 
@@ -198,7 +210,8 @@ def _joined(predictions: Sequence[Prediction]) -> Prediction:
         parts = [getattr(p, field) for p in predictions]
         return None if parts[0] is None else np.concatenate(parts)
 
-    return Prediction(**{field: joined(field) for field in PREDICTED})
+    noise = float(np.average([p.noise_variance for p in predictions], weights=[len(p.mean) for p in predictions]))
+    return Prediction(**{field: joined(field) for field in PREDICTED}, noise_variance=noise)
 
 
 def _errors(
@@ -208,32 +221,60 @@ def _errors(
     return predicted - labels if classes is None else (predicted != labels).astype(np.float64)
 
 
-def _summary(
-    data: TrainingData, prediction: Prediction, noise_variance: float, rng: np.random.Generator
-) -> dict[str, Any]:
-    """Return the errors of a metric as ``Facts.errors`` holds them.
-
-    noise_variance: what the model takes for noise of the labels; errors from labels are to be compared with both.
-    """
+def _summary(data: TrainingData, prediction: Prediction, target: str, rng: np.random.Generator) -> dict[str, Any]:
+    """Return the errors of a metric as ``Facts.errors`` holds them."""
     if data.classes:
-        wrong = (prediction.mean != data.targets).astype(np.float64)
-        low, high = bootstrap_interval(wrong, mae, rng)
-        confusion = confusion_matrix(data.targets, prediction.mean, len(data.classes)).tolist()
-        found = {"accuracy": 1 - mae(wrong), "accuracy_low": 1 - high, "accuracy_high": 1 - low}
-        return {**found, "confusion": confusion, "n": len(wrong)}
+        return _class_summary(data, prediction.mean)
     errors = prediction.mean - data.targets
-    rmse_low, rmse_high = bootstrap_interval(errors, geometric(rmse), rng)
-    mae_low, mae_high = bootstrap_interval(errors, geometric(mae), rng)
+    rmse_low, rmse_high = error_interval(errors, 2, rng)
+    mae_low, mae_high = error_interval(errors, 1, rng)
     intervals = {"rmse_low": rmse_low, "rmse_high": rmse_high, "mae_low": mae_low, "mae_high": mae_high}
+    intervals |= _beside_the_spread(errors, data.targets, rng)
     if errors.ndim == 2:
         fit = {} if prediction.std is None else calibration(*_by_spread(data.targets, errors, prediction.std))
         return {**excitation_metrics(errors), **intervals, **fit, "n": len(errors)}
     # Told apart from the errors themselves: a model without uncertainties has none of these.
-    fit = {} if prediction.std is None else calibration(errors, np.hypot(prediction.std, noise_variance**0.5))
+    fit = (
+        {} if prediction.std is None else calibration(errors, np.hypot(prediction.std, prediction.noise_variance**0.5))
+    )
     if prediction.forces is not None and data.forces is not None:
         of_forces = regression_metrics((prediction.forces - data.forces).ravel())
-        fit |= {"forces_rmse": of_forces["rmse"], "forces_mae": of_forces["mae"]}
+        spread = float(data.forces.std())
+        ratio = of_forces["rmse"] / spread if spread else None
+        fit |= {"forces_rmse": of_forces["rmse"], "forces_mae": of_forces["mae"], "forces_rmse_over_std": ratio}
+    sizes = np.diff(data.structures.offsets)
+    if target in ("energy", "energy_forces") and (sizes > 0).all():
+        per_atom = errors / sizes
+        fit |= {"rmse_per_atom": rmse(per_atom), "mae_per_atom": mae(per_atom)}
     return {**regression_metrics(errors), **intervals, **fit, "n": len(errors)}
+
+
+def _class_summary(data: TrainingData, predicted: NDArray[np.float64]) -> dict[str, Any]:
+    """Return accuracy and confusion, beside what always naming the most frequent class of the labels would reach."""
+    n, confusion = len(data), confusion_matrix(data.targets, predicted, len(data.classes))
+    right, majority = int(np.trace(confusion)), int(confusion.sum(axis=1).max())
+    low, high = share_interval(right, n)
+    return {
+        "accuracy": right / n,
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "majority": majority / n,
+        "error_over_majority_error": (n - right) / (n - majority) if majority < n else None,
+        "confusion": confusion.tolist(),
+        "n": n,
+    }
+
+
+def _beside_the_spread(
+    errors: NDArray[np.float64], targets: NDArray[np.float64], rng: np.random.Generator
+) -> dict[str, float | None]:
+    """Return RMSE / std of the targets and, of one quantity, R^2 = 1 - (RMSE / std)^2, with intervals."""
+    ratio, (low, high) = spread_ratio(errors, targets), spread_ratio_interval(errors, targets, rng)
+    found = {"rmse_over_std": ratio, "rmse_over_std_low": low, "rmse_over_std_high": high}
+    if errors.ndim == 1:
+        for name, value in (("r2", ratio), ("r2_low", high), ("r2_high", low)):
+            found[name] = None if value is None else 1 - value**2
+    return found
 
 
 def _by_spread(
@@ -251,21 +292,25 @@ def _relative_change(
     before: dict[str, Any] | None,
     classes: Classification | None,
     rng: np.random.Generator,
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Return rRMSE and its interval, for classes the same of the share of wrong ones.
 
-    The bootstrap is paired where both errors are of the same structures.
+    The interval is paired where both errors are of the same structures.
     """
     if current is None or before is None:
         return {"rrmse": 1.0, "rrmse_low": 1.0, "rrmse_high": 1.0}
     previous = _errors(before["label"], before["mean"], classes)
     statistic = geometric(rmse) if classes is None else mae
     paired = np.array_equal(before["ids"].astype(str), ids)
-    low, high = rrmse_interval(previous, current, paired, rng, statistic=statistic)
+    low, high = (
+        change_interval(previous, current, paired, rng)
+        if classes is None
+        else share_change_interval(previous, current, paired)
+    )
     return {"rrmse": rrmse(statistic(previous), statistic(current)), "rrmse_low": low, "rrmse_high": high}
 
 
-def _write_predictions(path: str, results: dict[str, tuple[TrainingData, Prediction]], noise_variance: float) -> None:
+def _write_predictions(path: str, results: dict[str, tuple[TrainingData, Prediction]]) -> None:
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as handle:
         for name, (data, prediction) in results.items():
             group = handle.create_group(name)
@@ -275,7 +320,7 @@ def _write_predictions(path: str, results: dict[str, tuple[TrainingData, Predict
                 if getattr(prediction, field) is not None:
                     group.create_dataset(field, data=getattr(prediction, field))
             if prediction.std is not None:
-                group.create_dataset("std_with_noise", data=np.hypot(prediction.std, noise_variance**0.5))
+                group.create_dataset("std_with_noise", data=np.hypot(prediction.std, prediction.noise_variance**0.5))
 
 
 def read_predictions(path: str, metric: str) -> dict[str, Any] | None:

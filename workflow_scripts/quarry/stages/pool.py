@@ -17,15 +17,18 @@ from quarry.config.pool import FilePool, TablePool, WignerPool
 from quarry.errors import QuarryError
 from quarry.files import atomic_path
 from quarry.randomness import generator
+from quarry.stages.copies import LabelAudit, audit_labels
 from quarry.stages.filtering import Candidate, Sieve, counts_of, write_left_out
 from quarry.structures import Structure, StructureSet
 from quarry.structures.files import (
     FileSource,
     LeafEntry,
+    read_copies,
     read_files,
     read_leaf,
     read_pool,
     read_pool_ids,
+    write_copies,
     write_leaf,
     write_pool,
 )
@@ -125,8 +128,9 @@ def read_start(pool: WignerPool, base: Path) -> Structure:
 def build_pool(
     configuration: Configuration, base: Path, modes: str | None, structures: str, reference: str, filtered: str
 ) -> str:
-    """Write the candidates, the reference geometry and the account of what was left out; return a line about them.
+    """Write the candidates, the reference geometry and the account of what was left out; return lines about them.
 
+    The first line says what is in the pool; a second one that finished labels of copies differ, if they do.
     modes: normal modes that were computed for a wigner pool; None: those of pool.modes_file.
     Raises QuarryError if too few are left for the test set and the initial batch.
     """
@@ -160,12 +164,28 @@ def build_pool(
     check_size(configuration, sieve)
     assert sieve.reference is not None
     duplicates = sum(item.reason == "identical" for item in sieve.left_out)
-    write_pool(structures, sieve.kept, {"duplicates_dropped": duplicates})
+    groups = sieve.group_kept()
+    write_pool(structures, sieve.kept, {"duplicates_dropped": duplicates}, groups)
     write_leaf(reference, [LeafEntry(sieve.reference)])
-    write_left_out(filtered, sieve.left_out)
+    audit = _audit(configuration, base, sieve)
+    kept = [repeat.row for repeat in sieve.repeats if groups is not None]
+    write_left_out(filtered, [audit.rows.get((row.origin, row.number), row) for row in [*sieve.left_out, *kept]])
     others = counts_of([item for item in sieve.left_out if item.reason != "identical"])
     named = f"; left out by filters: {others} ({filtered})" if others else ""
-    return f"pool: {len(sieve)} structures{notes}, {duplicates} duplicates dropped{named}{low and f'; {low}'}"
+    if kept:
+        named += f"; {len(kept)} copies kept ({filtered})"
+    line = f"pool: {len(sieve)} structures{notes}, {duplicates} duplicates dropped{named}{low and f'; {low}'}"
+    return f"{line}\npool: {audit.line} ({filtered})" if audit.line else line
+
+
+def _audit(configuration: Configuration, base: Path, sieve: Sieve) -> LabelAudit:
+    """Compare finished labels of copies; there is nothing to compare where labels are yet to be computed."""
+    labeling = configuration.labeling
+    if labeling.engine != "replay" or not sieve.repeats:
+        return LabelAudit({}, "")
+    from quarry.labeling.engines.replay import ReplayEngine
+
+    return audit_labels(ReplayEngine(labeling, base), sieve.repeats, configuration.filters.copies == "keep")
 
 
 def _sieve_wigner_pool(
@@ -199,6 +219,7 @@ def build_features(structures: str, reference: str, settings: Descriptor, output
         handle.attrs["kind"] = settings.kind
         handle.attrs.update(descriptor.settled)
         handle.create_dataset("ids", data=pool.ids.astype(f"S{ID_LENGTH}"))
+        write_copies(handle, pool.ids, read_copies(structures))
         data = handle.create_dataset("features", (len(pool), descriptor.width), dtype=descriptor.dtype)
         for start, block in descriptor.blocks(pool):
             data[start : start + len(block)] = block

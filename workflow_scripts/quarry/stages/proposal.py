@@ -25,19 +25,26 @@ from quarry.stages.pool import pool_rows, read_features
 from quarry.stages.targets import training_data
 from quarry.stopping.facts import Facts
 from quarry.stopping.rules import labels_left
-from quarry.structures.files import read_pool, read_pool_ids
+from quarry.structures.files import read_copies, read_pool, read_pool_ids
 from quarry.structures.labelled import LabelledSet
 
 
 def candidate_rows(features: str, dataset: str, failures: str) -> NDArray[np.int64]:
-    """Return the rows of the pool that are neither labelled nor failed, ascending."""
-    taken_ids = np.concatenate(
-        [LabelledSet.read(dataset).structures.ids, [f["structure_id"] for f in read_failures(failures)]]
-    )
+    """Return the rows of the pool that are neither labelled nor failed, nor copies of the test set, ascending."""
+    labelled, failed = LabelledSet.read(dataset), read_failures(failures)
+    taken_ids = np.concatenate([labelled.structures.ids, [f["structure_id"] for f in failed]])
     with h5py.File(features, "r") as handle:
         size = handle["features"].shape[0]
     free = np.ones(size, dtype=bool)
     free[pool_rows(features, taken_ids)] = False
+    groups = read_copies(features)
+    if groups is not None:
+        # A failed label of the test set may come back: see retry_failed.
+        test_ids = [
+            *labelled.structures.ids[labelled.indices("test")],
+            *(f["structure_id"] for f in failed if f["role"] == "test"),
+        ]
+        free &= ~np.isin(groups, groups[pool_rows(features, np.array(test_ids, dtype=np.str_))])
     return np.flatnonzero(free)
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from quarry.evaluation.comparison import Comparison
-from quarry.evaluation.savings import Saving
 from quarry.files import copy_file, write_text
 from quarry.stopping.facts import Cost, Facts
 from quarry.structures.labelled import LabelledSet
@@ -27,14 +26,25 @@ HISTORY_COLUMNS = (
     "rmse",
     "rmse_low",
     "rmse_high",
+    "rmse_over_std",
+    "rmse_over_std_low",
+    "rmse_over_std_high",
+    "r2",
+    "r2_low",
+    "r2_high",
+    "rmse_per_atom",
+    "mae_per_atom",
     "maxe",
     "rmse_energies_eV",
     "rmse_strengths",
     "forces_rmse",
+    "forces_rmse_over_std",
     "labels_swapped",
     "accuracy",
     "accuracy_low",
     "accuracy_high",
+    "majority",
+    "error_over_majority_error",
     "confusion",
     "rank_correlation",
     "rms_z",
@@ -56,29 +66,38 @@ HISTORY_COLUMNS = (
     "train_core_hours",
     "core_hours_total",
     "labels_saved",
-    "labels_saved_std",
-    "labels_saved_share",
-    "labels_saved_share_std",
+    "labels_saved_low",
+    "labels_saved_high",
+    "verdict",
+    "labels_saved_mae",
+    "labels_saved_low_mae",
+    "labels_saved_high_mae",
+    "verdict_mae",
+    "labels_saved_maxe",
+    "labels_saved_low_maxe",
+    "labels_saved_high_maxe",
+    "verdict_maxe",
     "stop_reason",
 )
 
 
 def history_rows(
-    facts: Sequence[Facts], costs: Sequence[Cost], reason: str, savings: Sequence[Saving | None] = ()
+    facts: Sequence[Facts], costs: Sequence[Cost], reason: str, savings: Sequence[Mapping[str, object]] = ()
 ) -> list[dict[str, str]]:
     """Return one row per iteration; errors are those of the stop metric, the stop reason stands in the last row.
 
-    savings: labels saved against the control arms, for arm main; what does not apply is left empty.
+    savings: for each iteration of arm main, columns of the labels saved (``quarry.evaluation.comparison``); what does not
+    apply is left empty.
     """
     rows, total = [], 0.0
-    for f, c, saved in zip(facts, costs, savings or [None] * len(facts), strict=True):
+    for f, c, saved in zip(facts, costs, savings or [{}] * len(facts), strict=True):
         total += c.campaign_label_core_hours + c.train_core_hours
         values = {
             **vars(f),
             **vars(c),
             **f.errors.get(f.metric, {}),
             **_search_columns(f),
-            **_saving_columns(saved),
+            **saved,
             "labels_swapped": f.states.get("swapped", ""),
             "core_hours_total": round(total, 6),
             "stop_reason": "",
@@ -108,19 +127,8 @@ def _search_columns(facts: Facts) -> dict[str, object]:
     return columns
 
 
-def _saving_columns(saved: Saving | None) -> dict[str, object]:
-    if saved is None:
-        return {}
-    return {
-        "labels_saved": saved.saved,
-        "labels_saved_std": saved.std,
-        "labels_saved_share": saved.share,
-        "labels_saved_share_std": saved.share_std,
-    }
-
-
 def write_history(
-    path: str, facts: Sequence[Facts], costs: Sequence[Cost], reason: str, savings: Sequence[Saving | None] = ()
+    path: str, facts: Sequence[Facts], costs: Sequence[Cost], reason: str, savings: Sequence[Mapping[str, object]] = ()
 ) -> None:
     """Write ``history.csv``."""
     buffer = io.StringIO()
@@ -135,15 +143,13 @@ def collect_results(
     reason: str,
     last: dict[str, str],
     output: dict[str, str],
-    repeats: Sequence[Sequence[str]] = (),
-    controls: Sequence[Sequence[str]] = (),
+    savings: str | None = None,
 ) -> None:
     """Write an arm's product.
 
     facts_files: ``facts.json`` of every iteration, with ``cost.json`` beside each. reason: why the arm stopped.
     last: paths of the last iteration's dataset, failures, outliers and model. output: paths of history, failures,
-    outliers, dataset, extxyz and model. repeats, controls: ``facts.json`` of each iteration of the arms that arm main is
-    compared with.
+    outliers, dataset, extxyz and model. savings: ``savings.json``, for arm main beside control arms.
     """
     copy_file(last["failures"], output["failures"])
     copy_file(last["outliers"], output["outliers"])
@@ -152,19 +158,5 @@ def collect_results(
     LabelledSet.read(last["dataset"]).write_extxyz(output["extxyz"])
     facts = [Facts.read(path) for path in facts_files]
     costs = [Cost.read(Path(path).with_name("cost.json")) for path in facts_files]
-    savings = compare(facts_files, repeats, controls).savings() if controls else []
-    write_history(output["history"], facts, costs, reason, savings)
-
-
-def by_arm(facts_files: Sequence[str]) -> list[list[str]]:
-    """Return files of iterations (``<arm>/iter_000/...``) as a list for each arm, in their order."""
-    arms: dict[str, list[str]] = {}
-    for path in facts_files:
-        arms.setdefault(Path(path).parents[1].name, []).append(path)
-    return list(arms.values())
-
-
-def compare(main: Sequence[str], repeats: Sequence[Sequence[str]], controls: Sequence[Sequence[str]]) -> Comparison:
-    """Return arm main beside its control arms. Each argument: ``facts.json`` of every iteration (of each arm)."""
-    arms = [[Facts.read(path) for path in files] for files in (main, *repeats)]
-    return Comparison.of(arms, [[Facts.read(path) for path in files] for files in controls])
+    columns = json.loads(Path(savings).read_bytes())["columns"] if savings else []
+    write_history(output["history"], facts, costs, reason, columns)

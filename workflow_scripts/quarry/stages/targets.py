@@ -10,7 +10,9 @@ from quarry.config.spectrum import TARGET as EXCITATIONS
 from quarry.errors import QuarryError
 from quarry.models.base import TrainingData
 from quarry.models.classes import classes_of
+from quarry.models.splits import held_share, last_share
 from quarry.stages.pool import pool_rows, read_features
+from quarry.structures.files import read_copies
 from quarry.structures.labelled import LabelledSet
 
 ENERGY_FORCES = "energy_forces"
@@ -28,14 +30,16 @@ def training_data(dataset: LabelledSet, role: str, features: str, configuration:
     finite = np.flatnonzero(np.isfinite(values.reshape(len(dataset), -1)).all(axis=1))
     chosen = np.intersect1d(dataset.indices(role), finite)
     structures = dataset.structures.subset(chosen)
-    rows = read_features(features, pool_rows(features, structures.ids))
+    places = pool_rows(features, structures.ids)
+    rows, copies = read_features(features, places), read_copies(features)
+    groups = None if copies is None else copies[places]
     if classification is not None:
         names = tuple(classification.names)
-        return TrainingData(structures, rows, classes_of(values[chosen], classification), names)
+        return TrainingData(structures, rows, classes_of(values[chosen], classification), names, groups=groups)
     forces = None
     if configuration.target == ENERGY_FORCES:
         forces = dataset.properties["forces"][dataset.structures.atoms_of(chosen)]
-    return TrainingData(structures, rows, values[chosen], forces=forces)
+    return TrainingData(structures, rows, values[chosen], forces=forces, groups=groups)
 
 
 def _values(dataset: LabelledSet, configuration: Configuration) -> NDArray[np.float64]:
@@ -84,17 +88,18 @@ def excitation_targets(dataset: LabelledSet, configuration: Configuration) -> ND
 
 
 def split(
-    n: int, configuration: Configuration, rng: np.random.Generator
+    n: int, configuration: Configuration, rng: np.random.Generator, groups: NDArray[np.int64] | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return which of n training labels a model learns, and which validate it (``validation.fraction`` of them).
 
     Order sequence is that of ML-NEA (peer and paper): the first int((1 - fraction) n) labels, as they were labelled, are
     learnt, the rest validates. Order random draws them; at least one validates. rng: not used by order sequence.
+    groups: shape (n,), equal numbers (copies of one structure) stay on one side; None: no two belong together.
     """
     settings = configuration.validation
     if settings.order == "sequence":
         learnt = min(max(1, int((1 - settings.fraction) * n)), n - 1) if n > 1 else n
-        return np.arange(learnt), np.arange(learnt, n)
-    order = rng.permutation(n)
-    held = max(1, round(settings.fraction * n))
-    return np.setdiff1d(order, order[:held]), order[:held]
+        held = last_share(learnt, groups, n)
+    else:
+        held = held_share(rng.permutation(n), max(1, round(settings.fraction * n)), groups)
+    return np.setdiff1d(np.arange(n), held), held

@@ -17,11 +17,17 @@ class Facts:
     """What an iteration found; never a verdict, so that a changed stop rule works on a finished campaign.
 
     Errors are in the target's unit (eV, or e*Angstrom for the dipole). errors: per metric (test, validation,
-    cross_validation) a dictionary with rmse, rmse_low, rmse_high, mae, mae_low, mae_high, maxe and n; for target class
-    with accuracy, accuracy_low, accuracy_high, confusion (rows: label, columns: prediction) and n; for target excitations
-    rmse and mae are geometric means over all states and quantities (``quarry.models.metrics.excitation_metrics``).
+    cross_validation) a dictionary with rmse, rmse_low, rmse_high, mae, mae_low, mae_high, maxe and n; rmse_over_std (RMSE /
+    standard deviation of the targets of the same structures) and r2 = 1 - rmse_over_std^2, each with _low and _high; of
+    energies rmse_per_atom and mae_per_atom (eV/atom, of error / number of atoms), of forces forces_rmse_over_std; for target
+    class with accuracy, accuracy_low, accuracy_high, majority (accuracy of always naming the most frequent class of the
+    labels), error_over_majority_error (ratio of the wrong shares), confusion (rows: label, columns: prediction) and n; for
+    target excitations rmse and mae are geometric means over all states and quantities
+    (``quarry.models.metrics.excitation_metrics``), and there is no r2. _low and _high: ends of 95 % intervals
+    (``quarry.evaluation.intervals``): None for an upper end beyond 100 times the value (the errors seen set no upper bound),
+    both None with fewer than 4 errors; with constant targets ratios and r2 are None.
     rrmse: |RMSE(N) - RMSE(N - step)| / RMSE(N) of the stop metric, for target class the same of 1 - accuracy, 1.0 in
-    iteration 0; rrmse_low, rrmse_high: its 95 % bootstrap interval.
+    iteration 0; rrmse_low, rrmse_high: its 95 % interval, rrmse_high None without an upper bound.
     search: of a targeted search, found (training structures in range), test (true and false positives, tpr, fpr ...);
     where all labels are known, in_range (in the pool without the test set) and pool (rates on unlabelled candidates).
     states: of target excitations, how many labels have their states in another order than the equilibrium
@@ -42,7 +48,7 @@ class Facts:
     errors: dict[str, dict[str, Any]]
     rrmse: float
     rrmse_low: float
-    rrmse_high: float
+    rrmse_high: float | None
     hyperparameters: dict[str, Any] = field(default_factory=dict)
     search: dict[str, Any] = field(default_factory=dict)
     states: dict[str, Any] = field(default_factory=dict)

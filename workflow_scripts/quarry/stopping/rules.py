@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from quarry.config.campaign import Configuration
 from quarry.stopping.facts import Cost, Facts
+from quarry.stopping.words import interval_words
 
 
 @dataclass(frozen=True)
@@ -59,14 +61,18 @@ def _rrmse(facts: Sequence[Facts], costs: Sequence[Cost], configuration: Configu
     if stop.rrmse is None or len(facts) <= stop.patience:
         return None
     recent = facts[-stop.patience :]
-    if not all((f.rrmse_high if stop.rrmse_bound == "upper" else f.rrmse) < stop.rrmse for f in recent):
+    if not all((_upper(f) if stop.rrmse_bound == "upper" else f.rrmse) < stop.rrmse for f in recent):
         return None
     often = "" if stop.patience == 1 else f", {stop.patience} iterations in a row"
-    interval = f"95 % interval {last.rrmse_low:.3f} to {last.rrmse_high:.3f}"
+    interval = f"95 % interval {interval_words(last.rrmse_low, last.rrmse_high, '.3f')}"
     words = f"rRMSE {last.rrmse:.3f} ({interval}) is below {stop.rrmse:g}{often}"
-    if last.rrmse_high >= stop.rrmse:
+    if _upper(last) >= stop.rrmse:
         words += "; the interval reaches beyond it: perhaps a chance plateau (see stop.rrmse_bound and test.size)"
     return words
+
+
+def _upper(facts: Facts) -> float:
+    return math.inf if facts.rrmse_high is None else facts.rrmse_high
 
 
 def _pool_exhausted(facts: Sequence[Facts], costs: Sequence[Cost], configuration: Configuration) -> str | None:

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from quarry.errors import QuarryError
 from quarry.files import atomic_path
-from quarry.structures.structure import ID_LENGTH, Structure, StructureSet
+from quarry.structures.structure import ID_LENGTH, Structure, StructureSet, rows_of
 from quarry.structures.tables import ARRAY_TABLES, Table, structures_of_table
 
 FIELDS = ("offsets", "numbers", "positions", "cells", "pbc", "charges", "multiplicities")
@@ -35,11 +36,35 @@ def read_structure_group(group: h5py.Group) -> StructureSet:
     return StructureSet(ids=ids, features=features, **{field: group[field][()] for field in FIELDS})
 
 
-def write_pool(path: str | Path, structures: StructureSet, attributes: dict[str, Any] | None = None) -> None:
-    """Write ``pool/structures.h5``. The same structures give the same bytes."""
+def write_pool(
+    path: str | Path,
+    structures: StructureSet,
+    attributes: dict[str, Any] | None = None,
+    groups: NDArray[np.int64] | None = None,
+) -> None:
+    """Write ``pool/structures.h5``. The same structures give the same bytes.
+
+    groups: shape (n,), row of the first structure that each is a copy of, its own row where it is none.
+    """
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as handle:
         handle.attrs.update(attributes or {})
         write_structure_group(handle, structures)
+        write_copies(handle, structures.ids, groups)
+
+
+def write_copies(handle: h5py.File, ids: NDArray[np.str_], groups: NDArray[np.int64] | None) -> None:
+    """Write the data set ``copy_of``, the id of the first structure of each one's kind; nothing where there are no copies."""
+    if groups is not None and not np.array_equal(groups, np.arange(len(ids))):
+        handle.create_dataset("copy_of", data=ids[groups].astype(f"S{ID_LENGTH}"))
+
+
+def read_copies(path: str | Path) -> NDArray[np.int64] | None:
+    """Return the row of the first structure of each one's kind, shape (n,), of a pool or its features; None: no copies."""
+    with h5py.File(path, "r") as handle:
+        if "copy_of" not in handle:
+            return None
+        ids, first = (handle[name][()].astype(f"<U{ID_LENGTH}") for name in ("ids", "copy_of"))
+    return rows_of(ids, first)
 
 
 def read_pool(path: str | Path) -> StructureSet:

@@ -1,0 +1,57 @@
+"""The factor that makes standard deviations as large as errors are: from errors of labels that a model had not seen."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+LEVEL = 0.95
+"""Share of held-out errors that are to lie within the central interval of this probability."""
+
+FEWEST = 50
+"""With fewer held-out errors nothing is scaled: their 95 % quantile is that of the two or three largest of them."""
+
+MOST = 1000
+"""Enough held-out errors: the factor is then known to 2 %. Further ones would cost time."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """factor: of all standard deviations of a model, 1 if it was not calibrated. count: held-out errors behind it."""
+
+    factor: float = 1.0
+    count: int = 0
+
+    @property
+    def done(self) -> bool:
+        """Whether the factor was found from enough errors."""
+        return self.count >= FEWEST
+
+    @staticmethod
+    def of(errors: NDArray[np.float64], std: NDArray[np.float64]) -> Calibration:
+        """Return the factor from held-out errors and the standard deviations predicted for them, shape (n,).
+
+        Split conformal prediction (J. Lei et al., J. Am. Stat. Assoc. 113, 1094 (2018), section 2.2) with |error| / std as
+        the score: the ceil(0.95 (n + 1))-th smallest score takes the place of the normal quantile 1.96. A std of zero
+        says nothing and is left out. Not calibrated with fewer than ``FEWEST`` of them, or where most errors are zero.
+        """
+        positive = (std > 0) & np.isfinite(errors)
+        scores = np.sort(np.abs(errors[positive]) / std[positive])
+        if len(scores) < FEWEST:
+            return Calibration(1.0, len(scores))
+        rank = min(len(scores), math.ceil(LEVEL * (len(scores) + 1)))
+        factor = float(scores[rank - 1] / ndtri(0.5 + 0.5 * LEVEL))
+        return Calibration(factor, len(scores)) if factor > 0 else Calibration(1.0, 0)
+
+    def account(self) -> dict[str, float | int | None]:
+        """Return what the hyperparameters of a model say of it: std_factor (None: not calibrated), calibration_labels."""
+        return {"std_factor": self.factor if self.done else None, "calibration_labels": self.count}
+
+
+def held_rows(n: int, most: int = MOST) -> NDArray[np.int64]:
+    """Return the rows whose errors are looked at: all of ``n``, or ``most`` of them evenly."""
+    return np.arange(n) if n <= most else np.linspace(0, n - 1, most).astype(np.int64)

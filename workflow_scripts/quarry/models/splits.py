@@ -1,0 +1,77 @@
+"""Splits that keep copies of one structure on one side."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quarry.errors import QuarryError
+
+ALL_COPIES = (
+    "validation: all {n} training labels are of copies of one structure, so that none can validate the others; raise "
+    "query.initial, or set filters.copies: leave_out"
+)
+
+
+def held_share(order: NDArray[np.int64], count: int, groups: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    """Return which entries validate: the first ``count`` of an order, with all that are of their groups, shape (m,).
+
+    order: a permutation of n entries. groups: shape (n,), equal numbers stay on one side; None: each entry is its own. A
+    group that would leave nothing to learn from is passed over. Raises QuarryError if there is one group only.
+    """
+    if groups is None or len(np.unique(groups)) == len(groups):
+        return order[:count]
+    if len(np.unique(groups)) == 1:
+        raise QuarryError(ALL_COPIES.format(n=len(groups)))
+    held: list[int] = []
+    for members in _groups_in(order, groups):
+        if len(held) >= count:
+            break
+        if len(held) + len(members) < len(order):
+            held += members
+    return np.array(held, dtype=np.int64)
+
+
+def last_share(learnt: int, groups: NDArray[np.int64] | None, n: int) -> NDArray[np.int64]:
+    """Return which of n entries in sequence validate: those after the first ``learnt``, but no copies of these.
+
+    groups: as in ``held_share``. Raises QuarryError if none is left.
+    """
+    rest = np.arange(learnt, n)
+    if groups is None or not len(rest):
+        return rest
+    rest = rest[~np.isin(groups[rest], groups[:learnt])]
+    if not len(rest):
+        raise QuarryError(ALL_COPIES.format(n=n) if len(np.unique(groups)) == 1 else NO_NEW.format(n=n - learnt))
+    return rest
+
+
+NO_NEW = (
+    "validation: the last {n} training labels are of copies of structures before them, so that none can validate; set "
+    "validation.order: random, or filters.copies: leave_out"
+)
+
+
+def folds_of(order: NDArray[np.int64], count: int, groups: NDArray[np.int64] | None) -> list[NDArray[np.int64]]:
+    """Return an order cut into ``count`` folds of about equal size, or fewer where there are fewer groups.
+
+    order, groups: as in ``held_share``. Raises QuarryError if there is one group only, of several entries.
+    """
+    if groups is None or len(np.unique(groups)) == len(groups):
+        return list(np.array_split(order, count))
+    parts = _groups_in(order, groups)
+    if len(parts) == 1:
+        raise QuarryError(ALL_COPIES.format(n=len(groups)))
+    folds: list[list[int]] = [[] for _ in range(min(count, len(parts)))]
+    for members in parts:
+        # The first of the smallest: every fold gets a group before one gets two.
+        min(folds, key=len).extend(members)
+    return [np.array(fold, dtype=np.int64) for fold in folds]
+
+
+def _groups_in(order: NDArray[np.int64], groups: NDArray[np.int64]) -> list[list[int]]:
+    """Return the members of each group, groups and members as they come in an order."""
+    members: dict[int, list[int]] = {}
+    for entry in order.tolist():
+        members.setdefault(int(groups[entry]), []).append(entry)
+    return list(members.values())
