@@ -3,6 +3,7 @@
 A folder holds them under the names below (``--data``); docs/studies.md says where they come from.
 """
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def _one_molecule(numbers, positions, energies, forces) -> TrainingData:
 
 
 def _molecules(numbers, positions, offsets, values) -> TrainingData:
-    frames = zip(offsets[:-1], offsets[1:], strict=True)
+    frames = itertools.pairwise(offsets)
     structures = StructureSet.from_structures(
         Structure.create(numbers[a:b].tolist(), positions[a:b]) for a, b in frames
     )

@@ -34,6 +34,7 @@ rule propose_batch:
         facts=from_previous("facts.json"),
         dataset=from_previous("dataset.h5"),
         failures=from_previous("failures.csv"),
+        structures=PATHS.structures,
         features=PATHS.features,
     output:
         PATHS.iteration("proposal.csv"),

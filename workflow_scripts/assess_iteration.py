@@ -7,7 +7,7 @@ from quarry.campaign.job import configuration_of, job, manifest_of, tell
 configuration = configuration_of(snakemake)
 with job(snakemake) as log:
     from quarry.labeling.failed import FailedLabels
-    from quarry.stages.assessment import account_cost, assess_iteration, progress_line
+    from quarry.stages.assessment import account_cost, assess_iteration, progress_line, warning_lines
     from quarry.structures.files import read_pool_ids
 
     arm, iteration = snakemake.wildcards.arm, int(snakemake.wildcards.iteration)
@@ -32,6 +32,6 @@ with job(snakemake) as log:
         FailedLabels(snakemake.params.failed),
         snakemake.output.cost,
     )
-    line = progress_line(facts, cost)
-    log(line)
-    tell(line)
+    for line in (progress_line(facts, cost), *warning_lines(facts)):
+        log(line)
+        tell(line)

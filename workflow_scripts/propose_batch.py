@@ -18,5 +18,6 @@ with job(snakemake, configuration.resources.model.threads):
         failures=snakemake.input.failures,
         facts=snakemake.input.facts,
         scores=snakemake.input.scores or None,
+        structures=snakemake.input.structures,
         output=snakemake.output[0],
     )

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
+from quarry.campaign.batch_table import read_batch
 from quarry.evaluation.comparison import Measure
 from quarry.evaluation.curves import Curve
 from support.campaigns import CampaignFolder, stand_in_configuration
@@ -188,8 +189,8 @@ def test_control_with_further_initial_batches_and_test_sets(tmp_path):
     outcome = folder.run()
     assert outcome.code == 0, outcome.text[-3000:]
     arms = ("main", "random_0", "main_split_5", "random_split_5")
-    first = [(folder.results / arm / "iter_000/batch.csv").read_bytes() for arm in arms]
-    assert first[0] == first[1] != first[2] == first[3]
+    drawn = [[(r.structure_id, r.role) for r in read_batch(folder.results / arm / "iter_000/batch.csv")] for arm in arms]
+    assert drawn[0] == drawn[1] != drawn[2] == drawn[3]
     last = history_of(folder)[-1]
     ends = [float(last[f"labels_saved{end}{m}"]) for m in ("", "_mae", "_maxe") for end in ("_low", "", "_high")]
     for low, saved, high in (ends[:3], ends[3:6], ends[6:]):

@@ -37,11 +37,17 @@ class Stop(Section):
     patience: int = Field(default=2, gt=0)
     """Iterations in a row for which rrmse must hold (1 is the published rule)."""
     rrmse_bound: Literal["value", "upper"] = "value"
-    """Compare the value itself, or the upper end of its 95 % bootstrap interval, which excludes accidental plateaus."""
+    """Compare the value itself, or the upper end of its 95 % interval, which excludes accidental plateaus."""
+    min_r2: float | None = Field(default=0.2, lt=1)
+    """rrmse stops only a campaign whose model is better than the mean of the labels by this margin: the lower end of the 95 %
+    interval of R2 = 1 - (RMSE / std of the labels)^2 must be above it (of excitations 1 - (RMSE_geom / std)^2, of classes
+    1 - wrong share / wrong share of always naming the most frequent class); null: not asked."""
     metric: Literal["test", "validation", "cross_validation"] = "test"
     """The error that rrmse and target_rmse look at."""
     target_rmse: float | str | None = None
     """Stop when the RMSE is below this: a number in the target's own unit (eV, e*Angstrom), or with an energy unit."""
+    target_rmse_bound: Literal["value", "upper"] = "value"
+    """Compare the RMSE itself, or the upper end of its 95 % interval: then chance in the test set cannot stop the campaign."""
     target_accuracy: float | None = Field(default=None, gt=0, le=1)
     """Stop when the accuracy is at least this (target class)."""
     max_labels: int | None = Field(default=None, gt=0)

@@ -128,6 +128,11 @@ class Query(Section):
     campaign's strategy, else random. Of a spectrum, the equilibrium geometry is always one of them."""
     batch: Batch
     """Number of structures of the later iterations."""
+    unfamiliar: Literal["few", "leave_out", "trust"] = "few"
+    """Candidates with elements that no training label has (of total energies also with compositions that a sum over elements
+    does not know), for strategies that look at the model, whose predictions mean nothing there. few: a tenth of each batch (at
+    least one) is drawn from them at random, so that the model comes to know them; leave_out: none is taken while others are
+    left; trust: they are ranked like the others."""
 
     @property
     def is_own(self) -> bool:

@@ -99,6 +99,11 @@ class Model(Protocol):
         """Return what training chose, by name, as JSON-able data."""
         ...
 
+    @property
+    def warnings(self) -> list[str]:
+        """Return what is doubtful about the training, a line each: hyperparameters at a bound, a fit that is ill-conditioned."""
+        ...
+
     def fit(self, data: TrainingData, validation: TrainingData | None, rng: np.random.Generator) -> None:
         """Train; the same data, in whatever order, and generator state give the same model up to rounding.
 

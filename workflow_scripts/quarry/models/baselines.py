@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quarry.structures import StructureSet
+from quarry.structures.compositions import element_counts
 
 
 class CompositionBaseline:
@@ -25,13 +26,13 @@ class CompositionBaseline:
     def fit(structures: StructureSet, targets: NDArray[np.float64]) -> CompositionBaseline:
         """Fit to targets, shape (n,)."""
         elements = np.unique(structures.numbers)
-        counts = _element_counts(structures, elements)
+        counts = element_counts(structures, elements)
         coefficients = np.linalg.lstsq(counts, targets, rcond=None)[0].astype(np.float64)
         return CompositionBaseline(elements, coefficients)
 
     def mean(self, structures: StructureSet) -> NDArray[np.float64]:
         """Return the prior mean, shape (n,); an element that was not fitted counts zero (see ``extra_std``)."""
-        return _element_counts(structures, self.elements) @ self.coefficients
+        return element_counts(structures, self.elements) @ self.coefficients
 
     def extra_std(self, structures: StructureSet) -> NDArray[np.float64]:
         """Return what atoms of elements that were not fitted add to the standard deviation, shape (n,).
@@ -40,7 +41,7 @@ class CompositionBaseline:
         of a known element, so that a mean that lacks a whole atom does not look certain.
         """
         unknown = np.setdiff1d(structures.numbers, self.elements)
-        return _element_counts(structures, unknown).sum(axis=1) * np.max(np.abs(self.coefficients), initial=0.0)
+        return element_counts(structures, unknown).sum(axis=1) * np.max(np.abs(self.coefficients), initial=0.0)
 
 
 class ConstantBaseline:
@@ -56,15 +57,6 @@ class ConstantBaseline:
     def extra_std(self, structures: StructureSet) -> NDArray[np.float64]:
         """Return zeros, shape (n,)."""
         return np.zeros(len(structures))
-
-
-def _element_counts(structures: StructureSet, elements: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return how many atoms of each element a structure has, shape (n, k)."""
-    owner = np.repeat(np.arange(len(structures)), np.diff(structures.offsets))
-    counts = np.zeros((len(structures), len(elements)))
-    for column, element in enumerate(elements):
-        counts[:, column] = np.bincount(owner[structures.numbers == element], minlength=len(structures))
-    return counts
 
 
 def write_baseline(baseline: CompositionBaseline | ConstantBaseline, group: Any) -> None:

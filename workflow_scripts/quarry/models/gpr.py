@@ -188,6 +188,21 @@ class GaussianProcessRegression:
             **self._calibration.account(),
         }
 
+    @property
+    def warnings(self) -> list[str]:
+        """Return what is doubtful about the training, a line each."""
+        found, lines = self.hyperparameters, []
+        if found["length_scale_end"]:
+            lines.append(
+                f"the length scale of gpr, {found['length_scale']:.3g}, is the {found['length_scale_end']} that its search "
+                "tries (model.length_scale, model.bounds_factor)"
+            )
+        if found["noise_floor_raised"]:
+            lines.append(
+                "the fit of gpr is ill-conditioned: its kernel matrix could be factorised with more noise only (model.noise)"
+            )
+        return lines
+
     def save(self, path: str | Path) -> None:
         """Write the model as HDF5; the same model gives the same bytes.
 

@@ -6,9 +6,10 @@ and then about the best point of the grid. The same data give the same hyperpara
 rounding).
 
 Two criteria. *Likelihood*: the log marginal likelihood. *Predictive*: how probable each half of the labels is, given the
-other half: the conditional marginal likelihood (S. Lotfi et al., ICML 2022, equation 4), summed over both halves. The marginal likelihood also counts how badly a model predicted when it
-had seen next to nothing, and so prefers, for energies of flexible molecules, a model that has learnt nothing long after others
-predict well; leave-one-out trusts chance at few labels. docs/studies.md has the comparison.
+other half: the conditional marginal likelihood (S. Lotfi et al., ICML 2022, equation 4), summed over both halves. The
+marginal likelihood also counts how badly a model predicted when it had seen next to nothing, and so prefers, for energies of
+flexible molecules, a model that has learnt nothing long after others predict well; leave-one-out trusts chance at few
+labels. docs/studies.md has the comparison.
 """
 
 from __future__ import annotations

@@ -23,7 +23,6 @@ from quarry.models.kernel_derivatives import (
 from quarry.models.kernel_ridge import Choice
 from quarry.structures import StructureSet
 
-
 MOST_BLOCKS = 200
 """Structures with forces that calibrate: leaving one out takes as much work as a hundredth of a factorisation."""
 
@@ -102,7 +101,7 @@ class Learnt:
                     break
             regularisations[target], weights[:, target] = raised, process.weights
             if calibrate:
-                amplitude = _amplitude(column @ process.weights, data.count)
+                amplitude = _amplitude(float(column @ process.weights), data.count)
                 calibrations.append(_calibration(process, len(data.features), amplitude))
         return Learnt(
             data.features, data.points, prior, residuals, sigmas, regularisations, weights, data.count, calibrations

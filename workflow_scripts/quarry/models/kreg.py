@@ -4,6 +4,7 @@ with their forces.
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -245,6 +246,25 @@ class KernelRidgeRegression:
             return found
         single = {name: values[0] for name, values in found.items()}
         return {**single, "noise_variance": float(amplitudes[0] ** 2 * learnt.regularisations[0])}
+
+    @property
+    def warnings(self) -> list[str]:
+        """Return what is doubtful about the training, a line each; for several targets how many of them it is true of."""
+        if self._learnt is None:
+            raise RuntimeError("this model is not trained")
+        raised = self._learnt.regularisations > [choice.regularisation for choice in self._choices]
+        said = Counter(end for choice in self._choices for end in self._grid_ends(choice))
+        of = f" for {{}} of {len(self._choices)} quantities" if self._several else ""
+        lines = [
+            f"the {name} of kreg is at the {end} end of its grid{of.format(count)} (model.log2_{name})"
+            for (name, end), count in ((what.split(), count) for what, count in sorted(said.items()))
+        ]
+        if raised.any():
+            lines.append(
+                f"the fit of kreg is ill-conditioned{of.format(int(raised.sum()))}: its kernel matrix could be factorised "
+                "with more regularisation only (model.log2_regularisation.minimum)"
+            )
+        return lines
 
     def _grid_ends(self, choice: Choice) -> list[str]:
         """Return which hyperparameters ended at an end of their grid."""

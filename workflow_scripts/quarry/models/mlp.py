@@ -212,6 +212,18 @@ class MultilayerPerceptron:
             **(self._calibration().account() if calibrated else {}),
         }
 
+    @property
+    def warnings(self) -> list[str]:
+        """Return what is doubtful about the training, a line each."""
+        if not self.settings.epochs > 1:
+            return []
+        cut = sum(trained.epoch == self.settings.epochs for trained in self._trained)
+        if not cut:
+            return []
+        return [
+            f"{cut} of {len(self._trained)} networks were best in their last epoch: they may not have converged (model.epochs)"
+        ]
+
     def save(self, path: str | Path) -> None:
         """Write the model as HDF5; the same model gives the same bytes."""
         if self._inputs is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -41,6 +41,12 @@ class PoolView:
 
     def __len__(self) -> int:
         return len(self.features)
+
+    def subset(self, rows: NDArray[np.int64]) -> PoolView:
+        """Return the view of some candidates; what is of the training structures stays."""
+        own = ("mean", "std", "probabilities", "votes", "embedding")
+        cut = {name: values[rows] for name in own if (values := getattr(self, name)) is not None}
+        return replace(self, features=self.features[rows], **cut)
 
     def given(self, field: str, strategy: str) -> NDArray[np.floating]:
         """Return a field for a strategy. Raises QuarryError where nobody gave it, or one of its numbers is not finite."""

@@ -114,6 +114,11 @@ def progress_line(facts: Facts, cost: Cost) -> str:
     return f"{head}{failed}; {facts.metric} RMSE {value:.4g}{unit} (95 %: {interval}{beside}); {change}"
 
 
+def warning_lines(facts: Facts) -> list[str]:
+    """Return the lines that the terminal shows for what is doubtful about an iteration."""
+    return [f"{facts.arm} iteration {facts.iteration}: warning: {words}" for words in facts.warnings]
+
+
 def _beside_words(errors: dict[str, Any]) -> str:
     """Return what else says how large an error is: its share of the targets' spread, R^2 and the error per atom."""
     words = ""

@@ -39,6 +39,7 @@ from quarry.models.splits import folds_of
 from quarry.randomness import generator
 from quarry.stages.searching import pool_account, search_account
 from quarry.stages.targets import split, training_data
+from quarry.stages.warnings import warnings_of
 from quarry.structures.labelled import LabelledSet
 from quarry.structures.structure import ID_LENGTH
 
@@ -171,7 +172,8 @@ def evaluate_model(
         search = search_account(configuration, train, test, results["test"][1].mean if len(test) else None)
     if truth:
         search |= pool_account(configuration, trained, labelled, structures, features, truth)
-    found = {"errors": summary, "hyperparameters": hyperparameters, "search": search}
+    doubts = warnings_of(configuration, trained, train, results, summary, labelled, structures)
+    found = {"errors": summary, "hyperparameters": hyperparameters, "search": search, "warnings": doubts}
     if configuration.spectrum:
         from quarry.spectra.states import swap_account
 

@@ -23,10 +23,14 @@ from quarry.query.strategies import chosen_by, make_strategy, needs_of
 from quarry.randomness import generator
 from quarry.stages.pool import pool_rows, read_features
 from quarry.stages.targets import training_data
+from quarry.stages.warnings import unfamiliar_candidates
 from quarry.stopping.facts import Facts
 from quarry.stopping.rules import labels_left
 from quarry.structures.files import read_copies, read_pool, read_pool_ids
 from quarry.structures.labelled import LabelledSet
+
+UNFAMILIAR_SHARE = 10
+"""One in so many structures of a batch is drawn from candidates that the model cannot judge (``query.unfamiliar: few``)."""
 
 
 def candidate_rows(features: str, dataset: str, failures: str) -> NDArray[np.int64]:
@@ -147,10 +151,12 @@ def propose_batch(
     facts: str,
     scores: str | None,
     output: str,
+    structures: str = "",
 ) -> None:
     """Let the arm's strategy choose the next structures; write their ids and scores in its order.
 
-    score is the number that the strategy ranks by, where there is one. base: folder of the campaign file.
+    score is the number that the strategy ranks by, where there is one. base: folder of the campaign file. structures: the
+    pool, to tell candidates that the model cannot judge (``query.unfamiliar``); they come first, without a score.
     """
     settings = configuration.arm(arm)
     strategy = make_strategy(settings.query, base)
@@ -158,14 +164,33 @@ def propose_batch(
     last = Facts.read(facts)
     size = min(batch_size(settings.query.batch, iteration, last.n_train), labels_left(last, configuration), len(rows))
     rng = generator(settings.seed, arm, iteration, "propose")
-    chosen = chosen_by(strategy, settings.query.strategy, view, size, rng)
+    strange = np.zeros(len(rows), dtype=bool)
+    if structures and settings.query.needs_scores and settings.query.unfamiliar != "trust":
+        known = LabelledSet.read(dataset)
+        known_structures = known.structures.subset(known.indices("train"))
+        strange = unfamiliar_candidates(configuration, known_structures, read_pool(structures).subset(rows))
+    drawn = _drawn_unfamiliar(
+        strange, size, settings.query.unfamiliar, generator(settings.seed, arm, iteration, "unfamiliar")
+    )
+    familiar = np.flatnonzero(~strange)
+    view = view if len(familiar) == len(rows) else view.subset(familiar)
+    chosen = chosen_by(strategy, settings.query.strategy, view, size - len(drawn), rng)
     ranks = strategy.score(view) if isinstance(strategy, Ranks) else None
     ids = [str(i) for i in read_pool_ids(features)]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["structure_id", "score"])
-    writer.writerows([ids[rows[c]], "" if ranks is None else repr(float(ranks[c]))] for c in chosen)
+    writer.writerows([ids[rows[c]], ""] for c in drawn)
+    writer.writerows([ids[rows[familiar[c]]], "" if ranks is None else repr(float(ranks[c]))] for c in chosen)
     write_text(output, buffer.getvalue())
+
+
+def _drawn_unfamiliar(strange: NDArray[np.bool_], size: int, rule: str, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return which unfamiliar candidates are in a batch: few or none, and more where the others do not fill it."""
+    there = np.flatnonzero(strange)
+    few = max(1, size // UNFAMILIAR_SHARE) if rule == "few" else 0
+    count = min(len(there), size, max(few, size - (len(strange) - len(there))))
+    return np.sort(rng.choice(there, count, replace=False)) if count else np.zeros(0, dtype=np.int64)
 
 
 def _view(

@@ -46,6 +46,8 @@ HISTORY_COLUMNS = (
     "majority",
     "error_over_majority_error",
     "confusion",
+    "std_factor",
+    "calibration",
     "rank_correlation",
     "rms_z",
     "coverage_68",
@@ -77,6 +79,7 @@ HISTORY_COLUMNS = (
     "labels_saved_low_maxe",
     "labels_saved_high_maxe",
     "verdict_maxe",
+    "warnings",
     "stop_reason",
 )
 
@@ -98,6 +101,8 @@ def history_rows(
             **f.errors.get(f.metric, {}),
             **_search_columns(f),
             **saved,
+            **_calibration_columns(f),
+            "warnings": " | ".join(f.warnings),
             "labels_swapped": f.states.get("swapped", ""),
             "core_hours_total": round(total, 6),
             "stop_reason": "",
@@ -112,6 +117,18 @@ def _text(value: object) -> str:
     if isinstance(value, list):
         return "; ".join(" ".join(str(count) for count in row) for row in value)
     return "" if value is None else f"{value:.10g}" if isinstance(value, float) else str(value)
+
+
+def _calibration_columns(facts: Facts) -> dict[str, object]:
+    """Return the factor of the standard deviations (the mean of several), and in words what it rests on."""
+    found = facts.hyperparameters
+    if "std_factor" not in found:
+        return {}
+    factors, counts = (x if isinstance(x, list) else [x] for x in (found["std_factor"], found["calibration_labels"]))
+    known = [factor for factor in factors if factor is not None]
+    if len(known) < len(factors):
+        return {"calibration": f"not calibrated: too few ({min(counts)} labels)"}
+    return {"std_factor": sum(known) / len(known), "calibration": f"by {min(counts)} held-out labels"}
 
 
 def _search_columns(facts: Facts) -> dict[str, object]:

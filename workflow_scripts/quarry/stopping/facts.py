@@ -32,6 +32,7 @@ class Facts:
     where all labels are known, in_range (in the pool without the test set) and pool (rates on unlabelled candidates).
     states: of target excitations, how many labels have their states in another order than the equilibrium
     (``quarry.spectra.states.swap_account``); empty if labels hold no characters of states.
+    warnings: what is doubtful about labels, model and errors, a sentence each.
     """
 
     arm: str
@@ -52,6 +53,7 @@ class Facts:
     hyperparameters: dict[str, Any] = field(default_factory=dict)
     search: dict[str, Any] = field(default_factory=dict)
     states: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
     format: int = FACTS_FORMAT
 
     @property

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from quarry.config.campaign import Configuration
 from quarry.stopping.facts import Cost, Facts
-from quarry.stopping.words import interval_words
+from quarry.stopping.words import how_good, interval_words
 
 
 @dataclass(frozen=True)
@@ -35,17 +35,26 @@ def stop_reason(facts: Sequence[Facts], costs: Sequence[Cost], configuration: Co
     ):
         words = rule(facts, costs, configuration)
         if words:
-            return StopReason(rule.__name__.removeprefix("_"), words)
+            good = how_good(facts[-1].errors.get(facts[-1].metric), unit_of(facts[-1].target))
+            return StopReason(rule.__name__.removeprefix("_"), f"{words}; {good}" if good else words)
     return None
 
 
 def _target_rmse(facts: Sequence[Facts], costs: Sequence[Cost], configuration: Configuration) -> str | None:
     limit, last = configuration.target_rmse(), facts[-1]
-    if limit is None or last.rmse is None or last.rmse >= limit:
+    if limit is None or last.rmse is None:
+        return None
+    upper = configuration.stop.target_rmse_bound == "upper"
+    value = last.errors[last.metric].get("rmse_high") if upper else last.rmse
+    if value is None or value >= limit:
         return None
     name = "RMSE_geom" if last.target == "excitations" else "RMSE"
-    words = f"{_metric(last)} {name} {last.rmse:.6g} is below target_rmse = {limit:.6g} {unit_of(last.target)}"
-    return words.rstrip()
+    of = (
+        f"the upper end {value:.6g} of the 95 % interval of the {_metric(last)} {name}"
+        if upper
+        else (f"{_metric(last)} {name} {value:.6g}")
+    )
+    return f"{of} is below target_rmse = {limit:.6g} {unit_of(last.target)}".rstrip()
 
 
 def _target_accuracy(facts: Sequence[Facts], costs: Sequence[Cost], configuration: Configuration) -> str | None:
@@ -58,7 +67,7 @@ def _target_accuracy(facts: Sequence[Facts], costs: Sequence[Cost], configuratio
 def _rrmse(facts: Sequence[Facts], costs: Sequence[Cost], configuration: Configuration) -> str | None:
     """Lecture of P. O. Dral (2024): stop when |RMSE(N) - RMSE(N - step)| / RMSE(N) < 0.1; 1.0 in the first iteration."""
     stop, last = configuration.stop, facts[-1]
-    if stop.rrmse is None or len(facts) <= stop.patience:
+    if stop.rrmse is None or len(facts) <= stop.patience or not has_learnt(last, stop.min_r2):
         return None
     recent = facts[-stop.patience :]
     if not all((_upper(f) if stop.rrmse_bound == "upper" else f.rrmse) < stop.rrmse for f in recent):
@@ -69,6 +78,25 @@ def _rrmse(facts: Sequence[Facts], costs: Sequence[Cost], configuration: Configu
     if _upper(last) >= stop.rrmse:
         words += "; the interval reaches beyond it: perhaps a chance plateau (see stop.rrmse_bound and test.size)"
     return words
+
+
+def has_learnt(facts: Facts, min_r2: float | None) -> bool:
+    """Return whether a model is better than the mean of the labels (or the most frequent class) by a margin.
+
+    min_r2: ``stop.min_r2``; None: not asked. The lower end of the interval of R^2 counts: with one that has none, nothing
+    is known. Facts of an earlier version, which do not hold it, pass.
+    """
+    errors = facts.errors.get(facts.metric, {})
+    if min_r2 is None or not errors:
+        return True
+    if facts.accuracy is not None:
+        majority, low = errors.get("majority"), errors["accuracy_low"]
+        # Where there is one class only, the model cannot be better than its name.
+        return majority is None or (majority < 1 and 1 - (1 - low) / (1 - majority) > min_r2)
+    if "rmse_over_std_high" not in errors:
+        return True
+    high = errors["rmse_over_std_high"]
+    return high is not None and 1 - high**2 > min_r2
 
 
 def _upper(facts: Facts) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 
 def interval_words(low: float | None, high: float | None, style: str, scale: float = 1.0) -> str:
@@ -23,6 +24,27 @@ def r2_text(value: float) -> str:
 def r2_words(low: float | None, high: float | None) -> str:
     """Return the interval of R^2 in words, each end with its own digits."""
     return _joined(*("" if end is None or math.isnan(end) else r2_text(end) for end in (low, high)))
+
+
+def how_good(errors: dict[str, Any] | None, unit: str) -> str:
+    """Return how good a model is, in words; empty where no error was measured.
+
+    errors: of one metric, as ``Facts.errors`` holds them. unit: of the target.
+    """
+    if not errors:
+        return ""
+    if "accuracy" in errors:
+        majority = errors.get("majority")
+        beside = "" if majority is None else f", the most frequent class alone reaches {majority:.3f}"
+        return f"the model's accuracy is {errors['accuracy']:.3f}{beside}"
+    words = f"the model's RMSE is {errors['rmse']:.4g} {unit}".rstrip()
+    if errors.get("rmse_over_std") is not None:
+        words += f", {errors['rmse_over_std']:.2g} of the labels' std"
+    if errors.get("r2") is not None:
+        words += f" (R2 {r2_text(errors['r2'])}, 95 %: {r2_words(errors['r2_low'], errors['r2_high'])})"
+    if errors.get("rmse_per_atom") is not None:
+        words += f", {1e3 * errors['rmse_per_atom']:.2g} meV/atom"
+    return words
 
 
 def _joined(low: str, high: str) -> str:

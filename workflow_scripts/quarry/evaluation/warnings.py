@@ -1,0 +1,78 @@
+"""What is doubtful about labels and predictions, in sentences: a reader must not have to find it in the numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+SAME_FEATURES = 1e-9
+"""Features that differ by less than this, relative to their largest range, are the same."""
+
+CONTRADICTION = 1e-3
+"""Labels of the same features that differ by more than this share of the labels' standard deviation contradict each other."""
+
+EXCITATION_FLOOR_EV = 0.1
+"""Excitation energies below this are no excitations of a molecule, but another solution of the ground state, or a state that
+is degenerate with it."""
+
+
+def contradictory_duplicates(features: NDArray[np.floating], targets: NDArray[np.float64]) -> str | None:
+    """Return a sentence if structures that are the same to the descriptor have other labels, else None.
+
+    features: shape (n, d). targets: shape (n,) or (n, n_targets), in one unit.
+    """
+    values = targets.reshape(len(targets), -1)
+    spread = values.std(axis=0)
+    if len(values) < 2 or not spread.any():
+        return None
+    scale = float(np.ptp(features, axis=0).max(initial=0.0)) or 1.0
+    keys = np.round((features - features.min(axis=0, initial=0.0)) / (scale * SAME_FEATURES)).astype(np.int64)
+    _, groups = np.unique([hash(row.tobytes()) for row in keys], return_inverse=True)
+    order = np.argsort(groups, kind="stable")
+    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+    gaps = np.maximum.reduceat(values[order], starts) - np.minimum.reduceat(values[order], starts)
+    bad = (gaps > CONTRADICTION * spread).any(axis=1)
+    if not bad.any():
+        return None
+    count = int(np.bincount(groups)[bad].sum())
+    return (
+        f"{count} training labels contradict each other: they are of {int(bad.sum())} structures that are the same to the "
+        f"descriptor, and differ by up to {gaps[bad].max():.3g}"
+    )
+
+
+def constant_targets(targets: NDArray[np.float64]) -> str | None:
+    """Return a sentence if all labels are one number, else None. targets: shape (n,), n > 1 to say anything."""
+    if targets.ndim != 1 or len(targets) < 2 or np.ptp(targets) > 1e-12 * np.abs(targets).max():
+        return None
+    return f"all {len(targets)} training labels are the same ({targets[0]:.6g}): there is nothing to learn"
+
+
+def no_better_than_the_mean(metric: str, r2: float | None, low: float | None) -> str | None:
+    """Return a sentence if the interval of R^2 does not exclude a model that has learnt nothing, else None.
+
+    metric: test, validation or cross_validation. r2, low: R^2 and the lower end of its interval, None without such an end.
+    """
+    if r2 is None or (low is not None and low > 0):
+        return None
+    interval = "its interval has no lower end" if low is None else f"its 95 % interval begins at {low:.2g}"
+    return (
+        f"the model is not better than the mean of the labels for all that the {metric.replace('_', '-')} error tells: "
+        f"R2 {r2:.2g}, {interval}"
+    )
+
+
+def low_excitations(energies: NDArray[np.float64], ids: NDArray[np.str_]) -> str | None:
+    """Return a sentence if labels have excitation energies too low to be true, else None.
+
+    energies: eV, shape (n, n_states), NaN for a state that is not there. ids: of the structures, shape (n,).
+    """
+    with np.errstate(invalid="ignore"):
+        bad = np.flatnonzero((energies < EXCITATION_FLOOR_EV).any(axis=1))
+    if not len(bad):
+        return None
+    lowest = float(np.nanmin(energies))
+    return (
+        f"{len(bad)} labels have an excitation energy below {EXCITATION_FLOOR_EV} eV (lowest {lowest:.3g} eV, first structure "
+        f"{ids[bad[0]]}): a degenerate or unstable ground state, not an excitation"
+    )

@@ -1,0 +1,89 @@
+"""What is doubtful about an iteration: gathered from labels, model, errors and candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quarry.config.campaign import Configuration
+from quarry.evaluation.tails import heavy_tail_warning
+from quarry.evaluation.warnings import (
+    constant_targets,
+    contradictory_duplicates,
+    low_excitations,
+    no_better_than_the_mean,
+)
+from quarry.models.base import Model, Prediction, TrainingData
+from quarry.structures import StructureSet
+from quarry.structures.compositions import unfamiliar, unfamiliar_words
+from quarry.structures.files import read_pool
+from quarry.structures.labelled import LabelledSet
+
+TOTAL_ENERGIES = ("energy", "energy_forces")
+"""Targets that are sums over elements but for the bonds: a composition may be unfamiliar too."""
+
+
+def warnings_of(
+    configuration: Configuration,
+    model: Model,
+    train: TrainingData,
+    results: Mapping[str, tuple[TrainingData, Prediction]],
+    summary: Mapping[str, Mapping[str, Any]],
+    labelled: LabelledSet,
+    structures: str,
+) -> list[str]:
+    """Return a sentence for each doubt.
+
+    results, summary: data, predictions and errors of each metric. labelled: all labels. structures: the pool; empty where
+    there is none to look at.
+    """
+    found: list[str | None] = [*model.warnings]
+    if not train.classes:
+        found += [constant_targets(train.targets), contradictory_duplicates(train.features, train.targets)]
+    for metric, (data, prediction) in results.items():
+        errors = summary[metric]
+        found.append(no_better_than_the_mean(metric, errors.get("r2"), errors.get("r2_low")))
+        if not data.classes:
+            found.append(heavy_tail_warning(prediction.mean - data.targets, data.structures.ids.tolist(), metric))
+    if "excitation_energies" in labelled.properties:
+        found.append(low_excitations(labelled.properties["excitation_energies"], labelled.structures.ids))
+    if structures and Path(structures).exists():
+        found += _unfamiliar(configuration, train.structures, results, read_pool(structures))
+    return [sentence for sentence in found if sentence]
+
+
+def unfamiliar_candidates(
+    configuration: Configuration, known: StructureSet, candidates: StructureSet
+) -> NDArray[np.bool_]:
+    """Return which candidates no model of the known structures can judge, shape (n,); none in a pool without atoms."""
+    if not len(candidates.numbers):
+        return np.zeros(len(candidates), dtype=bool)
+    return unfamiliar(known, candidates, configuration.target in TOTAL_ENERGIES)
+
+
+def _unfamiliar(
+    configuration: Configuration,
+    known: StructureSet,
+    results: Mapping[str, tuple[TrainingData, Prediction]],
+    pool: StructureSet,
+) -> list[str]:
+    lines = []
+    strange = unfamiliar_candidates(configuration, known, pool)
+    if strange.any():
+        lines.append(
+            f"{int(strange.sum())} of {len(pool)} structures of the pool have "
+            f"{unfamiliar_words(known, pool.subset(np.flatnonzero(strange)))}: their predictions mean nothing "
+            f"(query.unfamiliar: {configuration.query.unfamiliar})"
+        )
+    if "test" in results:
+        tested = results["test"][0].structures
+        count = int(unfamiliar_candidates(configuration, known, tested).sum())
+        if count:
+            lines.append(
+                f"{count} of {len(tested)} test structures are of that kind: their errors are not those of a model"
+            )
+    return lines

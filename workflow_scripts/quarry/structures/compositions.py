@@ -1,0 +1,48 @@
+"""Elements and compositions: what a model has seen of them, and which structures are unfamiliar to it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quarry.structures.structure import StructureSet
+
+NEGLIGIBLE = 1e-6
+"""Atoms of a composition that others do not explain, below which it is explained."""
+
+
+def element_counts(structures: StructureSet, elements: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return how many atoms of each element (atomic numbers, shape (k,)) a structure has, shape (n, k)."""
+    owner = np.repeat(np.arange(len(structures)), np.diff(structures.offsets))
+    counts = np.zeros((len(structures), len(elements)))
+    for column, element in enumerate(elements):
+        counts[:, column] = np.bincount(owner[structures.numbers == element], minlength=len(structures))
+    return counts
+
+
+def unfamiliar(known: StructureSet, others: StructureSet, compositions: bool) -> NDArray[np.bool_]:
+    """Return which of the others have elements that no known structure has, shape (n,).
+
+    compositions: also those whose counts of elements are no linear combination of the known ones, so that a sum over
+    elements that was fitted to total energies of the known structures says nothing of theirs.
+    """
+    elements = np.unique(known.numbers)
+    counts = element_counts(others, elements)
+    strange = counts.sum(axis=1) < np.diff(others.offsets)
+    if compositions and len(elements):
+        seen = np.unique(element_counts(known, elements), axis=0)
+        _, values, rows = np.linalg.svd(seen, full_matrices=False)
+        basis = rows[values > NEGLIGIBLE * values.max(initial=0.0)]
+        rest = counts - counts @ basis.T @ basis
+        strange |= np.abs(rest).max(axis=1, initial=0.0) > NEGLIGIBLE * np.maximum(1.0, counts.sum(axis=1))
+    return np.asarray(strange, dtype=bool)
+
+
+def unfamiliar_words(known: StructureSet, strange: StructureSet) -> str:
+    """Return what is unfamiliar about structures: the elements that no known structure has, or their compositions."""
+    from ase.data import chemical_symbols
+
+    elements = np.setdiff1d(strange.numbers, known.numbers)
+    if not len(elements):
+        return "compositions that no sum over elements fitted to the training labels can know"
+    return f"elements that no training label has ({', '.join(chemical_symbols[int(e)] for e in elements)})"
