@@ -34,7 +34,7 @@ def main() -> None:
     features, values = read(options)
     sizes = [options.initial * 2**k for k in range(20) if options.initial * 2**k <= options.upto]
     begin(options, f"# Open questions: pool of {len(values)} structures with {features.shape[1]} features, eV")
-    gpr = Gpr(subset=500, noise_variance=0.03)
+    gpr = Gpr(subset=500, noise_variance=0.03, criterion="likelihood")
     if "network" in options.questions:
         network = Mlp(kind="mlp", uncertainty="committee", members=4, epochs=200)
         compare(Pool(features, values), options, sizes, network, "Committee of 4 neural networks: MAE")

@@ -53,7 +53,7 @@ def main() -> None:
     begin(
         options, f"# Targeted search: {len(values)} structures, label above {minimum:.3f} wanted ({options.share:.0%})"
     )
-    model = Gpr(subset=options.subset, noise_variance=options.noise_variance)
+    model = Gpr(subset=options.subset, noise_variance=options.noise_variance, criterion="likelihood")
     all_runs = {}
     for strategy in options.strategies:
         all_runs[strategy] = [

@@ -91,7 +91,8 @@ def simulations(campaigns: int) -> None:
     rows = []
     for repeats, number in ((1, 1), (1, 3), (1, 10), (3, 3)):
         noise = NOISES["5 %, each point"]
-        groups = [simulated(1000, n, ("old", repeats, number, n), **noise) for n in (repeats, number)]
+        counts = {"main": repeats, "control": number}
+        groups = [simulated(1000, n, ("old", repeats, number, name), **noise) for name, n in counts.items()]
         rows.append([design(repeats, number), percent(np.mean([old_verdict(*c) for c in zip(*groups, strict=True)]))])
     print_table(
         "False verdicts of mean ± spread over pairs of single points (earlier versions)", ["design", "false"], rows

@@ -83,6 +83,11 @@ def all_facts(wildcards):
     return of_every_iteration("facts.json", wildcards.arm)
 
 
+def of_compared(file):
+    """Return a file of every iteration of arm main and of the arms that it is compared with."""
+    return [path for arm in ["main", *CAMPAIGN.configuration.compared] for path in of_every_iteration(file, arm)]
+
+
 def from_previous(file):
     """Return an input function: a file of the previous iteration, nothing in iteration 0."""
 

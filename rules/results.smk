@@ -1,27 +1,12 @@
-"""The product of an arm, the labels saved, and the figures of the report."""
-
-
-def of_compared(file):
-    """Return an input function: a file of every iteration of arm main and of the arms that it is compared with."""
-    arms = ["main", *CAMPAIGN.configuration.compared]
-    return lambda wildcards: [path for arm in arms for path in of_every_iteration(file, arm)]
-
-
-def savings(wildcards):
-    """Return the labels saved, for arm main beside control arms."""
-    wanted = wildcards.arm == "main" and CAMPAIGN.configuration.controls
-    return PATHS.arm("main", OUTPUTS["compare_arms"][0]) if wanted else []
-
-
 rule compare_arms:
     """Compare arm main with the arms that section control makes: labels saved, with their interval."""
     message:
         "comparing arm main with its control arms"
     input:
-        facts=of_compared("facts.json"),
-        predictions=of_compared("predictions.h5"),
+        facts=lambda wildcards: of_compared("facts.json"),
+        predictions=lambda wildcards: of_compared("predictions.h5"),
     output:
-        PATHS.arm("main", OUTPUTS["compare_arms"][0]),
+        PATHS.arm("main", "savings.json"),
     log:
         PATHS.arm("main", "logs/compare_arms.log"),
     localrule: True
@@ -37,7 +22,9 @@ rule collect_results:
         "{wildcards.arm}: collecting results"
     input:
         facts=all_facts,
-        savings=savings,
+        savings=lambda wildcards: (
+            PATHS.arm("main", "savings.json") if wildcards.arm == "main" and CAMPAIGN.configuration.controls else []
+        ),
         dataset=from_last("dataset.h5"),
         failures=from_last("failures.csv"),
         outliers=from_last("outliers.csv"),
@@ -127,7 +114,7 @@ rule draw_savings:
     message:
         "drawing the labels saved"
     input:
-        PATHS.arm("main", OUTPUTS["compare_arms"][0]),
+        PATHS.arm("main", "savings.json"),
     output:
         report(
             f"{PATHS.root}/figures/savings.svg",

@@ -189,7 +189,9 @@ def test_control_with_further_initial_batches_and_test_sets(tmp_path):
     outcome = folder.run()
     assert outcome.code == 0, outcome.text[-3000:]
     arms = ("main", "random_0", "main_split_5", "random_split_5")
-    drawn = [[(r.structure_id, r.role) for r in read_batch(folder.results / arm / "iter_000/batch.csv")] for arm in arms]
+    drawn = [
+        [(r.structure_id, r.role) for r in read_batch(folder.results / arm / "iter_000/batch.csv")] for arm in arms
+    ]
     assert drawn[0] == drawn[1] != drawn[2] == drawn[3]
     last = history_of(folder)[-1]
     ends = [float(last[f"labels_saved{end}{m}"]) for m in ("", "_mae", "_maxe") for end in ("_low", "", "_high")]

@@ -264,7 +264,9 @@ class TestReport:
         assert stop_reason([facts(0, 0.5), facts(1, 0.89)], [COST] * 2, conf) is None
         reason = stop_reason([facts(0, 0.5), facts(1, 0.9)], [COST] * 2, conf)
         assert reason.rule == "target_accuracy"
-        assert reason.words == "test-set accuracy 0.9 has reached target_accuracy = 0.9"
+        assert reason.words == (
+            "test-set accuracy 0.9 has reached target_accuracy = 0.9; the model's accuracy is 0.900"
+        )
 
     def test_history_and_figures(self, tmp_path):
         for arm in ("main", "random"):

@@ -92,6 +92,13 @@ class TestCompared:
                 assert float(rows[-1][f"labels_saved{key}{suffix}"]) == pytest.approx(value)
         assert not [c for c in HISTORY_COLUMNS if c.startswith("labels_saved") and ("share" in c or "std" in c)]
 
+    def test_without_any_error(self, tmp_path):
+        """test.size: 0 with stop.metric: test."""
+        facts = [make_facts(t, errors={}) for t in range(2)]
+        found = Comparison.of([facts], [facts])
+        assert found.columns() == found.words == found.to_json()["measures"] == []
+        plot_savings(found, "energy", str(tmp_path / "none.svg"))
+
     def test_file_and_back(self, compared):
         _, found, output = compared
         again = Comparison.from_json(json.loads(Path(output).read_bytes()))

@@ -110,6 +110,15 @@ def test_many_differences_are_counted(tmp_path):
     assert message.count("there,") == 4 and "and 2 more" in message
 
 
+def test_a_key_that_means_nothing_any_more_is_no_difference(tmp_path):
+    """A campaign of an earlier version, whose models had a number of restarts, goes on."""
+    old, new = manifest(), manifest()
+    old["identity"]["model"]["restarts"] = 2
+    old["identity"]["arms"] = {"a": {"model": {"restarts": 5, "noise": 0.1}}}
+    new["identity"]["arms"] = {"a": {"model": {"noise": 0.1}}}
+    assert difference(tmp_path, old, new) == ""
+
+
 class TestArms:
     def test_a_further_arm_may_be_added(self, tmp_path):
         later = {**RANDOM, "other": {"seed": 9}}

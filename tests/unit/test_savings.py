@@ -147,6 +147,12 @@ class TestSmoothing:
         assert smoothing_weights(sizes, at) @ np.log(sizes) == pytest.approx(np.log(at))
         assert smoothing_weights(sizes, at, finds=True) @ np.array(sizes, float) == pytest.approx(at)
 
+    def test_sizes_that_repeat(self):
+        """Iterations whose labels all failed."""
+        weights = smoothing_weights((10, 10, 10, 1000), (10, 1000))
+        assert weights == pytest.approx(np.array([[1 / 3, 1 / 3, 1 / 3, 0], [0, 0, 0, 1]]), abs=1e-12)
+        assert smoothing_weights((10, 10), (10,)) == pytest.approx(np.array([[0.5, 0.5]]))
+
     @pytest.mark.parametrize("sizes", [(10,), (10, 1000)])
     def test_few_points(self, sizes):
         assert smoothing_weights(sizes, sizes) == pytest.approx(np.eye(len(sizes)))

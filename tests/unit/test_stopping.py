@@ -165,7 +165,9 @@ class TestTargetRmse:
         assert reasons([facts(rmse=0.0217)], conf) == [None]
         assert reasons([facts(rmse=0.0216)], conf) == ["target_rmse"]
         reason = stop_reason([facts(rmse=0.0216)], [cost()], conf)
-        assert reason is not None and reason.words == "test-set RMSE 0.0216 is below target_rmse = 0.0216821 eV"
+        assert reason is not None and reason.words == (
+            "test-set RMSE 0.0216 is below target_rmse = 0.0216821 eV; the model's RMSE is 0.0216 eV"
+        )
 
     def test_of_the_dipole_in_its_unit(self):
         reason = stop_reason(
@@ -312,3 +314,53 @@ class TestFiles:
         cost(1.5, 0.25, 1.0).write(tmp_path / "cost.json")
         assert Cost.read(tmp_path / "cost.json") == cost(1.5, 0.25, 1.0)
         assert json.loads((tmp_path / "cost.json").read_text())["train_core_hours"] == 0.25
+
+
+class TestSomethingLearnt:
+    """rRMSE is small too where nothing is learnt: the margin over the mean of the labels."""
+
+    @staticmethod
+    def plateau(high: float | None) -> list[Facts]:
+        errors = {"rmse": 0.105, "rmse_over_std": 0.98, "rmse_over_std_low": 0.9, "rmse_over_std_high": high}
+        r2 = {"r2": 1 - 0.98**2, "r2_low": None if high is None else 1 - high**2, "r2_high": 1 - 0.9**2}
+        both = {"test": {**errors, **r2, "rmse_low": 0.09, "rmse_high": 0.12}}
+        return [facts(0, errors=both), facts(1, errors=both, rrmse=0.02, rrmse_low=0.0, rrmse_high=0.05)]
+
+    @pytest.mark.parametrize("bound", ["value", "upper"])
+    def test_a_model_that_is_the_mean_does_not_stop(self, bound):
+        conf = configuration(rrmse=0.1, patience=1, rrmse_bound=bound)
+        assert reasons(self.plateau(1.05), conf) == [None, None]
+        assert reasons(self.plateau(None), conf) == [None, None], "an interval without a lower end of R2 shows nothing"
+        # 1 - 0.89^2 = 0.208 is above the margin of 0.2, 1 - 0.9^2 is not.
+        assert reasons(self.plateau(0.9), conf) == [None, None]
+        assert reasons(self.plateau(0.89), conf) == [None, "rrmse"]
+
+    def test_the_margin_is_the_users(self):
+        assert reasons(self.plateau(1.05), configuration(rrmse=0.1, patience=1, min_r2=None)) == [None, "rrmse"]
+        assert reasons(self.plateau(0.89), configuration(rrmse=0.1, patience=1, min_r2=0.9)) == [None, None]
+
+    def test_budgets_end_it_and_say_how_good_the_model_is(self):
+        reason = stop_reason(self.plateau(1.05), [cost()] * 2, configuration(max_labels=100))
+        assert reason is not None and reason.rule == "max_labels"
+        assert reason.words.endswith(
+            "the model's RMSE is 0.105 eV, 0.98 of the labels' std (R2 0.04, 95 %: -0.103 to 0.19)"
+        )
+
+    def test_classes_beside_the_most_frequent_one(self):
+        def history(low: float, majority: float) -> list[Facts]:
+            errors = {"accuracy": low + 0.02, "accuracy_low": low, "accuracy_high": low + 0.04, "majority": majority}
+            return [facts(t, target="class", errors={"test": errors}, rrmse=0.01 if t else 1.0) for t in (0, 1)]
+
+        conf = configuration(rrmse=0.1, patience=1)
+        assert reasons(history(0.9, 0.5), conf) == [None, "rrmse"]
+        assert reasons(history(0.9, 0.92), conf) == [None, None]
+        assert reasons(history(0.9, 1.0), conf) == [None, None]
+
+    def test_the_upper_end_of_the_error_can_be_asked_for(self):
+        conf = configuration(target_rmse=0.11, target_rmse_bound="upper")
+        assert reasons(self.plateau(1.05)[:1], conf) == [None]
+        wide = facts(0, errors={"test": {"rmse": 0.05, "rmse_low": 0.01, "rmse_high": None}})
+        assert reasons([wide], conf) == [None]
+        assert reasons(self.plateau(1.05)[:1], configuration(target_rmse=0.13, target_rmse_bound="upper")) == [
+            "target_rmse"
+        ]

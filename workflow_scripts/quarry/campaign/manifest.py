@@ -14,6 +14,9 @@ from quarry.files import write_json
 
 MANIFEST_FORMAT = 1
 
+RETIRED = ("model.restarts",)
+"""Keys of the configuration that earlier versions knew, and that mean nothing any more."""
+
 
 def make_manifest(
     identity: dict[str, Any], inputs: dict[str, str], method: dict[str, Any], method_id: str
@@ -65,6 +68,8 @@ def compare(
         after = _flat(_with_common_arms(new[section], old[section]))
         for key in sorted(before.keys() | after.keys()):
             if key in before and key in after and before[key] == after[key]:
+                continue
+            if section == "identity" and key not in after and key.endswith(RETIRED):
                 continue
             if section == "identity" and key not in before and given is not None and key not in given:
                 continue

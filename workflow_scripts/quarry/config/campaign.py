@@ -163,6 +163,13 @@ class Configuration(Section):
         )
 
     @property
+    def pool_filters(self) -> Filters:
+        """The filters of the pool. The ensemble of a spectrum is a random sample: copies (of diatomics) are part of it."""
+        if self.spectrum is None or "copies" in self.filters.model_fields_set:
+            return self.filters
+        return self.filters.model_copy(update={"copies": "keep"})
+
+    @property
     def reference(self) -> str | None:
         """The file of the descriptor's reference geometry, or None."""
         return self.descriptor.reference if isinstance(self.descriptor, InverseDistances) else None

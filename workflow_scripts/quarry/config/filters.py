@@ -28,7 +28,7 @@ class Filters(Section):
     copies: Literal["leave_out", "keep"] = "leave_out"
     """Copies of a structure before them in the pool: equal atoms in another order, turned, mirrored, moved. leave_out: they
     do not enter the pool. keep: they do, but never stand in the test set and among the training labels at once, nor on both
-    sides of a validation split. pool/filtered.csv names them either way. A pool of samples of a diatomic molecule has many
-    by chance: keep them where its distribution matters (spectrum)."""
+    sides of a validation split. pool/filtered.csv names them either way. In the ensemble of a spectrum, a random sample (where
+    diatomic molecules have copies by chance), they are kept unless leave_out is set."""
     copy_tolerance_A: float = Field(default=1e-4, gt=0, le=0.1)
     """By how much an atom of a copy may be off after the best superposition, Angstrom."""

@@ -165,6 +165,8 @@ class Comparison:
     @property
     def words(self) -> list[str]:
         """The lines that end a campaign: the saving at the last size that all arms have."""
+        if not self.measures:
+            return []
         main = self.measures[0]
         found = {m.words: next((s for s in reversed(m.savings) if s is not None), None) for m in self.measures}
         counts = len(main.arms), len(main.controls), len(main.splits)
@@ -172,7 +174,7 @@ class Comparison:
 
     def columns(self) -> list[dict[str, object]]:
         """Return the columns of the history, for each size of arm main: without a suffix those of the deciding measure."""
-        rows: list[dict[str, object]] = [{} for _ in self.measures[0].savings]
+        rows: list[dict[str, object]] = [{} for measure in self.measures[:1] for _ in measure.savings]
         for number, measure in enumerate(self.measures):
             suffix = f"_{measure.name}" if number else ""
             for row, found in zip(rows, measure.savings, strict=True):
@@ -197,11 +199,11 @@ def metric_of(facts: Facts) -> str:
 
 
 def _names(facts: Facts) -> dict[str, tuple[str, str]]:
-    """Return what is judged: by name, words for it alone and with the metric."""
+    """Return what is judged: by name, words for it alone and with the metric; nothing where no error is measured."""
     if "found" in facts.search:
         return {"finds": ("finds", "number of structures in range")}
     metric = metric_of(facts).replace("_", "-")
-    errors: dict[str, Any] = facts.errors[metric_of(facts)]
+    errors: dict[str, Any] = facts.errors.get(metric_of(facts), {})
     if "accuracy" in errors:
         return {"accuracy": ("accuracy", f"{metric} accuracy")}
     return {name: (words, quality.format(metric)) for name, (words, quality) in MEASURES.items() if name in errors}

@@ -39,15 +39,18 @@ def smoothing_weights(labels: Sequence[int], at: ArrayLike, finds: bool = False)
     more. A straight line is kept exactly; at the ends the line is extended, not levelled.
     """
     sizes, at = np.asarray(labels, dtype=float), np.asarray(at, dtype=float)
-    distance = np.abs(np.log(at)[:, None] - np.log(sizes)[None, :])
-    nearest = min(NEAREST, len(sizes)) - 1
-    width = np.maximum(math.log(REACH), 1.5 * np.partition(distance, nearest, axis=1)[:, nearest])
+    # An iteration whose labels all fail repeats a size: a line needs different ones.
+    different, place_of = np.unique(sizes, return_inverse=True)
+    if len(different) == 1:
+        return np.full((len(at), len(sizes)), 1 / len(sizes))
+    distances = np.abs(np.log(at)[:, None] - np.log(different)[None, :])
+    nearest = min(NEAREST, len(different)) - 1
+    width = np.maximum(math.log(REACH), 1.5 * np.partition(distances, nearest, axis=1)[:, nearest])
+    distance = distances[:, place_of]
     kernel = np.clip(1 - (distance / width[:, None]) ** 2, 0, None)
     place = sizes[None, :] / at[:, None] - 1 if finds else np.log(sizes)[None, :] - np.log(at)[:, None]
     sums = [np.sum(kernel * place**power, axis=1, keepdims=True) for power in range(3)]
     determinant = sums[0] * sums[2] - sums[1] ** 2
-    if len(sizes) == 1:
-        return np.ones((len(at), 1))
     weights: Array = kernel * (sums[2] - sums[1] * place) / determinant
     return weights
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from quarry.evaluation.comparison import Comparison, Measure
 from quarry.evaluation.curves import Curve
 from quarry.evaluation.savings import Saving
-from quarry.reporting.plots import COLOURS, STYLE, plain_log_ticks, save_figure, unit_for
+from quarry.reporting.plots import COLOURS, STYLE, plain_log_ticks, save_figure, unit_for, write_note
 
 RANDOM = "#7a7a7a"
 COLOUR_OF: dict[str, str] = {"saved": "#1b7f3b", "wasted": "#b3361b", "none": RANDOM, "unknown": RANDOM}
@@ -24,6 +24,9 @@ def plot_savings(comparison: Comparison, target: str, path: str) -> None:
     comparison: of arm main with its control arms; target: that of the campaign, for the unit; path: of the SVG file.
     """
     measures = comparison.measures
+    if not measures:
+        write_note("No error was measured: test.size is 0, and stop.metric: test.", path)
+        return
     with plt.rc_context(STYLE):
         size = (max(4.6, 3.1 * len(measures)), 5.6)
         figure, axes = plt.subplots(2, len(measures), figsize=size, sharex=True, squeeze=False, constrained_layout=True)
@@ -72,7 +75,8 @@ def _savings(axis: Axes, measure: Measure, first: bool) -> None:
         low, high = zip(*ends, strict=True)
         # A band between two sizes; a single one has a bar.
         axis.fill_between(labels, low, high, color=COLOURS[0], alpha=0.2, linewidth=0, label="95 % interval")
-        axis.vlines(labels, low, high, color=COLOURS[0], alpha=0.2 if len(ends) > 1 else 1.0)
+        if len(ends) == 1:
+            axis.vlines(labels, low, high, color=COLOURS[0])
     if first and ends:
         axis.legend(frameon=False, loc="lower left")
     verdict = found[-1].verdict

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -241,6 +242,7 @@ WHERE_GIVEN: Sequence[tuple[str, str, str]] = (
     ("TPR", "tpr", "{:.3f}"),
     ("FPR", "fpr", "{:.3f}"),
     ("errors within 95 % interval", "coverage_95", "{:.0%}"),
+    ("factor of std", "std_factor", "{:.2f}"),
     ("labels saved", "labels_saved", "{:.0f}"),
     ("at least", "labels_saved_low", "{:.0f}"),
     ("at most", "labels_saved_high", "{:.0f}"),
@@ -278,11 +280,21 @@ def write_iteration_table(histories: dict[str, str], target: str, path: str) -> 
             shown = shown.rename(columns={c: f"{c}<sub>geom</sub>" for c in ("RMSE", "MAE")})
         reason = table["stop_reason"].fillna("").iloc[-1]
         parts.append(f"<h2>{arm}</h2>{shown.to_html(index=False, escape=False, border=0, float_format=_four_digits)}")
-        parts.append(f"<p>Stopped: {reason or 'not yet'}.</p>")
+        parts.append(f"<p>Stopped: {html.escape(reason) or 'not yet'}.</p>")
+        parts.append(_warnings_of_last(table))
     note = f"<p><small>{TABLE_NOTE}</small></p>" if any("RMSE" in part for part in parts) else ""
     parts.append(f"{note}</body></html>\n")
     with atomic_path(path) as temporary:
         temporary.write_text("".join(parts))
+
+
+def _warnings_of_last(table: pd.DataFrame) -> str:
+    """Return what is doubtful about the last iteration as a list, empty if nothing is."""
+    said = table["warnings"].fillna("").iloc[-1]
+    if not said:
+        return ""
+    items = "".join(f"<li>{html.escape(words)}</li>" for words in str(said).split(" | "))
+    return f"<p>Warnings of the last iteration:</p><ul>{items}</ul>"
 
 
 TABLE_NOTE = (

@@ -148,7 +148,7 @@ def build_pool(
         from quarry.sampling.wigner import low_modes_words
 
         normal_modes = NormalModes.read(modes or base / str(pool.modes_file))
-        sieve = Sieve(configuration.filters, given or normal_modes.equilibrium, features)
+        sieve = Sieve(configuration.pool_filters, given or normal_modes.equilibrium, features)
         if configuration.has_equilibrium:
             sieve.begin_with(normal_modes.equilibrium)
         wanted = pool.size + len(sieve)
@@ -159,7 +159,7 @@ def build_pool(
             notes += f" ({drawn} samples gave no more, pool.size asks for {pool.size})"
         low = low_modes_words(normal_modes.frequencies_cm, pool.low_modes)
     else:
-        sieve = Sieve(configuration.filters, given, features)
+        sieve = Sieve(configuration.pool_filters, given, features)
         sieve_file_pool(pool, base, sieve)
     check_size(configuration, sieve)
     assert sieve.reference is not None
@@ -185,7 +185,7 @@ def _audit(configuration: Configuration, base: Path, sieve: Sieve) -> LabelAudit
         return LabelAudit({}, "")
     from quarry.labeling.engines.replay import ReplayEngine
 
-    return audit_labels(ReplayEngine(labeling, base), sieve.repeats, configuration.filters.copies == "keep")
+    return audit_labels(ReplayEngine(labeling, base), sieve.repeats, configuration.pool_filters.copies == "keep")
 
 
 def _sieve_wigner_pool(

@@ -33,7 +33,7 @@ def check(configuration: Configuration, base: Path) -> dict[str, Any]:
     pool = configuration.pool
     if not isinstance(pool, WignerPool):
         # Near-duplicates are left to build_pool: they take minutes in a large pool.
-        sieve = Sieve(configuration.filters, read_reference(configuration, base))
+        sieve = Sieve(configuration.pool_filters, read_reference(configuration, base))
         sieve_file_pool(pool, base, sieve)
         check_size(configuration, sieve)
         structures = sieve.kept

@@ -1,0 +1,77 @@
+"""The same training labels give the same model: in every arm, iteration and order, with whatever seed the arm has."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from quarry.models.registry import load_model
+from quarry.randomness import generator
+from quarry.stages.learning import train_member, train_model
+from quarry.stages.pool import read_features
+from support.networks import SMALL
+from support.stages import configuration, write_dataset
+
+ROWS = list(range(6, 36))
+
+MODELS = {
+    "gpr": {"kind": "gpr"},
+    "gpr on a subset": {"kind": "gpr", "subset": 20},
+    "kreg": {"kind": "kreg"},
+    "committee": {**SMALL, "uncertainty": "committee", "members": 2},
+    "dropout": {**SMALL, "uncertainty": "mc_dropout"},
+}
+
+
+def arms(model):
+    return configuration(
+        model=model,
+        arms={"other": {"query": {"strategy": "random"}, "seed": 99}},
+        control={"seeds": [3, 4], "repeats": [8]},
+    )
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_in_every_arm_and_iteration_and_order(kind, tmp_path, pool, features):
+    conf = arms(MODELS[kind])
+    assert {"main", "other", "random_3", "random_4", "main_8"} <= set(conf.arm_names)
+    made = set()
+    for iteration, arm in enumerate(conf.arm_names):
+        order = generator(iteration, "order").permutation(ROWS)
+        dataset = write_dataset(tmp_path / "dataset.h5", pool, {int(n): "train" for n in order})
+        output = tmp_path / f"{arm}.h5"
+        train_model(conf, arm, iteration, dataset, features, str(output))
+        made.add(output.read_bytes())
+    assert len(made) == 1
+
+
+def test_members_too(tmp_path, pool, features):
+    conf, made = arms(MODELS["committee"]), set()
+    dataset = write_dataset(tmp_path / "dataset.h5", pool, dict.fromkeys(ROWS, "train"))
+    for arm in ("main", "random_3"):
+        train_member(conf, arm, 2, 1, dataset, features, str(tmp_path / f"{arm}.h5"))
+        made.add((tmp_path / f"{arm}.h5").read_bytes())
+    assert len(made) == 1
+
+
+def test_the_campaigns_seed_still_chooses_what_is_random(tmp_path, pool, features):
+    dataset = write_dataset(tmp_path / "dataset.h5", pool, dict.fromkeys(ROWS, "train"))
+    for kind, differs in (("gpr", False), ("dropout", True)):
+        made = set()
+        for seed in (1, 2):
+            output = tmp_path / f"{kind}_{seed}.h5"
+            train_model(configuration(model=MODELS[kind], seed=seed), "main", 0, dataset, features, str(output))
+            made.add(output.read_bytes())
+        assert (len(made) == 2) == differs, kind
+
+
+def test_where_the_last_labels_validate_their_order_counts(tmp_path, pool, features):
+    """The published rule of KREG: what comes last validates."""
+    conf = configuration(model={"kind": "kreg"}, validation={"order": "sequence"})
+    found = []
+    for rows in (ROWS, ROWS[::-1]):
+        dataset = write_dataset(tmp_path / "dataset.h5", pool, dict.fromkeys(rows, "train"))
+        train_model(conf, "main", 0, dataset, features, str(tmp_path / "model.h5"))
+        model = load_model(tmp_path / "model.h5")
+        found.append(model.predict(pool, read_features(features)).mean)
+    assert not np.array_equal(*found)
