@@ -27,7 +27,7 @@ def h2_configuration(**changes):
         "model": {"noise": 1.0e-3},
         "query": {"strategy": "uncertainty_clusters", "initial": 4, "batch": {"schedule": "constant", "size": 3}},
         "test": {"size": 8},
-        "stop": {"rrmse": 0.3, "patience": 1, "max_labels": 60},
+        "stop": {"rrmse": 0.3, "patience": 1, "min_r2": None, "max_labels": 60},
     }
     return {**configuration, **changes}
 

@@ -334,6 +334,10 @@ class TestSomethingLearnt:
         # 1 - 0.89^2 = 0.208 is above the margin of 0.2, 1 - 0.9^2 is not.
         assert reasons(self.plateau(0.9), conf) == [None, None]
         assert reasons(self.plateau(0.89), conf) == [None, "rrmse"]
+        carried = self.plateau(None)
+        for f in carried:
+            f.errors["test"]["mae_over_mad_high"] = 0.3
+        assert reasons(carried, conf) == [None, "rrmse"], "one structure carries the RMSE, the others are learnt"
 
     def test_the_margin_is_the_users(self):
         assert reasons(self.plateau(1.05), configuration(rrmse=0.1, patience=1, min_r2=None)) == [None, "rrmse"]

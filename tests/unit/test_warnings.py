@@ -113,10 +113,14 @@ class TestFits:
             assert -(energies[0] - energies[1]) / (2 * step) == pytest.approx(forces[atom, axis], abs=2e-3)
 
     def test_a_model_no_better_than_the_mean(self):
-        assert no_better_than_the_mean("test", 0.9, 0.8) is None
-        assert no_better_than_the_mean("test", None, None) is None
-        assert "R2 0.04, its 95 % interval begins at -0.1" in (no_better_than_the_mean("test", 0.04, -0.1) or "")
-        assert "no lower end" in (no_better_than_the_mean("cross_validation", 0.5, None) or "")
+        def said(ratio, high, of_mae=None):
+            errors = {"rmse_over_std": ratio, "rmse_over_std_high": high, "mae_over_mad_high": of_mae}
+            return no_better_than_the_mean("cross_validation", errors)
+
+        assert said(0.5, 0.8) is None and said(None, None) is None and no_better_than_the_mean("test", {}) is None
+        assert "its RMSE is 0.98 of their std (95 % interval: upper end 1.1)" in (said(0.98, 1.05) or "")
+        assert "no upper end" in (said(0.5, None, 1.2) or "")
+        assert said(0.5, None, 0.3) is None, "one structure carries the RMSE, the others are learnt"
 
 
 def features_of(structures):

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
+
+BESIDE_THE_MEAN = ("rmse_over_std", "mae_over_mad")
+"""Errors as shares of what always saying the mean of the labels would reach."""
 
 SAME_FEATURES = 1e-9
 """Features that differ by less than this, relative to their largest range, are the same."""
@@ -48,17 +54,18 @@ def constant_targets(targets: NDArray[np.float64]) -> str | None:
     return f"all {len(targets)} training labels are the same ({targets[0]:.6g}): there is nothing to learn"
 
 
-def no_better_than_the_mean(metric: str, r2: float | None, low: float | None) -> str | None:
-    """Return a sentence if the interval of R^2 does not exclude a model that has learnt nothing, else None.
+def no_better_than_the_mean(metric: str, errors: Mapping[str, Any]) -> str | None:
+    """Return a sentence if neither interval of RMSE / std and MAE / mean absolute deviation is below 1, else None.
 
-    metric: test, validation or cross_validation. r2, low: R^2 and the lower end of its interval, None without such an end.
+    metric: test, validation or cross_validation. errors: its dictionary, as ``Facts.errors`` holds it.
     """
-    if r2 is None or (low is not None and low > 0):
+    ratio, highs = errors.get("rmse_over_std"), [errors.get(f"{name}_high") for name in BESIDE_THE_MEAN]
+    if ratio is None or any(high is not None and high < 1 for high in highs):
         return None
-    interval = "its interval has no lower end" if low is None else f"its 95 % interval begins at {low:.2g}"
+    interval = "no upper end" if highs[0] is None else f"upper end {highs[0]:.2g}"
     return (
-        f"the model is not better than the mean of the labels for all that the {metric.replace('_', '-')} error tells: "
-        f"R2 {r2:.2g}, {interval}"
+        f"the model is not better than the mean of the labels for all that the {metric.replace('_', '-')} error tells: its "
+        f"RMSE is {ratio:.2g} of their std (95 % interval: {interval})"
     )
 
 

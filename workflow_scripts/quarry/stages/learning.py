@@ -270,9 +270,14 @@ def _class_summary(data: TrainingData, predicted: NDArray[np.float64]) -> dict[s
 def _beside_the_spread(
     errors: NDArray[np.float64], targets: NDArray[np.float64], rng: np.random.Generator
 ) -> dict[str, float | None]:
-    """Return RMSE / std of the targets and, of one quantity, R^2 = 1 - (RMSE / std)^2, with intervals."""
+    """Return RMSE / std of the targets and, of one quantity, R^2 = 1 - (RMSE / std)^2, with intervals.
+
+    mae_over_mad: MAE / mean absolute deviation of the targets, the same for errors whose tails leave an RMSE no interval.
+    """
     ratio, (low, high) = spread_ratio(errors, targets), spread_ratio_interval(errors, targets, rng)
     found = {"rmse_over_std": ratio, "rmse_over_std_low": low, "rmse_over_std_high": high}
+    found["mae_over_mad"] = spread_ratio(errors, targets, 1)
+    found["mae_over_mad_low"], found["mae_over_mad_high"] = spread_ratio_interval(errors, targets, rng, 1)
     if errors.ndim == 1:
         for name, value in (("r2", ratio), ("r2_low", high), ("r2_high", low)):
             found[name] = None if value is None else 1 - value**2

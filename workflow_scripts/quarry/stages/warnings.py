@@ -46,7 +46,7 @@ def warnings_of(
         found += [constant_targets(train.targets), contradictory_duplicates(train.features, train.targets)]
     for metric, (data, prediction) in results.items():
         errors = summary[metric]
-        found.append(no_better_than_the_mean(metric, errors.get("r2"), errors.get("r2_low")))
+        found.append(no_better_than_the_mean(metric, errors))
         if not data.classes:
             found.append(heavy_tail_warning(prediction.mean - data.targets, data.structures.ids.tolist(), metric))
     if "excitation_energies" in labelled.properties:

@@ -18,7 +18,8 @@ class Facts:
 
     Errors are in the target's unit (eV, or e*Angstrom for the dipole). errors: per metric (test, validation,
     cross_validation) a dictionary with rmse, rmse_low, rmse_high, mae, mae_low, mae_high, maxe and n; rmse_over_std (RMSE /
-    standard deviation of the targets of the same structures) and r2 = 1 - rmse_over_std^2, each with _low and _high; of
+    standard deviation of the targets of the same structures), mae_over_mad (MAE / mean absolute deviation of these) and
+    r2 = 1 - rmse_over_std^2, each with _low and _high; of
     energies rmse_per_atom and mae_per_atom (eV/atom, of error / number of atoms), of forces forces_rmse_over_std; for target
     class with accuracy, accuracy_low, accuracy_high, majority (accuracy of always naming the most frequent class of the
     labels), error_over_majority_error (ratio of the wrong shares), confusion (rows: label, columns: prediction) and n; for

@@ -83,8 +83,8 @@ def _rrmse(facts: Sequence[Facts], costs: Sequence[Cost], configuration: Configu
 def has_learnt(facts: Facts, min_r2: float | None) -> bool:
     """Return whether a model is better than the mean of the labels (or the most frequent class) by a margin.
 
-    min_r2: ``stop.min_r2``; None: not asked. The lower end of the interval of R^2 counts: with one that has none, nothing
-    is known. Facts of an earlier version, which do not hold it, pass.
+    min_r2: ``stop.min_r2``; None: not asked. The lower end of the interval of R^2 counts, or the same of the MAE: where few
+    structures carry the RMSE its interval has no end. Facts of an earlier version, which do not hold them, pass.
     """
     errors = facts.errors.get(facts.metric, {})
     if min_r2 is None or not errors:
@@ -95,8 +95,8 @@ def has_learnt(facts: Facts, min_r2: float | None) -> bool:
         return majority is None or (majority < 1 and 1 - (1 - low) / (1 - majority) > min_r2)
     if "rmse_over_std_high" not in errors:
         return True
-    high = errors["rmse_over_std_high"]
-    return high is not None and 1 - high**2 > min_r2
+    highs = (errors[name] for name in ("rmse_over_std_high", "mae_over_mad_high") if errors.get(name) is not None)
+    return any(1 - high**2 > min_r2 for high in highs)
 
 
 def _upper(facts: Facts) -> float:
