@@ -66,15 +66,19 @@ def test_table_and_curve(tmp_path, high, cells):
     assert "main, last: 0.12 of the std, R² 0.984" in (tmp_path / "c.svg").read_text()
 
 
-def test_a_band_without_an_upper_end_reaches_the_edge():
+def test_an_interval_without_an_upper_end_reaches_the_edge():
     figure, axis = plt.subplots()
     table = pd.DataFrame({"n_train": [1, 2], "rmse": [1.0, 1.0], "rmse_low": [0.8, 0.0], "rmse_high": [1.5, np.nan]})
     draw_bands(axis, {"main": table})
     bottom, top = axis.get_ylim()
     assert 0.5 < bottom < 0.8 and 1.5 < top < 2
-    [band] = axis.collections
-    corners = band.get_paths()[0].vertices
-    assert corners[corners[:, 0] == 2][:, 1].max() > top
+    [whiskers] = [c for c in axis.collections if hasattr(c, "get_segments")]
+    assert [segment[:, 1].tolist() for segment in whiskers.get_segments()] == [
+        pytest.approx([0.8, 1.5]),
+        pytest.approx([bottom, top]),
+    ]
+    [arrow] = axis.lines
+    assert arrow.get_xydata().tolist() == [pytest.approx([2.0, top])]
     plt.close(figure)
 
 

@@ -19,6 +19,7 @@ from quarry.evaluation.intervals import (
     share_change_interval,
     share_interval,
     spread_ratio,
+    spread_ratio_at_most,
     spread_ratio_interval,
 )
 from quarry.evaluation.tails import carriers, heavy_tail_warning
@@ -256,3 +257,28 @@ class TestTails:
         for n in (10, 30, 60, 300):
             said = [heavy_tail_warning(rng.laplace(size=n), range(n)) is not None for _ in range(500)]
             assert np.mean(said) < 0.07, n
+
+
+def test_the_end_that_decides_where_the_interval_is_open():
+    """One structure carries the squared error: no upper end, but far from the mean of the targets."""
+    rng = np.random.default_rng(0)
+    targets, errors = rng.normal(size=100), 1e-4 * rng.normal(size=100)
+    errors[3] = 0.05
+    ratio = spread_ratio(errors, targets)
+    assert spread_ratio_interval(errors, targets, np.random.default_rng(1))[1] is None
+    bound = spread_ratio_at_most(errors, targets)
+    assert ratio < bound < 2.5 * ratio < 0.02
+    assert spread_ratio_at_most(errors[:3], targets[:3]) is None
+    assert spread_ratio_at_most(errors, np.ones(100)) is None and spread_ratio_at_most(0 * errors, targets) == 0.0
+
+
+def test_that_end_is_seldom_below_the_truth_for_a_model_that_is_the_mean():
+    """The truth is 1: how often would nothing learnt pass for something, with normal and heavy-tailed targets?"""
+    rng = np.random.default_rng(2)
+    for draw in (rng.normal, lambda size: rng.standard_t(4, size=size)):
+        below = 0
+        for _ in range(500):
+            targets = draw(size=40)
+            errors = -targets + rng.normal(0, 0.15)
+            below += spread_ratio_at_most(errors, targets) < 1
+        assert below / 500 <= 0.05

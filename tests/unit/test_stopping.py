@@ -336,7 +336,7 @@ class TestSomethingLearnt:
         assert reasons(self.plateau(0.89), conf) == [None, "rrmse"]
         carried = self.plateau(None)
         for f in carried:
-            f.errors["test"]["mae_over_mad_high"] = 0.3
+            f.errors["test"]["rmse_over_std_at_most"] = 0.3
         assert reasons(carried, conf) == [None, "rrmse"], "one structure carries the RMSE, the others are learnt"
 
     def test_the_margin_is_the_users(self):

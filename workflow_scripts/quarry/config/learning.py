@@ -40,8 +40,8 @@ class Stop(Section):
     """Compare the value itself, or the upper end of its 95 % interval, which excludes accidental plateaus."""
     min_r2: float | None = Field(default=0.2, lt=1)
     """rrmse stops only a campaign whose model is better than the mean of the labels by this margin: the lower end of the 95 %
-    interval of R2 = 1 - (RMSE / std of the labels)^2 must be above it, or of 1 - (MAE / mean absolute deviation)^2 where few
-    structures carry the RMSE (of excitations the same of RMSE_geom, of classes 1 - wrong share / wrong share of always naming
+    interval of R2 = 1 - (RMSE / std of the labels)^2 must be above it (where few structures carry the RMSE and it has no end,
+    R2 less two standard errors; of excitations the same of RMSE_geom, of classes 1 - wrong share / wrong share of always naming
     the most frequent class); null: not asked."""
     metric: Literal["test", "validation", "cross_validation"] = "test"
     """The error that rrmse and target_rmse look at."""

@@ -123,34 +123,46 @@ def error_interval(errors: NDArray[np.float64], power: int, rng: np.random.Gener
     return _ends([terms], rng, level)
 
 
-def spread_ratio(errors: NDArray[np.float64], targets: NDArray[np.float64], power: int = 2) -> float | None:
+def spread_ratio(errors: NDArray[np.float64], targets: NDArray[np.float64]) -> float | None:
     """Return RMSE / standard deviation of the targets (ddof 0) over the same structures; None for constant targets.
 
-    power: 1 for MAE / mean absolute deviation of the targets from their mean, which heavy tails of errors move less.
     errors, targets: shape (n,), or (n, n_quantities), of which it is the geometric mean over quantities with both an
     error and a spread. 1 is what always saying the targets' mean would reach.
     """
-    terms = _ratio(errors, targets, power)
+    terms = _ratio(errors, targets)
     if terms is None:
         return None
     return float(np.exp(terms.log)) if terms.values.size else 0.0
 
 
 def spread_ratio_interval(
-    errors: NDArray[np.float64],
-    targets: NDArray[np.float64],
-    rng: np.random.Generator,
-    power: int = 2,
-    level: float = 0.95,
+    errors: NDArray[np.float64], targets: NDArray[np.float64], rng: np.random.Generator, level: float = 0.95
 ) -> Ends:
     """Return the interval of ``spread_ratio``; errors and targets of a structure are drawn together."""
-    terms = _ratio(errors, targets, power)
+    terms = _ratio(errors, targets)
     if terms is None or len(errors) < FEWEST:
         return None, None
     return _ends([terms], rng, level) if terms.values.size else (0.0, 0.0)
 
 
-def _ratio(errors: NDArray[np.float64], targets: NDArray[np.float64], power: int) -> Terms | None:
+def spread_ratio_at_most(errors: NDArray[np.float64], targets: NDArray[np.float64]) -> float | None:
+    """Return ``spread_ratio`` and two of its standard errors, None where there is no ratio or are fewer than 4 errors.
+
+    No interval: where one structure carries the squared error, that of the ratio has no upper end, because as large an
+    error may be among the structures not seen. But to be no better than the mean of the targets, such a structure would
+    have to be far beyond all seen. This end is finite, and decides that question where the interval does not.
+    """
+    terms = _ratio(errors, targets)
+    if terms is None or len(errors) < FEWEST:
+        return None
+    if not terms.values.size:
+        return 0.0
+    shares = terms.values / terms.values.mean(axis=0)
+    influence = ((shares - 1) * terms.exponents).sum(axis=1)
+    return float(np.exp(terms.log) * (1 + 2 * np.sqrt(np.mean(influence**2) / len(errors))))
+
+
+def _ratio(errors: NDArray[np.float64], targets: NDArray[np.float64]) -> Terms | None:
     """Return the terms of RMSE / standard deviation: None for constant targets, empty without any error."""
     errors, targets = errors.reshape(len(errors), -1), targets.reshape(len(targets), -1)
     # Compared with the first, not with the mean, which rounding puts beside equal targets.
@@ -159,7 +171,7 @@ def _ratio(errors: NDArray[np.float64], targets: NDArray[np.float64], power: int
         return None
     used = varying & (errors != 0).any(axis=0)
     spread = targets[:, used] - targets[:, used].mean(axis=0)
-    return Terms.of(errors[:, used], power).beside(Terms.of(spread, power, -1.0))
+    return Terms.of(errors[:, used], 2).beside(Terms.of(spread, 2, -1.0))
 
 
 def share_interval(count: int, size: int, level: float = 0.95) -> Ends:

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-BESIDE_THE_MEAN = ("rmse_over_std", "mae_over_mad")
-"""Errors as shares of what always saying the mean of the labels would reach."""
+from quarry.stopping.facts import ratio_at_most
 
 SAME_FEATURES = 1e-9
 """Features that differ by less than this, relative to their largest range, are the same."""
@@ -55,17 +54,17 @@ def constant_targets(targets: NDArray[np.float64]) -> str | None:
 
 
 def no_better_than_the_mean(metric: str, errors: Mapping[str, Any]) -> str | None:
-    """Return a sentence if neither interval of RMSE / std and MAE / mean absolute deviation is below 1, else None.
+    """Return a sentence if RMSE / std may well be 1 or more, else None.
 
     metric: test, validation or cross_validation. errors: its dictionary, as ``Facts.errors`` holds it.
     """
-    ratio, highs = errors.get("rmse_over_std"), [errors.get(f"{name}_high") for name in BESIDE_THE_MEAN]
-    if ratio is None or any(high is not None and high < 1 for high in highs):
+    ratio, high = errors.get("rmse_over_std"), ratio_at_most(errors)
+    if ratio is None or (high is not None and high < 1):
         return None
-    interval = "no upper end" if highs[0] is None else f"upper end {highs[0]:.2g}"
+    interval = "too few errors for an interval" if high is None else f"up to {high:.2g}"
     return (
         f"the model is not better than the mean of the labels for all that the {metric.replace('_', '-')} error tells: its "
-        f"RMSE is {ratio:.2g} of their std (95 % interval: {interval})"
+        f"RMSE is {ratio:.2g} of their std ({interval})"
     )
 
 

@@ -117,7 +117,7 @@ def _arm_words(arm: str, table: pd.DataFrame) -> str:
 
 
 def draw_bands(axis: Axes, tables: dict[str, pd.DataFrame], scale: float = 1.0) -> None:
-    """Draw the intervals of the RMSE of every arm; without an upper end the band goes up to the edge."""
+    """Draw the intervals of the RMSE of every arm as a band; without an upper end an arrow goes up to the edge instead."""
     numbers = pd.concat(tables.values())[["rmse_low", "rmse", "rmse_high"]].to_numpy(dtype=float) * scale
     if not np.isfinite(numbers).any() or not np.nanmax(numbers) > 0:
         return
@@ -126,8 +126,12 @@ def draw_bands(axis: Axes, tables: dict[str, pd.DataFrame], scale: float = 1.0) 
     lowest = np.nanmin(np.where(numbers[:, 0] > floor, numbers[:, 0], np.inf), initial=np.nanmin(numbers[:, 1]))
     for table, colour in zip(tables.values(), COLOURS * len(tables), strict=False):
         low, high = (scale * table[c].to_numpy(dtype=float) for c in ("rmse_low", "rmse_high"))
-        high = np.where(np.isfinite(low) & np.isnan(high), 10 * edge, high)
-        axis.fill_between(table["n_train"], low, high, color=colour, alpha=0.18, linewidth=0)
+        x, open_end = table["n_train"].to_numpy(dtype=float), np.isfinite(low) & np.isnan(high)
+        axis.fill_between(x, low, high, where=np.isfinite(high), color=colour, alpha=0.18, linewidth=0)
+        ends = np.where(open_end, edge, high)
+        axis.vlines(x, np.maximum(low, 0.87 * lowest), ends, color=colour, alpha=0.3, linewidth=1)
+        arrows = np.full(int(open_end.sum()), edge)
+        axis.plot(x[open_end], arrows, "^", color=colour, alpha=0.6, markersize=5, clip_on=False, zorder=3)
     axis.set_ylim(0.87 * lowest, edge)
 
 
@@ -290,8 +294,8 @@ def write_iteration_table(histories: dict[str, str], target: str, path: str) -> 
 
 def _warnings_of_last(table: pd.DataFrame) -> str:
     """Return what is doubtful about the last iteration as a list, empty if nothing is."""
-    said = table["warnings"].fillna("").iloc[-1]
-    if not said:
+    said = table["warnings"].iloc[-1]
+    if pd.isna(said):
         return ""
     items = "".join(f"<li>{html.escape(words)}</li>" for words in str(said).split(" | "))
     return f"<p>Warnings of the last iteration:</p><ul>{items}</ul>"

@@ -20,6 +20,7 @@ from quarry.evaluation.intervals import (
     share_change_interval,
     share_interval,
     spread_ratio,
+    spread_ratio_at_most,
     spread_ratio_interval,
 )
 from quarry.files import atomic_path, write_json
@@ -272,12 +273,11 @@ def _beside_the_spread(
 ) -> dict[str, float | None]:
     """Return RMSE / std of the targets and, of one quantity, R^2 = 1 - (RMSE / std)^2, with intervals.
 
-    mae_over_mad: MAE / mean absolute deviation of the targets, the same for errors whose tails leave an RMSE no interval.
+    rmse_over_std_at_most: see ``spread_ratio_at_most``.
     """
     ratio, (low, high) = spread_ratio(errors, targets), spread_ratio_interval(errors, targets, rng)
     found = {"rmse_over_std": ratio, "rmse_over_std_low": low, "rmse_over_std_high": high}
-    found["mae_over_mad"] = spread_ratio(errors, targets, 1)
-    found["mae_over_mad_low"], found["mae_over_mad_high"] = spread_ratio_interval(errors, targets, rng, 1)
+    found["rmse_over_std_at_most"] = spread_ratio_at_most(errors, targets)
     if errors.ndim == 1:
         for name, value in (("r2", ratio), ("r2_low", high), ("r2_high", low)):
             found[name] = None if value is None else 1 - value**2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ class Facts:
 
     Errors are in the target's unit (eV, or e*Angstrom for the dipole). errors: per metric (test, validation,
     cross_validation) a dictionary with rmse, rmse_low, rmse_high, mae, mae_low, mae_high, maxe and n; rmse_over_std (RMSE /
-    standard deviation of the targets of the same structures), mae_over_mad (MAE / mean absolute deviation of these) and
-    r2 = 1 - rmse_over_std^2, each with _low and _high; of
+    standard deviation of the targets of the same structures), rmse_over_std_at_most (``spread_ratio_at_most``) and
+    r2 = 1 - rmse_over_std^2, ratio and R^2 with _low and _high; of
     energies rmse_per_atom and mae_per_atom (eV/atom, of error / number of atoms), of forces forces_rmse_over_std; for target
     class with accuracy, accuracy_low, accuracy_high, majority (accuracy of always naming the most frequent class of the
     labels), error_over_majority_error (ratio of the wrong shares), confusion (rows: label, columns: prediction) and n; for
@@ -83,6 +84,12 @@ class Facts:
             return Facts(**data)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path}: damaged facts: {error}") from error
+
+
+def ratio_at_most(errors: Mapping[str, Any]) -> float | None:
+    """Return the upper end of RMSE / std of a metric's errors, a finite one where its interval is open; None: not known."""
+    high = errors.get("rmse_over_std_high")
+    return errors.get("rmse_over_std_at_most") if high is None else high
 
 
 @dataclass(frozen=True)

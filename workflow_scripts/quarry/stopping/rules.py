@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from quarry.config.campaign import Configuration
-from quarry.stopping.facts import Cost, Facts
+from quarry.stopping.facts import Cost, Facts, ratio_at_most
 from quarry.stopping.words import how_good, interval_words
 
 
@@ -83,8 +83,8 @@ def _rrmse(facts: Sequence[Facts], costs: Sequence[Cost], configuration: Configu
 def has_learnt(facts: Facts, min_r2: float | None) -> bool:
     """Return whether a model is better than the mean of the labels (or the most frequent class) by a margin.
 
-    min_r2: ``stop.min_r2``; None: not asked. The lower end of the interval of R^2 counts, or the same of the MAE: where few
-    structures carry the RMSE its interval has no end. Facts of an earlier version, which do not hold them, pass.
+    min_r2: ``stop.min_r2``; None: not asked. The lower end of the interval of R^2 counts (``ratio_at_most``). Facts of an
+    earlier version, which do not hold it, pass.
     """
     errors = facts.errors.get(facts.metric, {})
     if min_r2 is None or not errors:
@@ -95,8 +95,8 @@ def has_learnt(facts: Facts, min_r2: float | None) -> bool:
         return majority is None or (majority < 1 and 1 - (1 - low) / (1 - majority) > min_r2)
     if "rmse_over_std_high" not in errors:
         return True
-    highs = (errors[name] for name in ("rmse_over_std_high", "mae_over_mad_high") if errors.get(name) is not None)
-    return any(1 - high**2 > min_r2 for high in highs)
+    high = ratio_at_most(errors)
+    return high is not None and 1 - high**2 > min_r2
 
 
 def _upper(facts: Facts) -> float:
