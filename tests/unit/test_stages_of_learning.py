@@ -12,13 +12,14 @@ from sklearn.metrics import r2_score
 
 from quarry.errors import QuarryError
 from quarry.evaluation.intervals import error_interval
-from quarry.models.base import Prediction
+from quarry.models.base import Prediction, TrainingData
 from quarry.models.registry import load_model
 from quarry.randomness import generator
 from quarry.stages import learning
 from quarry.stages.learning import evaluate_model, read_predictions, train_model
 from quarry.stages.pool import read_features
 from quarry.stages.targets import training_data
+from quarry.structures import Structure, StructureSet
 from quarry.structures.labelled import LabelledSet
 from support.stages import (
     ROWS,
@@ -133,6 +134,22 @@ class TestEvaluation:
         per_atom = [e / len(pool[n].numbers) for n, e in enumerate(errors)]
         assert found["rmse_per_atom"] == pytest.approx(np.sqrt(np.mean(np.square(per_atom))), rel=1e-12)
         assert found["mae_per_atom"] == pytest.approx(np.mean(np.abs(per_atom)), rel=1e-12)
+
+    def test_energies_of_different_molecules_are_measured_beside_a_sum_over_elements(self):
+        """An error of 10 eV is small beside total energies, and as large as all that counting atoms leaves."""
+        rng = np.random.default_rng(0)
+        counts = rng.integers(1, 5, size=(60, 2))
+        structures = StructureSet.from_structures(
+            Structure.create([6] * c + [1] * h, rng.normal(size=(c + h, 3)).round(3)) for c, h in counts
+        )
+        bonds = 10 * rng.normal(size=60)
+        data = TrainingData(structures, np.zeros((60, 1)), counts @ [-1035.0, -16.0] + bonds)
+        nothing_learnt = Prediction(data.targets - bonds, None)
+        found = learning._summary(data, nothing_learnt, "energy", np.random.default_rng(0))
+        assert found["rmse_over_std"] == pytest.approx(1, abs=0.03) and found["r2_low"] < 0
+        assert learning._summary(data, nothing_learnt, "value", np.random.default_rng(0))["r2"] > 0.999
+        rest = bonds - np.linalg.lstsq(counts, bonds, rcond=None)[0] @ counts.T
+        assert found["rmse_over_std"] == pytest.approx(np.sqrt(np.mean(bonds**2)) / rest.std(), rel=1e-6)
 
     def test_the_relative_change_by_hand(self, tmp_path, trained, features, pool):
         conf = configuration()

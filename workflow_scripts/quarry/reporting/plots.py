@@ -303,7 +303,8 @@ def _warnings_of_last(table: pd.DataFrame) -> str:
 
 TABLE_NOTE = (
     "In brackets: 95 % intervals; “upwards” where the errors seen set no upper bound. RMSE / std: of the targets of the "
-    "same structures, 1 is what always saying their mean would reach; R² = 1 - (RMSE / std)². Per atom: root mean square "
+    "same structures (total energies: about their best sum over elements), 1 is what always saying their mean would reach; "
+    "R² = 1 - (RMSE / std)². Per atom: root mean square "
     "of error / number of atoms."
 )
 

@@ -25,6 +25,7 @@ from quarry.evaluation.intervals import (
 )
 from quarry.files import atomic_path, write_json
 from quarry.models.base import Committee, Model, Prediction, TrainingData, Validated
+from quarry.models.baselines import CompositionBaseline
 from quarry.models.classes import check_classes
 from quarry.models.metrics import (
     confusion_matrix,
@@ -40,7 +41,7 @@ from quarry.models.splits import folds_of
 from quarry.randomness import generator
 from quarry.stages.searching import pool_account, search_account
 from quarry.stages.targets import split, training_data
-from quarry.stages.warnings import warnings_of
+from quarry.stages.warnings import TOTAL_ENERGIES, warnings_of
 from quarry.structures.labelled import LabelledSet
 from quarry.structures.structure import ID_LENGTH
 
@@ -232,7 +233,7 @@ def _summary(data: TrainingData, prediction: Prediction, target: str, rng: np.ra
     rmse_low, rmse_high = error_interval(errors, 2, rng)
     mae_low, mae_high = error_interval(errors, 1, rng)
     intervals = {"rmse_low": rmse_low, "rmse_high": rmse_high, "mae_low": mae_low, "mae_high": mae_high}
-    intervals |= _beside_the_spread(errors, data.targets, rng)
+    intervals |= _beside_the_spread(errors, _about_elements(data, target), rng)
     if errors.ndim == 2:
         fit = {} if prediction.std is None else calibration(*_by_spread(data.targets, errors, prediction.std))
         return {**excitation_metrics(errors), **intervals, **fit, "n": len(errors)}
@@ -266,6 +267,17 @@ def _class_summary(data: TrainingData, predicted: NDArray[np.float64]) -> dict[s
         "confusion": confusion.tolist(),
         "n": n,
     }
+
+
+def _about_elements(data: TrainingData, target: str) -> NDArray[np.float64]:
+    """Return targets whose spread a model must beat: total energies less their best sum over elements, others as they are.
+
+    Total energies of different molecules are thousands of eV apart, which counting atoms explains but for a few. Those of
+    one composition lose their mean only.
+    """
+    if target not in TOTAL_ENERGIES or not len(data.structures.numbers):
+        return data.targets
+    return data.targets - CompositionBaseline.fit(data.structures, data.targets).mean(data.structures)
 
 
 def _beside_the_spread(

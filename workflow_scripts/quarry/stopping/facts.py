@@ -19,7 +19,8 @@ class Facts:
 
     Errors are in the target's unit (eV, or e*Angstrom for the dipole). errors: per metric (test, validation,
     cross_validation) a dictionary with rmse, rmse_low, rmse_high, mae, mae_low, mae_high, maxe and n; rmse_over_std (RMSE /
-    standard deviation of the targets of the same structures), rmse_over_std_at_most (``spread_ratio_at_most``) and
+    standard deviation of the targets of the same structures, of total energies about their best sum over elements),
+    rmse_over_std_at_most (``spread_ratio_at_most``) and
     r2 = 1 - rmse_over_std^2, ratio and R^2 with _low and _high; of
     energies rmse_per_atom and mae_per_atom (eV/atom, of error / number of atoms), of forces forces_rmse_over_std; for target
     class with accuracy, accuracy_low, accuracy_high, majority (accuracy of always naming the most frequent class of the
