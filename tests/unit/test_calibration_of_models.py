@@ -43,6 +43,17 @@ def test_the_factor_by_hand():
     assert Calibration.of(errors, np.where(errors > 60, 0.0, std)).count == 60
 
 
+def test_labels_that_contradict_each_other_do_not_blow_up_the_others():
+    """Noise fixed at nothing, and three structures labelled twice: each is certain of its twin, and wrong."""
+    data = wavy(60, 0)
+    twice = np.concatenate([np.arange(60), [0, 1, 2]])
+    both = TrainingData(dimers(63), data.features[twice], data.targets[twice] + np.where(np.arange(63) < 60, 0, 0.3))
+    model = of(Gpr(noise_variance=1e-10), both)
+    new = wavy(200, 9)
+    std = model.predict(new.structures, new.features).std
+    assert np.median(std) < 3 * np.std(both.targets) and std.max() < 10 * np.std(both.targets)
+
+
 def test_the_factor_of_n_errors_covers_what_it_says():
     """Simulation: heavy tails, a std that is five times too small, 60 errors each."""
     rng = np.random.default_rng(0)

@@ -38,13 +38,16 @@ class Calibration:
         Split conformal prediction (J. Lei et al., J. Am. Stat. Assoc. 113, 1094 (2018), section 2.2) with |error| / std as
         the score: the ceil(0.95 (n + 1))-th smallest score takes the place of the normal quantile 1.96. A std of zero
         says nothing and is left out. Not calibrated with fewer than ``FEWEST`` of them, or where most errors are zero.
+        The interval of the median std is made no wider than the largest error: a few labels that contradict each other,
+        each predicted with certainty by its twin, would blow up all the others.
         """
         positive = (std > 0) & np.isfinite(errors)
         scores = np.sort(np.abs(errors[positive]) / std[positive])
         if len(scores) < FEWEST:
             return Calibration(1.0, len(scores))
         rank = min(len(scores), math.ceil(LEVEL * (len(scores) + 1)))
-        factor = float(scores[rank - 1] / ndtri(0.5 + 0.5 * LEVEL))
+        widest = np.max(np.abs(errors[positive])) / np.median(std[positive])
+        factor = float(min(scores[rank - 1], widest) / ndtri(0.5 + 0.5 * LEVEL))
         return Calibration(factor, len(scores)) if factor > 0 else Calibration(1.0, 0)
 
     def account(self) -> dict[str, float | int | None]:
