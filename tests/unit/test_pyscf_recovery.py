@@ -106,7 +106,8 @@ def test_hard_cases_are_rescued_to_the_right_energy(name: str, rungs: list[str],
     names = [a["name"] for a in result.attempts]
     assert names[0] == "plain" and names[-1] == "stability" and len(names) > 2
     assert [a["converged"] for a in result.attempts][-2:] == [True, True]
-    assert result.details["stability"]["stable"]
+    # The open shell of OH turns about the axis at no cost but the grid's: on some processors a flat direction is left.
+    assert result.details["stability"]["stable"] or result.details["stability"]["flat"]
     energy = result.properties["energy"] / HARTREE_EV
     assert energy == pytest.approx(independent(case.structure, level, "atom"), abs=1e-6)
     json.dumps([result.attempts, result.details], allow_nan=False)
@@ -212,6 +213,28 @@ class TestStability:
         result = PyscfEngine(method(), stability="internal").label(unrounded([2], [[0, 0, 0]]), 1)
         assert result.details["stability"]["stable"] and result.details["stability"]["lowest_curvature"] is None
         json.dumps(result.details, allow_nan=False)
+
+    def test_a_direction_that_leads_nowhere_lower_is_flat(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What rounding makes of a flat direction: a negative curvature, and solutions that are as low on either side."""
+        runs, saddle = self.saddle()
+        end, _ = minimum_below(runs, saddle)
+        vector = lowest_curvature(end)[1]
+        monkeypatch.setattr(
+            "quarry.labeling.engines.pyscf_stability.lowest_curvature", lambda solution: (-2e-5, vector)
+        )
+        steps: list[float] = []
+        second_order = runs.second_order
+
+        def counted(**keys: Any) -> Any:
+            found = second_order(**keys)
+            steps.append(float(found.e_tot))
+            return found
+
+        monkeypatch.setattr(runs, "second_order", counted)
+        again, found = minimum_below(runs, end)
+        assert again is end, "the lowest solution, not the last one that was tried"
+        assert (found["stable"], found["flat"], found["followed"], len(found["energies"])) == (False, True, 0, 1)
+        assert len(steps) == 2 and steps == pytest.approx([end.e_tot] * 2, abs=1e-6), "both ways were tried, once"
 
     def test_a_way_down_that_does_not_end_is_a_failure(self, monkeypatch: pytest.MonkeyPatch) -> None:
         runs, solution = self.saddle()

@@ -68,37 +68,49 @@ def _away_from_zero(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def minimum_below(runs: Runs, solution: scf.hf.SCF) -> tuple[scf.hf.SCF, dict[str, Any]]:
-    """Follow the instabilities of a converged solution downhill; return the end and what was found.
+    """Follow the instabilities of a converged solution downhill; return the lowest solution and what was found.
 
-    Found: stable, followed (how many times), energies (eV, of the solutions on the way, the first is the given one's),
-    lowest_curvature (hartree, of the end; None without virtual orbitals). stable is False where only a flat direction is left.
+    Found: stable, flat (the curvature is negative, but nothing is gained that way: the direction is flat but for the grid),
+    followed (how many times), energies (eV, of the solutions on the way down: the first is the given one's, the last the
+    end's), lowest_curvature (hartree, of the end; None without virtual orbitals).
     Raises ScfNotConverged if the way down does not converge or does not end.
     """
     energies = [float(solution.e_tot)]
     for followed in range(MAX_FOLLOWED + 1):
         curvature, direction = lowest_curvature(solution)
         stable = curvature >= UNSTABLE_BELOW_HARTREE
-        if stable or _is_flat(energies):
+        lower = None if stable or followed == MAX_FOLLOWED else _step_down(runs, solution, direction, followed + 1)
+        if stable or (lower is None and followed < MAX_FOLLOWED):
             return solution, {
                 "stable": stable,
+                "flat": not stable,
                 "followed": followed,
                 "energies": [energy * HARTREE_EV for energy in energies],
                 "lowest_curvature": curvature if np.isfinite(curvature) else None,
             }
-        if followed == MAX_FOLLOWED:
-            break
-        solver = solution.newton()
-        rotation = solver.update_rotate_matrix(STEP * direction, solution.mo_occ)
-        orbitals = solver.rotate_mo(solution.mo_coeff, rotation)
-        solution = runs.second_order(orbitals=orbitals, occupations=solution.mo_occ)
-        if not solution.converged:
-            raise ScfNotConverged(
-                f"the SCF solution is unstable, and the way down did not converge (step {followed + 1})"
-            )
-        energies.append(float(solution.e_tot))
+        if lower is not None:
+            solution = lower
+            energies.append(float(solution.e_tot))
     raise ScfNotConverged(f"the SCF solution is unstable, also after {MAX_FOLLOWED} followed instabilities")
 
 
-def _is_flat(energies: list[float]) -> bool:
-    """Return whether the last step led nowhere."""
-    return len(energies) > 1 and abs(energies[-2] - energies[-1]) < FLAT_HARTREE
+def _step_down(runs: Runs, solution: scf.hf.SCF, direction: NDArray[np.float64], number: int) -> scf.hf.SCF | None:
+    """Return a solution that is lower by more than ``FLAT_HARTREE``, None if neither way leads to one.
+
+    Both ways along a curvature are downhill alike, but a long step may end in another valley, as high as this one. What
+    counts is the gain over the lowest solution: steps between solutions that differ by rounding go up and down for ever.
+    Raises ScfNotConverged if no step converges. number: of the step, for the message.
+    """
+    solver = solution.newton()
+    ends = []
+    for step in (STEP, -STEP):
+        rotation = solver.update_rotate_matrix(step * direction, solution.mo_occ)
+        orbitals = solver.rotate_mo(solution.mo_coeff, rotation)
+        end = runs.second_order(orbitals=orbitals, occupations=solution.mo_occ)
+        if end.converged:
+            if end.e_tot < solution.e_tot - FLAT_HARTREE:
+                return end
+            ends.append(end)
+    if not ends:
+        raise ScfNotConverged(f"the SCF solution is unstable, and the way down did not converge (step {number})")
+    return None
