@@ -32,6 +32,6 @@ with job(snakemake) as log:
         FailedLabels(snakemake.params.failed),
         snakemake.output.cost,
     )
-    for line in (progress_line(facts, cost), *warning_lines(facts)):
+    for line in (progress_line(facts, cost), *warning_lines(facts, configuration)):
         log(line)
         tell(line)

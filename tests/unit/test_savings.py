@@ -281,8 +281,14 @@ class TestWords:
     @pytest.mark.parametrize(
         ("found", "words"),
         [
-            (Saving(200, 80.0, 70.0, 90.2, 180), "RMSE: 80 of 200 training labels (40 %; 95 %: 70 to 90)"),
-            (Saving(200, 5.0, -20.0, 30.0, 180), "none beyond chance: 5 of 200 training labels (2 %; 95 %: -20 to 30)"),
+            (
+                Saving(200, 80.0, 70.0, 90.2, 180),
+                "RMSE: 80 of 200 training labels (40 %; 95 % interval 70 to 90 labels)",
+            ),
+            (
+                Saving(200, 5.0, -20.0, 30.0, 180),
+                "none beyond chance: 5 of 200 training labels (2 %; 95 % interval -20 to 30 labels)",
+            ),
             (Saving(200, -50.0, -70.0, -9.0, 180), "none, random was better: -50 of 200"),
             (Saving(200, 80.0, None, None, 180), "no verdict: 80 of 200 training labels (40 %)"),
             (Saving(200, 180.0, 20.0, 180.0, 180), "at least 180 of 200"),
@@ -313,3 +319,14 @@ class TestWords:
         last = {"RMSE": Saving(200, 80.0, 70.0, 90.0, 180), "MAE": Saving(200, -20.0, -30.0, -10.0, 180)}
         lines = summary_words(last, ["test RMSE", "test MAE"], 1, 3, 0)
         assert len(lines) == 3 and "by MAE: none, random was better" in lines[0] and "wasted by MAE" in lines[1]
+
+
+def test_an_interval_of_all_that_can_be_is_no_verdict():
+    """Flat curves, as of models that have learnt nothing: estimate and interval are the ends of the range."""
+    nothing = Saving(30, 20.0, -20.0, 20.0, 20)
+    assert nothing.verdict == "unknown"
+    assert saving_words(nothing, "test RMSE").endswith(
+        "no verdict, the curves are too flat beside their chance: anything from -20 to 20 of 30 training labels"
+    )
+    assert further_words(nothing, "MAE") == "by MAE: no verdict"
+    assert Saving(30, 20.0, -19.0, 20.0, 20).verdict == "none"

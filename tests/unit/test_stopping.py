@@ -12,7 +12,7 @@ import scipy.constants
 from quarry.config import Configuration, load_configuration
 from quarry.models.metrics import rrmse
 from quarry.stopping.facts import Cost, Facts
-from quarry.stopping.rules import core_hours, labels_left, stop_reason, unit_of
+from quarry.stopping.rules import core_hours, held_back, labels_left, stop_reason, unit_of
 from support.campaigns import stand_in_configuration
 
 LECTURE = [0.06717941145022376, 0.09043318436728051, 0.06411060145373663, 0.0695737045717655]
@@ -166,7 +166,7 @@ class TestTargetRmse:
         assert reasons([facts(rmse=0.0216)], conf) == ["target_rmse"]
         reason = stop_reason([facts(rmse=0.0216)], [cost()], conf)
         assert reason is not None and reason.words == (
-            "test-set RMSE 0.0216 is below target_rmse = 0.0216821 eV; the model's RMSE is 0.0216 eV"
+            "test-set RMSE 0.0216 is below target_rmse = 0.0216821 eV; the model's RMSE is 21.6 meV"
         )
 
     def test_of_the_dipole_in_its_unit(self):
@@ -338,6 +338,17 @@ class TestSomethingLearnt:
         for f in carried:
             f.errors["test"]["rmse_over_std_at_most"] = 0.3
         assert reasons(carried, conf) == [None, "rrmse"], "one structure carries the RMSE, the others are learnt"
+
+    def test_what_is_held_back_is_said(self):
+        conf = configuration(rrmse=0.1, patience=1)
+        said = held_back(self.plateau(1.05)[1], conf)
+        assert (
+            said is not None
+            and said.startswith("rRMSE is below 0.1, but stops nothing")
+            and "stop.min_r2 = 0.2" in said
+        )
+        assert held_back(self.plateau(0.89)[1], conf) is None and held_back(self.plateau(1.05)[0], conf) is None
+        assert held_back(self.plateau(1.05)[1], configuration(rrmse=0.01, patience=1)) is None
 
     def test_the_margin_is_the_users(self):
         assert reasons(self.plateau(1.05), configuration(rrmse=0.1, patience=1, min_r2=None)) == [None, "rrmse"]

@@ -56,6 +56,11 @@ class TestLabels:
         said = contradictory_duplicates(twice, values)
         assert said is not None and said.startswith("2 training labels contradict each other") and "0.5" in said
         assert contradictory_duplicates(x[:1], y[:1]) is None
+        # Copies to 1e-4 Angstrom have features that differ by more than rounding.
+        near, groups = twice.copy(), np.concatenate([np.arange(20), [0, 1, 2]])
+        near[20:] += 1e-5
+        assert contradictory_duplicates(near, values) is None
+        assert "2 training labels contradict" in (contradictory_duplicates(near, values, groups) or "")
 
     def test_constant_targets(self):
         assert "all 5 training labels are the same (3)" in (constant_targets(np.full(5, 3.0)) or "")
@@ -119,7 +124,7 @@ class TestFits:
 
         assert said(0.5, 0.8) is None and said(None, None) is None and no_better_than_the_mean("test", {}) is None
         assert "its RMSE is 0.98 of their std (up to 1.1)" in (said(0.98, 1.05) or "")
-        assert "too few errors" in (said(0.5, None) or "") and "(up to 1.2)" in (said(0.5, None, 1.2) or "")
+        assert "are too few to tell" in (said(0.5, None) or "") and "(up to 1.2)" in (said(0.5, None, 1.2) or "")
         assert said(0.5, None, 0.3) is None, "one structure carries the RMSE, the others are learnt"
 
 
@@ -219,7 +224,7 @@ class TestUnfamiliar:
 
 def test_they_stand_in_terminal_and_history():
     found = facts(3, warnings=["the first doubt", "another; doubt"])
-    assert warning_lines(found) == [
+    assert warning_lines(found, configuration()) == [
         "main iteration 3: warning: the first doubt",
         "main iteration 3: warning: another; doubt",
     ]

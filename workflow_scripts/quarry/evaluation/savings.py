@@ -26,9 +26,15 @@ class Saving:
     limit: float
 
     @property
+    def says_nothing(self) -> bool:
+        """Whether the interval is all that can be: the curves are too flat beside their chance to tell anything."""
+        ends = self.low, self.high
+        return self.limit > 0 and None not in ends and self.low <= -self.limit and self.high >= self.limit  # type: ignore[operator]
+
+    @property
     def verdict(self) -> Verdict:
         """Whether labels were saved or wasted beyond chance, neither ('none'), or whether the arms cannot tell."""
-        if self.low is None or self.high is None:
+        if self.low is None or self.high is None or self.says_nothing:
             return "unknown"
         return "saved" if self.low > 0 else "wasted" if self.high < 0 else "none"
 
@@ -46,8 +52,13 @@ def saving_words(found: Saving | None, quality: str) -> str:
     head = f"labels saved against random at equal {quality}"
     if found is None:
         return f"{head}: not known, the arms have no common size"
+    if found.says_nothing:
+        return (
+            f"{head}: no verdict, the curves are too flat beside their chance: anything from {found.low:.0f} to "
+            f"{found.high:.0f} of {found.labels} training labels"
+        )
     percent = f"{100 * found.saved / found.labels:.0f} %"
-    interval = "" if found.low is None else f"; 95 %: {found.low:.0f} to {found.high:.0f}"
+    interval = "" if found.low is None else f"; 95 % interval {found.low:.0f} to {found.high:.0f} labels"
     least = "at least " if found.limit and abs(found.saved) >= found.limit else ""
     return (
         f"{head}: {VERDICT_WORDS[found.verdict]}{least}{found.saved:.0f} of {found.labels} training labels "
@@ -59,6 +70,8 @@ def further_words(found: Saving | None, measure: str) -> str:
     """Return the saving by a further measure, in short. measure: e.g. 'MAE'."""
     if found is None:
         return f"by {measure}: not known"
+    if found.says_nothing:
+        return f"by {measure}: no verdict"
     interval = "" if found.low is None else f" ({found.low:.0f} to {found.high:.0f})"
     return f"by {measure}: {VERDICT_WORDS[found.verdict]}{found.saved:.0f}{interval}"
 

@@ -21,18 +21,24 @@ EXCITATION_FLOOR_EV = 0.1
 is degenerate with it."""
 
 
-def contradictory_duplicates(features: NDArray[np.floating], targets: NDArray[np.float64]) -> str | None:
-    """Return a sentence if structures that are the same to the descriptor have other labels, else None.
+def contradictory_duplicates(
+    features: NDArray[np.floating], targets: NDArray[np.float64], copies: NDArray[np.int64] | None = None
+) -> str | None:
+    """Return a sentence if structures that are the same to the descriptor, or copies, have other labels, else None.
 
-    features: shape (n, d). targets: shape (n,) or (n, n_targets), in one unit.
+    features: shape (n, d). targets: shape (n,) or (n, n_targets), in one unit. copies: shape (n,), equal numbers for
+    copies of one structure; None: the features tell.
     """
     values = targets.reshape(len(targets), -1)
     spread = values.std(axis=0)
     if len(values) < 2 or not spread.any():
         return None
-    scale = float(np.ptp(features, axis=0).max(initial=0.0)) or 1.0
-    keys = np.round((features - features.min(axis=0, initial=0.0)) / (scale * SAME_FEATURES)).astype(np.int64)
-    _, groups = np.unique([hash(row.tobytes()) for row in keys], return_inverse=True)
+    if copies is None:
+        scale = float(np.ptp(features, axis=0).max(initial=0.0)) or 1.0
+        keys = np.round((features - features.min(axis=0, initial=0.0)) / (scale * SAME_FEATURES)).astype(np.int64)
+        _, groups = np.unique([hash(row.tobytes()) for row in keys], return_inverse=True)
+    else:
+        _, groups = np.unique(copies, return_inverse=True)
     order = np.argsort(groups, kind="stable")
     starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
     gaps = np.maximum.reduceat(values[order], starts) - np.minimum.reduceat(values[order], starts)
@@ -61,7 +67,12 @@ def no_better_than_the_mean(metric: str, errors: Mapping[str, Any]) -> str | Non
     ratio, high = errors.get("rmse_over_std"), ratio_at_most(errors)
     if ratio is None or (high is not None and high < 1):
         return None
-    interval = "too few errors for an interval" if high is None else f"up to {high:.2g}"
+    if high is None:
+        return (
+            f"{errors.get('n', 'the')} {metric.replace('_', '-')} structures are too few to tell whether the model is "
+            "better than the mean of the labels"
+        )
+    interval = f"up to {high:.2g}"
     return (
         f"the model is not better than the mean of the labels for all that the {metric.replace('_', '-')} error tells: its "
         f"RMSE is {ratio:.2g} of their std ({interval})"

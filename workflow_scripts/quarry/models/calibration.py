@@ -15,6 +15,9 @@ LEVEL = 0.95
 FEWEST = 50
 """With fewer held-out errors nothing is scaled: their 95 % quantile is that of the two or three largest of them."""
 
+WIDEST = 3.0
+"""Small enough to keep predictions in the range of the labels, large enough to seldom bind for a committee of three."""
+
 MOST = 1000
 """Enough held-out errors: the factor is then known to 2 %. Further ones would cost time."""
 
@@ -38,7 +41,7 @@ class Calibration:
         Split conformal prediction (J. Lei et al., J. Am. Stat. Assoc. 113, 1094 (2018), section 2.2) with |error| / std as
         the score: the ceil(0.95 (n + 1))-th smallest score takes the place of the normal quantile 1.96. A std of zero
         says nothing and is left out. Not calibrated with fewer than ``FEWEST`` of them, or where most errors are zero.
-        The interval of the median std is made no wider than the largest error: a few labels that contradict each other,
+        The interval of the median std is made no wider than ``WIDEST`` times the largest error: labels that contradict others,
         each predicted with certainty by its twin, would blow up all the others.
         """
         positive = (std > 0) & np.isfinite(errors)
@@ -46,7 +49,7 @@ class Calibration:
         if len(scores) < FEWEST:
             return Calibration(1.0, len(scores))
         rank = min(len(scores), math.ceil(LEVEL * (len(scores) + 1)))
-        widest = np.max(np.abs(errors[positive])) / np.median(std[positive])
+        widest = WIDEST * np.max(np.abs(errors[positive])) / np.median(std[positive])
         factor = float(min(scores[rank - 1], widest) / ndtri(0.5 + 0.5 * LEVEL))
         return Calibration(factor, len(scores)) if factor > 0 else Calibration(1.0, 0)
 
@@ -55,6 +58,18 @@ class Calibration:
         return {"std_factor": self.factor if self.done else None, "calibration_labels": self.count}
 
 
-def held_rows(n: int, most: int = MOST) -> NDArray[np.int64]:
-    """Return the rows whose errors are looked at: all of ``n``, or ``most`` of them evenly."""
-    return np.arange(n) if n <= most else np.linspace(0, n - 1, most).astype(np.int64)
+def held_blocks(n: int, groups: NDArray[np.int64] | None = None, most: int = MOST) -> list[NDArray[np.int64]]:
+    """Return which rows are left out together; the error of the first of each block is looked at.
+
+    One block for each row, of copies of one structure (equal numbers of groups, shape (n,)) one for all; of more than
+    ``most`` blocks so many evenly.
+    """
+    rows = np.arange(n)
+    blocks = list(rows[:, None])
+    if groups is not None:
+        _, inverse = np.unique(groups, return_inverse=True)
+        order = np.argsort(inverse, kind="stable")
+        blocks = np.split(order, np.flatnonzero(np.diff(inverse[order])) + 1)
+    if len(blocks) <= most:
+        return blocks
+    return [blocks[k] for k in np.linspace(0, len(blocks) - 1, most).astype(np.int64)]

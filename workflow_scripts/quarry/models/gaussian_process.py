@@ -7,6 +7,7 @@ to six times slower at 1,000 to 8,000 structures, keeps no bound on the memory o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -72,19 +73,26 @@ class GaussianProcess:
         factor_diagonal = self._arrays.numpy(self._factorised().diagonal())
         return likelihood_of_factor(float(self._targets @ self.weights), factor_diagonal)
 
-    def leave_one_out(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return target minus prediction, and its variance with the noise, for training points that are left out, (n_rows,).
+    def leave_out(self, blocks: Sequence[NDArray[np.int64]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return target minus prediction of the first point of each block, whose points are all left out, and its variance
+        with the noise, both of shape (n_blocks,).
 
-        In closed form (C. E. Rasmussen, C. K. I. Williams, Gaussian Processes for Machine Learning (2006), equations 5.12).
+        In closed form: with B the block of the inverse of the kernel matrix, the residuals are B^-1 weights and their
+        covariance is B^-1 (C. E. Rasmussen, C. K. I. Williams, Gaussian Processes for Machine Learning (2006), equations
+        5.12, for blocks).
         """
-        inverse = np.empty(len(rows))
-        for begin, end in panels(len(rows), BLOCK):
-            wanted = rows[begin:end]
+        residuals, variances, weights = np.empty(len(blocks)), np.empty(len(blocks)), self.weights
+        for begin, end in panels(len(blocks), BLOCK):
+            wanted = np.concatenate(blocks[begin:end])
             columns = self._arrays.array(np.zeros((len(self._points), len(wanted))))
             columns[wanted, np.arange(len(wanted))] = 1.0
             solve_with_factor(self._arrays, self._factorised(), columns)
-            inverse[begin:end] = self._arrays.numpy(columns[wanted, np.arange(len(wanted))])
-        return self.weights[rows] / inverse, 1.0 / inverse
+            inverse, at = self._arrays.numpy(columns), 0
+            for number, block in enumerate(blocks[begin:end], begin):
+                covariance = np.linalg.inv(inverse[block, at : at + len(block)])
+                residuals[number], variances[number] = covariance[0] @ weights[block], covariance[0, 0]
+                at += len(block)
+        return residuals, variances
 
     def predict(
         self, features: NDArray[np.floating], with_std: bool = True

@@ -16,7 +16,7 @@ from quarry.errors import QuarryError
 from quarry.files import atomic_path
 from quarry.models.base import Prediction, TrainingData, check_features
 from quarry.models.baselines import CompositionBaseline, ConstantBaseline, read_baseline, write_baseline
-from quarry.models.calibration import Calibration, held_rows
+from quarry.models.calibration import Calibration, held_blocks
 from quarry.models.gaussian_process import GaussianProcess
 from quarry.models.hyperparameter_search import optimise_hyperparameters
 from quarry.models.hyperparameters import Hyperparameters, Optimum, Start, diagonal, floors
@@ -73,9 +73,12 @@ class GaussianProcessRegression:
         if self.settings.subset is not None and self.settings.subset < len(data):
             rows = rows[np.linspace(0, len(rows) - 1, self.settings.subset).astype(np.int64)]
         features, targets = self._features[rows].astype(np.float64), self._residuals[rows]
+        groups = None if data.groups is None else data.groups[rows]
         try:
-            optimum = optimise_hyperparameters(features, targets, self._start(), self.settings.criterion, len(data))
-            self._condition(optimum)
+            optimum = optimise_hyperparameters(
+                features, targets, self._start(), self.settings.criterion, len(data), groups
+            )
+            self._condition(optimum, data.groups)
         except LinAlgError as error:
             raise QuarryError(f"model.kind: gpr cannot learn from these features ({error}); set model.noise") from error
 
@@ -98,7 +101,7 @@ class GaussianProcessRegression:
             optimise=settings.optimise,
         )
 
-    def _condition(self, optimum: Optimum) -> None:
+    def _condition(self, optimum: Optimum, groups: NDArray[np.int64] | None) -> None:
         """Condition on all training data, with a higher floor than the subset needed if it must be."""
         candidates = floors(len(self._residuals), self.settings.noise_variance is not None)
         for floor in (floor for floor in candidates if floor >= optimum.floor):
@@ -115,7 +118,7 @@ class GaussianProcessRegression:
         self._optimum = replace(optimum, floor=floor, log_marginal_likelihood=process.log_marginal_likelihood())
         self._calibration = Calibration()
         if self.settings.calibrate and np.any(self._residuals):
-            errors, variances = process.leave_one_out(held_rows(len(self._residuals)))
+            errors, variances = process.leave_out(held_blocks(len(self._residuals), groups))
             self._calibration = Calibration.of(errors, np.sqrt(np.maximum(variances, 0.0)))
 
     def predict(self, structures: StructureSet, features: NDArray[np.floating], with_std: bool = True) -> Prediction:

@@ -53,16 +53,21 @@ Terms = list[tuple[float, NDArray[np.int64]]]
 """A criterion as a sum of log marginal likelihoods: weights, and the rows whose likelihood it is."""
 
 
-def terms_of(n: int, criterion: str) -> Terms:
+def terms_of(n: int, criterion: str, groups: NDArray[np.int64] | None = None) -> Terms:
     """Return a criterion of ``n`` points as a sum of likelihoods. criterion: likelihood or predictive.
 
     log p(half | other half) = log p(all) - log p(other half). The halves hold every second point: callers give the points
-    in an order that depends on what they are, not on when they came.
+    in an order that depends on what they are, not on when they came. groups: shape (n,), points of equal numbers (copies of
+    one structure) are in the same half, or each would be predicted by its twin; None: each is its own.
     """
     everything = np.arange(n)
-    if criterion == "likelihood" or n < FEWEST:
+    of_group = everything
+    if groups is not None:
+        _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
+        of_group = np.argsort(np.argsort(first))[inverse]
+    if criterion == "likelihood" or of_group.max(initial=0) + 1 < FEWEST:
         return [(1.0, everything)]
-    return [(2.0, everything), (-1.0, everything[::2]), (-1.0, everything[1::2])]
+    return [(2.0, everything), *((-1.0, np.flatnonzero(of_group % 2 == half)) for half in (0, 1))]
 
 
 @dataclass(frozen=True)
@@ -210,12 +215,14 @@ def optimise_hyperparameters(
     start: Start,
     criterion: str = "predictive",
     rows: int | None = None,
+    groups: NDArray[np.int64] | None = None,
 ) -> Optimum:
     """Return the hyperparameters that maximise a criterion.
 
     features: shape (n, d). targets: shape (n,), in units of their scale. criterion: likelihood or predictive. rows:
-    training points of the model in the end, of which the features may be a subset (its floor counts); None: n. The log
-    marginal likelihood is not computed. Targets that are zero say nothing about hyperparameters: then the start is returned.
+    training points of the model in the end, of which the features may be a subset (its floor counts); None: n. groups: see
+    ``terms_of``. The log marginal likelihood is not computed. Targets that are zero say nothing about hyperparameters: then
+    the start is returned.
     Raises scipy.linalg.LinAlgError if no point of the search gives a positive definite matrix even with the highest floor.
     """
     wanted = floors(len(targets) if rows is None else rows, start.exact_noise)
@@ -223,7 +230,7 @@ def optimise_hyperparameters(
     signal, noise = start.signal_variance or 1.0, start.noise_variance or NOISE_START
     if not start.optimise or not np.any(targets):
         return Optimum(Hyperparameters(signal, length, noise), math.nan, wanted[0])
-    bounds, terms = Bounds.of(start, length), terms_of(len(targets), criterion)
+    bounds, terms = Bounds.of(start, length), terms_of(len(targets), criterion, groups)
     for floor in wanted:
         found = _search_lengths(_Search(features, targets, terms, bounds, floor), bounds.length)
         if found is not None:

@@ -9,6 +9,7 @@ W. Thiel, J. Phys. Chem. Lett. 9, 5660 (2018); C. E. Rasmussen, C. K. I. William
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -253,9 +254,9 @@ class DerivativeProcess:
             std[begin : begin + step] = np.sqrt(np.maximum(1.0 - explained, 0.0))
         return values, slopes, std
 
-    def leave_one_out(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return target minus prediction of the values of training structures that are left out with their gradients, and
-        its variance with the noise, both of shape (n_rows,).
+    def leave_out(self, blocks: Sequence[NDArray[np.int64]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return target minus prediction of the value of the first structure of each block, whose structures are all left
+        out with their gradients, and its variance with the noise, both of shape (n_blocks,).
 
         In closed form: with B the block of the inverse that belongs to a structure, the residuals are B^-1 weights and their
         covariance is B^-1 (C. E. Rasmussen, C. K. I. Williams, Gaussian Processes for Machine Learning (2006), section 5.4.2,
@@ -263,10 +264,10 @@ class DerivativeProcess:
         """
         count, total = len(self._points.features), len(self.weights)
         per_structure = (total - count) // count
-        residuals, variances = np.empty(len(rows)), np.empty(len(rows))
-        for number, row in enumerate(rows):
-            gradient = count + per_structure * int(row)
-            block = np.concatenate([[row], np.arange(gradient, gradient + per_structure)])
+        residuals, variances = np.empty(len(blocks)), np.empty(len(blocks))
+        for number, structures in enumerate(blocks):
+            gradients = count + per_structure * structures[:, None] + np.arange(per_structure)
+            block = np.concatenate([structures, gradients.ravel()])
             columns = np.zeros((total, len(block)), order="F")
             columns[block, np.arange(len(block))] = 1.0
             half = solve_triangular(self._factorised(), columns, lower=True, overwrite_b=True, check_finite=False)

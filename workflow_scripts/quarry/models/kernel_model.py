@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.linalg import LinAlgError
 
 from quarry.models.base import Prediction, TrainingData
-from quarry.models.calibration import MOST, Calibration, held_rows
+from quarry.models.calibration import MOST, Calibration, held_blocks
 from quarry.models.gaussian_process import GaussianProcess
 from quarry.models.hyperparameters import Hyperparameters, floors
 from quarry.models.kernel_derivatives import (
@@ -31,7 +31,8 @@ MOST_BLOCKS = 200
 class Observations:
     """features: shape (n, d). targets: shape (n, n_targets). points: with Jacobians, where there are forces, else None.
     gradients: minus the forces, without translations and rotations, shape (n, 3 n_atoms), or None. count: how many
-    numbers are known of each target, its value and gradients.
+    numbers are known of each target, its value and gradients. groups: shape (n,), equal for copies of one structure; None:
+    there are none.
     """
 
     features: NDArray[np.float64]
@@ -39,6 +40,7 @@ class Observations:
     points: Points | None
     gradients: NDArray[np.float64] | None
     count: int
+    groups: NDArray[np.int64] | None = None
 
     @staticmethod
     def of(*parts: TrainingData) -> Observations:
@@ -46,11 +48,13 @@ class Observations:
         features = np.concatenate([part.features for part in parts])
         targets = np.concatenate([part.targets.reshape(len(part), -1) for part in parts])
         forces = [part.forces for part in parts if part.forces is not None]
+        known_groups = [part.groups for part in parts if part.groups is not None]
+        groups = np.concatenate(known_groups) if len(known_groups) == len(parts) else None
         if len(forces) < len(parts):
-            return Observations(features, targets, None, None, len(targets))
+            return Observations(features, targets, None, None, len(targets), groups)
         jacobians = np.concatenate([points_of(part.structures, part.features).jacobians for part in parts])
         gradients, known = internal_gradients(jacobians, -np.concatenate(forces).reshape(len(features), -1))
-        return Observations(features, targets, Points(features, jacobians), gradients, len(targets) + known)
+        return Observations(features, targets, Points(features, jacobians), gradients, len(targets) + known, groups)
 
     def residuals(self, prior: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return what is learnt, shape (m, n_targets): targets without their prior mean, then gradients, if any."""
@@ -102,7 +106,7 @@ class Learnt:
             regularisations[target], weights[:, target] = raised, process.weights
             if calibrate:
                 amplitude = _amplitude(float(column @ process.weights), data.count)
-                calibrations.append(_calibration(process, len(data.features), amplitude))
+                calibrations.append(_calibration(process, len(data.features), data.groups, amplitude))
         return Learnt(
             data.features, data.points, prior, residuals, sigmas, regularisations, weights, data.count, calibrations
         )
@@ -154,10 +158,12 @@ def _amplitude(fit: float, count: int) -> float:
     return float(np.sqrt(max(fit, 0.0) / count))
 
 
-def _calibration(process: GaussianProcess | DerivativeProcess, n: int, amplitude: float) -> Calibration:
+def _calibration(
+    process: GaussianProcess | DerivativeProcess, n: int, groups: NDArray[np.int64] | None, amplitude: float
+) -> Calibration:
     """Return the calibration of a target from training structures that are left out one by one."""
-    rows = held_rows(n, MOST_BLOCKS if isinstance(process, DerivativeProcess) else MOST)
-    errors, variances = process.leave_one_out(rows)
+    most = MOST_BLOCKS if isinstance(process, DerivativeProcess) else MOST
+    errors, variances = process.leave_out(held_blocks(n, groups, most))
     return Calibration.of(errors, amplitude * np.sqrt(np.maximum(variances, 0.0)))
 
 

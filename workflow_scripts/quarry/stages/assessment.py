@@ -13,7 +13,7 @@ from quarry.config.campaign import Configuration
 from quarry.labeling.failed import FailedLabels
 from quarry.labeling.record import LabelRecord, read_valid_records
 from quarry.stopping.facts import Cost, Facts
-from quarry.stopping.rules import unit_of
+from quarry.stopping.rules import held_back, unit_of
 from quarry.stopping.words import interval_words, r2_text
 
 DECISION_RULES = ("select_batch", "merge_labels", "assess_iteration")
@@ -114,9 +114,11 @@ def progress_line(facts: Facts, cost: Cost) -> str:
     return f"{head}{failed}; {facts.metric} RMSE {value:.4g}{unit} (95 %: {interval}{beside}); {change}"
 
 
-def warning_lines(facts: Facts) -> list[str]:
-    """Return the lines that the terminal shows for what is doubtful about an iteration."""
-    return [f"{facts.arm} iteration {facts.iteration}: warning: {words}" for words in facts.warnings]
+def warning_lines(facts: Facts, configuration: Configuration) -> list[str]:
+    """Return the lines that the terminal shows for what is doubtful about an iteration, and why it does not stop there."""
+    held = held_back(facts, configuration)
+    said = [*facts.warnings, *([held] if held else [])]
+    return [f"{facts.arm} iteration {facts.iteration}: warning: {words}" for words in said]
 
 
 def _beside_words(errors: dict[str, Any]) -> str:

@@ -44,6 +44,8 @@ def warnings_of(
     found: list[str | None] = [*model.warnings]
     if not train.classes:
         found += [constant_targets(train.targets), contradictory_duplicates(train.features, train.targets)]
+        if train.groups is not None:
+            found.append(contradictory_duplicates(train.features, train.targets, train.groups))
     for metric, (data, prediction) in results.items():
         errors = summary[metric]
         found.append(no_better_than_the_mean(metric, errors))
@@ -53,7 +55,7 @@ def warnings_of(
         found.append(low_excitations(labelled.properties["excitation_energies"], labelled.structures.ids))
     if structures and Path(structures).exists():
         found += _unfamiliar(configuration, train.structures, results, read_pool(structures))
-    return [sentence for sentence in found if sentence]
+    return list(dict.fromkeys(sentence for sentence in found if sentence))
 
 
 def unfamiliar_candidates(
@@ -74,10 +76,10 @@ def _unfamiliar(
     lines = []
     strange = unfamiliar_candidates(configuration, known, pool)
     if strange.any():
+        rule = f" (query.unfamiliar: {configuration.query.unfamiliar})" if configuration.query.needs_scores else ""
         lines.append(
             f"{int(strange.sum())} of {len(pool)} structures of the pool have "
-            f"{unfamiliar_words(known, pool.subset(np.flatnonzero(strange)))}: their predictions mean nothing "
-            f"(query.unfamiliar: {configuration.query.unfamiliar})"
+            f"{unfamiliar_words(known, pool.subset(np.flatnonzero(strange)))}: their predictions mean nothing{rule}"
         )
     if "test" in results:
         tested = results["test"][0].structures

@@ -80,6 +80,17 @@ def _rrmse(facts: Sequence[Facts], costs: Sequence[Cost], configuration: Configu
     return words
 
 
+def held_back(facts: Facts, configuration: Configuration) -> str | None:
+    """Return why a small rRMSE stops nothing, or None."""
+    stop = configuration.stop
+    if facts.iteration == 0 or stop.rrmse is None or facts.rrmse >= stop.rrmse or has_learnt(facts, stop.min_r2):
+        return None
+    return (
+        f"rRMSE is below {stop.rrmse:g}, but stops nothing: the model is not shown to be better than the mean of the labels "
+        f"(stop.min_r2 = {stop.min_r2:g})"
+    )
+
+
 def has_learnt(facts: Facts, min_r2: float | None) -> bool:
     """Return whether a model is better than the mean of the labels (or the most frequent class) by a margin.
 

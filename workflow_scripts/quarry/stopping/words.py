@@ -37,7 +37,8 @@ def how_good(errors: dict[str, Any] | None, unit: str) -> str:
         majority = errors.get("majority")
         beside = "" if majority is None else f", the most frequent class alone reaches {majority:.3f}"
         return f"the model's accuracy is {errors['accuracy']:.3f}{beside}"
-    words = f"the model's RMSE is {errors['rmse']:.4g} {unit}".rstrip()
+    scale, unit = (1e3, f"m{unit}") if unit and errors["rmse"] < 0.1 else (1.0, unit)
+    words = f"the model's RMSE is {scale * errors['rmse']:.4g} {unit}".rstrip()
     if errors.get("rmse_over_std") is not None:
         words += f", {errors['rmse_over_std']:.2g} of the labels' std"
     if errors.get("r2") is not None:
