@@ -46,6 +46,10 @@ ZOOMS = 2
 LENGTH_TOLERANCE = 0.01
 """The length scale is found to about this share of itself; criteria are flat there."""
 
+SAFE_FLOOR = 1e-14
+"""Smallest ratio, per point, for which likelihoods are compared: the reduction leaves rounding errors in the smallest
+eigenvalues, and differences of likelihoods of nearly singular matrices would be sums of these."""
+
 FEWEST = 8
 """With fewer points the criterion is the likelihood: nothing can be predicted from the half of so few."""
 
@@ -197,7 +201,7 @@ class _Search:
     def _best_of(self, parts: Sequence[tuple[float, Tridiagonal]], ratios: NDArray[np.float64]) -> Best:
         quadratic, log_determinant, count = np.zeros(len(ratios)), np.zeros(len(ratios)), 0.0
         for weight, part in parts:
-            found = part.likelihoods(ratios + self.floor)
+            found = part.likelihoods(ratios + max(self.floor, SAFE_FLOOR * len(self.targets)))
             quadratic += weight * found.quadratic
             log_determinant += weight * found.log_determinant
             count += weight * found.count
