@@ -10,7 +10,6 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, stdev
 
 import numpy as np
 from common import machine, print_table
@@ -23,8 +22,8 @@ from quarry.evaluation.inversion import Differences, of_arms, of_pairs, on_axis,
 from quarry.query.base import PoolView
 from quarry.query.strategies import chosen_by, make_strategy
 from quarry.randomness import generator
+from support.learning_curves import SIZES, by_spread_of_pairs, simulated
 
-SIZES = np.arange(20, 401, 20)
 TRUE = (0.1, 0.25, 0.5)
 DESIGNS = [(1, 2), (1, 3), (1, 5), (1, 10), (3, 3), (3, 10)]
 SPLITS = (5, 10)
@@ -56,16 +55,8 @@ def main() -> None:
 # Simulated campaigns
 
 
-def simulated(campaigns, arms, purpose, saved=0.0, noise=0.0, along=0.0, offset=0.0):
-    """Logarithms of errors of power laws n^-1/2, shape (campaigns, arms, sizes); arms need (1 - saved) of the last size."""
-    rng = generator(1, "verdicts", *purpose)
-    effective = SIZES[0] + (SIZES - SIZES[0]) * (SIZES[-1] - SIZES[0]) / ((1 - saved) * SIZES[-1] - SIZES[0])
-    chance = rng.standard_normal((campaigns, arms, len(SIZES)))
-    for t in range(1, len(SIZES)):
-        chance[..., t] = along * chance[..., t - 1] + math.sqrt(1 - along**2) * chance[..., t]
-    lasting = offset * rng.standard_normal((campaigns, arms, 1)) * (1 - SIZES[0] / SIZES)
-    # The initial batch is shared.
-    return -0.5 * np.log(effective) + lasting + noise * chance * (np.arange(len(SIZES)) > 0)
+def campaigns_of(campaigns, arms, purpose, saved=0.0, noise=0.0, **chance):
+    return simulated(generator(1, "verdicts", *purpose), campaigns, arms, saved, noise, **chance)
 
 
 def simulations(campaigns: int) -> None:
@@ -77,9 +68,9 @@ def simulations(campaigns: int) -> None:
             cells = []
             for saved in (0.0, *TRUE):
                 names = (title, repeats, number, str(saved))
-                arms = simulated(campaigns, repeats or number, (*names, "main"), saved, **noise)
-                controls = simulated(campaigns, number, (*names, "control"), **noise)
-                exact = [simulated(1, 1, names, share) @ weights for share in (saved, 0.0)]
+                arms = campaigns_of(campaigns, repeats or number, (*names, "main"), saved, **noise)
+                controls = campaigns_of(campaigns, number, (*names, "control"), **noise)
+                exact = [campaigns_of(1, 1, names, share) @ weights for share in (saved, 0.0)]
                 truth = point(*(e[:, 0] for e in exact), at, last).estimate()[0]
                 if not repeats:
                     shared = generator(1, "shared", *names).normal(0, 0.2, (campaigns, number, 1))
@@ -92,8 +83,13 @@ def simulations(campaigns: int) -> None:
     for repeats, number in ((1, 1), (1, 3), (1, 10), (3, 3)):
         noise = NOISES["5 %, each point"]
         counts = {"main": repeats, "control": number}
-        groups = [simulated(1000, n, ("old", repeats, number, name), **noise) for name, n in counts.items()]
-        rows.append([design(repeats, number), percent(np.mean([old_verdict(*c) for c in zip(*groups, strict=True)]))])
+        groups = [campaigns_of(1000, n, ("old", repeats, number, name), **noise) for name, n in counts.items()]
+        rows.append(
+            [
+                design(repeats, number),
+                percent(np.mean([by_spread_of_pairs(*c) != "none" for c in zip(*groups, strict=True)])),
+            ]
+        )
     print_table(
         "False verdicts of mean ± spread over pairs of single points (earlier versions)", ["design", "false"], rows
     )
@@ -119,27 +115,6 @@ def account(found: Differences, truth: float) -> tuple[float, float, float]:
 
 def row_of(cells) -> list[str]:
     return [percent(cells[0][0]), *(percent(value) for cell in cells[1:] for value in cell[1:])]
-
-
-def old_verdict(arms, controls) -> bool:
-    """Whether the earlier rule gave a verdict: labels at the first crossing of best single points, mean over pairs beyond
-    their standard deviation."""
-
-    def labels_for(errors, wanted):
-        best = None
-        for n, q in zip(SIZES, errors, strict=True):
-            if q <= wanted:
-                return n if best is None else best[0] * (n / best[0]) ** ((wanted - best[1]) / (q - best[1]))
-            if best is None or q < best[1]:
-                best = (n, q)
-        return math.inf
-
-    def saved(arm, control):
-        mine, its = min(arm), min(control)
-        return SIZES[-1] - labels_for(arm, its) if mine < its else labels_for(control, mine) - SIZES[-1]
-
-    values = [saved(arm, control) for arm in arms for control in controls]
-    return abs(mean(values)) > (stdev(values) if len(values) > 1 else 0.0)
 
 
 # Real replays

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from statistics import mean, stdev
 
 import numpy as np
 import pytest
@@ -14,26 +13,16 @@ from quarry.evaluation.curves import REACH, Curve, grid, smoothing_weights
 from quarry.evaluation.inversion import of_arms, of_pairs, point, shared_test_variance
 from quarry.evaluation.savings import Saving, disagreement, further_words, saving_words, scope_words, summary_words
 from quarry.randomness import generator
+from support import learning_curves
+from support.learning_curves import SIZES, by_spread_of_pairs
 
-SIZES = np.arange(20, 401, 20)
 AT = grid(20, 400, SIZES, points=60)
 WEIGHTS = smoothing_weights(SIZES, AT)
 LAST = len(AT) - 1
 
 
 def simulated(campaigns, arms, purpose, saved=0.0, noise=0.05, along=0.0):
-    """Logarithms of errors of power laws n^-1/2, whose arms need (1 - saved) of 400 labels; the first point is shared.
-
-    along: correlation of the noise between neighbouring points.
-    """
-    rng = generator(5, "savings", *purpose)
-    pace = (400 - 20) / ((1 - saved) * 400 - 20)
-    effective = 20 + (SIZES - 20) * pace
-    chance = rng.standard_normal((campaigns, arms, len(SIZES)))
-    for t in range(1, len(SIZES)):
-        chance[..., t] = along * chance[..., t - 1] + math.sqrt(1 - along**2) * chance[..., t]
-    chance[..., 0] = 0
-    return -0.5 * np.log(effective) + noise * chance
+    return learning_curves.simulated(generator(5, "savings", *purpose), campaigns, arms, saved, noise, along)
 
 
 def smoothed(values):
@@ -44,30 +33,6 @@ def true_saving(saved):
     """The same functional of the curves without noise."""
     arm, control = (smoothed(simulated(1, 1, ("truth",), share, noise=0.0))[:, 0] for share in (saved, 0.0))
     return float(point(arm, control, AT, LAST).estimate()[0])
-
-
-def by_spread_of_pairs(arms, controls):
-    """The verdict of earlier versions: the mean over pairs against their standard deviation (0 for a single pair).
-
-    arms, controls: logarithms of errors; between best points the curve is a power law.
-    """
-
-    def labels_for(errors, wanted):
-        best = None
-        for n, q in zip(SIZES, errors, strict=True):
-            if q <= wanted:
-                return n if best is None else best[0] * (n / best[0]) ** ((wanted - best[1]) / (q - best[1]))
-            if best is None or q < best[1]:
-                best = (n, q)
-        return math.inf
-
-    def saved(arm, control):
-        mine, its = min(arm), min(control)
-        return 400 - labels_for(arm, its) if mine < its else labels_for(control, mine) - 400
-
-    values = [saved(arm, control) for arm in arms for control in controls]
-    margin = stdev(values) if len(values) > 1 else 0.0
-    return "saved" if mean(values) > margin else "wasted" if mean(values) < -margin else "none"
 
 
 class TestNoSaving:

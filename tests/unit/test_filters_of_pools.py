@@ -1,0 +1,161 @@
+"""Filters where the pool is built: from files and Wigner samples, in the preflight, and in the campaign's identity."""
+
+import csv
+
+import ase.io
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import molecule
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from quarry.config.descriptors import CoulombMatrix, InverseDistances
+from quarry.config.pool import WignerPool
+from quarry.descriptors.compute import compute_features
+from quarry.errors import QuarryError
+from quarry.randomness import generator
+from quarry.sampling.modes import NormalModes
+from quarry.sampling.wigner import sample_wigner
+from quarry.stages import pool as pool_stage
+from quarry.stages import preflight
+from quarry.structures.files import read_pool
+from quarry.structures.filters import closest_contact
+from support.campaigns import WATER
+from support.candidates import MOLECULES, structure_of, water
+from support.stages import configuration
+
+DISTANCES, COULOMB = InverseDistances(kind="inverse_distances"), CoulombMatrix(kind="coulomb_matrix")
+
+
+def write_pool_file(path, structures) -> None:
+    frames = [Atoms(s.numbers, s.positions) for s in structures]
+    frames[0].calc = SinglePointCalculator(frames[0], energy=0.0)
+    ase.io.write(path, frames)
+
+
+class TestStages:
+    def build(self, folder, settings, modes=None):
+        outputs = {name: str(folder / file) for name, file in [
+            ("structures", "structures.h5"), ("reference", "reference.extxyz"), ("filtered", "filtered.csv")
+        ]}  # fmt: skip
+        line = pool_stage.build_pool(settings, folder, modes, **outputs)
+        with open(outputs["filtered"], newline="") as handle:
+            return line, read_pool(outputs["structures"]), list(csv.DictReader(handle))
+
+    def file_pool(self, folder, **filters):
+        """Two files of waters: 14 good ones, one torn apart, one crushed, two repeated."""
+        good = [water(scale=1 + 0.02 * n) for n in range(14)]
+        write_pool_file(folder / "a.extxyz", [good[0], water(scale=0.3), *good[1:7]])
+        write_pool_file(folder / "b.extxyz", [good[0], *good[7:], water(shift=2.0), good[3]])
+        files = ["a.extxyz", {"path": "b.extxyz", "index": "0:"}]
+        return configuration(
+            pool={"source": "file", "files": files},
+            filters=filters,
+            query={"strategy": "random", "initial": 6, "batch": {"schedule": "constant", "size": 2}},
+            test={"size": 2},
+        )
+
+    def test_file_pool(self, tmp_path):
+        line, pool, rows = self.build(tmp_path, self.file_pool(tmp_path, bonds="connected"))
+        assert line == (
+            "pool: 14 structures, 2 duplicates dropped; left out by filters: 1 with atoms too close, 1 in several parts "
+            f"({tmp_path}/filtered.csv)"
+        )
+        assert len(pool) == 14
+        assert [(r["origin"], r["number"], r["reason"]) for r in rows] == [
+            ("a.extxyz", "1", "atoms_too_close"),
+            ("b.extxyz@0:", "0", "identical"),
+            ("b.extxyz@0:", "8", "not_connected"),
+            ("b.extxyz@0:", "9", "identical"),
+        ]
+
+    def test_too_few_are_left(self, tmp_path):
+        """Known before any job where no descriptor is needed, and else when the pool is built; the counts are named."""
+        (tmp_path / "stand_in.py").write_text("def morse(atoms): pass\n")
+        settings = self.file_pool(tmp_path, bonds="same", bond_factor=1.1)
+        message = (
+            r"query.initial \+ test.size = 8 is more than the pool's 6 structures \(2 duplicates, 1 with atoms too close, "
+            r"9 with other bonds left out\); make the pool larger or the others smaller, or loosen filters"
+        )
+        with pytest.raises(QuarryError, match=message):
+            preflight.check(settings, tmp_path)
+        with pytest.raises(QuarryError, match=r"10 near-duplicates left out"):
+            self.build(tmp_path, self.file_pool(tmp_path, near_duplicates=0.06))
+
+    def test_periodic_pool_of_an_engine_for_molecules(self, tmp_path):
+        """PySCF labels molecules: a pool with cells is refused before any job, whatever passes the filters."""
+        cells = [Atoms("He2", [[0, 0, 0], [0, 0, 1.5]], cell=[3, 3, 3 + n / 10], pbc=True) for n in range(8)]
+        ase.io.write(tmp_path / "cells.extxyz", cells)
+        settings = configuration(
+            pool={"source": "file", "files": ["cells.extxyz"]},
+            labeling={"engine": "pyscf", "method": {"xc": "hf", "basis": "sto-3g"}},
+            query={"strategy": "random", "initial": 2, "batch": {"schedule": "constant", "size": 2}},
+        )
+        message = "pool: labeling.engine pyscf labels molecules only, but the pool holds periodic structures"
+        with pytest.raises(QuarryError, match=message):
+            preflight.check(settings, tmp_path)
+
+    def test_features_of_a_pool_in_several_files(self, tmp_path):
+        """The width of the Coulomb matrix comes from the largest molecule of the whole pool."""
+        write_pool_file(tmp_path / "a.extxyz", [water(scale=1 + 0.02 * n) for n in range(5)])
+        write_pool_file(tmp_path / "b.extxyz", [*(structure_of(molecule(n)) for n in MOLECULES), water(scale=1.001)])
+        settings = configuration(
+            pool={"source": "file", "files": ["a.extxyz", "b.extxyz"]},
+            descriptor={"kind": "coulomb_matrix"},
+            filters={"near_duplicates": 0.05},
+        )
+        with pytest.raises(QuarryError, match=r"the pool's 12 structures \(1 near-duplicates left out\)"):
+            self.build(tmp_path, settings)
+
+    def wigner(self, tmp_path, **filters):
+        """A pool of 60 waters, from modes that stretch each bond by about 0.1 Angstrom."""
+        equilibrium = water()
+        modes = np.zeros((2, 3, 3))
+        for n in (0, 1):
+            modes[n, n + 1] = (WATER[n + 1] - WATER[0]) / np.linalg.norm(WATER[n + 1] - WATER[0])
+        frequencies = np.array([1700.0, 1700.0])
+        masses = np.array([16.0, 1.0, 1.0])
+        NormalModes(equilibrium, frequencies, modes, masses, 0.0, {}).write(tmp_path / "modes.json")
+        return configuration(
+            pool={
+                "source": "wigner",
+                "molecule": "water.xyz",
+                "size": 60,
+                "geometry_method": {"xc": "hf", "basis": "sto-3g"},
+            },
+            filters=filters,
+        )
+
+    def test_wigner_pool_is_filled_up(self, tmp_path):
+        """What a filter takes is drawn anew from the same stream; without filters the pool is the sample."""
+        settings = self.wigner(tmp_path, min_distance_factor=0.95)
+        line, pool, rows = self.build(tmp_path, settings, str(tmp_path / "modes.json"))
+        assert len(pool) == 60 and rows
+        assert line.startswith("pool: 60 structures, 0 duplicates dropped; left out by filters:")
+        rng = generator(settings.seed, "pool")
+        stream = sample_wigner(NormalModes.read(tmp_path / "modes.json"), 300.0, 600, rng)
+        passing = [s for s in stream if closest_contact(s, np.inf) >= 0.95]
+        assert list(pool.ids) == [s.structure_id for s in passing[:60]]
+        last = list(stream.ids).index(passing[59].structure_id)
+        assert [int(r["number"]) for r in rows] == [
+            n for n, s in enumerate(stream) if n < last and closest_contact(s, np.inf) < 0.95
+        ]
+        _, all_samples, none = self.build(tmp_path, self.wigner(tmp_path), str(tmp_path / "modes.json"))
+        assert list(all_samples.ids) == list(stream.ids[:60]) and not none
+
+    def test_wigner_pool_that_cannot_be_filled_up(self, tmp_path):
+        """Near-duplicates leave room for so many geometries only: the pool says so, and ten times its size is drawn."""
+        settings = self.wigner(tmp_path, near_duplicates=0.12)
+        line, pool, rows = self.build(tmp_path, settings, str(tmp_path / "modes.json"))
+        assert len(pool) + len(rows) == 600 and 5 < len(pool) < 60
+        assert f"pool: {len(pool)} structures (600 samples gave no more, pool.size asks for 60)" in line
+        features = compute_features(pool, DISTANCES, water())
+        gaps = np.linalg.norm(features[:, None] - features, axis=2)[np.triu_indices(len(pool), 1)]
+        assert gaps.min() > 0.12
+        assert isinstance(settings.pool, WignerPool)
+
+
+def test_filters_belong_to_the_identity_of_a_campaign():
+    """Another pool is another campaign."""
+    assert configuration(filters={"bonds": "same"}).identity() != configuration().identity()
+    assert configuration(filters={"bond_factor": 1.3}).identity() == configuration().identity()
