@@ -14,7 +14,7 @@ from quarry.labeling.failed import FailedLabels
 from quarry.labeling.record import LabelRecord, read_valid_records
 from quarry.stopping.facts import Cost, Facts
 from quarry.stopping.rules import held_back, unit_of
-from quarry.stopping.words import interval_words, r2_text
+from quarry.stopping.words import beside_rmse, interval_words
 
 DECISION_RULES = ("select_batch", "merge_labels", "assess_iteration")
 """Rules of the main process itself: bookkeeping, no model cost."""
@@ -123,14 +123,10 @@ def warning_lines(facts: Facts, configuration: Configuration) -> list[str]:
 
 def _beside_words(errors: dict[str, Any]) -> str:
     """Return what else says how large an error is: its share of the targets' spread, R^2 and the error per atom."""
-    words = ""
-    if errors.get("rmse_over_std") is not None:
-        words += f"; {errors['rmse_over_std']:.2g} of the std"
-    if errors.get("r2") is not None:
-        words += f", R2 {r2_text(errors['r2'])}"
-    if errors.get("rmse_per_atom") is not None:
-        words += f"; {1e3 * errors['rmse_per_atom']:.2g} meV/atom"
-    return words
+    share, r2, per_atom = beside_rmse(errors)
+    words = f"; {share} of the std" if share else ""
+    words += f", R2 {r2}" if r2 else ""
+    return words + (f"; {per_atom}" if per_atom else "")
 
 
 def _ml_nea_words(facts: Facts) -> str:
@@ -139,7 +135,8 @@ def _ml_nea_words(facts: Facts) -> str:
     interval = interval_words(errors["rmse_low"], errors["rmse_high"], ".3g")
     change = interval_words(facts.rrmse_low, facts.rrmse_high, ".3f")
     relative = "1.0" if facts.iteration == 0 else f"{facts.rrmse:.6g} (95 %: {change})"
-    beside = f"; {errors['rmse_over_std']:.2g} of the std" if errors.get("rmse_over_std") is not None else ""
+    share, _, _ = beside_rmse(errors)
+    beside = f"; {share} of the std" if share else ""
     swapped = facts.states.get("swapped")
     of = f"; {swapped} of {facts.states['labels']} labels with swapped states" if swapped is not None else ""
     return (

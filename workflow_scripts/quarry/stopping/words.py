@@ -26,6 +26,18 @@ def r2_words(low: float | None, high: float | None) -> str:
     return _joined(*("" if end is None or math.isnan(end) else r2_text(end) for end in (low, high)))
 
 
+def beside_rmse(errors: dict[str, Any]) -> tuple[str, str, str]:
+    """Return what else says how large an error is, each empty where it is not known: its share of the targets' standard
+    deviation, R^2, and the error per atom with its unit.
+    """
+    ratio, r2, per_atom = (errors.get(name) for name in ("rmse_over_std", "r2", "rmse_per_atom"))
+    return (
+        "" if ratio is None else f"{ratio:.2g}",
+        "" if r2 is None else r2_text(r2),
+        "" if per_atom is None else f"{1e3 * per_atom:.2g} meV/atom",
+    )
+
+
 def how_good(errors: dict[str, Any] | None, unit: str) -> str:
     """Return how good a model is, in words; empty where no error was measured.
 
@@ -39,13 +51,10 @@ def how_good(errors: dict[str, Any] | None, unit: str) -> str:
         return f"the model's accuracy is {errors['accuracy']:.3f}{beside}"
     scale, unit = (1e3, f"m{unit}") if unit and errors["rmse"] < 0.1 else (1.0, unit)
     words = f"the model's RMSE is {scale * errors['rmse']:.4g} {unit}".rstrip()
-    if errors.get("rmse_over_std") is not None:
-        words += f", {errors['rmse_over_std']:.2g} of the labels' std"
-    if errors.get("r2") is not None:
-        words += f" (R2 {r2_text(errors['r2'])}, 95 %: {r2_words(errors['r2_low'], errors['r2_high'])})"
-    if errors.get("rmse_per_atom") is not None:
-        words += f", {1e3 * errors['rmse_per_atom']:.2g} meV/atom"
-    return words
+    share, r2, per_atom = beside_rmse(errors)
+    words += f", {share} of the labels' std" if share else ""
+    words += f" (R2 {r2}, 95 %: {r2_words(errors['r2_low'], errors['r2_high'])})" if r2 else ""
+    return words + (f", {per_atom}" if per_atom else "")
 
 
 def _joined(low: str, high: str) -> str:
