@@ -27,7 +27,7 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigh
 from quarry.config.models import Gpr, Kreg
 from quarry.models.base import TrainingData
 from quarry.models.hyperparameter_search import median_distance
-from quarry.models.hyperparameters import squared_distances
+from quarry.models.hyperparameters import pairwise_lower, squared_distances
 from quarry.models.registry import make_model
 
 REFERENCES = ("kreg", "scikit-learn", "held-out grid")
@@ -46,7 +46,11 @@ def by_scikit_learn(train: TrainingData, test: TrainingData):
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
-    mean, scale, middle = train.targets.mean(), train.targets.std(), median_distance(train.features)
+    mean, scale, middle = (
+        train.targets.mean(),
+        train.targets.std(),
+        median_distance(pairwise_lower(train.features - train.features.mean(axis=0))),
+    )
     kernel = ConstantKernel(1.0, (1e-3, 1e15)) * RBF(middle, (middle / 100, 100 * middle)) + WhiteKernel(
         1e-4, (1e-12, 1)
     )
@@ -60,7 +64,11 @@ def by_scikit_learn(train: TrainingData, test: TrainingData):
 def by_held_out_grid(train: TrainingData, test: TrainingData):
     """25 length scales and 41 noise variances: by eigenvalues, so that it is exhaustive."""
     held = len(train) // 5
-    mean, scale, middle = train.targets.mean(), train.targets.std(), median_distance(train.features)
+    mean, scale, middle = (
+        train.targets.mean(),
+        train.targets.std(),
+        median_distance(pairwise_lower(train.features - train.features.mean(axis=0))),
+    )
     y = (train.targets - mean) / scale
     origin = train.features.mean(axis=0)
     x = train.features - origin

@@ -168,10 +168,9 @@ class _Search:
     """The criterion as a function of the length scale."""
 
     def __init__(
-        self, features: NDArray[np.float64], targets: NDArray[np.float64], terms: Terms, bounds: Bounds, floor: float
+        self, lower: NDArray[np.float64], targets: NDArray[np.float64], terms: Terms, bounds: Bounds, floor: float
     ) -> None:
-        self.targets, self.terms, self.bounds, self.floor = targets, terms, bounds, floor
-        self.lower = pairwise_lower(features - features.mean(axis=0))
+        self.lower, self.targets, self.terms, self.bounds, self.floor = lower, targets, terms, bounds, floor
 
     def at(self, length: float, zooms: int = 0) -> Best:
         """Return the best ratio and signal variance for a length scale. zooms: finer grids of ratios after the first."""
@@ -230,13 +229,15 @@ def optimise_hyperparameters(
     Raises scipy.linalg.LinAlgError if no point of the search gives a positive definite matrix even with the highest floor.
     """
     wanted = floors(len(targets) if rows is None else rows, start.exact_noise)
-    length = start.length_scale or median_distance(features)
+    if start.length_scale is None or start.optimise:
+        lower = pairwise_lower(features - features.mean(axis=0))
+    length = start.length_scale or median_distance(lower)
     signal, noise = start.signal_variance or 1.0, start.noise_variance or NOISE_START
     if not start.optimise or not np.any(targets):
         return Optimum(Hyperparameters(signal, length, noise), math.nan, wanted[0])
     bounds, terms = Bounds.of(start, length), terms_of(len(targets), criterion, groups)
     for floor in wanted:
-        found = _search_lengths(_Search(features, targets, terms, bounds, floor), bounds.length)
+        found = _search_lengths(_Search(lower, targets, terms, bounds, floor), bounds.length)
         if found is not None:
             best, chosen, end = found
             parameters = Hyperparameters(best.signal, chosen, best.ratio * best.signal)
@@ -270,8 +271,7 @@ def _search_lengths(search: _Search, ends: tuple[float, float]) -> tuple[Best, f
     return seen[chosen], math.exp(chosen), end
 
 
-def median_distance(features: NDArray[np.float64]) -> float:
-    """Return the median distance of two different points, 1 if there are none."""
-    lower = pairwise_lower(features - features.mean(axis=0))
+def median_distance(lower: NDArray[np.float64]) -> float:
+    """Return the median distance of two different points, 1 if there are none. lower: as ``pairwise_lower`` gives it."""
     distances = lower[lower > 0]
     return float(np.sqrt(np.median(distances))) if distances.size else 1.0
