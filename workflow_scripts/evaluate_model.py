@@ -9,7 +9,6 @@ with job(snakemake, configuration.resources.model.threads):
     evaluate_model(
         configuration,
         arm=snakemake.wildcards.arm,
-        iteration=int(snakemake.wildcards.iteration),
         model=snakemake.input.model,
         dataset=snakemake.input.dataset,
         features=snakemake.input.features,

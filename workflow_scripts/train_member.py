@@ -10,7 +10,6 @@ with job(snakemake, configuration.resources.model.threads, part=snakemake.wildca
         train_member(
             configuration,
             arm=snakemake.wildcards.arm,
-            iteration=int(snakemake.wildcards.iteration),
             member=int(snakemake.wildcards.member),
             dataset=snakemake.input.dataset,
             features=snakemake.input.features,

@@ -10,7 +10,6 @@ with job(snakemake, configuration.resources.model.threads) as log:
     line, *warnings = train_model(
         configuration,
         arm,
-        iteration,
         dataset=snakemake.input.dataset,
         features=snakemake.input.features,
         output=snakemake.output[0],

@@ -63,6 +63,6 @@ def trained(tmp_path_factory, pool, features) -> Path:
     write_dataset(folder / "dataset.h5", pool, ROWS)
     write_failures(folder / "failures.csv", [])
     write_outliers(folder / "outliers.csv", [])
-    lines = train_model(configuration(), "main", 1, str(folder / "dataset.h5"), features, str(folder / "model.h5"))
+    lines = train_model(configuration(), "main", str(folder / "dataset.h5"), features, str(folder / "model.h5"))
     assert lines == ["gpr trained on 12 labels"]
     return folder

@@ -188,8 +188,8 @@ class TestStages:
         assert data.targets.tolist() == [0 if v < 5 else 1 if v < 6 else 2 for v in values]
         assert data.classes == ("low", "middle", "high")
         model, metrics, predictions = (str(tmp_path / n) for n in ("m.h5", "metrics.json", "p.h5"))
-        assert train_model(conf, "main", 0, labelled, features, model) == ["mlp trained on 12 labels"]
-        evaluate_model(conf, "main", 0, model, labelled, features, None, predictions, metrics)
+        assert train_model(conf, "main", labelled, features, model) == ["mlp trained on 12 labels"]
+        evaluate_model(conf, "main", model, labelled, features, None, predictions, metrics)
         found = json.loads((tmp_path / "metrics.json").read_text())["errors"]["test"]
         written = read_predictions(predictions, "test")
         right = written["mean"] == data.targets
@@ -216,13 +216,13 @@ class TestStages:
     def test_the_relative_change_is_that_of_the_error_rate(self, tmp_path, labelled, features):
         conf = configuration(**CLASS)
         paths = [str(tmp_path / n) for n in ("m.h5", "p.h5", "metrics.json", "p2.h5", "metrics2.json")]
-        train_model(conf, "main", 0, labelled, features, paths[0])
-        evaluate_model(conf, "main", 0, paths[0], labelled, features, None, paths[1], paths[2])
+        train_model(conf, "main", labelled, features, paths[0])
+        evaluate_model(conf, "main", paths[0], labelled, features, None, paths[1], paths[2])
         import h5py
 
         with h5py.File(paths[1], "r+") as handle:
             handle["test/mean"][...] = [(label + (n < 3)) % 3 for n, label in enumerate(handle["test/label"][()])]
-        evaluate_model(conf, "main", 1, paths[0], labelled, features, paths[1], paths[3], paths[4])
+        evaluate_model(conf, "main", paths[0], labelled, features, paths[1], paths[3], paths[4])
         found = json.loads((tmp_path / "metrics2.json").read_text())
         now = 1 - found["errors"]["test"]["accuracy"]
         assert now > 0
@@ -231,14 +231,14 @@ class TestStages:
     def test_a_split_and_folds(self, tmp_path, labelled, features):
         conf = configuration(**CLASS, stop={"metric": "cross_validation", "max_iterations": 1})
         model, metrics, predictions = (str(tmp_path / n) for n in ("m.h5", "metrics.json", "p.h5"))
-        train_model(conf, "main", 0, labelled, features, model)
-        evaluate_model(conf, "main", 0, model, labelled, features, None, predictions, metrics)
+        train_model(conf, "main", labelled, features, model)
+        evaluate_model(conf, "main", model, labelled, features, None, predictions, metrics)
         assert json.loads((tmp_path / "metrics.json").read_text())["errors"]["cross_validation"]["n"] == 12
 
     def test_one_class_only_is_one_line(self, tmp_path, pool, features):
         dataset = write_dataset(tmp_path / "d.h5", pool, ROWS, gap=1.0)
         with pytest.raises(QuarryError, match="all 12 training labels are of class 'low'"):
-            train_model(configuration(**CLASS), "main", 0, dataset, features, str(tmp_path / "m.h5"))
+            train_model(configuration(**CLASS), "main", dataset, features, str(tmp_path / "m.h5"))
 
 
 def facts(t, accuracy, confusion=((3, 1), (0, 2)), **changes):

@@ -54,11 +54,11 @@ def test_the_stage_joins_what_member_jobs_trained(tmp_path, pool, features):
     dataset = write_dataset(tmp_path / "dataset.h5", pool, ROWS)
     files = [str(tmp_path / "model" / "members" / f"{n:03d}.h5") for n in range(3)]
     for number, file in enumerate(files):
-        line = train_member(conf, "main", 1, number, dataset, features, file)
+        line = train_member(conf, "main", number, dataset, features, file)
         assert line == f"mlp, member {number}, trained on 12 labels"
     joined, whole = str(tmp_path / "joined.h5"), str(tmp_path / "whole.h5")
-    assert train_model(conf, "main", 1, dataset, features, joined, files) == ["mlp trained on 12 labels"]
-    train_model(conf, "main", 1, dataset, features, whole)
+    assert train_model(conf, "main", dataset, features, joined, files) == ["mlp trained on 12 labels"]
+    train_model(conf, "main", dataset, features, whole)
     assert (tmp_path / "joined.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
 
 

@@ -31,8 +31,8 @@ def labelled(tmp_path, pool) -> str:
 def results(tmp_path, labelled, features, target: str) -> tuple[dict, dict]:
     conf = configuration(target=target, model={"kind": "kreg"})
     model, metrics, predictions = (str(tmp_path / f"{target}_{n}") for n in ("m.h5", "metrics.json", "p.h5"))
-    train_model(conf, "main", 0, labelled, features, model)
-    evaluate_model(conf, "main", 0, model, labelled, features, None, predictions, metrics)
+    train_model(conf, "main", labelled, features, model)
+    evaluate_model(conf, "main", model, labelled, features, None, predictions, metrics)
     return json.loads(open(metrics).read()), read_predictions(predictions, "test") or {}
 
 

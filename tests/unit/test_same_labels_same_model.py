@@ -32,15 +32,15 @@ def arms(model):
 
 
 @pytest.mark.parametrize("kind", MODELS)
-def test_in_every_arm_and_iteration_and_order(kind, tmp_path, pool, features):
+def test_in_every_arm_and_order(kind, tmp_path, pool, features):
     conf = arms(MODELS[kind])
     assert {"main", "other", "random_3", "random_4", "main_8"} <= set(conf.arm_names)
     made = set()
-    for iteration, arm in enumerate(conf.arm_names):
-        order = generator(iteration, "order").permutation(ROWS)
+    for number, arm in enumerate(conf.arm_names):
+        order = generator(number, "order").permutation(ROWS)
         dataset = write_dataset(tmp_path / "dataset.h5", pool, {int(n): "train" for n in order})
         output = tmp_path / f"{arm}.h5"
-        train_model(conf, arm, iteration, dataset, features, str(output))
+        train_model(conf, arm, dataset, features, str(output))
         made.add(output.read_bytes())
     assert len(made) == 1
 
@@ -49,7 +49,7 @@ def test_members_too(tmp_path, pool, features):
     conf, made = arms(MODELS["committee"]), set()
     dataset = write_dataset(tmp_path / "dataset.h5", pool, dict.fromkeys(ROWS, "train"))
     for arm in ("main", "random_3"):
-        train_member(conf, arm, 2, 1, dataset, features, str(tmp_path / f"{arm}.h5"))
+        train_member(conf, arm, 1, dataset, features, str(tmp_path / f"{arm}.h5"))
         made.add((tmp_path / f"{arm}.h5").read_bytes())
     assert len(made) == 1
 
@@ -60,7 +60,7 @@ def test_the_campaigns_seed_still_chooses_what_is_random(tmp_path, pool, feature
         made = set()
         for seed in (1, 2):
             output = tmp_path / f"{kind}_{seed}.h5"
-            train_model(configuration(model=MODELS[kind], seed=seed), "main", 0, dataset, features, str(output))
+            train_model(configuration(model=MODELS[kind], seed=seed), "main", dataset, features, str(output))
             made.add(output.read_bytes())
         assert (len(made) == 2) == differs, kind
 
@@ -71,7 +71,7 @@ def test_where_the_last_labels_validate_their_order_counts(tmp_path, pool, featu
     found = []
     for rows in (ROWS, ROWS[::-1]):
         dataset = write_dataset(tmp_path / "dataset.h5", pool, dict.fromkeys(rows, "train"))
-        train_model(conf, "main", 0, dataset, features, str(tmp_path / "model.h5"))
+        train_model(conf, "main", dataset, features, str(tmp_path / "model.h5"))
         model = load_model(tmp_path / "model.h5")
         found.append(model.predict(pool, read_features(features)).mean)
     assert not np.array_equal(*found)

@@ -63,7 +63,7 @@ def test_the_account_of_an_iteration(replay, trained, structures, features, trut
     from quarry.stages.pool import read_features
 
     files = [str(trained / "model.h5"), str(trained / "dataset.h5"), features, None, str(tmp_path / "p.h5")]
-    evaluate_model(replay, "main", 1, *files, str(tmp_path / "m.json"), structures, truth)
+    evaluate_model(replay, "main", *files, str(tmp_path / "m.json"), structures, truth)
     found = json.loads((tmp_path / "m.json").read_text())["search"]
     wanted = np.array([energy_of(s) for s in pool]) > MINIMUM
     mean = load_model(trained / "model.h5").predict(pool, read_features(features)).mean
@@ -141,7 +141,7 @@ def test_the_picture_of_a_function(tmp_path):
         folder.mkdir()
         LabelledSet.from_records(chosen, ["train"] * len(rows), [0] * len(rows), values).write(datasets[-1], {})
         models.append(str(folder / "model/model.h5"))
-        train_model(configuration, "main", t, datasets[-1], files[3], models[-1])
+        train_model(configuration, "main", datasets[-1], files[3], models[-1])
     draw_function(configuration, models, datasets, files[0], files[3], str(tmp_path / "f.svg"))
     text = (tmp_path / "f.svg").read_text()
     assert "iteration 0: 3 labels" in text and "iteration 1: 4 labels" in text and text.count("chosen next") == 1

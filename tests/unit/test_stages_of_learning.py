@@ -38,7 +38,7 @@ class TestTraining:
             [0] * len(ROWS),
             [{"energy": energy_of(pool[i]) + (100 if ROWS[i] == "test" else 0)} for i in ROWS],
         ).write(tmp_path / "d.h5", {})
-        train_model(configuration(), "main", 1, str(tmp_path / "d.h5"), features, str(tmp_path / "m" / "model.h5"))
+        train_model(configuration(), "main", str(tmp_path / "d.h5"), features, str(tmp_path / "m" / "model.h5"))
         assert (tmp_path / "m" / "model.h5").read_bytes() == (trained / "model.h5").read_bytes()
 
     def test_labels_without_the_target_are_left_out(self, tmp_path, pool, features):
@@ -57,7 +57,7 @@ class TestTraining:
     def test_nothing_to_train_on_is_one_line(self, tmp_path, pool, features):
         dataset = write_dataset(tmp_path / "d.h5", pool, {0: "test", 1: "test"})
         with pytest.raises(QuarryError, match="no training label succeeded"):
-            train_model(configuration(), "main", 0, dataset, features, str(tmp_path / "model.h5"))
+            train_model(configuration(), "main", dataset, features, str(tmp_path / "model.h5"))
 
 
 class MeanModel:
@@ -80,11 +80,10 @@ def by_hand(errors: np.ndarray) -> dict[str, float]:
 
 
 class TestEvaluation:
-    def evaluate(self, folder: Path, trained: Path, features, conf, previous=None, iteration=1) -> dict[str, Any]:
+    def evaluate(self, folder: Path, trained: Path, features, conf, previous=None) -> dict[str, Any]:
         evaluate_model(
             conf,
             "main",
-            iteration,
             str(trained / "model.h5"),
             str(trained / "dataset.h5"),
             features,
@@ -158,8 +157,8 @@ class TestEvaluation:
         after.mkdir()
         few = {n: role for n, role in ROWS.items() if n < 10}
         write_dataset(before / "dataset.h5", pool, few)
-        train_model(conf, "main", 0, str(before / "dataset.h5"), features, str(before / "model.h5"))
-        first = self.evaluate(before, before, features, conf, iteration=0)
+        train_model(conf, "main", str(before / "dataset.h5"), features, str(before / "model.h5"))
+        first = self.evaluate(before, before, features, conf)
         second = self.evaluate(after, trained, features, conf, previous=str(before / "predictions.h5"))
         old, new = first["errors"]["test"]["rmse"], second["errors"]["test"]["rmse"]
         assert old != new
@@ -220,7 +219,7 @@ class TestEvaluation:
             conf = configuration(
                 validation={"fraction": 0.25}, stop={"metric": "validation", "max_iterations": 2}, **keys
             )
-            self.evaluate(tmp_path, trained, features, conf, iteration=keys.get("seed", 1))
+            self.evaluate(tmp_path, trained, features, conf)
             return read_predictions(str(tmp_path / "predictions.h5"), "validation")["ids"].tolist()
 
         first = drawn()
@@ -230,6 +229,6 @@ class TestEvaluation:
     def test_without_a_test_set(self, tmp_path, pool, features):
         write_dataset(tmp_path / "dataset.h5", pool, dict.fromkeys(range(8), "train"))
         conf = configuration(test={"size": 0}, stop={"rrmse": None, "max_iterations": 2})
-        train_model(conf, "main", 0, str(tmp_path / "dataset.h5"), features, str(tmp_path / "model.h5"))
-        found = self.evaluate(tmp_path, tmp_path, features, conf, iteration=0)
+        train_model(conf, "main", str(tmp_path / "dataset.h5"), features, str(tmp_path / "model.h5"))
+        found = self.evaluate(tmp_path, tmp_path, features, conf)
         assert found["errors"] == {} and found["n_test"] == 0 and found["rrmse"] == 1.0

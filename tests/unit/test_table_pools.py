@@ -157,7 +157,7 @@ class TestStages:
         np.testing.assert_allclose([p["value"] for p in labels], np.sin(x), rtol=0, atol=1e-15)
         data = LabelledSet.from_records(list(pool), ["train"] * 14, [0] * 14, labels)
         data.write(folder / "dataset.h5", {})
-        train_model(c, "main", 0, str(folder / "dataset.h5"), features, str(folder / "model.h5"))
+        train_model(c, "main", str(folder / "dataset.h5"), features, str(folder / "model.h5"))
         mean = load_model(folder / "model.h5").predict(pool, read_features(features)).mean
         np.testing.assert_allclose(mean, np.sin(x), atol=1e-2)
 
@@ -175,7 +175,7 @@ class TestStages:
             str(folder / n) for n in ("structures.h5", "reference.extxyz", "features.h5", "dataset.h5", "model.h5")
         ]
         build_features(paths[0], paths[1], c.descriptor, paths[2])
-        train_model(c, "main", 0, paths[3], paths[2], paths[4])
+        train_model(c, "main", paths[3], paths[2], paths[4])
         predicted = load_model(paths[4]).predict(data.structures, read_features(paths[2])).mean
         np.testing.assert_allclose(predicted, np.cos(np.linspace(0, 6, 25)), atol=1e-2)
 

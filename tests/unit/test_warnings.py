@@ -182,9 +182,9 @@ class TestUnfamiliar:
     def proposed(self, tmp_path, pool, conf, **query):
         conf = conf.model_copy(update={"query": conf.query.model_copy(update=query)})
         paths = {name: str(tmp_path / f"{name}.h5") for name in ("structures", "features", "dataset", "model")}
-        train_model(conf, "main", 0, paths["dataset"], paths["features"], paths["model"])
+        train_model(conf, "main", paths["dataset"], paths["features"], paths["model"])
         evaluate_model(
-            *(conf, "main", 0, paths["model"], paths["dataset"], paths["features"], None),
+            *(conf, "main", paths["model"], paths["dataset"], paths["features"], None),
             *(str(tmp_path / "predictions.h5"), str(tmp_path / "metrics.json"), paths["structures"]),
         )
         found = json.loads((tmp_path / "metrics.json").read_text())

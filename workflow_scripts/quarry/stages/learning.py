@@ -52,7 +52,6 @@ PREDICTED = ("mean", "std", "probabilities", "votes", "forces")
 def train_model(
     configuration: Configuration,
     arm: str,
-    iteration: int,
     dataset: str,
     features: str,
     output: str,
@@ -100,7 +99,7 @@ def in_order_of_ids(data: TrainingData, configuration: Configuration) -> Trainin
 
 
 def train_member(
-    configuration: Configuration, arm: str, iteration: int, member: int, dataset: str, features: str, output: str
+    configuration: Configuration, arm: str, member: int, dataset: str, features: str, output: str
 ) -> str:
     """Train one member of the arm's committee, as training them all at once would; return a line about it."""
     settings = configuration.arm(arm)
@@ -125,7 +124,6 @@ def _learnt(configuration: Configuration, dataset: str, features: str) -> tuple[
 def evaluate_model(
     configuration: Configuration,
     arm: str,
-    iteration: int,
     model: str,
     dataset: str,
     features: str,
