@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +14,10 @@ from numpy.typing import NDArray
 
 from quarry.errors import QuarryError
 from quarry.files import atomic_path
+from quarry.structures.conventions import resolve
+from quarry.structures.reading import check_geometry, read_frames
+from quarry.structures.sources import Source, info_of_frames, info_of_rows, numbers_in_file, read_sources, write_sources
+from quarry.structures.stated import PLAIN, StateKeys, stated_by_frames
 from quarry.structures.structure import ID_LENGTH, Structure, StructureSet, rows_of
 from quarry.structures.tables import ARRAY_TABLES, Table, structures_of_table
 
@@ -41,15 +45,18 @@ def write_pool(
     structures: StructureSet,
     attributes: dict[str, Any] | None = None,
     groups: NDArray[np.int64] | None = None,
+    sources: Sequence[Source | None] = (),
 ) -> None:
     """Write ``pool/structures.h5``. The same structures give the same bytes.
 
-    groups: shape (n,), row of the first structure that each is a copy of, its own row where it is none.
+    groups: shape (n,), row of the first structure that each is a copy of, its own row where it is none. sources: n of them,
+    where structures come from files.
     """
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as handle:
         handle.attrs.update(attributes or {})
         write_structure_group(handle, structures)
         write_copies(handle, structures.ids, groups)
+        write_sources(handle, sources)
 
 
 def write_copies(handle: h5py.File, ids: NDArray[np.str_], groups: NDArray[np.int64] | None) -> None:
@@ -71,6 +78,12 @@ def read_pool(path: str | Path) -> StructureSet:
     """Read ``pool/structures.h5``."""
     with h5py.File(path, "r") as handle:
         return read_structure_group(handle)
+
+
+def read_pool_sources(path: str | Path, rows: NDArray[np.int64]) -> list[Source | None]:
+    """Return where structures of a pool come from; None: not from a file."""
+    with h5py.File(path, "r") as handle:
+        return read_sources(handle, rows)
 
 
 def read_pool_ids(path: str | Path) -> np.ndarray:
@@ -201,34 +214,62 @@ class FileSource(NamedTuple):
     geometry: tuple[str, str, str] = ("Z", "R", "offsets")
 
 
+class Found(NamedTuple):
+    """A structure of a file. frame: its number there, from 0; None: not known. info: the user's own names, JSON."""
+
+    structure: Structure
+    frame: int | None
+    info: str
+
+
 def read_files(
-    files: Iterable[FileSource | tuple[Path, str]], charge: int, multiplicity: int, key: str = "pool.files"
+    files: Iterable[FileSource | tuple[Path, str]],
+    charge: int,
+    multiplicity: int,
+    key: str = "pool.files",
+    keys: StateKeys = PLAIN,
 ) -> StructureSet:
-    """Read structures into one set, duplicates kept: npz and HDF5 tables, everything else with ``ase.io.read``.
+    """Read structures into one set, duplicates kept. files: as ``FileSource``; the rest and errors as of ``find_in_file``."""
+    sources = [FileSource(*entry) for entry in files]
+    found = [item for source in sources for item in find_in_file(source, charge, multiplicity, key, keys)]
+    return StructureSet.from_structures(item.structure for item in found)
 
-    files: as ``FileSource``. charge, multiplicity: for structures that carry none of their own in ``info``. key: of the
-    configuration, for messages.
-    Raises QuarryError for a file that is missing, unreadable or empty.
+
+def find_in_file(
+    source: FileSource, charge: int, multiplicity: int, key: str = "pool.files", keys: StateKeys = PLAIN
+) -> list[Found]:
+    """Read structures of a file, duplicates kept: npz and HDF5 tables, everything else with ``ase.io.read``.
+
+    charge, multiplicity: for structures whose file says none (see ``structures.conventions``). key: of the configuration, for
+    messages. keys: what the configuration says about charge and multiplicity in files.
+    Raises QuarryError for a file that is missing, unreadable or empty, or not clear about charge and multiplicity.
     """
-    from ase.io import read
-
-    structures: list[Structure] = []
-    for path, index, geometry in (FileSource(*entry) for entry in files):
-        if path.suffix.lower() in ARRAY_TABLES:
-            structures += structures_of_table(Table(path, key), geometry, index, charge, multiplicity, key)
-            continue
-        if not path.is_file():
-            raise QuarryError(f"{key}: {path} does not exist; give a path relative to the campaign file")
+    path, index, geometry = source
+    if path.suffix.lower() in ARRAY_TABLES:
+        table = Table(path, key)
+        rows, structures = structures_of_table(table, geometry, index, charge, multiplicity, key, keys)
+        shape, _ = table.shapes[geometry[1]]
+        count = shape[0] if len(shape) == 3 else table.shapes[geometry[2]][0][0] - 1
+        names = info_of_rows(table, rows, geometry, count)
+        return [Found(*item) for item in zip(structures, rows.tolist(), names, strict=True)]
+    if not path.is_file():
+        raise QuarryError(f"{key}: {path} does not exist; give a path relative to the campaign file")
+    frames = read_frames(path, index, key)
+    if not frames or not all(len(atoms) for atoms in frames):
+        empty = next((f": frame {n} of {len(frames)}" for n, atoms in enumerate(frames, 1) if not len(atoms)), "")
+        raise QuarryError(f"{key}: {path} (index '{index}') holds no structure or one without atoms{empty}")
+    try:
+        charges, multiplicities = resolve(stated_by_frames(frames, keys), charge, multiplicity, keys)
+    except ValueError as error:
+        raise QuarryError(f"{key}: {path}: {error}") from error
+    structures = []
+    for number, atoms in enumerate(frames):
         try:
-            frames = read(path, index=index or ":")
-        except Exception as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise QuarryError(f"{key}: ASE cannot read {path} (index '{index}'): {reason}") from error
-        frames = frames if isinstance(frames, list) else [frames]
-        if not frames or not all(len(atoms) for atoms in frames):
-            raise QuarryError(f"{key}: {path} (index '{index}') holds no structure or one without atoms")
-        try:
-            structures += [Structure.from_atoms(atoms, charge, multiplicity) for atoms in frames]
+            check_geometry(atoms)
+            structures.append(Structure.of_atoms(atoms, int(charges[number]), int(multiplicities[number])))
         except ValueError as error:
-            raise QuarryError(f"{key}: {path} (index '{index}'): {error}; correct the file") from error
-    return StructureSet.from_structures(structures)
+            raise QuarryError(
+                f"{key}: {path} (index '{index}'), frame {number + 1} of {len(frames)}: {error}; correct the file"
+            ) from error
+    numbers: Sequence[int | None] = numbers_in_file(index, len(frames)) or [None] * len(frames)
+    return [Found(*item) for item in zip(structures, numbers, info_of_frames(frames, path, index), strict=True)]

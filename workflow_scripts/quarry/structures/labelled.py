@@ -14,11 +14,14 @@ from numpy.typing import NDArray
 
 from quarry.files import atomic_path, canonical_json
 from quarry.structures.files import read_structure_group, write_structure_group
+from quarry.structures.sources import Source, read_sources, write_sources
 from quarry.structures.structure import Structure, StructureSet
 
 SCALARS = ("energy", "homo", "lumo", "gap", "class", "value")
 STATES = ("excitation_energies", "oscillator_strengths", "state_order", "state_overlap")
 """Properties with a value for each excited state."""
+SPINS_OF_OTHERS = ("total_spin", "spin")
+"""Names of the multiplicity in MACE (beside total_charge) and in fairchem (beside charge)."""
 UNITS = {
     "energy": "eV",
     "homo": "eV",
@@ -46,6 +49,8 @@ class LabelledSet:
     (number, from 0 by energy, of the label's state that is state k of the reference) and state_overlap (by which it was
     found). What a label lacks is NaN; a property that no label has is absent.
     state_reference: structure_id of the reference geometry and characters of its states (``StateCharacters.to_json``).
+    sources: where each structure comes from, n of them; None: not from a file, or not known.
+    left_out: ids of labels that are kept and counted, but that nothing learns from or is measured by.
     """
 
     structures: StructureSet
@@ -53,6 +58,12 @@ class LabelledSet:
     iterations: NDArray[np.int64]
     properties: dict[str, NDArray[np.float64]]
     state_reference: dict[str, Any] | None = None
+    sources: Sequence[Source | None] = ()
+    left_out: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        if not self.sources:
+            object.__setattr__(self, "sources", [None] * len(self.structures))
 
     @staticmethod
     def from_records(
@@ -61,6 +72,8 @@ class LabelledSet:
         iterations: Sequence[int],
         properties: Sequence[Mapping[str, Any]],
         state_reference: dict[str, Any] | None = None,
+        sources: Sequence[Source | None] = (),
+        left_out: frozenset[str] = frozenset(),
     ) -> LabelledSet:
         """Pack structures and the properties of their label records, in their order."""
         packed: dict[str, NDArray[np.float64]] = {}
@@ -86,6 +99,8 @@ class LabelledSet:
             iterations=np.array(list(iterations), dtype=np.int64),
             properties=packed,
             state_reference=state_reference,
+            sources=list(sources),
+            left_out=left_out,
         )
 
     def __len__(self) -> int:
@@ -105,11 +120,31 @@ class LabelledSet:
             iterations=[int(i) for part in both for i in part.iterations],
             properties=[_without_nan(part.record(i)) for part in both for i in range(len(part))],
             state_reference=self.state_reference or other.state_reference,
+            sources=[source for part in both for source in part.sources],
+            left_out=self.left_out | other.left_out,
         )
 
+    def subset(self, rows: NDArray[np.int64]) -> LabelledSet:
+        """Return the labels of some rows, in that order."""
+        atoms = self.structures.atoms_of(rows)
+        return LabelledSet(
+            structures=self.structures.subset(rows),
+            roles=self.roles[rows],
+            iterations=self.iterations[rows],
+            properties={name: v[atoms if name == "forces" else rows] for name, v in self.properties.items()},
+            state_reference=self.state_reference,
+            sources=[self.sources[int(row)] for row in rows],
+            left_out=self.left_out,
+        )
+
+    @property
+    def used(self) -> NDArray[np.bool_]:
+        """Which labels are not left out, shape (n,)."""
+        return ~np.isin(self.structures.ids, sorted(self.left_out))
+
     def indices(self, role: str) -> NDArray[np.int64]:
-        """Return the positions of the structures with a role."""
-        return np.flatnonzero(self.roles == role)
+        """Return the positions of the structures with a role whose labels are used."""
+        return np.flatnonzero((self.roles == role) & self.used)
 
     def targets(self, target: str) -> NDArray[np.float64]:
         """Return the values of a target, shape (n,): eV, the norm of the dipole in e*Angstrom, or a value as it is."""
@@ -131,15 +166,19 @@ class LabelledSet:
                 group.attrs["structure_id"] = self.state_reference["structure_id"]
                 characters = canonical_json(self.state_reference["characters"])
                 group.create_dataset("characters", data=np.bytes_(characters.encode()))
+            write_sources(handle, self.sources)
+            if self.left_out:
+                handle.create_dataset("left_out", data=np.array(sorted(self.left_out), dtype="S"))
 
     @staticmethod
     def read(path: str | Path) -> LabelledSet:
         """Read what ``write`` wrote."""
         with h5py.File(path, "r") as handle:
             group = handle.get("state_reference")
+            roles = handle["roles"][()].astype("<U10")
             return LabelledSet(
                 structures=read_structure_group(handle["structures"]),
-                roles=handle["roles"][()].astype("<U10"),
+                roles=roles,
                 iterations=handle["iterations"][()],
                 properties={name: handle["properties"][name][()] for name in handle["properties"]},
                 state_reference=None
@@ -148,17 +187,31 @@ class LabelledSet:
                     "structure_id": group.attrs["structure_id"],
                     "characters": json.loads(group["characters"][()]),
                 },
+                sources=read_sources(handle, np.arange(len(roles))),
+                left_out=frozenset(i.decode() for i in handle["left_out"][()]) if "left_out" in handle else frozenset(),
             )
 
     def write_extxyz(self, path: str | Path) -> None:
-        """Write extended XYZ through ASE; ``ase.io.read`` gives energies (eV) and forces (eV/Angstrom) back."""
+        """Write extended XYZ through ASE; ``ase.io.read`` gives energies (eV) and forces (eV/Angstrom) back.
+
+        Charge and multiplicity have the names of MACE and fairchem too; the user's own names (``Source.exported``) and file
+        and frame (source_file, source_frame) stand beside ours. Labels that are left out are not in it: whoever reads it learns
+        from all of it.
+        """
         from ase.calculators.singlepoint import SinglePointCalculator
         from ase.io import write
 
         frames = []
-        for index, structure in enumerate(self.structures):
+        for index in np.flatnonzero(self.used).tolist():
+            structure = self.structures[index]
             atoms = structure.to_atoms()
+            if structure.features is None:
+                atoms.info.update(total_charge=structure.charge)
+                atoms.info.update(dict.fromkeys(SPINS_OF_OTHERS, structure.multiplicity))
             atoms.info["structure_id"] = "s" + structure.structure_id
+            source = self.sources[index]
+            if source is not None:
+                atoms.info.update(source.exported())
             if structure.features is not None:
                 # As lists (and those below): ASE would write an array of one number as a plain number.
                 atoms.info["features"] = structure.features.tolist()

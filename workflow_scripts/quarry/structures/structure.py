@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 POSITION_STEP_A = 1e-6
 """Positions enter a pool rounded to this step (Angstrom), and exactly those are labelled."""
 
+LARGEST_A = 1e5
+"""Positions and cell vectors beyond this (Angstrom) are refused: no structure is ten micrometres wide. Far below 9e9, from
+where on steps are no longer exact in 64 bits and different structures would get one identity."""
+
 ID_LENGTH = 20
 """Hexadecimal digits of a structure's id (80 bits)."""
 
@@ -69,18 +73,21 @@ class Structure:
 
     @staticmethod
     def from_atoms(atoms: Atoms, charge: int = 0, multiplicity: int = 1) -> Structure:
-        """Make a structure from ASE atoms; ``info['charge']`` and ``info['multiplicity']`` win over the arguments.
+        """Make a structure from ASE atoms; charge and multiplicity that they carry win over the arguments.
 
-        Raises ValueError for a charge or multiplicity that is no whole number, or a position that is not finite.
+        Raises ValueError for what ``structures.conventions`` refuses, or a position that is not finite.
         """
-        return Structure.create(
-            atoms.numbers,
-            atoms.positions,
-            charge=_whole(atoms.info.get("charge", charge), "charge"),
-            multiplicity=_whole(atoms.info.get("multiplicity", multiplicity), "multiplicity"),
-            cell=np.asarray(atoms.cell.array),
-            pbc=atoms.pbc,
-        )
+        from quarry.structures.conventions import resolve
+        from quarry.structures.stated import stated_by_frames
+
+        charges, multiplicities = resolve(stated_by_frames([atoms]), charge, multiplicity)
+        return Structure.of_atoms(atoms, int(charges[0]), int(multiplicities[0]))
+
+    @staticmethod
+    def of_atoms(atoms: Atoms, charge: int, multiplicity: int) -> Structure:
+        """Make a structure from the geometry of ASE atoms. Raises ValueError for a position that is not finite."""
+        cell = np.asarray(atoms.cell.array)
+        return Structure.create(atoms.numbers, atoms.positions, charge, multiplicity, cell, atoms.pbc)
 
     def to_atoms(self) -> Atoms:
         """Return ASE atoms with charge, multiplicity, structure_id and (row of a table) features in ``info``."""
@@ -120,19 +127,17 @@ class Structure:
         return len(self.numbers)
 
 
-def _whole(value: object, name: str) -> int:
-    try:
-        number = float(str(value))
-    except ValueError:
-        number = np.nan
-    if not number.is_integer():
-        raise ValueError(f"{name} '{value}' is no whole number")
-    return int(number)
+def check_size(positions: NDArray[np.float64]) -> None:
+    """Raise ValueError for positions or cell vectors (Angstrom) that are larger than any structure."""
+    largest = float(np.abs(positions).max(initial=0.0))
+    if largest > LARGEST_A:
+        raise ValueError(f"a position or cell vector of {largest:.3g} Angstrom, beyond {LARGEST_A:.0f}")
 
 
 def _steps(values: NDArray[np.float64]) -> NDArray[np.int64]:
     if not np.isfinite(values).all():
         raise ValueError("a position or cell vector is not a finite number")
+    check_size(values)
     return np.rint(np.asarray(values, dtype=np.float64) / POSITION_STEP_A).astype("<i8")
 
 

@@ -1,0 +1,38 @@
+"""Reading ASE databases with the key-value pairs of their rows, which ``ase.io.read`` leaves out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+DATABASES = (".db",)
+"""Endings of ASE's databases."""
+
+
+def read_database(path: Path, index: str) -> list[Atoms]:
+    """Return the rows of an ASE database as atoms, with their key-value pairs and unique_id in ``info``.
+
+    index: ASE's, of the rows in their order, or a selection ('natoms<5'). Raises what ASE raises for a file that is none.
+    """
+    from ase.db import connect
+    from ase.io.formats import string2index
+
+    try:
+        chosen: Any = string2index(index or ":")
+    except ValueError:
+        chosen = index
+    with connect(path, serial=True) as database:
+        rows = list(database.select(chosen if isinstance(chosen, str) else None))
+    if isinstance(chosen, int):
+        rows = [rows[chosen]]
+    elif isinstance(chosen, slice):
+        rows = rows[chosen]
+    found = []
+    for row in rows:
+        atoms = row.toatoms()
+        atoms.info = {**row.key_value_pairs, "unique_id": row.unique_id}
+        found.append(atoms)
+    return found
