@@ -73,8 +73,8 @@ def test_text_without_dollars_is_a_template_of_itself(text: str) -> None:
         ("head -c 3000 /dev/urandom", "engine_error", "stdout.txt"),
         ("echo '[1.0]'", "engine_error", "holds no dictionary but a list"),
         ("echo '{\"energy\": NaN}'", "engine_error", "energy is not finite"),
-        ("echo '{\"energy\": null}'", "engine_error", "energy is not finite"),
-        ('echo \'{"energy": "low"}\'', "engine_error", "energy is no number"),
+        ("echo '{\"energy\": null}'", "engine_error", "energy is no real number: None"),
+        ('echo \'{"energy": "low"}\'', "engine_error", "energy is no real number: 'low'"),
         ("echo '{\"enthalpy\": 1}'", "engine_error", "unknown properties: enthalpy"),
         ("echo '{}'", "engine_error", "must return a dictionary"),
         ('echo \'{"energy": 1, "forces": [[0, 0, 0]]}\'', "engine_error", "forces has the shape (1, 3)"),
@@ -130,6 +130,7 @@ def test_scratch_on_the_node(
     engine: Callable[..., CommandEngine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NODE_DISK", str(tmp_path / "disk"))
+    (tmp_path / "disk" / "quarry").mkdir(parents=True)
     command = "pwd > $base/where; echo '{\"energy\": 1.0}'; echo log > job.log; "
     tested = engine(command + "exit 1", scratch="$NODE_DISK/quarry", keep=["job.log", "absent"])
     kept = tested.label(WATER, 1).details["kept_in"]

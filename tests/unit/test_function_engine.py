@@ -95,8 +95,8 @@ def test_properties_become_plain_numbers() -> None:
         ("unknown", "unknown properties: charges, entropy"),
         ("shape", r"forces has the shape (3, 3) instead of (2, 3)"),
         ("vector energy", "energy has the shape (2,)"),
-        ("text", "could not convert"),
-        ("none", "energy is not finite"),
+        ("text", "energy is no real number: 'low'"),
+        ("none", "energy is no real number: None"),
     ],
 )
 def test_wrong_answers_are_engine_errors(what: str, reason: str) -> None:

@@ -1,14 +1,22 @@
-"""The user's own code by import path."""
+"""The user's own code by import path, and whether it takes the arguments that the configuration gives it."""
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from quarry.errors import QuarryError
+from quarry.processes import only_this_process
+
+BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+LISTED = 20
+"""Names of arguments that a message lists at most."""
 
 
 def load(path: str, key: str, base: Path | None = None) -> Callable[..., Any]:
@@ -23,14 +31,74 @@ def load(path: str, key: str, base: Path | None = None) -> Callable[..., Any]:
         if folder is not None and str(folder.resolve()) not in sys.path:
             sys.path.append(str(folder.resolve()))
     try:
-        found = getattr(importlib.import_module(module_name), name)
+        with only_this_process():
+            found = getattr(importlib.import_module(module_name), name)
     except Exception as error:
         reason = " ".join(str(error).split())
-        raise QuarryError(
-            f"{key}: cannot import '{path}' ({type(error).__name__}: {reason}); "
-            f"give package.module:name, importable from the {'campaign folder or the ' if base else ''}working directory"
-        ) from error
+        folders = f"{'campaign folder or the ' if base else ''}working directory"
+        mend = _mend(error, module_name, name, folders)
+        raise QuarryError(f"{key}: cannot import '{path}' ({type(error).__name__}: {reason}); {mend}") from error
     if not callable(found):
         raise QuarryError(f"{key}: '{path}' is not callable; name a function or a class")
     loaded: Callable[..., Any] = found
     return loaded
+
+
+def _mend(error: Exception, module_name: str, name: str, folders: str) -> str:
+    """Return what to do about an import that failed: install a package, put a file somewhere, correct a name."""
+    package = module_name.partition(".")[0]
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        missing = error.name.partition(".")[0]
+        install = f"{sys.executable} -m pip install {missing}"
+        if missing != package:
+            return f"it needs a package that is not installed: {install}"
+        if error.name == package:
+            return f"if it is a package, install it: {install}; if it is your own file, put it into the {folders}"
+    module = sys.modules.get(module_name)
+    if isinstance(error, AttributeError) and module is not None and not hasattr(module, name):
+        close = difflib.get_close_matches(name, vars(module), n=1)
+        if close:
+            return f"did you mean '{module_name}:{close[0]}'?"
+    return f"give package.module:name, importable from the {folders}"
+
+
+def check_arguments(
+    called: Callable[..., Any], given: Iterable[str], path: str, key: str, by_place: int = 0, complete: bool = True
+) -> None:
+    """Raise QuarryError for keyword arguments that a function or class does not take, and for one that it lacks.
+
+    given: names of the keyword arguments. path: of the callable, key: of the arguments, for messages. by_place: number of
+    further arguments that it is called with. complete: whether these are all arguments that it will get. A callable that
+    takes any keyword (``**``) is believed, and one that does not say what it takes.
+    """
+    try:
+        parameters = list(inspect.signature(called).parameters.values())
+    except (TypeError, ValueError):
+        return
+    placed = [parameter.name for parameter in parameters if parameter.kind in BY_PLACE][:by_place]
+    if len(placed) < by_place and not any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters):
+        raise QuarryError(
+            f"{key.rpartition('.')[0] or key}: {path} takes no argument by place; it is called with {by_place}"
+        )
+    named = {p.name: p for p in parameters if p.kind in BY_NAME and p.name not in placed}
+    names = list(given)
+    if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+        refuse_unknown(names, named, path, key)
+    twice = [name for name in names if name in placed]
+    if twice:
+        raise QuarryError(f"{key}: {path} gets its '{twice[0]}' from Quarry; remove it")
+    lacking = [name for name, p in named.items() if p.default is inspect.Parameter.empty and name not in names]
+    if lacking and complete:
+        raise QuarryError(f"{key}: {path} needs the argument '{lacking[0]}'; give it")
+
+
+def refuse_unknown(names: Iterable[str], known: Iterable[str], path: str, key: str) -> None:
+    """Raise QuarryError for the first argument that is not known, with the name that may have been meant."""
+    taken = list(known)
+    for name in names:
+        if name in taken:
+            continue
+        close = difflib.get_close_matches(name, taken, n=1)
+        listed = ", ".join(taken[:LISTED]) + (" ..." if len(taken) > LISTED else "")
+        mend = f"did you mean '{close[0]}'?" if close else f"it takes {listed}" if taken else "it takes none"
+        raise QuarryError(f"{key}: {path} has no argument '{name}'; {mend}")

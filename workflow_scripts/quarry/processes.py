@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,20 @@ def this_process() -> dict[str, Any]:
     }
 
 
+@contextmanager
+def only_this_process() -> Iterator[None]:
+    """Run code of the user's; a forked copy of this process that comes back from it ends here, without a word.
+
+    Otherwise both would go on: answer twice, write the same files, take the next structure from the same line.
+    """
+    own = os.getpid()
+    try:
+        yield
+    finally:
+        if os.getpid() != own:
+            os._exit(0)
+
+
 def is_running(process: Mapping[str, Any]) -> bool | None:
     """Whether a process of this machine runs; None if it cannot be seen from here.
 
@@ -40,11 +55,29 @@ def is_running(process: Mapping[str, Any]) -> bool | None:
 
 def start_ticks(pid: int) -> str | None:
     """Return a process's start time in clock ticks, which tells it from a later one with the same number; None if dead."""
+    fields = _fields(pid)
+    return fields[19] if fields else None
+
+
+def parent_of(pid: int) -> int | None:
+    """Return the number of a process's parent; None if it is dead."""
+    fields = _fields(pid)
+    return int(fields[1]) if fields else None
+
+
+def process_group(pid: int) -> int | None:
+    """Return the number of a process's group; None if it is dead."""
+    fields = _fields(pid)
+    return int(fields[2]) if fields else None
+
+
+def _fields(pid: int) -> list[str] | None:
+    """Return what the kernel says of a living process, from its state on (``man 5 proc``, field 3)."""
     line = _first_line(f"/proc/{pid}/stat")
     if line is None:
         return None
     fields = line.rpartition(")")[2].split()
-    return None if fields[0] in "ZX" else fields[19]
+    return None if fields[0] in "ZX" else fields
 
 
 def _namespace() -> str | None:

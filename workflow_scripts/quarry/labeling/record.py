@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from quarry.errors import QuarryError
-from quarry.files import canonical_json, digest_of, write_text
+from quarry.files import canonical_json, digest_of, read_file, write_text
+from quarry.labeling.plain import check_numbers
 
 RECORD_FORMAT = 1
 
@@ -58,13 +59,16 @@ class LabelRecord:
 
     @staticmethod
     def from_json(data: Any) -> LabelRecord:
-        """Check and return a record. Raises ValueError if it is not whole."""
+        """Check and return a record. Raises ValueError if it is not whole, or a label holds what is no number."""
         if not isinstance(data, dict) or data.get("format") != RECORD_FORMAT:
             raise ValueError("not a label record of this format")
         body = {key: value for key, value in data.items() if key != "checksum"}
         if digest_of(body) != data.get("checksum"):
             raise ValueError("the checksum does not match the content")
-        return LabelRecord(**body)
+        record = LabelRecord(**body)
+        if record.ok:
+            check_numbers(record.properties)
+        return record
 
 
 def encode_records(records: list[LabelRecord]) -> bytes:
@@ -80,7 +84,7 @@ def write_records(path: str | Path, records: list[LabelRecord]) -> None:
 def read_records(path: str | Path) -> list[LabelRecord]:
     """Read a record file. Raises ValueError (one line) if it is damaged or no record file."""
     try:
-        data = json.loads(Path(path).read_bytes())
+        data = json.loads(read_file(path)[0])
         if not isinstance(data, list) or not data:
             raise ValueError("no records in it")
         return [LabelRecord.from_json(item) for item in data]

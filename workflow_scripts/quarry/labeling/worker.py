@@ -6,21 +6,21 @@ It labels one structure after another; when it dies a new one takes its place.
 
 from __future__ import annotations
 
-import ctypes
+import json
 import multiprocessing
 import os
-import resource
+import pickle
 import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
 from typing import Any
 
 import psutil
 
-from quarry.files import canonical_json
+from quarry.labeling.channel import Channel, ChannelError, make_line, new_nonce
+from quarry.labeling.engine_process import LINE_LOST, MEGABYTE, serve
 from quarry.labeling.engines.base import Engine, EngineResult
 from quarry.structures import Structure
 
@@ -30,9 +30,7 @@ CHILDREN_FOR_S = 2.0
 """How long a list of the programs that the engine started is used: making it reads every process of the node."""
 GRACE_S = 3.0
 """Time that the engine's programs have to end by themselves."""
-MEGABYTE = 2**20
-"""As Slurm counts it."""
-PR_SET_PDEATHSIG = 1
+UNBELIEVED = "what came in place of an answer is not the engine's: a forked process or a duplicated descriptor?"
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ class Worker:
         self._make_engine = make_engine
         self._threads = threads
         self._process: Any = None
-        self._connection: Connection | None = None
+        self._channel: Channel | None = None
 
     def label(self, structure: Structure, limits: Limits, watch: Callable[[float, float], None]) -> Outcome:
         """Label a structure within limits; whatever happens to the engine ends as a typed result.
@@ -79,19 +77,21 @@ class Worker:
         watch: called at every look with the wall time (s) and the peak memory (MB) so far; what it raises ends the
         engine and passes.
         """
-        if self._process is None or not self._process.is_alive():
+        if self._process is None or not self._process.is_alive() or not self._line.is_quiet:
+            # Not quiet: code of an earlier structure wrote into the line. It must not spoil this one.
             self._start()
-        assert self._connection is not None
         began, peak, pause = time.monotonic(), 0.0, FIRST_LOOK_S
-        tree = _Tree(self._process.pid)
+        tree, nonce = _Tree(self._process.pid), new_nonce()
         try:
-            self._connection.send(structure)
-            while not self._connection.poll(pause):
+            self._line.send(nonce, pickle.dumps(structure))
+            while (answer := self._answer(nonce, structure)) is None:
+                if self._line.poll(pause):
+                    continue
                 pause = min(pause * 1.5, LONGEST_LOOK_S)
                 elapsed = time.monotonic() - began
                 peak = max(peak, tree.memory_MB())
                 watch(elapsed, peak)
-                if not self._process.is_alive() and not self._connection.poll():
+                if not self._process.is_alive() and not self._line.poll(0):
                     # A program that it has started may still hold the other end open.
                     raise EOFError
                 over = _beyond(limits, peak, elapsed)
@@ -100,16 +100,42 @@ class Worker:
                     self.close()
                     late = over.status == "out_of_time" and elapsed > limits.straggler_s
                     return Outcome(over, elapsed, cpu_s, peak, straggler=late)
-            result, cpu_s, own_peak, versions = self._connection.recv()
-            return Outcome(result, time.monotonic() - began, cpu_s, max(peak, own_peak), versions)
+            peak = max(peak, answer["peak_memory_MB"])
+            wall_s = time.monotonic() - began
+            return Outcome(EngineResult(**answer["result"]), wall_s, answer["cpu_s"], peak, answer["versions"])
         except (EOFError, BrokenPipeError, ConnectionResetError):
-            self._process.join(GRACE_S)
+            # Not by join: it waits without end for a process that has closed its descriptors and lives on.
+            _await(lambda: not self._process.is_alive())
             dead = _death(self._process.exitcode, peak)
             self.close()
             return Outcome(dead, time.monotonic() - began, 0.0, peak)
+        except ChannelError as error:
+            cpu_s = tree.cpu_s()
+            self.close()
+            spoilt = EngineResult("engine_error", message=f"{UNBELIEVED} ({error})")
+            return Outcome(spoilt, time.monotonic() - began, cpu_s, peak)
         except BaseException:
             self.close()
             raise
+
+    @property
+    def _line(self) -> Channel:
+        assert self._channel is not None
+        return self._channel
+
+    def _answer(self, nonce: bytes, structure: Structure) -> dict[str, Any] | None:
+        """Return the answer to a request, None while there is none; an answer to another request is dropped.
+
+        Raises EOFError and ChannelError as ``Channel.receive``, the latter also for an answer about another structure.
+        """
+        while (frame := self._line.receive()) is not None and frame[0] != nonce:
+            pass
+        if frame is None:
+            return None
+        answer: dict[str, Any] = json.loads(frame[1])
+        if answer["structure_id"] != structure.structure_id:
+            raise ChannelError(f"it is about structure {answer['structure_id']}")
+        return answer
 
     def close(self) -> None:
         """End the child and every program that it has started."""
@@ -118,17 +144,17 @@ class Worker:
         process, self._process = self._process, None
         family = []
         with suppress(psutil.Error):
-            family = psutil.Process(process.pid).children(recursive=True)
+            family = [p for p in psutil.Process(process.pid).children(recursive=True) if not _has_ended(p)]
         if family:
             # Asked first: srun that is killed leaves its tasks running, srun that is asked to end takes them along.
             self._signal(process.pid, family, signal.SIGTERM)
-            psutil.wait_procs(family, timeout=GRACE_S)
+            _await(lambda: all(_has_ended(p) for p in family))
         self._signal(process.pid, family, signal.SIGKILL)
         if process.is_alive():
             process.kill()
         process.join()
-        if self._connection is not None:
-            self._connection.close()
+        if self._channel is not None:
+            self._channel.close()
 
     def _signal(self, group: int, family: list[psutil.Process], number: int) -> None:
         # The group first: it may still be starting programs.
@@ -141,59 +167,15 @@ class Worker:
     def _start(self) -> None:
         self.close()
         context = multiprocessing.get_context("fork")
-        self._connection, theirs = context.Pipe()
+        self._channel, theirs = make_line()
         parent = os.getpid()
-        self._process = context.Process(target=_serve, args=(theirs, parent, self._make_engine, self._threads))
+        ends = (theirs, self._channel)
+        self._process = context.Process(target=serve, args=(ends, parent, self._make_engine, self._threads))
         self._process.start()
         with suppress(ProcessLookupError, PermissionError):
             # Also done by the child: whoever comes first, the group exists before it is needed.
             os.setpgid(self._process.pid, self._process.pid)
         theirs.close()
-
-
-def _serve(connection: Connection, parent: int, make_engine: Callable[[], Engine], threads: int) -> None:
-    """Label what comes through the connection until it closes. Runs in the child."""
-    with suppress(PermissionError):
-        os.setpgid(0, 0)
-    # A parent that is killed cannot end its child; the kernel does it instead (Linux).
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    engine = make_engine()
-    while True:
-        try:
-            structure = connection.recv()
-        except EOFError:
-            return
-        before = _cpu_seconds()
-        result = _call(engine, structure, threads)
-        if not result.size:
-            with suppress(Exception):
-                result.size = engine.size(structure)
-        connection.send((result, _cpu_seconds() - before, _peak_memory_MB(), engine.versions()))
-
-
-def _call(engine: Engine, structure: Structure, threads: int) -> EngineResult:
-    try:
-        return _checked(engine.label(structure, threads))
-    except MemoryError:
-        return EngineResult("out_of_memory", message="the engine ran out of memory")
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        return EngineResult("engine_error", message=f"{type(error).__name__}: {reason}")
-
-
-def _checked(result: EngineResult) -> EngineResult:
-    """Return the result; a number that is not finite or no plain data is no label, whatever the engine says."""
-    try:
-        canonical_json([result.properties, result.attempts, result.details, result.size])
-    except (TypeError, ValueError) as error:
-        return EngineResult("engine_error", message=f"the engine's answer cannot be written down: {error}")
-    if result.status == "ok" and not result.properties:
-        return EngineResult("engine_error", result.properties, result.attempts, "the engine gave no property")
-    return result
 
 
 def _beyond(limits: Limits, peak_MB: float, elapsed_s: float) -> EngineResult | None:
@@ -220,7 +202,27 @@ def _death(exit_code: int | None, peak_MB: float) -> EngineResult:
     if exit_code is not None and exit_code < 0:
         name = signal.Signals(-exit_code).name
         return EngineResult("engine_error", message=f"the engine died of {name} (last seen with {peak_MB:.0f} MB)")
+    if exit_code == LINE_LOST or exit_code is None:
+        # Alive without the line: it replaced itself by another program.
+        return EngineResult(
+            "engine_error", message="the engine's code closed or replaced the descriptor of its answers"
+        )
     return EngineResult("engine_error", message=f"the engine ended by itself with exit code {exit_code}")
+
+
+def _await(condition: Callable[[], bool]) -> None:
+    """Wait until a condition holds, for a while."""
+    end = time.monotonic() + GRACE_S
+    while not condition() and time.monotonic() < end:
+        time.sleep(FIRST_LOOK_S)
+
+
+def _has_ended(process: psutil.Process) -> bool:
+    """Whether a process is gone or waits for nothing but its parent's look at it, for which nobody needs to wait."""
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return True
 
 
 class _Tree:
@@ -252,13 +254,3 @@ class _Tree:
                 times = member.cpu_times()
                 total += times.user + times.system
         return total
-
-
-def _cpu_seconds() -> float:
-    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
-
-
-def _peak_memory_MB() -> float:
-    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    return max(own.ru_maxrss, children.ru_maxrss) * 1024 / MEGABYTE

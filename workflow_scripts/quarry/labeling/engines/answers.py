@@ -1,8 +1,8 @@
-"""From what a calculator, program or table answers to the properties of a label: names, units, shapes, finite numbers."""
+"""From what a calculator, program or table answers to the properties of a label: names, units, shapes, real numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,11 +10,9 @@ from numpy.typing import NDArray
 
 from quarry.config.units import UNITS_OF, unit_factor
 from quarry.labeling.engines.base import PROPERTIES
+from quarry.labeling.plain import OPTIONAL_VALUES, PER_STATE, check_count, check_numbers
 from quarry.structures import Structure
 
-OPTIONAL_VALUES = ("homo", "lumo", "gap")
-"""Properties that may be None (no such orbital)."""
-PER_STATE = ("excitation_energies", "oscillator_strengths")
 SAME_PLACE_A = 1e-3
 """How far an atom of the answer may be from the structure's: programs print rounded positions, in bohr perhaps."""
 
@@ -22,8 +20,8 @@ SAME_PLACE_A = 1e-3
 def plain_properties(answer: Any, n_atoms: int) -> dict[str, Any]:
     """Return the properties of an answer in Quarry's units as plain numbers and lists.
 
-    Raises ValueError for what is no valid answer: no dictionary, unknown names, wrong shapes, numbers that are not
-    finite.
+    Raises ValueError for what is no valid answer: no dictionary, unknown names, wrong shapes, and what is no finite real
+    number of a sane size (see ``real_numbers`` and ``check_numbers``).
     """
     if not isinstance(answer, Mapping) or not answer:
         raise ValueError(f"must return a dictionary with some of {', '.join(PROPERTIES)}, not {type(answer).__name__}")
@@ -36,20 +34,61 @@ def plain_properties(answer: Any, n_atoms: int) -> dict[str, Any]:
         if value is None and key in OPTIONAL_VALUES:
             properties[key] = None
             continue
-        array = np.asarray(value, dtype=np.float64)
-        shape = (array.size,) if key in PER_STATE and array.size else shapes.get(key, ())
+        array = real_numbers(value, key)
+        shape = (array.size,) if key in PER_STATE else shapes.get(key, ())
         if array.size == 1 and shape == ():
             array = array.reshape(())
         if array.shape != shape:
             raise ValueError(f"{key} has the shape {array.shape} instead of {shape}")
-        if not np.isfinite(array).all():
-            raise ValueError(f"{key} is not finite")
+        properties[key] = array.tolist()
+        check_numbers({key: properties[key]})
         if key == "class" and (array < 0 or array != np.floor(array)):
             raise ValueError(f"class is {array:g}; it must be a whole number, counted from 0")
-        properties[key] = array.tolist()
     if len({len(properties[key]) for key in PER_STATE if key in properties}) > 1:
         raise ValueError(f"{' and '.join(PER_STATE)} are of different lengths")
     return properties
+
+
+def real_numbers(value: Any, name: str) -> NDArray[np.float64]:
+    """Return a number, list or array as float64. name: of the property, for messages.
+
+    Raises ValueError for everything that numpy would make a number of in silence: complex numbers (it drops the imaginary
+    part), True and False, text, dates, masked entries, quantities with a unit; and for objects of any other kind.
+    """
+    check_count(name, len(value) if isinstance(value, (list, tuple)) else 1)
+    for item in _parts(value):
+        problem = _no_real_number(item)
+        if problem:
+            raise ValueError(f"{name} is no real number: {problem}")
+    try:
+        array = np.asarray(np.ma.getdata(value))
+        check_count(name, array.size)
+        if array.dtype.kind not in "iuf":
+            raise ValueError(f"{type(value).__name__} of {array.dtype}")
+        return array.astype(np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{name} is no real number or array of them ({' '.join(str(error).split())})") from error
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _parts(item)
+    else:
+        yield value
+
+
+def _no_real_number(value: Any) -> str:
+    """Return what an item is in place of a real number or an array of these, or nothing."""
+    if value is None or isinstance(value, (str, bytes, bool)):
+        return f"{value!r:.40}"
+    if np.ma.is_masked(value):
+        return "some of its entries are masked"
+    if hasattr(value, "unit") or hasattr(value, "units"):
+        return f"a {type(value).__name__} with a unit of its own; give plain numbers"
+    kind = getattr(getattr(value, "dtype", None), "kind", "c" if isinstance(value, complex) else "")
+    kinds = {"c": "it is complex", "b": "it is True or False", "U": "text", "S": "text", "M": "a date", "m": "a time"}
+    return kinds.get(kind, "")
 
 
 def converted(answer: Mapping[str, Any], units: Mapping[str, str]) -> dict[str, Any]:
@@ -63,10 +102,7 @@ def converted(answer: Mapping[str, Any], units: Mapping[str, str]) -> dict[str, 
             result[name] = value
             continue
         factor = unit_factor(name, units[name]) if name in units else 1.0
-        try:
-            array = np.asarray(value, dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{name} is no number ({' '.join(str(error).split())})") from error
+        array = real_numbers(value, name)
         if name == "gradient":
             if "forces" in answer:
                 raise ValueError("gives both forces and gradient")

@@ -20,17 +20,21 @@ from threadpoolctl import threadpool_limits
 from quarry.config.engines import AseLabeling
 from quarry.errors import QuarryError
 from quarry.files import sha256_of
-from quarry.imports import load
+from quarry.imports import check_arguments, load
 from quarry.labeling.engines.answers import plain_properties
-from quarry.labeling.engines.base import EngineResult
+from quarry.labeling.engines.ase_arguments import check_calculator_arguments
+from quarry.labeling.engines.base import EngineResult, status_of
 from quarry.labeling.engines.scratch import scratch_folder
 from quarry.labeling.engines.states import State, refuse_untold, untold
+from quarry.processes import only_this_process
 from quarry.structures import Structure
 
 UNCONVERGED = re.compile(
     r"(scf|self-consisten|convergence).*(\bnot?\b|n't|fail)|not\s+converge|n't\s+converge", re.IGNORECASE
 )
 """In the message of a calculator that raises no SCFError, as tblite's 'SCF not converged in 250 cycles'."""
+OF_ATOMS = ("initial_charges", "initial_magnetic_moments")
+"""Values of charge_key and multiplicity_key that name an array of the atoms and no argument."""
 ADVICE = "set labeling.charge_key and labeling.multiplicity_key, or choose another calculator"
 
 
@@ -75,8 +79,13 @@ class AseEngine:
         return versions
 
     def check(self, elements: list[int]) -> None:
-        """Raise QuarryError if the calculator cannot be imported or made, or lacks a property; elements do not matter."""
+        """Raise QuarryError if the calculator cannot be imported or made, does not know an argument, or lacks a property.
+
+        The elements do not matter.
+        """
         calculator_class = load(self.labeling.calculator, "labeling.calculator")
+        for key, names in self._names_by_key().items():
+            check_arguments(calculator_class, names, self.labeling.calculator, key, complete=False)
         try:
             with scratch_folder() as folder, _inside(folder):
                 calculator = calculator_class(**self._arguments())
@@ -87,6 +96,8 @@ class AseEngine:
             raise QuarryError(
                 f"labeling: {self.labeling.calculator} cannot be made with these arguments ({type(error).__name__}: {reason})"
             ) from error
+        for key, names in self._names_by_key().items():
+            check_calculator_arguments(calculator_class, calculator, names, self.labeling.calculator, key)
         known = list(getattr(calculator, "implemented_properties", None) or [])
         missing = [name for name in self.labeling.properties if known and name not in known]
         if missing:
@@ -109,7 +120,7 @@ class AseEngine:
         except Exception as error:
             reason = " ".join(str(error).split())
             unconverged = isinstance(error, SCFError) or UNCONVERGED.search(reason)
-            status = "scf_not_converged" if unconverged else "engine_error"
+            status = "scf_not_converged" if unconverged else status_of(error)
             result = EngineResult(status, message=f"{self.labeling.calculator}: {type(error).__name__}: {reason}")
         result.size = self.size(structure)
         result.attempts.append(
@@ -142,7 +153,7 @@ class AseEngine:
             _tell(atoms, arguments, settings.charge_key, structure.charge)
         if settings.multiplicity_key:
             _tell(atoms, arguments, settings.multiplicity_key, structure.multiplicity)
-        with scratch_folder() as folder, _inside(folder), _threads(threads):
+        with scratch_folder() as folder, _inside(folder), _threads(threads), only_this_process():
             atoms.calc = calculator_class(**arguments)
             ask = {
                 "energy": atoms.get_potential_energy,
@@ -151,6 +162,15 @@ class AseEngine:
             }
             answer = {name: ask[name]() for name in settings.properties}
         return EngineResult("ok", properties=plain_properties(answer, len(structure)))
+
+    def _names_by_key(self) -> dict[str, list[str]]:
+        """Return the names of the calculator's keyword arguments by the key of the configuration that gives them."""
+        told = {}
+        for key in ("charge_key", "multiplicity_key"):
+            place = getattr(self.labeling, key)
+            if place and not place.startswith("info:") and place not in OF_ATOMS:
+                told[f"labeling.{key}"] = [place.partition(".")[0]]
+        return {"labeling.arguments": list(self.labeling.arguments), "labeling.files": list(self.files), **told}
 
     def _arguments(self) -> dict[str, Any]:
         return copy.deepcopy(self.labeling.arguments) | {name: str(path) for name, path in self.files.items()}

@@ -9,9 +9,10 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from quarry.imports import load
+from quarry.imports import check_arguments, load
 from quarry.labeling.engines.answers import plain_properties
-from quarry.labeling.engines.base import EngineResult
+from quarry.labeling.engines.base import EngineResult, status_of
+from quarry.processes import only_this_process
 from quarry.structures import Structure
 
 
@@ -47,8 +48,9 @@ class FunctionEngine:
         return {"python": sys.version.split()[0]}
 
     def check(self, elements: list[int]) -> None:
-        """Raise QuarryError if the function cannot be imported or called; the elements do not matter."""
-        load(self.function, "labeling.function")
+        """Raise QuarryError if the function cannot be imported or called with its arguments; elements do not matter."""
+        function = load(self.function, "labeling.function")
+        check_arguments(function, self.arguments, self.function, "labeling.arguments", by_place=1)
 
     def label(self, structure: Structure, threads: int) -> EngineResult:
         """Call the function; whatever it raises or returns ends as a typed result.
@@ -58,14 +60,14 @@ class FunctionEngine:
         function = load(self.function, "labeling.function")
         wall, cpu = time.perf_counter(), time.process_time()
         try:
-            with threadpool_limits(limits=threads):
+            with threadpool_limits(limits=threads), only_this_process():
                 answer = function(structure.to_atoms(), **self.arguments)
             result = EngineResult("ok", properties=plain_properties(answer, len(structure)))
         except MemoryError:
             result = EngineResult("out_of_memory", message=f"{self.function}: out of memory")
         except Exception as error:
             reason = " ".join(str(error).split())
-            result = EngineResult("engine_error", message=f"{self.function}: {type(error).__name__}: {reason}")
+            result = EngineResult(status_of(error), message=f"{self.function}: {type(error).__name__}: {reason}")
         result.attempts.append(
             {
                 "name": "call",

@@ -11,6 +11,7 @@ import numpy as np
 
 from quarry.config.units import BOHR_A, UNITS_OF
 from quarry.labeling.engines.answers import check_same_structure, converted, plain_properties
+from quarry.processes import only_this_process
 from quarry.structures import Structure
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def read_extxyz(path: Path, keys: Mapping[str, str]) -> dict[str, Any]:
     """Read the last frame of an extended XYZ file with its geometry. keys: names in the file by property; empty: ours."""
     from ase.io import read
 
-    atoms = read(path, index=-1, format="extxyz")
+    atoms = read(path, index=-1, format="extxyz", do_not_split_by_at_sign=True)
     assert not isinstance(atoms, list)
     wanted = keys or {name: name for name in UNITS_OF}
     values = {key: frame_value(atoms, key) for key in wanted.values()}
@@ -101,7 +102,8 @@ def properties_from(
         answer = read_json(path)
     else:
         assert parser is not None
-        answer = parser(path)
+        with only_this_process():
+            answer = parser(path)
         if not isinstance(answer, dict):
             raise ValueError(f"the parser must return a dictionary, not {type(answer).__name__}")
     if all(name in answer for name in GEOMETRY):
