@@ -14,6 +14,7 @@ from quarry.config.descriptors import InverseDistances, Mbtr
 from quarry.descriptors.compute import compute_features
 from quarry.models.base import TrainingData
 from quarry.structures import Structure, StructureSet
+from quarry.structures.labelled import LabelledSet
 
 WAVELENGTH_TIMES_ENERGY = 1239.841984
 """nm eV."""
@@ -63,6 +64,89 @@ DATA_SETS: dict[str, Callable[[Path], TrainingData]] = {
     "QM9 HOMO": qm9,
     "bigQM7w excitation": bigqm7w,
 }
+
+
+def audited_sets(folder: Path) -> dict[str, Callable[[], LabelledSet]]:
+    """Return every set of a folder that has energies, as labels for an audit: all of them, with forces where there are any."""
+    made: dict[str, tuple[str, Callable[..., LabelledSet]]] = {
+        "ethanol, 1000 K": (
+            "ethanol_zaverkin_1000K.npz",
+            lambda d: _labels(d["Z"], d["R"], d["E_kcal_mol"] * kcal / mol, d["F_kcal_mol_A"] * kcal / mol),
+        ),
+        "ethanol, rMD17": (
+            "ethanol_rmd17_1000_1000.npz",
+            lambda d: _labels(
+                d["Z"],
+                *(
+                    np.concatenate([d[f"{part}_{name}"] for part in ("train", "test")])
+                    for name in ("R", "E_eV", "F_eV_A")
+                ),
+            ),
+        ),
+        "ethanol, QM-22": (
+            "qm22_ethanol.npz",
+            lambda d: _labels(
+                d["Z"], d["R"], d["E_hartree"] * Hartree, -d["G_hartree_bohr"] * Hartree / 0.529177210903
+            ),
+        ),
+        "H2, FCI": ("h2_fci_451.npz", lambda d: _labels([1, 1], d["R_A"], d["E_fci_hartree"] * Hartree)),
+        "H2, UHF": ("h2_fci_451.npz", lambda d: _labels([1, 1], d["R_A"], d["E_uhf_hartree"] * Hartree)),
+        "QM9 U0": ("qm9_homo_b3lyp_128744.npz", _qm9_energies),
+        "QM9 HOMO": ("qm9_random10k.npz", lambda d: _many(d, {"homo": d["homo_hartree"].astype(float) * Hartree})),
+        "bigQM7w excitations": (
+            "bigqm7w_tddft_12880.npz",
+            lambda d: _many(
+                {"Z": d["Z"], "R": d["R_uff"], "offsets": np.concatenate([[0], np.cumsum(d["n_atoms"])])},
+                {
+                    "excitation_energies": np.sort(
+                        WAVELENGTH_TIMES_ENERGY / d["wavelength_nm_first20"].astype(float), axis=1
+                    )
+                },
+            ),
+        ),
+    }
+
+    def reader(file: str, make: Callable[..., LabelledSet]) -> Callable[[], LabelledSet]:
+        return lambda: make(np.load(folder / file))
+
+    return {name: reader(*entry) for name, entry in made.items() if (folder / entry[0]).exists()}
+
+
+def _labels(numbers, positions, energies, forces=None) -> LabelledSet:
+    if np.ndim(positions) == 1:
+        positions = np.array([[[0.0, 0.0, 0.0], [0.0, 0.0, r]] for r in positions])
+    structures = StructureSet.from_structures(Structure.create([*map(int, numbers)], frame) for frame in positions)
+    properties = {"energy": np.asarray(energies, dtype=float)}
+    if forces is not None:
+        properties["forces"] = np.asarray(forces, dtype=float).reshape(-1, 3)
+    return LabelledSet(
+        structures, np.full(len(structures), "train"), np.zeros(len(structures), dtype=np.int64), properties
+    )
+
+
+def _many(table, properties) -> LabelledSet:
+    frames = itertools.pairwise(table["offsets"].tolist())
+    numbers, positions = table["Z"], table["R"]
+    structures = StructureSet.from_structures(
+        Structure.create(numbers[a:b].tolist(), positions[a:b]) for a, b in frames
+    )
+    return LabelledSet(
+        structures, np.full(len(structures), "train"), np.zeros(len(structures), dtype=np.int64), properties
+    )
+
+
+def _qm9_energies(data) -> LabelledSet:
+    rows = np.flatnonzero(np.isfinite(data["u0_hartree"]))
+    offsets = data["offsets"].astype(np.int64)
+    numbers, positions = data["Z"], data["R"]
+    structures = StructureSet.from_structures(
+        Structure.create(numbers[offsets[k] : offsets[k + 1]].tolist(), positions[offsets[k] : offsets[k + 1]])
+        for k in rows
+    )
+    energies = data["u0_hartree"][rows] * Hartree
+    return LabelledSet(
+        structures, np.full(len(rows), "train"), np.zeros(len(rows), dtype=np.int64), {"energy": energies}
+    )
 
 
 def _one_molecule(numbers, positions, energies, forces) -> TrainingData:

@@ -28,7 +28,9 @@ from quarry.labeling.engines.registry import make_engine
 from quarry.labeling.failed import FailedLabels
 from quarry.labeling.record import LabelRecord, encode_records
 from quarry.labeling.store import LabelStore, method_id_of
+from quarry.labeling.wanted import Wanted
 from quarry.randomness import generator
+from quarry.stages.auditing import AuditSettings
 from quarry.stages.batch import draw_initial, select_batch
 from quarry.stages.merging import merge_labels
 from quarry.stages.planning import make_planner
@@ -113,11 +115,12 @@ def write_iterations(campaign: Campaign, iterations: int, batch: int) -> None:
             "dataset.h5",
             "failures.csv",
             "outliers.csv",
+            "audit.csv",
         )
         at = {name: paths.iteration(name, "main", t) for name in names}
         before = {
             f"previous_{name.partition('.')[0]}": paths.iteration(name, "main", t - 1) if t else None
-            for name in ("dataset.h5", "failures.csv", "outliers.csv")
+            for name in ("dataset.h5", "failures.csv", "outliers.csv", "audit.csv")
         }
         if t:
             rows = [BatchRow(str(i), "train", str(i)) for i in rest[(t - 1) * batch : t * batch]]
@@ -137,11 +140,13 @@ def write_iterations(campaign: Campaign, iterations: int, batch: int) -> None:
             method_id=method_id_of(method),
             max_failed_fraction=0.2,
             outlier_z=6.0,
-            n_states=0,
+            wanted=Wanted(),
             ledger=FailedLabels(paths.failed),
             dataset=at["dataset.h5"],
             failures=at["failures.csv"],
             outliers=at["outliers.csv"],
+            audit=at["audit.csv"],
+            audit_settings=AuditSettings(),
         )
         for name in ("model/model.h5", "predictions.h5", "metrics.json"):
             file = Path(paths.iteration(name, "main", t))

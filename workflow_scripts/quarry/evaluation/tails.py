@@ -28,6 +28,13 @@ def carriers(errors: NDArray[np.float64], part: float = 0.5) -> NDArray[np.intp]
     return order[: int(np.searchsorted(carried, part * carried[-1] * (1 - 1e-12))) + 1]
 
 
+def error_share(errors: NDArray[np.float64], chosen: NDArray[np.bool_]) -> float:
+    """Return the share of the squared error that the chosen structures carry; errors as in ``carriers``, chosen: shape (n,)."""
+    squares = _squares(errors)
+    total = float(squares.sum())
+    return float(squares[chosen].sum()) / total if total else 0.0
+
+
 def heavy_tail_warning(errors: NDArray[np.float64], ids: Sequence[str], metric: str = "test") -> str | None:
     """Return a sentence where at most max(1, 3 %) of the structures carry half of the squared error, else None.
 

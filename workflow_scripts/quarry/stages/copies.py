@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-import numpy as np
-
+from quarry.labeling.audit.repeats import SAME_LABEL, label_difference
 from quarry.labeling.engines.base import Engine
 from quarry.stages.filtering import LeftOut, Repeat
-
-SAME_LABEL = 1e-3
-"""Labels of copies may differ by this (eV, e*Angstrom, eV/Angstrom ...): they were computed in another frame."""
 
 
 @dataclass(frozen=True)
@@ -44,24 +39,3 @@ def audit_labels(engine: Engine, repeats: Sequence[Repeat], kept: bool) -> Label
     count = "1 copy has another label" if others == 1 else f"{others} copies have other labels"
     line = f"{count} than the structure repeated, by up to {largest:.3g} ({where}); {used}"
     return LabelAudit(rows, line)
-
-
-def label_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, float]:
-    """Return the property by which two labels differ most, and by how much, in its unit.
-
-    Dipoles and forces turn with the structure: their lengths are compared. Different numbers of states, or a value that one
-    of them lacks, count as infinitely different.
-    """
-    name, largest = "", 0.0
-    for key in sorted(one.keys() & other.keys()):
-        if one[key] is None or other[key] is None:
-            difference = 0.0 if one[key] is other[key] else np.inf
-        else:
-            values = [
-                np.linalg.norm(v) if key in ("dipole", "forces") else np.asarray(v) for v in (one[key], other[key])
-            ]
-            same = np.shape(values[0]) == np.shape(values[1])
-            difference = float(np.abs(values[0] - values[1]).max(initial=0.0)) if same else np.inf
-        if difference > largest:
-            name, largest = key, difference
-    return name, largest

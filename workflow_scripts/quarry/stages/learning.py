@@ -39,6 +39,7 @@ from quarry.models.metrics import (
 from quarry.models.registry import load_model, make_model
 from quarry.models.splits import folds_of
 from quarry.randomness import generator
+from quarry.stages.auditing import audit_account
 from quarry.stages.searching import pool_account, search_account
 from quarry.stages.targets import split, training_data
 from quarry.stages.warnings import TOTAL_ENERGIES, warnings_of
@@ -132,6 +133,7 @@ def evaluate_model(
     metrics: str,
     structures: str = "",
     truth: str | None = None,
+    audit: str | None = None,
 ) -> None:
     """Write predictions beside labels for each metric, and errors with 95 % intervals.
 
@@ -139,6 +141,7 @@ def evaluate_model(
     asks for them, with models trained anew on the rest, hyperparameters included. previous: predictions of the last
     iteration, for rRMSE = |RMSE(N) - RMSE(N - step)| / RMSE(N) (lecture of P. O. Dral, 2024) and its interval.
     structures, truth: the pool and the target of all its structures, where a targeted search can be measured by them.
+    audit: the table of the labels' audit.
     """
     labelled = LabelledSet.read(dataset)
     metric, classes = configuration.stop.metric, configuration.classification
@@ -172,13 +175,15 @@ def evaluate_model(
         search = search_account(configuration, train, test, results["test"][1].mean if len(test) else None)
     if truth:
         search |= pool_account(configuration, trained, labelled, structures, features, truth)
-    doubts = warnings_of(configuration, trained, train, results, summary, labelled, structures)
+    audited, doubts = audit_account(configuration, audit, train, results)
+    known = labelled.subset(np.flatnonzero(labelled.used))
+    doubts = doubts + warnings_of(configuration, trained, train, results, summary, known, structures)
     found = {"errors": summary, "hyperparameters": hyperparameters, "search": search, "warnings": doubts}
     if configuration.spectrum:
         from quarry.spectra.states import swap_account
 
-        found["states"] = swap_account(labelled, configuration.n_states)
-    write_json(metrics, {**counts, **relative, **found})
+        found["states"] = swap_account(known, configuration.n_states)
+    write_json(metrics, {**counts, **relative, **found, **audited})
 
 
 def _held_back(

@@ -79,6 +79,8 @@ HISTORY_COLUMNS = (
     "labels_saved_low_maxe",
     "labels_saved_high_maxe",
     "verdict_maxe",
+    "labels_left_out",
+    "labels_flagged",
     "warnings",
     "stop_reason",
 )
@@ -103,6 +105,8 @@ def history_rows(
             **saved,
             **_calibration_columns(f),
             "warnings": " | ".join(f.warnings),
+            "labels_left_out": f.n_left_out or "",
+            "labels_flagged": f.flagged.get("labels", ""),
             "labels_swapped": f.states.get("swapped", ""),
             "core_hours_total": round(total, 6),
             "stop_reason": "",
@@ -165,11 +169,12 @@ def collect_results(
     """Write an arm's product.
 
     facts_files: ``facts.json`` of every iteration, with ``cost.json`` beside each. reason: why the arm stopped.
-    last: paths of the last iteration's dataset, failures, outliers and model. output: paths of history, failures,
-    outliers, dataset, extxyz and model. savings: ``savings.json``, for arm main beside control arms.
+    last: paths of the last iteration's dataset, failures, outliers, audit and model. output: paths of history, failures,
+    outliers, audit, dataset, extxyz and model. savings: ``savings.json``, for arm main beside control arms.
     """
     copy_file(last["failures"], output["failures"])
     copy_file(last["outliers"], output["outliers"])
+    copy_file(last["audit"], output["audit"])
     copy_file(last["dataset"], output["dataset"])
     copy_file(last["model"], output["model"])
     LabelledSet.read(last["dataset"]).write_extxyz(output["extxyz"])

@@ -19,20 +19,23 @@ from quarry.config.campaign import Configuration
 from quarry.config.verification import Verification
 from quarry.errors import QuarryError
 from quarry.files import write_json, write_text
+from quarry.labeling.attempts import MACHINE_FAULT
 from quarry.labeling.limits import limits_of_job
 from quarry.labeling.record import LabelRecord
 from quarry.labeling.store import LabelStore, StoreError
 from quarry.labeling.worker import Limits
 from quarry.randomness import generator
+from quarry.stages.displaced import SLOPE, displaced_copies, has_forces, random_direction
 from quarry.stages.labeling import make_worker
 from quarry.structures import Structure
 from quarry.structures.labelled import LabelledSet
 
-VERIFY, CHECK_ROTATIONS = "verify", "check_rotations"
+VERIFY, CHECK_ROTATIONS, CHECK_FORCES = "verify", "check_rotations", "check_forces"
 ABSENT = "absent"
 """Status of a number beyond the last labelled structure."""
 TRANSLATION_A = 2.0
 """Standard deviation of the translations of copies."""
+AGREE = "forces agree with the energies of displaced copies"
 ENERGIES = ("energy", "homo", "lumo", "gap", "excitation_energies")
 
 
@@ -105,30 +108,52 @@ def recompute_label(
     base: folder of the campaign file. threads, memory_MB, walltime_min: what the job has. A calculation that fails is
     written down as such.
     """
-    structure = draw_structure(configuration, check, LabelledSet.read(dataset), number)
+    labels = LabelledSet.read(dataset)
+    structure = draw_structure(configuration, check, labels, number)
     if structure is None:
         write_json(output, {"status": ABSENT})
         return "fewer labels than the sample asks for"
+    if check == CHECK_FORCES and not has_forces(labels, structure):
+        write_json(output, {"status": ABSENT})
+        return f"{structure.structure_id} has no forces to check"
     wanted, rotation = structure, np.eye(3)
     if check == CHECK_ROTATIONS:
         seed = configuration.verification.seed
         wanted, rotation = turned_copy(structure, generator(configuration.seed, check, seed, structure.structure_id))
+    copies = [wanted]
+    direction = np.zeros((0, 3))
+    if check == CHECK_FORCES:
+        seed = configuration.verification.seed
+        direction = random_direction(structure, generator(configuration.seed, check, seed, structure.structure_id))
+        copies = displaced_copies(structure, configuration.verification.displacement_A * direction)
     worker = make_worker(configuration, base, threads, memory_MB, walltime_min)
     limits = limits_of_job(memory_MB, walltime_min)
+    outcomes = []
     try:
-        outcome = worker.label(wanted, Limits(limits.memory_MB, limits.end), lambda elapsed_s, peak_MB: None)
+        for copy in copies:
+            outcome = worker.label(copy, Limits(limits.memory_MB, limits.end), lambda elapsed_s, peak_MB: None)
+            if outcome.result.status == MACHINE_FAULT:
+                raise QuarryError(f"{structure.structure_id}: to be tried again: {outcome.result.message}")
+            outcomes.append(outcome)
+            if outcome.result.status != "ok":
+                break
     finally:
         worker.close()
     status, message, properties = outcome.result.status, outcome.result.message, outcome.result.properties
+    if check == CHECK_FORCES and status == "ok":
+        ends = [float(done.result.properties.get("energy", np.nan)) for done in outcomes]
+        properties = {SLOPE: (ends[0] - ends[1]) / (2 * configuration.verification.displacement_A)}
     answer = {
+        "check": check,
         "structure_id": structure.structure_id,
         "status": status,
         "message": message,
         "properties": properties if status == "ok" else {},
         "rotation": rotation.tolist(),
+        "direction": direction.tolist(),
         "threads": threads,
         "versions": {"quarry": __version__, **outcome.versions},
-        "wall_s": round(outcome.wall_s, 3),
+        "wall_s": round(sum(done.wall_s for done in outcomes), 3),
     }
     write_json(output, answer)
     return f"{structure.structure_id}: {status} {message}".rstrip()
@@ -140,7 +165,7 @@ def compare_labels(
     """Compare recomputed labels with the data set, and in check verify with the store's records too.
 
     Energies (total, orbitals, excitations) and forces, in check verify also dipoles: the dipole of an ion depends on the
-    origin.
+    origin. Of labels of displaced copies (check_forces) the slope of the energy is compared with the recorded forces.
     """
     labels = LabelledSet.read(dataset)
     rows: list[Comparison] = []
@@ -156,6 +181,12 @@ def compare_labels(
             rows.append(_failed(structure_id, why))
             continue
         index = int(labels.structures.index_of([structure_id])[0])
+        if answer.get("check") == CHECK_FORCES:
+            forces = labels.record(index)["forces"]
+            rows.append(
+                _slope_compared(structure_id, forces, answer, settings.displacement_tolerance_eV_per_A, conditions)
+            )
+            continue
         sources: dict[str, Mapping[str, Any]] = {"dataset": labels.record(index)}
         if check == VERIFY and record is not None:
             sources["store"] = record.properties
@@ -208,6 +239,17 @@ def _compared(
     yield float(old.flat[worst]), float(new.flat[worst]), difference, "agrees" if difference <= tolerance else "differs"
 
 
+def _slope_compared(
+    structure_id: str, forces: NDArray[np.float64], answer: Mapping[str, Any], tolerance: float, conditions: str
+) -> Comparison:
+    recorded = -float(np.sum(forces * np.asarray(answer["direction"])))
+    new = float(answer["properties"][SLOPE])
+    difference = abs(new - recorded)
+    verdict = "agrees" if difference <= tolerance else "differs"
+    row = (structure_id, SLOPE, "dataset", recorded, new, difference, tolerance, "eV/Angstrom", verdict, conditions)
+    return Comparison(*row)
+
+
 def _stored(store: LabelStore, structure_id: str) -> LabelRecord | None:
     try:
         return store.get(structure_id)
@@ -240,11 +282,16 @@ def write_table(path: str, rows: Sequence[Comparison]) -> None:
 
 
 def summary(rows: Sequence[Comparison]) -> list[str]:
-    """Return a line for each label with what differs most, and one for all."""
-    labels = list(dict.fromkeys(row.structure_id for row in rows))
-    worst = [max((row for row in rows if row.structure_id == name), key=_severity) for name in labels]
-    good = sum(not row.bad for row in worst)
-    return [*map(_words, worst), f"{good} of {len(labels)} labels agree ({len(rows)} values compared)"]
+    """Return a line for each label with what differs most, and one for all; the same of slopes, where there are any."""
+    lines = []
+    slopes = [row for row in rows if row.quantity == SLOPE]
+    for part, what in (([row for row in rows if row.quantity != SLOPE], "labels agree"), (slopes, AGREE)):
+        labels = list(dict.fromkeys(row.structure_id for row in part))
+        worst = [max((row for row in part if row.structure_id == name), key=_severity) for name in labels]
+        good = sum(not row.bad for row in worst)
+        if part or not rows:
+            lines += [*map(_words, worst), f"{good} of {len(labels)} {what} ({len(part)} values compared)"]
+    return lines if rows else lines[:1]
 
 
 def require_agreement(rows: Sequence[Comparison], table: str) -> None:

@@ -35,7 +35,10 @@ class Facts:
     where all labels are known, in_range (in the pool without the test set) and pool (rates on unlabelled candidates).
     states: of target excitations, how many labels have their states in another order than the equilibrium
     (``quarry.spectra.states.swap_account``); empty if labels hold no characters of states.
-    warnings: what is doubtful about labels, model and errors, a sentence each.
+    warnings: what is doubtful about labels, model and errors, a sentence each. n_left_out: labels of n_labels that are not used.
+    flagged: labels with absurd values of what is learnt (``stages.auditing.audit_account``), empty if there are none: labels,
+    train and evaluated (how many in all, among the training labels, and among those that the stop metric measures),
+    error_share (of the squared error, carried by the latter) and ids (of some).
     """
 
     arm: str
@@ -57,6 +60,8 @@ class Facts:
     search: dict[str, Any] = field(default_factory=dict)
     states: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    n_left_out: int = 0
+    flagged: dict[str, Any] = field(default_factory=dict)
     format: int = FACTS_FORMAT
 
     @property

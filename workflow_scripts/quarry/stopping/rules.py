@@ -24,20 +24,30 @@ def stop_reason(facts: Sequence[Facts], costs: Sequence[Cost], configuration: Co
 
     facts, costs: of iterations 0, 1, ... of one arm.
     """
-    for rule in (
-        _target_rmse,
-        _target_accuracy,
-        _rrmse,
-        _pool_exhausted,
-        _max_labels,
-        _max_core_hours,
-        _max_iterations,
-    ):
+    last = facts[-1]
+    converged = () if absurd_words(last) else CONVERGED
+    for rule in (*converged, _pool_exhausted, _max_labels, _max_core_hours, _max_iterations):
         words = rule(facts, costs, configuration)
         if words:
-            good = how_good(facts[-1].errors.get(facts[-1].metric), unit_of(facts[-1].target))
-            return StopReason(rule.__name__.removeprefix("_"), f"{words}; {good}" if good else words)
+            said = (words, how_good(last.errors.get(last.metric), unit_of(last.target)), absurd_words(last))
+            return StopReason(rule.__name__.removeprefix("_"), "; ".join(part for part in said if part))
     return None
+
+
+def absurd_words(facts: Facts) -> str:
+    """Return what labels with absurd values do to the error, empty if none is learnt from or measured by.
+
+    One of them is enough: such a value is off by more than all others together, wherever it is.
+    """
+    flagged = facts.flagged
+    used = flagged.get("train", 0), flagged.get("evaluated", 0)
+    if not any(used):
+        return ""
+    share = f", which carry {100 * flagged['error_share']:.0f} % of the squared error" if used[1] else ""
+    return (
+        f"{used[0]} training labels and {used[1]} {_metric(facts)} labels have absurd values{share} (ids "
+        f"{', '.join(flagged['ids'])}; see audit.csv, and labeling.leave_out)"
+    )
 
 
 def _target_rmse(facts: Sequence[Facts], costs: Sequence[Cost], configuration: Configuration) -> str | None:
@@ -70,7 +80,9 @@ def _rrmse(facts: Sequence[Facts], costs: Sequence[Cost], configuration: Configu
     if stop.rrmse is None or len(facts) <= stop.patience or not has_learnt(last, stop.min_r2):
         return None
     recent = facts[-stop.patience :]
-    if not all((_upper(f) if stop.rrmse_bound == "upper" else f.rrmse) < stop.rrmse for f in recent):
+    if not all(
+        not absurd_words(f) and (_upper(f) if stop.rrmse_bound == "upper" else f.rrmse) < stop.rrmse for f in recent
+    ):
         return None
     often = "" if stop.patience == 1 else f", {stop.patience} iterations in a row"
     interval = f"95 % interval {interval_words(last.rrmse_low, last.rrmse_high, '.3f')}"
@@ -81,8 +93,13 @@ def _rrmse(facts: Sequence[Facts], costs: Sequence[Cost], configuration: Configu
 
 
 def held_back(facts: Facts, configuration: Configuration) -> str | None:
-    """Return why a small rRMSE stops nothing, or None."""
-    stop = configuration.stop
+    """Return why an error that would stop the campaign stops nothing, or None."""
+    stop, absurd = configuration.stop, absurd_words(facts)
+    if absurd:
+        small = stop.rrmse is not None and facts.iteration > 0 and facts.rrmse < stop.rrmse
+        reached = [words for rule in (_target_rmse, _target_accuracy) if (words := rule([facts], [], configuration))]
+        reached += [f"rRMSE {facts.rrmse:.3f} is below {stop.rrmse:g}"] if small else []
+        return f"{reached[0]}, but stops nothing: {absurd}" if reached else None
     if facts.iteration == 0 or stop.rrmse is None or facts.rrmse >= stop.rrmse or has_learnt(facts, stop.min_r2):
         return None
     return (
@@ -108,6 +125,10 @@ def has_learnt(facts: Facts, min_r2: float | None) -> bool:
         return True
     high = ratio_at_most(errors)
     return high is not None and 1 - high**2 > min_r2
+
+
+CONVERGED = (_target_rmse, _target_accuracy, _rrmse)
+"""Rules that ask how small the error is, or how little it changes."""
 
 
 def _upper(facts: Facts) -> float:

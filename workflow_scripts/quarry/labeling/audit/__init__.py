@@ -1,0 +1,1 @@
+"""Labels against physics and against each other: what contradicts itself is a finding, never a dropped label."""

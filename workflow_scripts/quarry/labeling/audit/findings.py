@@ -1,0 +1,84 @@
+"""What the audit finds, and its table."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+from quarry.files import write_text
+
+NOTE, WARNING, ERROR = "note", "warning", "error"
+"""Severities: what was looked at and found right (or could not be told), what is doubtful, what must be wrong."""
+NAMED = 3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that a check says of one label, or of all of them.
+
+    structure_id: empty where it is said of all labels. check: name of the check. severity: note, warning or error.
+    value, tolerance: what was measured and what is allowed, in ``unit``. words: one sentence.
+    """
+
+    structure_id: str
+    check: str
+    severity: str
+    value: float
+    tolerance: float
+    unit: str
+    words: str
+
+    @property
+    def bad(self) -> bool:
+        """Whether something is doubtful or wrong."""
+        return self.severity != NOTE
+
+
+def rounded(value: float) -> float:
+    """Return a number with six digits: the last ones may depend on the machine, and files of the same labels must not."""
+    return float(f"{value:.6g}")
+
+
+def sentences(findings: Sequence[Finding]) -> list[str]:
+    """Return a sentence for each check that found something, the worst check first."""
+    lines = []
+    bad = [finding for finding in findings if finding.bad]
+    errors = Counter(finding.check for finding in bad if finding.severity == ERROR)
+    for check in sorted({finding.check for finding in bad}, key=lambda name: (-errors[name], name)):
+        rows = [finding for finding in bad if finding.check == check]
+        worst = max(rows, key=lambda row: (row.severity == ERROR, abs(row.value)))
+        ids = list(dict.fromkeys(row.structure_id for row in rows if row.structure_id))
+        more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
+        where = f" ({len(ids)} labels: {', '.join(ids[:NAMED])}{more})" if ids else ""
+        lines.append(f"audit, {check}: {worst.words}{where}")
+    return lines
+
+
+def write_audit(path: str | Path, findings: Sequence[Finding]) -> None:
+    """Write ``audit.csv``; the same findings give the same bytes."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(field.name for field in fields(Finding))
+    writer.writerows(astuple(finding) for finding in findings)
+    write_text(path, buffer.getvalue())
+
+
+def read_audit(path: str | Path) -> list[Finding]:
+    """Read what ``write_audit`` wrote."""
+    with open(path, newline="") as handle:
+        return [
+            Finding(
+                structure_id=row["structure_id"],
+                check=row["check"],
+                severity=row["severity"],
+                value=float(row["value"]),
+                tolerance=float(row["tolerance"]),
+                unit=row["unit"],
+                words=row["words"],
+            )
+            for row in csv.DictReader(handle)
+        ]

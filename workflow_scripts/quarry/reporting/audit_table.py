@@ -1,0 +1,48 @@
+"""The section of the report on the audit of the labels."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from pathlib import Path
+
+from quarry.files import write_text
+from quarry.labeling.audit.findings import ERROR, NOTE, WARNING, Finding, read_audit
+from quarry.reporting.plots import TABLE_HEAD
+
+NAMED = 10
+
+
+def write_audit_table(audits: Mapping[str, str | Path], path: str | Path) -> None:
+    """Write a table of each arm's findings, check by check, the worst first. audits: path of ``audit.csv`` by arm."""
+    parts = [TABLE_HEAD]
+    for arm, file in audits.items():
+        findings = read_audit(file)
+        counts = {kind: sum(finding.severity == kind for finding in findings) for kind in (ERROR, WARNING, NOTE)}
+        words = ", ".join(f"{count} {kind}{'' if count == 1 else 's'}" for kind, count in counts.items())
+        parts.append(f"<h2>{html.escape(arm)}</h2><p>{words if findings else 'Nothing was looked at or found.'}</p>")
+        parts.append(_table(findings))
+    write_text(path, "".join(parts) + "</body></html>\n")
+
+
+def _table(findings: list[Finding]) -> str:
+    groups: dict[tuple[str, str], list[Finding]] = {}
+    for severity in (ERROR, WARNING, NOTE):
+        for finding in findings:
+            if finding.severity == severity:
+                groups.setdefault((severity, finding.check), []).append(finding)
+    if not groups:
+        return ""
+    head = "<tr><th>severity</th><th>check</th><th>labels</th><th>worst value</th><th>allowed</th><th>what</th></tr>"
+    return f"<table>{head}{''.join(_row(*key, rows) for key, rows in groups.items())}</table>"
+
+
+def _row(severity: str, check: str, rows: list[Finding]) -> str:
+    ids = [row.structure_id for row in rows if row.structure_id]
+    worst = max(rows, key=lambda row: abs(row.value))
+    more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
+    named = f" <small>({', '.join(ids[:NAMED])}{more})</small>" if ids else ""
+    cells = (severity, check.replace("_", " "), str(len(ids)) if ids else "all together")
+    values = (f"{worst.value:.3g} {worst.unit}", f"{worst.tolerance:.3g}")
+    text = "".join(f"<td>{html.escape(cell)}</td>" for cell in (*cells, *values))
+    return f"<tr>{text}<td>{html.escape(worst.words)}{named}</td></tr>"
