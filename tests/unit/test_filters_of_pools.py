@@ -6,7 +6,7 @@ import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import molecule
+from ase.build import bulk, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from quarry.config.descriptors import CoulombMatrix, InverseDistances
@@ -24,6 +24,11 @@ from support.campaigns import WATER
 from support.candidates import MOLECULES, structure_of, water
 from support.stages import configuration
 
+SMALL = {
+    "query": {"strategy": "random", "initial": 2, "batch": {"schedule": "constant", "size": 2}},
+    "test": {"size": 2},
+}
+K1 = {"grid": {"minimum": 1.0, "maximum": 60.0, "points": 20, "sigma": 2.0}}
 DISTANCES, COULOMB = InverseDistances(kind="inverse_distances"), CoulombMatrix(kind="coulomb_matrix")
 
 
@@ -94,6 +99,80 @@ class TestStages:
         message = "pool: labeling.engine pyscf labels molecules only, but the pool holds periodic structures"
         with pytest.raises(QuarryError, match=message):
             preflight.check(settings, tmp_path)
+
+    def isolated_atoms(self, folder, **filters):
+        """Waters, with the atoms that a set of labels may hold for their energies: free, in a large cell; and a crystal."""
+        atoms = [
+            Atoms("H", info={"multiplicity": 2}),
+            Atoms("O", cell=[12, 12, 12], pbc=True, info={"multiplicity": 3}),
+        ]
+        frames = [
+            *(Atoms(s.numbers, s.positions) for s in (water(scale=1 + 0.02 * n) for n in range(8))),
+            *atoms,
+            bulk("Al"),
+        ]
+        ase.io.write(folder / "a.extxyz", frames)
+        return configuration(
+            pool={"source": "file", "files": ["a.extxyz"]},
+            filters=filters,
+            descriptor={"kind": "soap", "cutoff_A": 3.0},
+            **SMALL,
+        )
+
+    def test_isolated_atoms_are_no_candidates(self, tmp_path):
+        line, pool, rows = self.build(tmp_path, self.isolated_atoms(tmp_path))
+        assert "left out by filters: 2 isolated atoms" in line
+        assert len(pool) == 9 and pool.numbers[-1] == 13
+        assert [(r["number"], r["reason"], r["value"], r["limit"]) for r in rows] == [
+            ("8", "isolated_atom", "1", "2"),
+            ("9", "isolated_atom", "1", "2"),
+        ]
+
+    def test_isolated_atoms_are_kept_where_asked(self, tmp_path):
+        settings = self.isolated_atoms(tmp_path, isolated_atoms="keep")
+        _, pool, rows = self.build(tmp_path, settings)
+        assert len(pool) == 11 and rows == []
+
+    @pytest.mark.parametrize(
+        "descriptor", [{"kind": "mbtr"}, {"kind": "mbtr", "k1": K1}, {"kind": "soap", "cutoff_A": 6.0}]
+    )
+    def test_atoms_beyond_the_reach_are_not_near_duplicates(self, tmp_path, descriptor):
+        """Iodine torn apart: the descriptor sees two atoms and no distance. Seen ones are thinned as ever."""
+        distances = [2.6, 2.7, 2.70001, 15.0, 16.0, 18.0, 20.0, 22.0]
+        ase.io.write(tmp_path / "i2.extxyz", [Atoms("I2", [[0, 0, 0], [0, 0, r]]) for r in distances])
+        settings = configuration(
+            pool={"source": "file", "files": ["i2.extxyz"]},
+            filters={"near_duplicates": 0.1, "copy_tolerance_A": 1e-6},
+            descriptor=descriptor,
+            **SMALL,
+        )
+        _, pool, rows = self.build(tmp_path, settings)
+        assert [(row["number"], row["reason"]) for row in rows] == [("2", "near_duplicate")] and len(pool) == 7
+        files = [str(tmp_path / name) for name in ("structures.h5", "reference.extxyz")]
+        line = pool_stage.build_features(*files, settings.descriptor, str(tmp_path / "features.h5"))
+        first = ", ".join(pool.ids[2:5])
+        assert line == (
+            f"pool: warning: in 5 of 7 structures no two atoms are within the reach of descriptor.kind: {descriptor['kind']} "
+            f"({first} ...): the model cannot tell them apart; leave them out (filters.bonds: connected) or widen the "
+            "descriptor's cutoff or weighting"
+        )
+
+    def test_cells_and_molecules_in_one_pool(self, tmp_path):
+        """What passes the checks has features: prepare is what build_features asks."""
+        cells = [bulk("Al", a=4.0 + 0.02 * n) for n in range(8)]
+        ase.io.write(tmp_path / "a.extxyz", [*cells, Atoms("OHH", WATER)])
+        settings = configuration(
+            pool={"source": "file", "files": ["a.extxyz"]},
+            labeling={"engine": "function", "function": "math:sqrt"},
+            descriptor={"kind": "soap", "cutoff_A": 3.0, "radial_functions": 2, "angular_momentum": 1},
+            **SMALL,
+        )
+        preflight.check(settings, tmp_path)
+        _, pool, _ = self.build(tmp_path, settings)
+        files = [str(tmp_path / name) for name in ("structures.h5", "reference.extxyz")]
+        assert pool_stage.build_features(*files, settings.descriptor, str(tmp_path / "features.h5")) == ""
+        features = pool_stage.read_features(str(tmp_path / "features.h5"))
+        assert len(features) == len(pool) == 9 and np.isfinite(features).all()
 
     def test_features_of_a_pool_in_several_files(self, tmp_path):
         """The width of the Coulomb matrix comes from the largest molecule of the whole pool."""

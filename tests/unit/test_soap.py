@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
-from ase.build import molecule
+from ase import Atoms
+from ase.build import bulk, fcc111, molecule
 from scipy.spatial.transform import Rotation
 
 from quarry.config.descriptors import Soap
@@ -52,3 +55,74 @@ def test_without_the_library_there_is_one_line(monkeypatch):
     with pytest.raises(QuarryError, match=r"descriptor\.kind: soap needs the package dscribe") as caught:
         prepare(packed(molecule("H2O")), Soap(**SMALL), None)
     assert "\n" not in str(caught.value)
+
+
+def cells(*atoms: Atoms) -> StructureSet:
+    return StructureSet.from_structures(
+        Structure(a.numbers, a.positions, cell=a.cell.array if a.pbc.any() else None, pbc=tuple(a.pbc.tolist()))
+        for a in atoms
+    )
+
+
+def with_images(atoms: Atoms, reach: int) -> np.ndarray:
+    """The features of a cell by the library for molecules: its atoms among all their images."""
+    from dscribe.descriptors import SOAP
+
+    shifts = [
+        s @ atoms.cell.array for s in np.array(list(product(*(range(-reach * p, reach * p + 1) for p in atoms.pbc))))
+    ]
+    shifts.sort(key=np.linalg.norm)
+    images = Atoms(np.tile(atoms.numbers, len(shifts)), np.concatenate([atoms.positions + s for s in shifts]))
+    soap = SOAP(
+        species=sorted({1, 13, *atoms.numbers.tolist()}), r_cut=4.0, n_max=3, l_max=2, sigma=0.5, average="outer"
+    )
+    return soap.create(images, centers=list(range(len(atoms))))
+
+
+CRYSTAL = bulk("Al", a=4.05)
+SLAB = fcc111("Al", (1, 1, 2), a=4.05, vacuum=None)
+CHAIN = Atoms("AlH", [[0, 0, 0], [0.3, 1.5, 0]], cell=[2.8, 0, 0], pbc=(True, False, False))
+
+
+@pytest.mark.parametrize("atoms", [CRYSTAL, SLAB, CHAIN], ids=["crystal", "slab", "chain"])
+def test_images_along_periodic_directions_are_neighbours(atoms):
+    hydrogen = Atoms("H")
+    features = compute_features(cells(atoms, hydrogen), Soap(**SMALL, average="outer"), None)
+    np.testing.assert_allclose(features[0], with_images(atoms, 4), rtol=0, atol=1e-9)
+    if not atoms.pbc.all():
+        vacuum = atoms.copy()
+        vacuum.cell = atoms.cell.complete() * np.where(atoms.pbc, 1.0, 7.0)[:, None]
+        other = compute_features(cells(vacuum, hydrogen), Soap(**SMALL, average="outer"), None)
+        np.testing.assert_allclose(features, other, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("average", ["inner", "outer"])
+def test_the_choice_of_the_cell_does_not_matter(average):
+    """Primitive cell, cube and supercell; atoms moved together, also across the border."""
+    moved = bulk("Al", a=4.05, cubic=True)
+    moved.positions += [1.3, -7.0, 2.2]
+    same = cells(CRYSTAL, bulk("Al", a=4.05, cubic=True), CRYSTAL * (2, 1, 3), moved)
+    features = compute_features(same, Soap(**SMALL, average=average), None)
+    np.testing.assert_allclose(features, features[[0] * 4], rtol=0, atol=1e-9 * np.abs(features).max())
+    stretched = compute_features(cells(CRYSTAL, bulk("Al", a=4.15)), Soap(**SMALL, average=average), None)
+    assert np.abs(stretched[0] - stretched[1]).max() > 1e-2 * np.abs(stretched).max()
+
+
+def test_molecules_are_the_same_beside_cells():
+    """A pool may hold both, in one basis; a molecule in a large cell is the molecule."""
+    water = molecule("H2O")
+    boxed = water.copy()
+    boxed.set_cell([30, 30, 30])
+    boxed.pbc = True
+    features = compute_features(cells(CRYSTAL, water, boxed), Soap(**SMALL), None)
+    alone = compute_features(cells(water, Atoms("Al")), Soap(**SMALL), None)
+    np.testing.assert_allclose(features[[1, 2]], alone[[0, 0]], rtol=0, atol=1e-9)
+
+
+def test_what_is_beyond_the_cutoff():
+    iodine = [Atoms("I2", [[0, 0, 0], [0, 0, r]]) for r in (2.7, 3.99, 4.01, 16.0)]
+    lone = Atoms("I", cell=[9, 9, 9], pbc=True)
+    pool = cells(*iodine, Atoms("I"), CRYSTAL, lone)
+    ready = prepare(pool, Soap(**SMALL), None)
+    unseen = ready.beyond_reach(pool, ready.compute(pool))
+    assert unseen.tolist() == [False, False, True, True, False, False, False]

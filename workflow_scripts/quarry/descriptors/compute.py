@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quarry.config.descriptors import CoulombMatrix, Descriptor, InverseDistances, Mbtr, Soap, TableFeatures
+from quarry.config.descriptors import (
+    KINDS_FOR_CELLS,
+    CoulombMatrix,
+    Descriptor,
+    InverseDistances,
+    Mbtr,
+    Soap,
+    TableFeatures,
+)
 from quarry.descriptors.coulomb import coulomb_matrix
 from quarry.descriptors.distances import inverse_distances
 from quarry.errors import QuarryError
@@ -25,13 +33,24 @@ class PreparedDescriptor:
 
     width: number of features. compute: gives the features of structures, float64 of shape (n, width). settled: what was
     taken from the pool, e.g. its elements. dtype: of stored features; float32 where they are many: it is exact to 6e-8,
-    models read all features from the same file, and compute in float64.
+    models read all features from the same file, and compute in float64. within_reach: tells, of structures and their features,
+    in which any two atoms are near enough to be seen; None: in all.
     """
 
     width: int
     compute: Callable[[StructureSet], NDArray[np.float64]]
     settled: dict[str, Any] = field(default_factory=dict)
     dtype: str = "float64"
+    within_reach: Callable[[StructureSet, NDArray[np.float64]], NDArray[np.bool_]] | None = None
+
+    def beyond_reach(self, structures: StructureSet, features: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return which structures have several atoms of which no two are within the descriptor's reach, shape (n,).
+
+        Of these it says which atoms there are, and nothing about where: other geometries have the same features. features: of
+        these structures.
+        """
+        several = np.diff(structures.offsets) > 1
+        return several & ~self.within_reach(structures, features) if self.within_reach else np.zeros_like(several)
 
     def blocks(self, structures: StructureSet) -> Iterator[tuple[int, NDArray[np.float64]]]:
         """Yield (first row, features) block by block, in bounded memory."""
@@ -45,7 +64,8 @@ def prepare(structures: StructureSet, settings: Descriptor, reference: Structure
     """Make a descriptor ready for a pool.
 
     settings: the section descriptor. reference: equilibrium geometry, for inverse_distances only.
-    Raises QuarryError for a missing reference, a periodic structure, and a descriptor that cannot do such a pool.
+    Raises QuarryError for a missing reference, a periodic structure where the descriptor knows no cells, and a descriptor
+    that cannot do such a pool.
     """
     kind = settings.kind
     if isinstance(settings, TableFeatures):
@@ -54,12 +74,7 @@ def prepare(structures: StructureSet, settings: Descriptor, reference: Structure
         return PreparedDescriptor(structures.features.shape[1], _features_of)
     if structures.features is not None:
         raise QuarryError(f"descriptor.kind: {kind} needs structures, the pool holds rows of features; use kind: table")
-    periodic = structures.pbc.any(axis=1)
-    if periodic.any():
-        raise QuarryError(
-            f"descriptor.kind: {kind} is for molecules, but structure {structures.ids[int(np.argmax(periodic))]} is "
-            "periodic; set pbc to False in its file or use another pool"
-        )
+    refuse_cells(structures, settings)
     if isinstance(settings, InverseDistances):
         if reference is None:
             raise QuarryError("descriptor.reference: inverse_distances needs an equilibrium geometry; give its file")
@@ -71,16 +86,34 @@ def prepare(structures: StructureSet, settings: Descriptor, reference: Structure
         return PreparedDescriptor(width, lambda part: coulomb_matrix(part, largest), {"largest_molecule": largest})
     elements = sorted({int(z) for z in np.unique(structures.numbers)})
     if isinstance(settings, Mbtr):
-        from quarry.descriptors.mbtr import check_elements, mbtr, mbtr_width
+        from quarry.descriptors.mbtr import check_elements, mbtr, mbtr_width, mbtr_within_reach
 
         check_elements(settings, elements)
-        width = mbtr_width(settings, len(elements))
-        return PreparedDescriptor(width, lambda part: mbtr(part, settings, elements), {"elements": elements}, "float32")
+        return PreparedDescriptor(
+            mbtr_width(settings, len(elements)),
+            lambda part: mbtr(part, settings, elements),
+            {"elements": elements},
+            "float32",
+            lambda _, features: mbtr_within_reach(settings, len(elements), features),
+        )
     assert isinstance(settings, Soap)
-    from quarry.descriptors.soap import soap_of
+    from quarry.descriptors.soap import soap_of, soap_within_reach
 
     width, compute = soap_of(settings, elements)
-    return PreparedDescriptor(width, compute, {"elements": elements}, "float32")
+    return PreparedDescriptor(
+        width, compute, {"elements": elements}, "float32", lambda part, _: soap_within_reach(settings, part)
+    )
+
+
+def refuse_cells(structures: StructureSet, settings: Descriptor) -> None:
+    """Raise QuarryError, naming the kinds that take them, for periodic structures where the descriptor knows no cells."""
+    periodic = structures.pbc.any(axis=1)
+    if periodic.any() and not settings.takes_cells:
+        first = int(np.argmax(periodic))
+        raise QuarryError(
+            f"descriptor.kind: {settings.kind} is for molecules, but structure {first + 1} of {len(structures)} "
+            f"({structures.ids[first]}) is periodic ({int(periodic.sum())} such); use kind: {' or '.join(KINDS_FOR_CELLS)}"
+        )
 
 
 def _features_of(structures: StructureSet) -> NDArray[np.float64]:

@@ -78,6 +78,15 @@ def mbtr_width(settings: Mbtr, n_elements: int) -> int:
     return sum(_channels(section, n_elements) * section.grid.points for section in _sections(settings))
 
 
+def mbtr_within_reach(settings: Mbtr, n_elements: int, features: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which structures have pairs or triples that count, shape (n,); k1 says which atoms there are, not where.
+
+    features: shape (n, ``mbtr_width``).
+    """
+    of_atoms = 0 if settings.k1 is None else _channels(settings.k1, n_elements) * settings.k1.grid.points
+    return np.asarray(features[:, of_atoms:].any(axis=1))
+
+
 def _sections(settings: Mbtr) -> list[MbtrElements | MbtrPairs | MbtrTriples]:
     return [section for section in (settings.k1, settings.k2, settings.k3) if section is not None]
 

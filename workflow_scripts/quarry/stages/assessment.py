@@ -12,6 +12,7 @@ from quarry.campaign.receipts import read_receipts
 from quarry.config.campaign import Configuration
 from quarry.labeling.failed import FailedLabels
 from quarry.labeling.record import LabelRecord, read_valid_records
+from quarry.labeling.wanted import Wanted
 from quarry.stopping.facts import Cost, Facts
 from quarry.stopping.rules import held_back, unit_of
 from quarry.stopping.words import beside_rmse, interval_words
@@ -48,14 +49,16 @@ def account_cost(
     labels: Sequence[str],
     receipts: Sequence[str | Path],
     ledger: FailedLabels,
+    wanted: Wanted,
     output: str,
 ) -> Cost:
     """Write what an iteration cost.
 
     ledger: failed labels of the campaign; what this iteration paid for labels that were tried again counts too.
-    receipts: folders with the receipts of the iteration's jobs (of the pool too, in iteration 0 of the first arm).
+    receipts: folders with the receipts of the iteration's jobs (of the pool too, in iteration 0 of the first arm). wanted:
+    what a label must have; one that lacks it counts as failed.
     """
-    records = [record for path in labels for record in read_valid_records(path)]
+    records = [wanted.judged(record) for path in labels for record in read_valid_records(path)]
     known = {(r.structure_id, r.finished, r.status) for r in records}
     again = [r for r in ledger.all().values() if (r.structure_id, r.finished, r.status) not in known]
     of_campaign = [

@@ -17,10 +17,19 @@ from quarry.errors import QuarryError
 from quarry.files import write_text
 from quarry.structures import Structure, StructureSet
 from quarry.structures.copies import CopyFinder, copy_groups
-from quarry.structures.filters import NearDuplicates, bonds_of, closest_contact, count_fragments, count_other_bonds
+from quarry.structures.filters import (
+    NearDuplicates,
+    bonds_of,
+    closest_contact,
+    count_fragments,
+    count_other_bonds,
+    is_isolated_atom,
+)
+from quarry.structures.sources import Source
 
 WORDS = {
     "identical": "duplicates",
+    "isolated_atom": "isolated atoms",
     "atoms_too_close": "with atoms too close",
     "not_connected": "in several parts",
     "other_bonds": "with other bonds",
@@ -34,20 +43,24 @@ KEPT_COPY = "copy_kept"
 
 @dataclass(frozen=True)
 class Candidate:
-    """A structure that may enter the pool. origin: file (with ASE's index), or sample. number: which of those, from 0."""
+    """A structure that may enter the pool. origin: file (with ASE's index), or sample. number: which of those, from 0.
+    source: file, frame and the user's names, where it comes from a file.
+    """
 
     origin: str
     number: int
     structure: Structure
+    source: Source | None = None
 
 
 @dataclass(frozen=True)
 class LeftOut:
     """A candidate that did not enter the pool.
 
-    origin, number: as in ``Candidate``. reason: a key of ``WORDS``. value: smallest distance over the sum of covalent
-    radii (atoms_too_close), number of parts (not_connected), of bonds that differ (other_bonds), largest displacement of an
-    atom in Angstrom (copy), or distance of the descriptors (near_duplicate). limit: what the value was held against.
+    origin, number: as in ``Candidate``. reason: a key of ``WORDS``. value: number of atoms (isolated_atom), smallest distance
+    over the sum of covalent radii (atoms_too_close), number of parts (not_connected), of bonds that differ (other_bonds),
+    largest displacement of an atom in Angstrom (copy), or distance of the descriptors (near_duplicate). limit: what the value
+    was held against.
     partner: id of the structure that this one repeats; one that is a near-duplicate itself is named in a row of its own.
     label_difference: of finished labels, the largest difference from the partner's, in the property's unit.
     """
@@ -82,7 +95,8 @@ class Sieve:
     ) -> None:
         """reference: geometry for filters.bonds same and the descriptor; None: the first structure that passes.
 
-        features: the descriptor of structures, given a reference; None: near-duplicates are not looked for.
+        features: the descriptor of structures, given a reference; None: near-duplicates are not looked for. A row that is
+        NaN says nothing about the geometry, and is near to none.
         """
         self.reference = reference
         self.left_out: list[LeftOut] = []
@@ -103,6 +117,11 @@ class Sieve:
     def kept(self) -> StructureSet:
         """What has passed, in its order."""
         return StructureSet.from_structures(candidate.structure for candidate in self._kept)
+
+    @property
+    def sources(self) -> list[Source | None]:
+        """Where what has passed comes from."""
+        return [candidate.source for candidate in self._kept]
 
     def begin_with(self, structure: Structure) -> None:
         """Let the pool begin with a structure, whatever the filters say; nothing but a copy of it is held against it."""
@@ -153,6 +172,8 @@ class Sieve:
         self._seen.add(structure.structure_id)
         if structure.features is not None:
             return None
+        if filters.isolated_atoms == "leave_out" and is_isolated_atom(structure):
+            return "isolated_atom", 1, 2
         if filters.min_distance_factor is not None:
             ratio = closest_contact(structure, filters.min_distance_factor)
             if ratio < filters.min_distance_factor:
@@ -221,6 +242,8 @@ class Sieve:
         features = self._features(StructureSet.from_structures(structures), self.reference)
         groups: dict[bytes, list[int]] = {}
         for index, s in enumerate(structures):
+            if np.isnan(features[index]).any():
+                continue
             key = np.array([s.charge, s.multiplicity, *np.sort(s.numbers)]).tobytes()
             groups.setdefault(key, []).append(index)
         found: dict[str, LeftOut] = {}

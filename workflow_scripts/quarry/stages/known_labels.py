@@ -5,41 +5,77 @@ from __future__ import annotations
 from quarry.config.campaign import Configuration
 from quarry.config.pool import WignerPool
 from quarry.config.spectrum import TARGET
+from quarry.config.targets import needed
 from quarry.errors import QuarryError
-from quarry.labeling.engines.answers import PER_STATE
-from quarry.labeling.engines.base import too_few_states
 from quarry.labeling.engines.replay import ReplayEngine
+from quarry.labeling.wanted import Wanted
 from quarry.structures import StructureSet
 
+SHOWN = 5
+"""Ids of structures without a label that a message names."""
 
-def check_known_labels(configuration: Configuration, engine: ReplayEngine, pool: StructureSet) -> None:
-    """Raise QuarryError if labels of excited states are missing, too short, or there for a part of the pool alone.
 
-    A pool that is larger than its labelled part is right where the pool's own order is followed and ends with the labels:
-    the model predicts the rest. Other targets may have holes, which are accounted for as failed labels.
+def check_known_labels(configuration: Configuration, engine: ReplayEngine, pool: StructureSet) -> list[str]:
+    """Return notes about structures of the pool without a usable label, which will count as failed.
+
+    Raises QuarryError if more of them than labeling.max_failed_fraction have none, so that the campaign would break off, and
+    if labels of excited states are missing, too short, or there for a part of the pool alone. A pool that is larger than its
+    labelled part is right where the pool's own order is followed and ends with the labels: the model predicts the rest.
     """
-    if configuration.target == TARGET:
-        given = engine.labeling.columns or engine.labeling.text
-        missing = [name for name in PER_STATE if name not in given]
-        if missing:
-            key = "columns" if engine.labeling.columns else "text"
-            raise QuarryError(f"labeling.{key}: target excitations needs {' and '.join(missing)}; name where they are")
-    in_order = _follows_the_pool(configuration)
-    if isinstance(configuration.pool, WignerPool) or not (in_order or configuration.target == TARGET):
-        return
-    count = next((number for number, structure in enumerate(pool) if not engine.holds(structure)), len(pool))
-    end = configuration.stop.max_labels
-    if count < len(pool) and not (in_order and end is not None and end <= count):
+    if isinstance(configuration.pool, WignerPool):
+        return []
+    wanted = Wanted(needed(configuration), configuration.n_states)
+    lacking: dict[int, str] = {}
+    absent: list[int] = []
+    incomplete: set[int] = set()
+    for number, structure in enumerate(pool):
+        label = engine.label(structure, 1)
+        problem = wanted.lacking(label.properties) if label.status == "ok" else label.message
+        if problem:
+            lacking[number] = problem
+            absent += [number] if label.status == "invalid_structure" else []
+            incomplete |= {number} if label.status == "ok" else set()
+    in_order, end = _follows_the_pool(configuration), configuration.stop.max_labels
+    count = absent[0] if absent else len(pool)
+    asked = len(pool)
+    if absent and in_order and end is not None and end <= count:
+        asked, lacking = count, {number: problem for number, problem in lacking.items() if number < count}
+    elif absent and (in_order or configuration.target == TARGET):
         raise QuarryError(
             f"labeling: {engine.source} holds no label for structure {count + 1} of the pool's {len(pool)}; with "
             f"query.strategy: sequence (in every arm), test.size: 0 and stop.max_labels: {count} or less only the first "
             f"{count} are labelled, or leave the others out of the pool"
         )
-    if configuration.target == TARGET and count:
-        label = engine.label(pool[0], 1)
-        problem = too_few_states(label.properties, configuration.n_states) if label.status == "ok" else ""
-        if problem:
-            raise QuarryError(f"labeling: {engine.source} holds {problem}; lower spectrum.n_states")
+    if not lacking:
+        return []
+    if configuration.target == TARGET and incomplete >= set(range(asked)):
+        raise QuarryError(f"labeling: {engine.source} holds {lacking[0]}; lower spectrum.n_states")
+    return [_accounted(configuration, engine, pool, lacking, asked)]
+
+
+def _accounted(
+    configuration: Configuration,
+    engine: ReplayEngine,
+    pool: StructureSet,
+    lacking: dict[int, str],
+    count: int,
+) -> str:
+    """Return what to say of structures without a label among the first ``count``. Raises QuarryError if they are too many."""
+    first = next(iter(lacking))
+    ids = ", ".join(str(pool.ids[number]) for number in list(lacking)[:SHOWN]) + (
+        " ..." if len(lacking) > SHOWN else ""
+    )
+    words = (
+        f"labeling: {len(lacking)} of the pool's {count} structures have no label in {engine.source} (ids {ids}); the first "
+        f"is structure {first + 1}: {lacking[first]}"
+    )
+    limit = configuration.labeling.max_failed_fraction
+    if len(lacking) <= limit * count:
+        return f"{words}; they will count as failed labels"
+    raise QuarryError(
+        f"{words}; {engine.contents()}; this is more than labeling.max_failed_fraction = {limit:g} allows: give the labels, or "
+        "leave these structures out of the pool"
+    )
 
 
 def _follows_the_pool(configuration: Configuration) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,11 +39,14 @@ def label_leaf(
     threads: int,
     memory_MB: int,
     walltime_min: int,
+    earlier: Sequence[LabelStore] = (),
+    is_current: Callable[[], bool] = lambda: True,
 ) -> None:
     """Label the structures of a leaf file; see ``Labeler.label_leaf``.
 
     run: the main process. base: folder of the campaign file. failed, attempts: folders of the campaign's ledger and of
-    the iteration's attempts. threads, memory_MB, walltime_min: what the job has.
+    the iteration's attempts. threads, memory_MB, walltime_min: what the job has. earlier: the stores that the campaign had
+    before. is_current: whether the campaign has still this store.
     """
     labeling = configuration.labeling
     job = LabelJob(
@@ -56,7 +60,6 @@ def label_leaf(
         tasks=configuration.resources.label.tasks,
         retries=labeling.retries,
         straggler_factor=labeling.straggler_factor,
-        n_states=configuration.n_states,
         heartbeat_s=labeling.heartbeat_s,
     )
     Labeler(
@@ -66,4 +69,6 @@ def label_leaf(
         Claims(store.folder, labeling.heartbeat_s),
         FailedLabels(failed),
         Attempts(attempts),
+        earlier,
+        is_current,
     ).label_leaf(leaf, output)

@@ -13,21 +13,24 @@ import numpy as np
 from quarry.campaign.batch_table import BatchRow, jobs_of, read_batch
 from quarry.campaign.failure_table import (
     FAILURE_COLUMNS,
+    MENDS,
     open_failures,
     put_off,
     read_failures,
     table_by_class,
     write_failures,
 )
+from quarry.campaign.leave_out import check_ids
 from quarry.errors import QuarryError
 from quarry.labeling.characters import StateCharacters
-from quarry.labeling.engines.base import too_few_states
 from quarry.labeling.failed import FailedLabels
 from quarry.labeling.keys import key_before
 from quarry.labeling.outliers import find_outliers, read_outliers, write_outliers
 from quarry.labeling.record import LabelRecord, read_valid_records
+from quarry.labeling.wanted import Wanted
+from quarry.stages.auditing import AuditSettings, audit_merged
 from quarry.structures import StructureSet
-from quarry.structures.files import read_pool
+from quarry.structures.files import read_pool, read_pool_sources
 from quarry.structures.labelled import LabelledSet
 
 
@@ -42,11 +45,14 @@ def merge_labels(
     method_id: str,
     max_failed_fraction: float,
     outlier_z: float | None,
-    n_states: int,
+    wanted: Wanted,
     ledger: FailedLabels,
     dataset: str,
     failures: str,
     outliers: str,
+    audit: str,
+    audit_settings: AuditSettings,
+    previous_audit: str | None,
 ) -> str:
     """Add an iteration's labels to the data set; return a line about them.
 
@@ -55,35 +61,44 @@ def merge_labels(
     those that rows of this batch try again are accounted for from there. Raises QuarryError if they differ, if a record
     is of another method, or if more than ``max_failed_fraction`` of all labels have failed (those that were tried again,
     or are put off to the next batch, do not count). outlier_z: robust z beyond which a label is flagged; None: no label.
-    n_states: excited states that a label must have; one with fewer, which another campaign may have put into the store,
-    counts as failed. Labels with characters of their states have these followed from the first training label on.
+    wanted: what a label must have; one that lacks it, which another campaign may have put into the store, counts as failed.
+    Labels with characters of their states have these followed from the first training label on. All labels are audited
+    (``stages.auditing``); with labeling.audit: stop, errors are refused too.
     """
     rows = read_batch(batch)
-    records = {key: _complete(record, n_states) for key, record in _records(rows, labels, batch, method_id).items()}
+    records = {key: wanted.judged(record) for key, record in _records(rows, labels, batch, method_id).items()}
     good = [(row, records[row.structure_id]) for row in rows if records[row.structure_id].ok]
     failed = [(row, records[row.structure_id]) for row in rows if not records[row.structure_id].ok]
     pool = read_pool(structures)
     earlier = None if previous_dataset is None else LabelledSet.read(previous_dataset)
     reference, followed = _followed(good, pool, None if earlier is None else earlier.state_reference)
+    places = pool.index_of([row.structure_id for row, _ in good])
     new = LabelledSet.from_records(
-        structures=[pool[int(i)] for i in pool.index_of([row.structure_id for row, _ in good])],
+        structures=[pool[int(i)] for i in places],
         roles=[row.role for row, _ in good],
         iterations=[iteration] * len(good),
         properties=[{**record.properties, **states} for (_, record), states in zip(good, followed, strict=True)],
         state_reference=reference,
+        sources=read_pool_sources(structures, places),
     )
     merged = new if earlier is None else earlier.joined(new)
+    check_ids(sorted(audit_settings.left_out), pool.ids.tolist())
+    merged = replace(merged, left_out=audit_settings.left_out & set(merged.structures.ids.tolist()))
     failure_rows = read_failures(previous_failures) if previous_failures else []
     failure_rows = _with_retries_noted(failure_rows, rows, iteration, ledger)
     failure_rows += [_failure(row, record, iteration) for row, record in failed]
     _check_failed_fraction(failure_rows, iteration, len(merged), max_failed_fraction)
+    details = {row.structure_id: record.details for row, record in good}
+    findings = audit_merged(merged, details, previous_audit, audit_settings, audit)
     flagged = find_outliers(new, outlier_z, iteration, earlier) if outlier_z is not None and good else []
     write_outliers(outliers, [*(read_outliers(previous_outliers) if previous_outliers else []), *flagged])
     merged.write(dataset, {"method_id": method_id})
     write_failures(failures, failure_rows)
     words = f"{len(good)} labels merged, {len(failed)} failed; {len(merged)} in all"
     names = ", ".join(sorted({outlier.structure_id for outlier in flagged})[:3])
-    return words + (f"; {len(flagged)} values stand out, see outliers.csv ({names})" if flagged else "")
+    words += f"; {len(flagged)} values stand out, see outliers.csv ({names})" if flagged else ""
+    doubts = sum(finding.bad for finding in findings)
+    return words + (f"; {doubts} finding{'' if doubts == 1 else 's'} of the audit, see audit.csv" if doubts else "")
 
 
 def _records(rows: Sequence[BatchRow], labels: Sequence[str], batch: str, method_id: str) -> dict[str, LabelRecord]:
@@ -104,14 +119,6 @@ def _records(rows: Sequence[BatchRow], labels: Sequence[str], batch: str, method
                 f"{given[row.job]}: label of method {record.method_id}, but the campaign's is {method_id}"
             )
     return records
-
-
-def _complete(record: LabelRecord, n_states: int) -> LabelRecord:
-    """Return the record, as a failed one if it has too few excited states."""
-    lacking = too_few_states(record.properties, n_states) if record.ok else ""
-    if not lacking:
-        return record
-    return replace(record, status="excitations_not_converged", message=lacking, properties={})
 
 
 def _followed(
@@ -192,6 +199,18 @@ def _check_failed_fraction(failures: Sequence[dict[str, str]], iteration: int, n
     excess = f", more than labeling.max_failed_fraction = {limit:g}" if n_good else ", nothing is left to learn from"
     example = f"; the last says: {counted[-1]['message']}" if counted else ""
     raise QuarryError(
-        f"{len(counted)} of {total} labels have failed ({classes}){excess}{example}. "
-        "Mend the cause (resources, recovery) and try them again with the target retry_failed"
+        f"{len(counted)} of {total} labels have failed ({classes}){excess}{example}. {_advice(counted, n_good)}"
+    )
+
+
+def _advice(failures: Sequence[dict[str, str]], n_good: int) -> str:
+    """Return what may be done against failures, and whether the method may be changed for it."""
+    common = [status for status, _ in Counter(row["status"] for row in failures).most_common(2)]
+    mends = "; ".join(f"{status}: {MENDS[status]}" for status in common if status in MENDS)
+    again = "then try them again with the target retry_failed"
+    if n_good:
+        return f"{mends}; {again}. What changes the method's numbers needs a campaign of another name"
+    return (
+        f"{mends}; {again}. As long as no label of the campaign has succeeded, every key may be changed as well: then just "
+        "start it, and it begins anew"
     )

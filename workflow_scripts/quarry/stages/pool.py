@@ -23,6 +23,7 @@ from quarry.structures import Structure, StructureSet
 from quarry.structures.files import (
     FileSource,
     LeafEntry,
+    find_in_file,
     read_copies,
     read_files,
     read_leaf,
@@ -32,8 +33,10 @@ from quarry.structures.files import (
     write_leaf,
     write_pool,
 )
+from quarry.structures.sources import Source, info_of_rows
+from quarry.structures.stated import LENIENT, PLAIN, StateKeys
 from quarry.structures.structure import ID_LENGTH, rows_of
-from quarry.structures.tables import read_feature_rows
+from quarry.structures.tables import Table, read_feature_rows
 
 if TYPE_CHECKING:
     from quarry.sampling.modes import NormalModes
@@ -44,12 +47,20 @@ BLOCK_BYTES = 8_000_000
 """Stored features that are read at a time where only some rows are wanted."""
 
 
-def read_molecule(path: Path, charge: int, multiplicity: int, key: str = "pool.molecule") -> Structure:
+def read_molecule(
+    path: Path, charge: int, multiplicity: int, key: str = "pool.molecule", keys: StateKeys = PLAIN
+) -> Structure:
     """Read one structure. Raises QuarryError, naming the configuration's key, if the file does not hold exactly one."""
-    structures = read_files([(path, ":")], charge, multiplicity, key)
+    structures = read_files([(path, ":")], charge, multiplicity, key, keys)
     if len(structures) != 1:
         raise QuarryError(f"{key}: {path}: expected one structure, found {len(structures)}")
     return structures[0]
+
+
+def state_keys(pool: FilePool | WignerPool) -> StateKeys:
+    """Return what a pool says about charge and multiplicity in its files."""
+    settled = {"charge", "multiplicity"} & pool.model_fields_set
+    return StateKeys(pool.charge_key, pool.multiplicity_key, frozenset(settled))
 
 
 def sieve_file_pool(pool: FilePool | TablePool, base: Path, sieve: Sieve) -> None:
@@ -57,13 +68,20 @@ def sieve_file_pool(pool: FilePool | TablePool, base: Path, sieve: Sieve) -> Non
     candidates: list[Candidate] = []
     if isinstance(pool, TablePool):
         for origin, rows in read_feature_rows([(path, base / path) for path in pool.files], pool.features):
-            candidates += [Candidate(origin, number, Structure.of_features(row)) for number, row in enumerate(rows)]
+            table, everything = Table(base / origin, "pool.files"), np.arange(len(rows))
+            names = info_of_rows(table, everything, pool.features, len(rows))
+            for number, (row, info) in enumerate(zip(rows, names, strict=True)):
+                where = Source(origin, number, info)
+                candidates.append(Candidate(origin, number, Structure.of_features(row), where))
     else:
         for part in pool.files:
             origin = part.path if part.index == ":" else f"{part.path}@{part.index}"
             source = FileSource(base / part.path, part.index, part.geometry.names)
-            found = read_files([source], pool.charge, pool.multiplicity)
-            candidates += [Candidate(origin, number, structure) for number, structure in enumerate(found)]
+            found = find_in_file(source, pool.charge, pool.multiplicity, keys=state_keys(pool))
+            for number, (structure, frame, info) in enumerate(found):
+                # Where the index counts from the file's end, frames are counted as they were read, and the index is named.
+                where = Source(origin, number, info) if frame is None else Source(part.path, frame, info)
+                candidates.append(Candidate(origin, number, structure, where))
     sieve.add(candidates)
 
 
@@ -72,7 +90,7 @@ def read_reference(configuration: Configuration, base: Path) -> Structure | None
     pool, reference = configuration.pool, configuration.reference
     if reference is None or isinstance(pool, TablePool):
         return None
-    return read_molecule(base / reference, pool.charge, pool.multiplicity, "descriptor.reference")
+    return read_molecule(base / reference, pool.charge, pool.multiplicity, "descriptor.reference", LENIENT)
 
 
 def check_size(configuration: Configuration, sieve: Sieve) -> None:
@@ -117,12 +135,25 @@ def read_start(pool: WignerPool, base: Path) -> Structure:
     """
     if pool.modes_file is None:
         assert pool.molecule is not None
-        return read_molecule(base / pool.molecule, pool.charge, pool.multiplicity)
+        return _as_stated(
+            read_molecule(base / pool.molecule, pool.charge, pool.multiplicity, keys=state_keys(pool)), pool
+        )
     from quarry.sampling.modes import NormalModes
 
     modes = NormalModes.read(base / pool.modes_file)
     modes.check(f"pool.modes_file: {pool.modes_file}", "compute the modes again, from a minimum")
     return modes.equilibrium
+
+
+def _as_stated(molecule: Structure, pool: WignerPool) -> Structure:
+    """Return the molecule. Raises QuarryError if its file says another charge or multiplicity than the pool."""
+    for quantity in state_keys(pool).settled:
+        said, given = getattr(molecule, quantity), getattr(pool, quantity)
+        if said != given:
+            raise QuarryError(
+                f"pool.{quantity} = {given}, but {pool.molecule} says {quantity} {said}; correct one of them"
+            )
+    return molecule
 
 
 def build_pool(
@@ -137,9 +168,12 @@ def build_pool(
     pool, descriptor = configuration.pool, configuration.descriptor
 
     def features(candidates: StructureSet, reference: Structure) -> NDArray[np.float64]:
-        from quarry.descriptors.compute import compute_features
+        from quarry.descriptors.compute import prepare
 
-        return compute_features(candidates, descriptor, reference)
+        prepared = prepare(candidates, descriptor, reference)
+        found = prepared.compute(candidates)
+        found[prepared.beyond_reach(candidates, found)] = np.nan
+        return found
 
     given = read_reference(configuration, base)
     notes = low = ""
@@ -165,7 +199,7 @@ def build_pool(
     assert sieve.reference is not None
     duplicates = sum(item.reason == "identical" for item in sieve.left_out)
     groups = sieve.group_kept()
-    write_pool(structures, sieve.kept, {"duplicates_dropped": duplicates}, groups)
+    write_pool(structures, sieve.kept, {"duplicates_dropped": duplicates}, groups, sieve.sources)
     write_leaf(reference, [LeafEntry(sieve.reference)])
     audit = _audit(configuration, base, sieve)
     kept = [repeat.row for repeat in sieve.repeats if groups is not None]
@@ -209,8 +243,11 @@ def _sieve_wigner_pool(
     return drawn
 
 
-def build_features(structures: str, reference: str, settings: Descriptor, output: str) -> None:
-    """Compute the descriptor of every candidate, in bounded memory beside the structures. settings: section descriptor."""
+def build_features(structures: str, reference: str, settings: Descriptor, output: str) -> str:
+    """Compute the descriptor of every candidate, in bounded memory beside the structures. settings: section descriptor.
+
+    Return a line about structures of which the descriptor sees nothing but the elements, or nothing.
+    """
     from quarry.descriptors.compute import prepare
 
     pool = read_pool(structures)
@@ -221,8 +258,22 @@ def build_features(structures: str, reference: str, settings: Descriptor, output
         handle.create_dataset("ids", data=pool.ids.astype(f"S{ID_LENGTH}"))
         write_copies(handle, pool.ids, read_copies(structures))
         data = handle.create_dataset("features", (len(pool), descriptor.width), dtype=descriptor.dtype)
+        unseen: list[str] = []
         for start, block in descriptor.blocks(pool):
             data[start : start + len(block)] = block
+            part = pool.subset(np.arange(start, start + len(block)))
+            unseen += part.ids[descriptor.beyond_reach(part, block)].tolist()
+    return _unseen_words(unseen, len(pool), settings.kind)
+
+
+def _unseen_words(unseen: list[str], count: int, kind: str) -> str:
+    if not unseen:
+        return ""
+    return (
+        f"pool: warning: in {len(unseen)} of {count} structures no two atoms are within the reach of descriptor.kind: {kind} "
+        f"({', '.join(unseen[:3])}{' ...' if len(unseen) > 3 else ''}): the model cannot tell them apart; leave them out "
+        "(filters.bonds: connected) or widen the descriptor's cutoff or weighting"
+    )
 
 
 def read_features(path: str, rows: NDArray[np.int64] | None = None) -> NDArray[np.float64]:

@@ -17,6 +17,7 @@ from quarry.config.query import FROM_MODEL, misfit
 from quarry.errors import QuarryError
 from quarry.files import atomic_path, write_text
 from quarry.models.base import Embeds, Model
+from quarry.processes import only_this_process
 from quarry.query.base import PoolView, Ranks, Strategy
 from quarry.query.batch import batch_size
 from quarry.query.strategies import chosen_by, make_strategy, needs_of
@@ -45,7 +46,7 @@ def candidate_rows(features: str, dataset: str, failures: str) -> NDArray[np.int
     if groups is not None:
         # A failed label of the test set may come back: see retry_failed.
         test_ids = [
-            *labelled.structures.ids[labelled.indices("test")],
+            *labelled.structures.ids[labelled.roles == "test"],
             *(f["structure_id"] for f in failed if f["role"] == "test"),
         ]
         free &= ~np.isin(groups, groups[pool_rows(features, np.array(test_ids, dtype=np.str_))])
@@ -175,7 +176,8 @@ def propose_batch(
     familiar = np.flatnonzero(~strange)
     view = view if len(familiar) == len(rows) else view.subset(familiar)
     chosen = chosen_by(strategy, settings.query.strategy, view, size - len(drawn), rng)
-    ranks = strategy.score(view) if isinstance(strategy, Ranks) else None
+    with only_this_process():
+        ranks = strategy.score(view) if isinstance(strategy, Ranks) else None
     ids = [str(i) for i in read_pool_ids(features)]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")

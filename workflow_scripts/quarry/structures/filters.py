@@ -18,6 +18,22 @@ BLOCK_NUMBERS = 4_000_000
 """Numbers per work array where candidates are measured exactly (32 MB)."""
 
 
+ISOLATED_A = 7.0
+"""An atom that is alone in its cell is an isolated one from this distance to its images on: none of the elements' crystals has
+its nearest neighbours further away than caesium (5.2 Angstrom)."""
+
+
+def is_isolated_atom(structure: Structure) -> bool:
+    """Return whether a structure is one atom that nothing is near to, as in sets with the energies of free atoms."""
+    if len(structure) != 1:
+        return False
+    if not any(structure.pbc):
+        return True
+    from ase.neighborlist import neighbor_list
+
+    return not len(neighbor_list("d", structure.to_atoms(), ISOLATED_A, self_interaction=False))
+
+
 def closest_contact(structure: Structure, below: float) -> float:
     """Return the smallest distance of two atoms over the sum of their covalent radii; infinity if none is under ``below``.
 
@@ -26,6 +42,18 @@ def closest_contact(structure: Structure, below: float) -> float:
     """
     _, _, ratios = _pairs(structure, below)
     return float(ratios.min(initial=np.inf))
+
+
+def nearest_contacts(structure: Structure, below: float) -> NDArray[np.float64]:
+    """Return each atom's smallest distance of another over the sum of their covalent radii, shape (n_atoms,).
+
+    Infinity where none is under ``below``. Images count as in ``closest_contact``.
+    """
+    first, second, ratios = _pairs(structure, below)
+    nearest = np.full(len(structure), np.inf)
+    np.minimum.at(nearest, first, ratios)
+    np.minimum.at(nearest, second, ratios)
+    return nearest
 
 
 def bonds_of(structure: Structure, factor: float) -> NDArray[np.int64]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quarry.errors import QuarryError
+from quarry.structures.conventions import resolve
+from quarry.structures.stated import PLAIN, Stated, StateKeys, concerns_state, stated_by_columns
 from quarry.structures.structure import Structure
 
 ARRAY_TABLES = (".npz", ".h5", ".hdf5")
@@ -50,6 +53,22 @@ class Table:
         except (OSError, ValueError) as error:
             raise QuarryError(f"{self.key}: cannot read {self.path} ({error})") from error
 
+    @cached_property
+    def shapes(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Shape and kind of number (numpy's letter) of every column, without reading an npz or HDF5 file whole."""
+        try:
+            if self._suffix == ".csv":
+                columns = {name: _numbers_or_texts(texts) for name, texts in self._texts.items()}
+                return {name: (values.shape, values.dtype.kind) for name, values in columns.items()}
+            if self._suffix == ".npz":
+                return {name.removesuffix(".npy"): header for name, header in _headers(self.path)}
+            import h5py
+
+            with h5py.File(self.path, "r") as handle:
+                return {name: (handle[name].shape or (), handle[name].dtype.kind) for name in self.names}
+        except (OSError, ValueError) as error:
+            raise QuarryError(f"{self.key}: cannot read {self.path} ({error})") from error
+
     def get(self, name: str) -> NDArray[Any] | None:
         """Return a column, or None if there is none of that name; a column of a CSV file as numbers where all are."""
         if name not in self.names:
@@ -76,6 +95,18 @@ class Table:
             )
         return values
 
+    def texts(self, name: str, key: str) -> list[str]:
+        """Return a column of names letter by letter, also where they look like numbers (0012, 7231e78).
+
+        Raises QuarryError as ``column``, and for numbers that have lost their letters in the file itself.
+        """
+        values = self.column(name, key)
+        if self._suffix == ".csv":
+            return self._texts[name]
+        if values.dtype.kind not in "SUO":
+            raise QuarryError(f"{key}: '{name}' in {self.path} holds numbers ({values.dtype}); give names as text")
+        return [value.decode() if isinstance(value, bytes) else str(value) for value in values.tolist()]
+
     @cached_property
     def _texts(self) -> dict[str, list[str]]:
         try:
@@ -90,6 +121,19 @@ class Table:
             if len(row) != len(names):
                 raise QuarryError(f"{self.key}: {self.path}, row {number}: {len(row)} values for {len(names)} columns")
         return {name: [row[place].strip() for row in rows[1:]] for place, name in enumerate(names)}
+
+
+def _headers(path: Path) -> Iterator[tuple[str, tuple[tuple[int, ...], str]]]:
+    """Yield name, shape and kind of the arrays of an npz file."""
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            with archive.open(name) as handle:
+                version = np.lib.format.read_magic(handle)
+                reader = (
+                    np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                )
+                shape, _, dtype = reader(handle)
+            yield name, (shape, dtype.kind)
 
 
 def _numbers_or_texts(texts: list[str]) -> NDArray[Any]:
@@ -241,12 +285,13 @@ def read_geometries(
 
 
 def structures_of_table(
-    table: Table, names: Sequence[str], index: str, charge: int, multiplicity: int, key: str
-) -> list[Structure]:
-    """Return the structures of a table of geometries.
+    table: Table, names: Sequence[str], index: str, charge: int, multiplicity: int, key: str, keys: StateKeys = PLAIN
+) -> tuple[NDArray[np.int64], list[Structure]]:
+    """Return rows and structures of a table of geometries.
 
-    names: of atomic numbers, positions and offsets. index: ASE's, of the rows. charge, multiplicity: of all of them.
-    Raises QuarryError for what is no geometry.
+    names: of atomic numbers, positions and offsets. index: ASE's, of the rows. charge, multiplicity: of those for which no
+    column says one. keys: what the configuration says about such columns.
+    Raises QuarryError for what is no geometry, or not clear about charge and multiplicity.
     """
     from ase.io.formats import string2index
 
@@ -261,7 +306,29 @@ def structures_of_table(
         raise QuarryError(f"{key}: {table.path} (index '{index}') holds no structure or one without atoms")
     if numbers.min() < 1 or numbers.max() > 118 or not np.isfinite(positions).all():
         raise QuarryError(f"{key}: {table.path} holds an atomic number or a position that is none; correct the file")
-    return [
-        Structure.create(numbers[start:stop], positions[start:stop], charge, multiplicity)
-        for start, stop in zip(offsets[rows], offsets[rows + 1], strict=True)
-    ]
+    try:
+        stated = stated_by_table(table, names, offsets, numbers, keys).at(rows)
+        charges, multiplicities = resolve(stated, charge, multiplicity, keys)
+    except ValueError as error:
+        raise QuarryError(f"{key}: {table.path}: {error}") from error
+    structures = []
+    for row, *state in zip(rows, charges, multiplicities, strict=True):
+        atoms = slice(offsets[row], offsets[row + 1])
+        try:
+            structures.append(Structure.create(numbers[atoms], positions[atoms], *state))
+        except ValueError as error:
+            raise QuarryError(f"{key}: {table.path}, row {row + 1}: {error}; correct the file") from error
+    return rows, structures
+
+
+def stated_by_table(
+    table: Table, names: Sequence[str], offsets: NDArray[np.int64], numbers: NDArray[np.int64], keys: StateKeys = PLAIN
+) -> Stated:
+    """Return what a table of geometries says about charge and spin, in columns of the group that holds the positions.
+
+    names: of atomic numbers, positions and offsets. offsets, numbers: flat, as ``read_geometries`` gives them.
+    """
+    group = names[1].rpartition("/")[0]
+    beside = [name for name in table.names if name.rpartition("/")[0] == group and name not in names]
+    columns = ((name, table.column(name, table.key)) for name in beside if concerns_state(name, keys))
+    return stated_by_columns(columns, np.add.reduceat(numbers, offsets[:-1]), np.diff(offsets), keys)
