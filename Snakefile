@@ -9,7 +9,7 @@ min_version("9.27.1")
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow_scripts"))
 
-from quarry.campaign.campaign import open_campaign
+from quarry.campaign.campaign import open_campaign, start_campaign
 
 # A campaign file given with --configfile stands alone: the default campaign is read only when there is none.
 DEFAULT_CAMPAIGN = Path(workflow.basedir) / "config" / "config.yaml"
@@ -54,6 +54,9 @@ rule retry_failed:
     """The campaign, with its failed labels tried again (asked for when the Snakefile is read)."""
     input:
         rules.all.input,
+
+
+start_campaign(workflow, CAMPAIGN)
 
 
 onsuccess:

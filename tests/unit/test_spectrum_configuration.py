@@ -47,7 +47,7 @@ MISTAKES: list[tuple[dict[str, Any], str, str]] = [
     ({"spectrum.delta_eV": float("inf")}, "spectrum.delta_eV", "finite number"),
     ({"spectrum.delta_eV": "0.05 eV"}, "spectrum.delta_eV", "valid number"),
     ({"spectrum.delta": 0.05}, "spectrum.delta", "did you mean 'delta_eV'?"),
-    ({"spectrum.experiment": 3}, "spectrum.experiment", "string"),
+    ({"spectrum.experiment": 3}, "spectrum.experiment", "put text in quotes"),
     ({"model": {"kind": "gpr"}}, "model.kind: gpr (arm main) learns one number", "needs kreg"),
     ({"arms": {"a": {"model": {"kind": "gpr"}}}}, "model.kind: gpr (arm a) learns one number", "needs kreg"),
     ({"labeling": REPLAY, "pool": FILE_POOL}, "spectrum.n_states: labeling.engine replay does not say how many", "set it"),

@@ -22,8 +22,20 @@ class CampaignPaths:
         self.manifest = f"{self.root}/campaign.json"
         self.lease = f"{self.root}/.lease.json"
         self.failed = f"{self.root}/failed"
+        self.set_aside = f"{self.root}/set_aside"
         self.retries = f"{self.root}/retries.json"
+        self.left_out = f"{self.root}/left_out.json"
         self.forecast = f"{self.root}/forecast"
+        self.figures = f"{self.root}/figures"
+        self.logs = f"{self.root}/logs"
+        self.receipts = f"{self.root}/receipts"
+        self.product = [f"{self.root}/{file}" for file in [*PRODUCT, *SPECTRUM.values()]]
+
+    @property
+    def names(self) -> set[str]:
+        """Every file and folder of the campaign's own beside the arms: no arm can have such a name."""
+        inside = [path for value in vars(self).values() for path in ([value] if isinstance(value, str) else value)]
+        return {path.removeprefix(f"{self.root}/").partition("/")[0] for path in inside if path != self.root}
 
     def arm(self, arm: str = "{arm}", file: str = "") -> str:
         """Return a path in an arm's folder."""
@@ -89,7 +101,7 @@ MEMBERS = "train_member"
 """The place of a committee's members among the stages: a job for each."""
 MEMBER = "model/members/{}.h5"
 
-PRODUCT = ["history.csv", "failures.csv", "outliers.csv", "dataset.h5", "dataset.extxyz", "model/model.h5"]
+PRODUCT = ["history.csv", "failures.csv", "outliers.csv", "audit.csv", "dataset.h5", "dataset.extxyz", "model/model.h5"]
 
 SPECTRUM = {
     "ensemble": "ensemble.h5",
@@ -108,7 +120,7 @@ OUTPUTS: dict[str, list[str]] = {
     "score_pool": ["scores.h5"],
     "propose_batch": ["proposal.csv"],
     "select_batch": ["batch.csv", "planned.csv", "reused.csv"],
-    "merge_labels": ["dataset.h5", "failures.csv", "outliers.csv"],
+    "merge_labels": ["dataset.h5", "failures.csv", "outliers.csv", "audit.csv"],
     "train_model": ["model/model.h5"],
     "evaluate_model": ["predictions.h5", "metrics.json"],
     "assess_iteration": ["facts.json", "cost.json"],
@@ -120,11 +132,17 @@ OUTPUTS: dict[str, list[str]] = {
     "draw_savings": ["savings.svg"],
     "draw_function": ["function.svg"],
     "draw_spectrum": ["spectrum.svg"],
-    "draw_figures": ["learning_curve.svg", "parity.svg", "iterations.html"],
+    "draw_figures": ["learning_curve.svg", "parity.svg", "iterations.html", "audit.html"],
 }
 """Files that each rule makes in its iteration, pool, arm, campaign or figures folder. Not the normal modes: made again
 they could differ in the last digit, and with them the pool.
 """
+
+POOL_RULES = ("build_pool", "build_features", "collect_pool_labels")
+ARM_RULES = ("collect_results", "compare_arms", "compute_spectrum")
+CAMPAIGN_RULES = ("publish_results", "publish_spectrum")
+FIGURE_RULES = ("draw_figures", "draw_savings", "draw_function", "draw_spectrum")
+"""Rules by the folder that their outputs lie in."""
 
 
 def padded(iteration: int | str) -> str:

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ from quarry.files import digest_of, write_json
 CACHE = Path(".snakemake/quarry")
 
 
-def preflight(configuration: Configuration, base: Path) -> dict[str, Any]:
+def preflight(configuration: Configuration, base: Path, jobs_have_own_environment: bool = False) -> dict[str, Any]:
     """Check everything that can be checked before a job is submitted; return method, method_id and input digests.
 
-    base: folder of the campaign file. Raises QuarryError with the one line of what is wrong.
+    base: folder of the campaign file. jobs_have_own_environment: jobs run in environments that Snakemake makes (conda), so
+    that a library of theirs may be missing here. Raises QuarryError with the one line of what is wrong.
     """
     marks = []
     for path in [*inputs_of(configuration, base), *drawn_files(configuration, base)]:
@@ -32,11 +34,17 @@ def preflight(configuration: Configuration, base: Path) -> dict[str, Any]:
                 f"{path} does not exist or cannot be read; paths are relative to the campaign file in {base}"
             ) from error
         marks.append([str(path), stat.st_size, stat.st_mtime_ns])
-    request = {"configuration": configuration.model_dump(mode="json"), "base": str(base)}
-    science = configuration.model_dump(mode="json", exclude={"stop", "resources", "verification", "forecast"})
+    request = {
+        # As it was written: a key that is given is more than its default (pool.charge, filters.copies).
+        "configuration": configuration.model_dump(mode="json", exclude_unset=True),
+        "base": str(base),
+        "jobs_have_own_environment": jobs_have_own_environment,
+    }
+    left_out = {"stop", "resources", "verification", "forecast"}
+    science = [configuration.model_dump(mode="json", exclude=left_out, exclude_unset=unset) for unset in (True, False)]
     # A program may have gone from PATH since, only some engines take several tasks, and finished labels must suffice.
     surroundings = [os.environ.get("PATH"), configuration.resources.label.tasks, configuration.stop.max_labels]
-    key = [science, str(base), marks, __version__, _versions(), surroundings]
+    key = [science, str(base), marks, __version__, _versions(), surroundings, jobs_have_own_environment]
     cache = CACHE / f"preflight-{digest_of(key, 20)}.json"
     try:
         cached: dict[str, Any] = json.loads(cache.read_bytes())
@@ -44,7 +52,9 @@ def preflight(configuration: Configuration, base: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         pass
     result = _run(request)
-    write_json(cache, result)
+    # Somebody else's campaign may be looked at, if not run.
+    with suppress(OSError):
+        write_json(cache, result)
     return result
 
 
@@ -72,7 +82,7 @@ def _run(request: dict[str, Any]) -> dict[str, Any]:
 def _versions() -> list[str]:
     """Return the versions that the checks depend on."""
     found = [sys.version]
-    for package in ("pyscf", "pyscf-dispersion", "ase"):
+    for package in ("pyscf", "pyscf-dispersion", "ase", "dscribe"):
         try:
             found.append(importlib.metadata.version(package))
         except importlib.metadata.PackageNotFoundError:

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, field_validator
+from pydantic_core import CoreSchema, core_schema
+
+LARGEST_WHOLE, LARGEST = 2**63 - 1, 1e15
+"""Numbers beyond these are mistakes, and overflow in libraries."""
 
 
 class Section(BaseModel):
@@ -14,6 +20,36 @@ class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
     )
+
+    @field_validator("*")
+    @classmethod
+    def _no_absurd_numbers(cls, value: Any) -> Any:
+        for number in value if isinstance(value, list) else [value]:
+            if (isinstance(number, int) and abs(number) > LARGEST_WHOLE) or (
+                isinstance(number, float) and abs(number) > LARGEST
+            ):
+                raise ValueError(f"{number:.3g} is far too large a number")
+        return value
+
+
+@dataclass(frozen=True)
+class Form:
+    """The form of a text, for ``Annotated[str, Form(...)]``. pattern: for programs. words: for people, in messages."""
+
+    pattern: str
+    words: str
+
+    def check(self, text: str) -> str:
+        """Return the text; raises ValueError with the words if it has another form."""
+        if re.fullmatch(self.pattern, text) is None:
+            raise ValueError(self.words)
+        return text
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {**handler(schema), "pattern": self.pattern}
 
 
 # Electronvolt per unit, CODATA 2018.
@@ -28,11 +64,22 @@ ENERGY_UNITS_EV = {
 }
 
 
+def named_unit(unit: str, known: Iterable[str]) -> str | None:
+    """Return a unit as ``known`` writes it, whatever the case of its letters (Hartree, KCAL/MOL); None if it is none.
+
+    MeV is refused: a million electronvolt is no thousandth of one.
+    """
+    if unit.startswith("M") and unit.casefold().startswith("mev"):
+        return None
+    return {name.casefold(): name for name in known}.get(unit.casefold())
+
+
 def energy_in_ev(value: Any) -> Any:
     """Turn '0.5 kcal/mol' into eV; a bare number is eV already."""
     if not isinstance(value, str):
         return value
     match = re.fullmatch(r"\s*([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*(\S+)\s*", value)
-    if not match or match[2] not in ENERGY_UNITS_EV:
+    unit = named_unit(match[2], ENERGY_UNITS_EV) if match else None
+    if not match or unit is None:
         raise ValueError(f"give a number in eV or a number with one of the units {', '.join(ENERGY_UNITS_EV)}")
-    return float(match[1]) * ENERGY_UNITS_EV[match[2]]
+    return float(match[1]) * ENERGY_UNITS_EV[unit]

@@ -6,12 +6,12 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
-from quarry.config import classification, control, models, pool, query, search, spectrum
-from quarry.config.base import Section, energy_in_ev
+from quarry.config import classification, control, models, pool, query, search, spectrum, targets
+from quarry.config.base import Form, Section, energy_in_ev
 from quarry.config.classification import Classification
 from quarry.config.control import Control, control_names, split_names
 from quarry.config.descriptors import Descriptor, InverseDistances
@@ -32,8 +32,17 @@ from quarry.errors import QuarryError
 MAIN_ARM = "main"
 PROBES_ARM = "forecast"
 """Where the probe labels of a forecast stand: as those of an arm, which is never run."""
-RESERVED = (MAIN_ARM, PROBES_ARM, "pool", "figures", "model", "logs", "receipts", "verification")
-"""Folders beside the arms' own; no arm can have their name."""
+LONGEST_NAME = 100
+"""Characters of a name that becomes part of paths; most file systems take 255 bytes, endings and all."""
+
+
+CampaignName = Annotated[
+    str,
+    Form(
+        rf"^[A-Za-z0-9][A-Za-z0-9_-]{{0,{LONGEST_NAME - 1}}}$",
+        f"must be letters, digits, - and _ with a letter or digit first, {LONGEST_NAME} at most",
+    ),
+]
 
 
 class ArmOverride(Section):
@@ -61,7 +70,7 @@ class ArmSettings(Section):
 class Configuration(Section):
     """A labeling campaign."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
+    name: CampaignName
     """Name of the campaign; its files are in results/<name>."""
     seed: int = Field(default=0, ge=0)
     """Seed of every random choice."""
@@ -93,9 +102,14 @@ class Configuration(Section):
     @classmethod
     def _arm_names(cls, arms: dict[str, ArmOverride]) -> dict[str, ArmOverride]:
         for name, override in arms.items():
-            if not re.fullmatch("[a-z_][a-z0-9_]*", name) or name in RESERVED:
+            if not re.fullmatch("[a-z_][a-z0-9_]*", name) or name == MAIN_ARM:
                 raise ValueError(
-                    f"'{name}' cannot name an arm: use small letters, digits and _, and none of {', '.join(RESERVED)}"
+                    f"'{name}' cannot name an arm: use small letters, digits and _, no digit first, and not {MAIN_ARM}, "
+                    "the campaign itself"
+                )
+            if len(name) > LONGEST_NAME:
+                raise ValueError(
+                    f"'{name[:20]}...' has {len(name)} characters; an arm's name has {LONGEST_NAME} at most"
                 )
             for key in ("initial", "initial_selection"):
                 if key in override.query:
@@ -320,6 +334,7 @@ CHECKS: tuple[Callable[[Configuration], str | None], ...] = (
     query.conflict,
     control.conflict,
     spectrum.conflict,
+    targets.conflict,
 )
 """Further checks between sections: each returns what contradicts itself, or None."""
 
@@ -328,7 +343,7 @@ WAYS_OF_A_COMMAND = (
     *("launcher", "launcher_options", "memory_fraction", "version_command", "modules", "environment"),
     *("scratch", "keep", "keep_in"),
 )
-NOT_IDENTITY = (*LabelingBase.model_fields, *WAYS_OF_A_COMMAND, "recovery")
+NOT_IDENTITY = (*LabelingBase.model_fields, *WAYS_OF_A_COMMAND, "recovery", "look_for_instabilities")
 """Keys of labeling that decide how labels come about, not which numbers they are."""
 
 
@@ -347,6 +362,9 @@ def inputs_of(configuration: Configuration, base: Path) -> list[Path]:
 
 
 def drawn_files(configuration: Configuration, base: Path) -> list[Path]:
-    """Return files that are only drawn beside the results: checked before the start, but not part of the campaign."""
+    """Return files that are no part of the campaign, but checked before the start: what is drawn beside the results, and the
+    list of labels that are left out.
+    """
     spectrum = configuration.spectrum
-    return [base / spectrum.experiment] if spectrum is not None and spectrum.experiment is not None else []
+    names = [None if spectrum is None else spectrum.experiment, configuration.labeling.leave_out]
+    return [base / name for name in names if name is not None]

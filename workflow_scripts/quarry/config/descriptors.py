@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator
 
 from quarry.config.base import Section
 
 
-class InverseDistances(Section):
+class DescriptorBase(Section):
+    """What all descriptors share."""
+
+    takes_cells: ClassVar[bool] = False
+    """Whether it knows periodic structures."""
+    library: ClassVar[str | None] = None
+    """Package that it needs beside numpy and scipy."""
+
+
+class InverseDistances(DescriptorBase):
     """r_eq / r of every atom pair, for geometries of one molecule."""
 
     kind: Literal["inverse_distances"]
@@ -17,7 +26,7 @@ class InverseDistances(Section):
     """Equilibrium geometry; null: the optimised one (wigner) or the pool's first structure (file)."""
 
 
-class CoulombMatrix(Section):
+class CoulombMatrix(DescriptorBase):
     """The sorted Coulomb matrix, for pools of different molecules."""
 
     kind: Literal["coulomb_matrix"]
@@ -118,7 +127,7 @@ def _check_grid(section: MbtrPairs | MbtrTriples, usual: str) -> None:
         raise ValueError(f"geometry: {section.geometry} needs a grid of its own; the usual one is for {usual}")
 
 
-class Mbtr(Section):
+class Mbtr(DescriptorBase):
     """Many-body tensor representation, for pools of different molecules: smeared distributions of distances and angles, for
     each combination of elements. Terms, grids and weights of k2 and k3 are those of the published QM9, AA and OE62 studies
     (A. Stuke et al., J. Chem. Phys. 150, 204121 (2019); K. Ghosh's code), which used k2 alone.
@@ -140,8 +149,13 @@ class Mbtr(Section):
         return self
 
 
-class Soap(Section):
-    """Smooth overlap of atomic positions, for pools of different molecules (through the library dscribe)."""
+class Soap(DescriptorBase):
+    """Smooth overlap of atomic positions, for pools of different molecules and of periodic structures (through the library
+    dscribe).
+    """
+
+    takes_cells: ClassVar[bool] = True
+    library: ClassVar[str | None] = "dscribe"
 
     kind: Literal["soap"]
     cutoff_A: float = Field(default=5.0, gt=1)
@@ -156,10 +170,17 @@ class Soap(Section):
     """inner: the atoms' expansion coefficients are averaged before they are multiplied; outer: their power spectra are."""
 
 
-class TableFeatures(Section):
+class TableFeatures(DescriptorBase):
     """The features of a pool of rows (pool.source: table), as they are."""
 
     kind: Literal["table"]
 
 
 Descriptor = Annotated[InverseDistances | CoulombMatrix | Mbtr | Soap | TableFeatures, Field(discriminator="kind")]
+
+KINDS_FOR_CELLS = tuple(
+    str(get_args(kind.model_fields["kind"].annotation)[0])
+    for kind in get_args(get_args(Descriptor)[0])
+    if kind.takes_cells
+)
+"""The kinds of descriptor that know periodic structures."""

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import PurePath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from quarry.config.base import Section
+from quarry.config.base import Form, Section
 from quarry.config.labeling_base import LabelingBase, PlainArguments
 from quarry.config.pool import FileSlice, TableGeometry, path_alone
-from quarry.config.units import check_name, unit_factor
+from quarry.config.units import check_name, unit_of
 
 IMPORT_PATH = r"^[\w.]+:\w+$"
-STATE_KEY = r"^(info:\w+|[A-Za-z_]\w*(\.\w+)*)$"
+ImportPath = Annotated[str, Form(IMPORT_PATH, "must be an import path like package.module:name")]
+StateKey = Annotated[
+    str,
+    Form(
+        r"^(info:\w+|[A-Za-z_]\w*(\.\w+)*)$",
+        "must be the name of a keyword argument, like charge or dft.charge, or info:NAME of the atoms",
+    ),
+]
 
 
 def _expression(text: str) -> str:
@@ -32,9 +40,8 @@ def _name_in_folder(name: str) -> str:
 
 
 def _known_units(units: dict[str, str]) -> dict[str, str]:
-    for name, unit in units.items():
-        unit_factor(name, unit)
-    return units
+    # As we write them: they are part of the method's identity.
+    return {name: unit_of(name, unit) for name, unit in units.items()}
 
 
 PropertyName = Annotated[str, AfterValidator(check_name)]
@@ -48,6 +55,7 @@ FailureClass = Literal[
     "out_of_time",
     "invalid_structure",
     "engine_error",
+    "lacks_target",
 ]
 
 
@@ -55,7 +63,7 @@ class AseLabeling(LabelingBase):
     """Labels from any calculator of ASE."""
 
     engine: Literal["ase"]
-    calculator: str = Field(pattern=IMPORT_PATH)
+    calculator: ImportPath
     """Import path package.module:Name of a calculator's class, or of a function that returns a calculator."""
     arguments: PlainArguments = {}
     """Keyword arguments of the calculator; part of the method's identity."""
@@ -64,14 +72,18 @@ class AseLabeling(LabelingBase):
     files is part of the method's identity."""
     properties: list[Literal["energy", "forces", "dipole"]] = Field(default=["energy", "forces"], min_length=1)
     """What the calculator is asked for."""
-    charge_key: str | None = Field(default=None, pattern=STATE_KEY)
+    charge_key: StateKey | None = None
     """Where the calculator takes the total charge from: a keyword argument (dots for nested ones: dft.charge),
     info:NAME of the atoms, or initial_charges; null: nowhere, and charged structures are refused."""
-    multiplicity_key: str | None = Field(default=None, pattern=STATE_KEY)
+    multiplicity_key: StateKey | None = None
     """Where it takes the multiplicity 2S + 1 from: as charge_key, or initial_magnetic_moments (they get 2S); null: nowhere,
     and other structures than singlets are refused."""
     periodic: bool = False
     """Whether the calculator can take periodic structures; those are refused before any job otherwise."""
+
+    def gives(self) -> tuple[str, frozenset[str]]:
+        """Return what the calculator is asked for."""
+        return "properties", frozenset(self.properties)
 
 
 class CommandOutput(Section):
@@ -82,7 +94,7 @@ class CommandOutput(Section):
     format: Literal["json", "extxyz", "engrad"] | None = None
     """json: a dictionary of properties; extxyz: the last frame as ASE reads it; engrad: energy and gradient as ORCA and xtb
     write them; null: parser reads the file."""
-    parser: str | None = Field(default=None, pattern=IMPORT_PATH)
+    parser: ImportPath | None = None
     """Import path package.module:function of the user's own reader; called with the file's path (pathlib), returns a
     dictionary of properties."""
     keys: dict[PropertyName, str] = {}
@@ -144,6 +156,17 @@ class CommandLabeling(LabelingBase):
     periodic: bool = False
     """Whether the program takes periodic structures; those are refused before any job otherwise."""
 
+    def gives(self) -> tuple[str, frozenset[str]] | None:
+        """Return what is read of the output, where the section says it."""
+        if self.output.format == "engrad":
+            return "output.format", frozenset({"energy", "forces"})
+        return ("output.keys", as_properties(self.output.keys)) if self.output.keys else None
+
+
+def as_properties(names: Iterable[str]) -> frozenset[str]:
+    """Return the properties of a label that come of named numbers: a gradient becomes forces."""
+    return frozenset("forces" if name == "gradient" else name for name in names)
+
 
 PER_ATOM = ("forces", "gradient")
 """Properties with numbers for each atom."""
@@ -159,6 +182,8 @@ def _one_as_list(value: Any) -> Any:
 
 class ReplayLabeling(LabelingBase):
     """Labels from a file or table: benchmarks, or finished data."""
+
+    computes: ClassVar[bool] = False
 
     engine: Literal["replay"]
     file: str | None = None
@@ -222,6 +247,10 @@ class ReplayLabeling(LabelingBase):
         if "forces" in self.columns and "gradient" in self.columns:
             raise ValueError("columns: give forces or gradient, not both")
         return self
+
+    def gives(self) -> tuple[str, frozenset[str]]:
+        """Return the properties that are read."""
+        return ("columns", as_properties(self.columns)) if self.text == {} else ("text", as_properties(self.text))
 
     def files(self) -> list[str]:
         """Return every file that is read, as the campaign file names it."""

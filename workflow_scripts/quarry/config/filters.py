@@ -14,6 +14,9 @@ class Filters(Section):
     pool is filled up with further samples (at most ten times pool.size are drawn).
     """
 
+    isolated_atoms: Literal["leave_out", "keep"] = "leave_out"
+    """Structures of a single atom with nothing near (in a cell: no image within 7 Angstrom), as sets of labels have them for the
+    energies of free atoms. keep: they are candidates, and each needs the multiplicity of its ground state."""
     min_distance_factor: float | None = Field(default=0.5, gt=0, lt=1)
     """Leave out structures with two atoms closer than this factor times the sum of their covalent radii: 0.31 Angstrom for
     H-H, 0.54 for C-H, 0.76 for C-C. No bond is that short (the shortest by this measure is that of Cr2, 0.6); null: off."""
@@ -24,7 +27,8 @@ class Filters(Section):
     """Two atoms are bonded when they are closer than this factor times the sum of their covalent radii."""
     near_duplicates: float | None = Field(default=None, gt=0)
     """Leave out structures whose descriptor is this close (Euclidean distance, in the descriptor's own unit) to that of one
-    before them in the pool; null: only identical structures and copies are left out."""
+    before them in the pool; null: only identical structures and copies are left out. Of mbtr, 2 to 3 is a move of all atoms by
+    0.001 Angstrom (docs/descriptors.md)."""
     copies: Literal["leave_out", "keep"] = "leave_out"
     """Copies of a structure before them in the pool: equal atoms in another order, turned, mirrored, moved. leave_out: they
     do not enter the pool. keep: they do, but never stand in the test set and among the training labels at once, nor on both

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from quarry.config.base import Section
-from quarry.config.engines import AseLabeling, CommandLabeling, ReplayLabeling
+from quarry.config.engines import AseLabeling, CommandLabeling, ImportPath, ReplayLabeling
 from quarry.config.labeling_base import LabelingBase, PlainArguments
 from quarry.config.methods import PyscfMethod
 
@@ -24,9 +24,20 @@ class PyscfLabeling(LabelingBase):
     Roothaan-Hall DIIS, then a larger DIIS space with damping); smearing (Fermi occupations of falling width); level_shift
     (damping and level shift); newton (second-order solver). None changes the level of theory: the last run of each is without
     shift and smearing. [] and [plain]: no recovery."""
-    stability: Literal["none", "internal"] = "none"
+    stability: Literal["none", "internal", "external"] = "none"
     """internal: test that the SCF solution is a minimum (real orbitals, same spin restriction) and follow instabilities
-    downhill. The energy may then be lower than without, so that it is part of the method's identity."""
+    downhill. external: follow also those by which a closed shell falls to an unrestricted solution (stretched bonds, diradicals);
+    not with excitations. The energy may then be lower than without, so that it is part of the method's identity."""
+    look_for_instabilities: bool = False
+    """Look for internal and external instabilities also where stability follows none, and say in the record what was found; no
+    number changes. Costs 2 to 6 % of a label. Where stability follows some, the external one is looked for in any case."""
+
+    def gives(self) -> tuple[str, frozenset[str]]:
+        """Return what PySCF is asked for."""
+        method = self.method
+        found = ("energy", "homo", "lumo", "gap", "dipole", *(["forces"] if method.forces else []))
+        states = ("excitation_energies", "oscillator_strengths") if method.excitations is not None else ()
+        return "method", frozenset((*found, *states))
 
     @field_validator("recovery")
     @classmethod
@@ -35,12 +46,21 @@ class PyscfLabeling(LabelingBase):
             raise ValueError("a way is named twice; name each once")
         return recovery
 
+    @model_validator(mode="after")
+    def _states_of_a_closed_shell(self) -> Self:
+        if self.stability == "external" and self.method.excitations is not None:
+            raise ValueError(
+                "stability: external and method.excitations: an unrestricted solution has other states (singlets mixed with "
+                "triplets) than the closed shells beside it; set stability to internal, or excitations to null"
+            )
+        return self
+
 
 class FunctionLabeling(LabelingBase):
     """Labels from a Python function (stand-in for tests and rehearsals, or the user's own code)."""
 
     engine: Literal["function"]
-    function: str = Field(pattern=r"^[\w.]+:\w+$")
+    function: ImportPath
     """Import path package.module:name; called with ASE atoms and the arguments, returns a dictionary of properties."""
     arguments: PlainArguments = {}
     """Keyword arguments of the function; part of the method's identity."""
@@ -51,23 +71,27 @@ Labeling = Annotated[
 ]
 
 
+MOST_CORES, MOST_MB, MOST_MINUTES = 1_000_000, 1_000_000_000, 10_000_000
+"""No machine has more, and no queue takes it: a number beyond is a mistake (seconds for minutes, bytes for MB)."""
+
+
 class StageResources(Section):
     """Cores, memory and time of one job. A profile's set-resources win over these, and set-threads for label jobs; the
     threads of model jobs are always these, because their results may differ in the last digits with the number.
     """
 
-    threads: int = Field(default=1, gt=0)
+    threads: int = Field(default=1, gt=0, le=MOST_CORES)
     """Cores, and threads of the numerical libraries."""
-    memory_MB: int = Field(default=2000, gt=0)
+    memory_MB: int = Field(default=2000, gt=0, le=MOST_MB)
     """Memory of the job."""
-    walltime_min: int = Field(default=60, gt=0)
+    walltime_min: int = Field(default=60, gt=0, le=MOST_MINUTES)
     """Time limit of the job."""
 
 
 class LabelResources(StageResources):
     """Cores, memory and time of one label job, and MPI tasks where the engine is a program that takes them."""
 
-    tasks: int = Field(default=1, gt=0)
+    tasks: int = Field(default=1, gt=0, le=MOST_CORES)
     """MPI tasks of a command engine; each has `threads` cores, and memory_MB is that of all together."""
 
     def threads_of(self, cores: int) -> int:

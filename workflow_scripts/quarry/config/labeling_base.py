@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -21,28 +21,47 @@ def _plain(arguments: dict[str, Any]) -> dict[str, Any]:
 PlainArguments = Annotated[dict[str, Any], AfterValidator(_plain)]
 """Keyword arguments that can be written down in a label's record."""
 
+LONGEST_HEARTBEAT_S = 86400
+
 
 class LabelingBase(Section):
     """What all engines share."""
+
+    computes: ClassVar[bool] = True
+    """Whether the engine can label a structure that nobody has seen before; False: it only knows finished labels."""
+
+    def gives(self) -> tuple[str, frozenset[str]] | None:
+        """Return the key that says which properties labels have, and these; None where only labels will tell."""
+        return None
 
     store: str = "label_store"
     """Folder of the shared label store, relative to the working directory."""
     max_failed_fraction: float = Field(default=0.2, ge=0, le=1)
     """Stop when more than this share of all labels has failed."""
-    retries: int = Field(default=2, ge=0)
+    retries: int = Field(default=2, ge=0, le=1000)
     """How often a label job is tried again: after a fault of the machine, and with more memory or time when those ran out."""
-    growth: float = Field(default=2.0, gt=1)
+    growth: float = Field(default=2.0, gt=1, le=100)
     """Factor by which memory or time grows with every attempt that ran out of it."""
     structures_per_job: Annotated[int, Field(gt=0)] | Literal["auto"] = 1
     """Structures that one job labels one after another; auto: as many as make a job of about 20 minutes, by measured cost."""
     right_size: bool = True
     """Fit walltime, memory and order of the next iteration's jobs to the finished labels; False: always those of resources."""
-    safety_factor: float = Field(default=2.0, ge=1)
+    safety_factor: float = Field(default=2.0, ge=1, le=100)
     """Factor on the predicted walltime and memory of a right-sized job."""
     straggler_factor: float | None = Field(default=None, gt=1)
     """A label that runs longer than this many times its predicted time ends as out_of_time and goes into the next batch with
     more time, so that it does not hold the iteration; null: it may use its whole walltime."""
     outlier_z: float | None = Field(default=6.0, gt=0)
     """Robust z (energy per atom, force norm) against the batch above which a label is flagged, never dropped; null: off."""
-    heartbeat_s: float = Field(default=20.0, gt=0)
+    audit: Literal["warn", "stop", "off"] = "warn"
+    """Labels against physics and against each other, at every merge: net force and torque, energies against forces, precision,
+    absurd values, copies with other energies, unstable solutions (docs/labels.md). warn: what is found stands in audit.csv,
+    terminal, history and report; stop: errors stop the campaign until they are mended or left out; off: no audit."""
+    net_force_tolerance_eV_per_A: float = Field(default=5e-3, gt=0)
+    """Largest net force and net torque of a label, per atom, that the audit passes; ten times as much is an error. PySCF's grids
+    of level 1 give up to 0.0025, those of level 0 up to 0.06."""
+    leave_out: str | None = None
+    """Text file with ids of labels, one a line (lines of audit.csv or outliers.csv will do), that are kept, paid and counted, but
+    neither learnt from nor measured by. May be changed on a running or finished campaign: it holds from the last batch on."""
+    heartbeat_s: float = Field(default=20.0, gt=0, le=LONGEST_HEARTBEAT_S)
     """Seconds between two signs of life of a running label in the store; after six missed ones another job takes over."""

@@ -20,8 +20,12 @@ A campaign is one YAML file. `config/config.yaml` is the default; `snakemake --c
 (`results/<name>`) and the label store are relative to the working directory (`--directory`).
 
 `--config` overrides single values on top: `snakemake --config seed=8`, nested ones as
-`--config 'stop={max_labels: 300}'`. Write `True` and `False` with a capital there; Snakemake leaves `true` and `false` as
-text, and Quarry refuses them.
+`--config 'stop={max_labels: 300}'` (not `stop.max_labels=300`). Write `True` and `False` with a capital there; Snakemake leaves
+`true` and `false` as text, and Quarry refuses them. `--config` and `--configfile` take every word behind them: a target stands
+before them.
+
+The file is YAML 1.1, and Quarry refuses what it reads otherwise than most people do: a key that stands twice, `010` (8 in
+base 8), `2:00` (120 in base 60), dates and `on` as a key. Text that looks like a number goes in quotes: `index: '5:10'`.
 
 Physical quantities carry their unit in the key (`temperature_K`) or in the value (`target_rmse: 0.5 kcal/mol`).
 

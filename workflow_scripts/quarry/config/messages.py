@@ -19,6 +19,8 @@ UNIONS = (
     "descriptor.k3.weighting",
 )
 """Keys whose value is one of several sections."""
+LONGEST_SHOWN = 80
+"""Characters of a value in a message."""
 
 
 def one_line(error: ValidationError, model: type[BaseModel], prefix: str = "") -> str:
@@ -29,12 +31,9 @@ def one_line(error: ValidationError, model: type[BaseModel], prefix: str = "") -
         value = item.get("input")
         if item["type"] == "extra_forbidden":
             known = _keys_at(model, list(item["loc"][:-1]))
-            close = difflib.get_close_matches(str(item["loc"][-1]), known, n=1, cutoff=0.5)
-            text = (
-                f"unknown key; did you mean '{close[0]}'?" if close else f"unknown key; known here: {', '.join(known)}"
-            )
+            text = f"unknown key; {_meant(str(item['loc'][-1]), known, model, at_top=len(item['loc']) == 1)}"
         elif item["type"] in ("model_type", "model_attributes_type"):
-            text = f"must be a section, a dictionary of keys and values (got {value!r})"
+            text = f"must be a section, a dictionary of keys and values (got {_short(value)})"
         elif item["type"] == "missing":
             text = "this key is missing; add it"
         elif item["type"] in ("literal_error", "union_tag_invalid"):
@@ -51,14 +50,54 @@ def one_line(error: ValidationError, model: type[BaseModel], prefix: str = "") -
                 f"must be True or False, got the text '{value}'; on the command line write True or False with a capital"
             )
         else:
-            message = item["msg"].removeprefix("Value error, ")
-            shown = "" if isinstance(value, dict) or value is None else f" (got {value!r})"
-            if isinstance(value, str) and re.fullmatch(r"[-+]?[0-9]+e[-+]?[0-9]+", value, re.IGNORECASE):
-                shown += "; YAML reads this as text: write it with a decimal point, e.g. 1.0e-3"
+            message = item["msg"].removeprefix("Value error, ").replace("a valid string", "text")
+            shown = (
+                ""
+                if isinstance(value, dict) or value is None
+                else f" (got {_short(value)}){_hint(item['type'], value)}"
+            )
             text = f"{message[0].lower()}{message[1:]}{shown}"
         lines.append(f"{key}: {text}" if key else text)
     more = f" (and {len(lines) - 3} more)" if len(lines) > 3 else ""
     return "; ".join(dict.fromkeys(lines[:3])) + more
+
+
+def _meant(key: str, known: list[str], model: type[BaseModel], at_top: bool) -> str:
+    """Return which key is meant by an unknown one: a similar one, one of the same name in a section, or any of ``known``."""
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    inside = [section for section in known if key in _keys_at(model, [section])] if at_top else []
+    if inside:
+        return f"it belongs to the section {' or '.join(inside)}"
+    return f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(known)}"
+
+
+def _short(value: Any) -> str:
+    """Return a value as it stands in a message; long ones are cut."""
+    text = repr(value)
+    length = len(value if isinstance(value, str) else text)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 20]} ... {length} characters"
+
+
+def _hint(kind: str, value: Any) -> str:
+    """Return what YAML may have made of a value that is not of the kind that is due (pydantic's type of the error)."""
+    if kind == "string_type":
+        if isinstance(value, bool):
+            return "; YAML reads yes, no, on and off as True and False: put the text in quotes"
+        return "; put text in quotes" if isinstance(value, int | float) else ""
+    if not isinstance(value, str):
+        return ""
+    if kind == "list_type":
+        return f"; a list of one is written [{value}]"
+    whole = "int" in kind
+    if re.fullmatch(r"[-+]?[0-9]+e[-+]?[0-9]+", value, re.IGNORECASE):
+        if whole:
+            return "; write a whole number in digits, e.g. 1000"
+        return "; YAML reads this as text: write it with a decimal point, e.g. 1.0e-3"
+    if re.fullmatch(r"[-+]?0[0-9]+", value):
+        return "; YAML reads this as text: write it without the zero in front"
+    if re.fullmatch(r"[0-9]+(:[0-9]+)+", value):
+        return "; write one plain number"
+    return ""
 
 
 def _path_of(location: Sequence[Any]) -> str:

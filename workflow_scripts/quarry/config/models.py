@@ -228,6 +228,4 @@ def _no_forces(configuration: Configuration) -> str | None:
     labeling = configuration.labeling
     if labeling.engine == "pyscf" and not labeling.method.forces:
         return "labeling.method.forces: target energy_forces learns forces; set True, or set target: energy"
-    if labeling.engine == "ase" and not {"energy", "forces"} <= set(labeling.properties):
-        return "labeling.properties: target energy_forces learns both energy and forces; name both"
     return None

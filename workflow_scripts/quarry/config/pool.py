@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from quarry.config.campaign import Configuration
 
 
+MOST_CHARGES = 10_000
+"""Charges and unpaired electrons beyond this are mistakes."""
+
+
 class LowModes(Section):
     """Normal modes of low wavenumber. A harmonic potential is a poor picture of them, and so wide that the Wigner
     distribution tears the molecule.
@@ -43,10 +47,14 @@ class WignerPool(Section):
     optimise: bool = True
     """False takes the start geometry as it is. It must be a minimum of geometry_method: a force above 0.05 eV/Angstrom or an
     imaginary mode is refused."""
-    charge: int = 0
+    charge: int = Field(default=0, ge=-MOST_CHARGES, le=MOST_CHARGES)
     """Total charge."""
-    multiplicity: int = Field(default=1, gt=0)
+    multiplicity: int = Field(default=1, gt=0, le=MOST_CHARGES)
     """Spin multiplicity 2S + 1."""
+    charge_key: str | None = None
+    """Name under which the molecule's file gives its charge, where names contradict each other or it is an unusual one."""
+    multiplicity_key: str | None = None
+    """Name under which the file gives its multiplicity 2S + 1."""
     geometry_method: PyscfMethod | None = None
     """Method of the optimisation and Hessian; null: the labels' own method (PySCF)."""
 
@@ -63,7 +71,10 @@ class WignerPool(Section):
         return self
 
 
-OF_THE_MODES_FILE = ("molecule", "optimise", "charge", "multiplicity", "geometry_method")
+OF_THE_MODES_FILE = (
+    *("molecule", "optimise", "geometry_method"),
+    *("charge", "multiplicity", "charge_key", "multiplicity_key"),
+)
 """Keys that a wigner pool from saved normal modes has no use for."""
 
 
@@ -105,10 +116,16 @@ class FilePool(Section):
     source: Literal["file"]
     files: list[Annotated[FileSlice, BeforeValidator(path_alone)]] = Field(min_length=1)
     """Paths, or {path, index}; structures keep charge and multiplicity that their file gives."""
-    charge: int = 0
+    charge: int = Field(default=0, ge=-MOST_CHARGES, le=MOST_CHARGES)
     """Total charge of structures whose file gives none."""
-    multiplicity: int = Field(default=1, gt=0)
+    multiplicity: int = Field(default=1, gt=0, le=MOST_CHARGES)
     """Spin multiplicity of structures whose file gives none."""
+    charge_key: str | None = None
+    """Name (of an info entry, a per-atom column that is summed, or a column of a table) under which the files give the charge;
+    it wins over all others. null: charge, total_charge and other usual names, and the sum of initial_charges."""
+    multiplicity_key: str | None = None
+    """Name under which the files give the multiplicity 2S + 1. null: multiplicity, total_spin, spin (all 2S + 1) and other usual
+    names, uhf (2S), and the sum of initial_magmoms where these are parallel. magmom and initial_magmoms are 2S."""
 
 
 class TablePool(Section):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quarry.config.base import ENERGY_UNITS_EV
+from quarry.config.base import ENERGY_UNITS_EV, named_unit
 
 BOHR_A = 0.529177210903
 """Bohr radius in Angstrom."""
@@ -39,12 +39,18 @@ def check_name(name: str) -> str:
     return name
 
 
-def unit_factor(name: str, unit: str) -> float:
-    """Return the factor from a unit to Quarry's own (eV, eV/Angstrom, e*Angstrom).
+def unit_of(name: str, unit: str) -> str:
+    """Return a property's unit as it stands in ``UNITS_OF``, whatever the case of its letters.
 
     Raises ValueError if the property is unknown or has no such unit.
     """
     units = UNITS_OF[check_name(name)]
-    if unit not in units:
+    known = named_unit(unit, units)
+    if known is None:
         raise ValueError(f"'{unit}' is no unit of {name}; known are {', '.join(units)}")
-    return units[unit]
+    return known
+
+
+def unit_factor(name: str, unit: str) -> float:
+    """Return the factor from a unit to Quarry's own (eV, eV/Angstrom, e*Angstrom); errors as ``unit_of``."""
+    return UNITS_OF[name][unit_of(name, unit)]

@@ -6,16 +6,28 @@ from pydantic import Field
 
 from quarry.config.base import Section
 
+LABELS_OF_A_JOB = {"verify": 1, "check_rotations": 1, "check_forces": 2}
+"""Checks, and how many labels each of their jobs computes."""
+
 
 class Verification(Section):
-    """What `snakemake verify` (a random sample of the labels, computed again) and `snakemake check_rotations` (rotated and
-    translated copies of labelled structures) compute, and which differences pass. No part of the campaign's identity.
+    """What `snakemake verify` (a random sample of the labels, computed again, and what check_forces does), `snakemake
+    check_rotations` (rotated and translated copies of labelled structures) and `snakemake check_forces` (two displaced copies of
+    each, whose energies tell the force) compute, and which differences pass. No part of the campaign's identity.
     """
 
     sample: int = Field(default=10, gt=0)
     """Labels that verify computes again (all, if there are fewer)."""
     copies: int = Field(default=3, gt=0)
     """Structures whose rotated and translated copy check_rotations labels."""
+    displaced: int = Field(default=2, ge=0)
+    """Structures of which verify and check_forces label two copies, displaced along a random direction; 0: none. Labels without
+    forces, and those of engine replay, are passed over."""
+    displacement_A: float = Field(default=0.005, gt=0, le=0.1)
+    """Length of that displacement, all atoms together: energies exact to 1e-6 eV then tell a force to 1e-4 eV/Angstrom."""
+    displacement_tolerance_eV_per_A: float = Field(default=1e-2, gt=0)
+    """Largest difference between the force along the displacement and the difference quotient of the energies (PySCF with
+    grid_level 3: up to 0.001 from the grid, and 0.005 in steep walls from the displacement's length)."""
     seed: int = Field(default=0, ge=0)
     """Another number draws other structures and rotations; with the same one, what is computed is not computed again."""
     energy_tolerance_eV: float = Field(default=1e-6, gt=0)

@@ -1,0 +1,399 @@
+"""Every message about the campaign file, the command line and the folders: the whole line, printed (pytest -rP shows them)."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+import pytest
+from snakemake.cli import parse_set_resources, parse_set_threads
+
+from quarry.campaign.arguments import check_arguments, check_names, check_resources, check_targets
+from quarry.campaign.folders import check_arms, check_folders, check_project
+from quarry.campaign.paths import CampaignPaths
+from quarry.config.campaign import load_configuration
+from quarry.config.campaign_file import check_campaign_file
+from quarry.errors import QuarryError
+from support.campaigns import stand_in_configuration
+from support.configurations import WIGNER, changed
+from support.messages import the_line
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+# --- the campaign file as it is written
+
+NOT_YAML = "this is not YAML"
+LOOK = "look for a missing bracket, quote, comma or colon here or above"
+FILES = {
+    "key twice": ("name: a\nseed: 1\nseed: 2\n", "c.yaml, line 3: seed is there twice (first in line 2); remove one"),
+    "nested key twice": (
+        "stop: {max_labels: 5,\n  max_labels: 6}\n",
+        "c.yaml, line 2: stop.max_labels is there twice (first in line 1); remove one",
+    ),
+    "JSON key twice": ('{"a": 1,\n\t"a": 2}', "c.yaml, line 2: a is there twice (first in line 1); remove one"),
+    "bracket": (
+        "files: [a\nseed: 1\n",
+        f"c.yaml, line 2: {NOT_YAML} (expected ',' or ']', but got ':', while parsing a list in brackets, which begins in "
+        f"line 1); {LOOK}",
+    ),
+    "comma": ("pool: {size: 3 charge: 1}\n", f"c.yaml, line 1: {NOT_YAML} (expected ',' or '}}', but got ':'); {LOOK}"),
+    "quote": (
+        "name: 'a\nseed: 1\n",
+        f"c.yaml, line 3: {NOT_YAML} (found unexpected end of file, while scanning a text in quotes, which begins in line 1); "
+        f"{LOOK}",
+    ),
+    "tab": (
+        "pool:\n\tsize: 3\n",
+        f"c.yaml, line 2: {NOT_YAML} (found character a tab that cannot start any token); indent with blanks, not with tabs",
+    ),
+    "indentation": (
+        "name: a\n seed: 1\n",
+        f"c.yaml, line 2: {NOT_YAML} (mapping values are not allowed here); indent keys of one section alike, and put text "
+        "with a colon in quotes",
+    ),
+    "character": (
+        "name: @a\n",
+        f"c.yaml, line 1: {NOT_YAML} (found character '@' that cannot start any token); put this text in quotes",
+    ),
+    "two documents": (
+        "name: a\n---\nname: b\n",
+        f"c.yaml, line 2: {NOT_YAML} (but found another document, expected a single document in the file, which begins in "
+        f"line 1); {LOOK}",
+    ),
+    "octal": (
+        "seed: 010\n",
+        "c.yaml, line 1: seed: 010 is the number 8 for YAML (base 8); write 10, or text in quotes",
+    ),
+    "time": (
+        "resources:\n  walltime_min: 2:00:00\n",
+        "c.yaml, line 2: resources.walltime_min: 2:00:00 is the number 7200 for YAML (base 60); write a plain number, or text "
+        "in quotes",
+    ),
+    "slice": (
+        "files: [{index: 5:10}]\n",
+        "c.yaml, line 1: files.index: 5:10 is the number 310 for YAML (base 60); write a plain number, or text in quotes",
+    ),
+    "date": ("name: 2026-11-26\n", "c.yaml, line 1: name: 2026-11-26 is a date for YAML; put it in quotes"),
+    "key that is no text": ("on: 1\n", "c.yaml, line 1: the key on is not text for YAML; put it in quotes"),
+    "key with braces": (
+        "{{arm}}: 1\n",
+        "c.yaml, line 1: a key must be text, not a list or section; look for a brace too many",
+    ),
+    "tag": (
+        "success: !done yes\n",
+        "c.yaml, line 1: success: !done means nothing here; put text that begins with ! in quotes",
+    ),
+    "empty": ("# nothing yet\n", "c.yaml is empty; config/README.md of the project lists the keys of a campaign file"),
+    "list": ("- a\n- b\n", "c.yaml holds a list; a campaign file is keys and values, like name: ethanol"),
+    "text": ("name\n", "c.yaml holds a single value; a campaign file is keys and values, like name: ethanol"),
+    "control character": ("name: \x01\n", "c.yaml, line 1: the character 0x1 is no text; is this a campaign file?"),
+    "binary": (b"\x89HDF\r\n\x1a\n\x00\x00", "c.yaml is no text file; a campaign file is YAML, written in an editor"),
+    "latin-1": (
+        b"name: a\n# \xc5ngstr\xf6m\n",
+        "c.yaml, line 2: the byte 0xc5 is not UTF-8; save the file as UTF-8 text",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_campaign_files(here, case):
+    content, message = FILES[case]
+    Path("c.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(QuarryError) as caught:
+        check_campaign_file("c.yaml")
+    assert the_line(caught) == message
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "name: a\nseed: 0\nx: 0.5\ny: 1_000\nz: 0x10\nindex: ':10'\nbase: &b {c: 1}\nother: {<<: *b, c: 2}\n",
+        '{"name": "a",\n\t"stop": {"rrmse": null}}',
+        "\ufeffname: é\n",
+        "__use_yte__: true\nname: a\n",
+    ],
+)
+def test_good_files(here, content):
+    Path("c.yaml").write_text(content)
+    check_campaign_file("c.yaml")
+
+
+# --- the command line before the Snakefile is read
+
+LINES = {
+    "missing file": (
+        "--configfile ethnol.yaml",
+        "--configfile: ethnol.yaml does not exist; did you mean ethanol.yaml?",
+    ),
+    "missing file of another folder": (
+        "--configfile nowhere/x.yaml",
+        "--configfile: nowhere/x.yaml does not exist; it is looked for in {here}/nowhere",
+    ),
+    "folder": ("--configfile campaigns.yaml", "--configfile: campaigns.yaml is a folder; name the campaign file in it"),
+    "target behind": (
+        "-n --configfile ethanol.yaml retry_failed",
+        "--configfile takes every word behind it for a file, also 'retry_failed'; write what is to be made before it: "
+        "snakemake retry_failed --configfile ethanol.yaml",
+    ),
+    "two files": (
+        "--configfile ethanol.yaml ethanol.yaml",
+        "--configfile: a campaign file stands alone; give one file, and single values with --config",
+    ),
+    "dotted key": (
+        "--config stop.max_labels=50",
+        "--config stop.max_labels=50: keys inside a section are written --config 'stop={max_labels: 50}'",
+    ),
+    "two dots": (
+        "--config query.batch.size=5",
+        "--config query.batch.size=5: keys inside a section are written --config 'query={batch: {size: 5}}'",
+    ),
+    "no value": (
+        "--config seed",
+        "--config: 'seed' is no key=value; write values as --config seed=8, and what is to be made before --config",
+    ),
+    "given twice": (
+        "--config seed=1 seed=2",
+        "--config seed=2: seed is there twice; give all its values at once, or remove one",
+    ),
+    "twice in braces": (
+        ["--config", "stop={patience: 1, patience: 2}"],
+        "--config stop, line 1: patience is there twice (first in line 1); remove one",
+    ),
+    "open brace": (
+        "--config stop={patience",
+        "--config stop, line 1: this is not YAML (expected ',' or '}', but got '<file end>'); "
+        "look for a missing bracket, quote, comma or colon here or above",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LINES)
+def test_command_lines(here, case):
+    Path("ethanol.yaml").write_text("name: ethanol\n")
+    Path("campaigns.yaml").mkdir()
+    line, message = LINES[case]
+    parser = argparse.ArgumentParser()
+    parser.add_argument("-n", action="store_true")
+    parser.add_argument("--configfile", nargs="+", type=Path)
+    parser.add_argument("--config", nargs="*")
+    with pytest.raises(SystemExit) as caught:
+        check_arguments(parser.parse_args(line.split() if isinstance(line, str) else line))
+    assert the_line(caught) == "Quarry: " + message.replace("{here}", str(here))
+
+
+RESOURCES = {
+    "label_structure:runtime=02:00:00": "'02:00:00' is no number; write minutes or a time with unit, e.g. 120 or 2h",
+    "label_structure:runtime=1-00:00:00": "'1-00:00:00' is no number; write minutes or a time with unit, e.g. 120 or 2h",
+    "label_structure:runtime=long": "'long' is no number; write minutes or a time with unit, e.g. 120 or 2h",
+    "label_structure:mem_mb=8GB": "'8GB' is no number; write megabytes, e.g. 8000; or mem with a unit, e.g. mem=8GB",
+}
+
+
+@pytest.mark.parametrize("given", RESOURCES)
+def test_resources(given):
+    with pytest.raises(QuarryError) as caught:
+        check_resources("--set-resources", parse_set_resources([given]))
+    assert the_line(caught) == f"--set-resources {given}: {RESOURCES[given]}"
+
+
+def test_threads():
+    threads = {rule: {"threads": value} for rule, value in parse_set_threads(["label_structure=many"]).items()}
+    with pytest.raises(QuarryError) as caught:
+        check_resources("--set-threads", threads)
+    assert the_line(caught) == "--set-threads label_structure=many: 'many' is no number; write a whole number, e.g. 4"
+
+
+def test_good_resources():
+    good = ["runtime=120", "runtime=2h", "mem_mb=8000 * attempt", "mem=8GB", "slurm_partition=long", "mem_mb=attempt"]
+    for one in good:
+        check_resources("--set-resources", parse_set_resources([f"label_structure:{one}"]))
+
+
+TARGETS = {
+    "forcast": "there is no target 'forcast'; did you mean 'forecast'?",
+    "xyzzy": "there is no target 'xyzzy'; there are all, forecast",
+    "mine.yaml": "'mine.yaml' is no target; a campaign file is given with --configfile mine.yaml",
+}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_targets(target):
+    check_targets(["forecast", "results/toy/history.csv"], ["all", "forecast"], [])
+    with pytest.raises(QuarryError) as caught:
+        check_targets(["all", target], ["all", "forecast", "build_pool"], ["all", "forecast"])
+    assert the_line(caught) == TARGETS[target]
+
+
+def test_rules_of_resources():
+    with pytest.raises(QuarryError) as caught:
+        check_names("--set-resources", ["label_structre"], ["label_structure", "all"])
+    assert the_line(caught) == "--set-resources: there is no rule 'label_structre'; did you mean 'label_structure'?"
+
+
+# --- values in the campaign file
+
+INTEGER = "input should be a valid integer"
+NAME = "must be letters, digits, - and _ with a letter or digit first, 100 at most"
+ARM = "cannot name an arm: use small letters, digits and _, no digit first, and not main, the campaign itself"
+IMPORT = "must be an import path like package.module:name"
+STATE = "must be the name of a keyword argument, like charge or dft.charge, or info:NAME of the atoms"
+ASE = {"labeling": {"engine": "ase", "calculator": "ase.calculators.emt:EMT"}}
+VALUES = {
+    "huge whole number": ({"seed": 10**30}, f"seed: 1e+30 is far too large a number (got {10**30})"),
+    "huge number": ({"stop": {"rrmse": 1e300}}, "stop.rrmse: 1e+300 is far too large a number (got 1e+300)"),
+    "huge multiplicity": ({"pool.multiplicity": 1e300}, f"pool.multiplicity: {INTEGER} (got 1e+300)"),
+    "huge multiplicity as text": (
+        {"pool.multiplicity": "1e300"},
+        f"pool.multiplicity: {INTEGER} (got '1e300'); write a whole number in digits, e.g. 1000",
+    ),
+    "large multiplicity": (
+        {"pool.multiplicity": 10**6},
+        "pool.multiplicity: input should be less than or equal to 10000 (got 1000000)",
+    ),
+    "large charge": ({"pool.charge": -(10**6)}, "pool.charge: input should be greater than or equal to -10000 (got -1000000)"),
+    "seconds for minutes": (
+        {"resources": {"label": {"walltime_min": 10**9}}},
+        "resources.label.walltime_min: input should be less than or equal to 10000000 (got 1000000000)",
+    ),
+    "time": (
+        {"resources": {"label": {"walltime_min": "02:00:00"}}},
+        f"resources.label.walltime_min: {INTEGER} (got '02:00:00'); write one plain number",
+    ),
+    "zero in front": (
+        {"seed": "08"},
+        f"seed: {INTEGER} (got '08'); YAML reads this as text: write it without the zero in front",
+    ),
+    "long name": ({"name": "x" * 300}, f"name: {NAME} (got '{'x' * 59} ... 300 characters)"),
+    "braces in the name": ({"name": "{arm}"}, f"name: {NAME} (got '{{arm}}')"),
+    "path as name": ({"name": "a/b"}, f"name: {NAME} (got 'a/b')"),
+    "number as name": ({"name": 7}, "name: input should be text (got 7); put text in quotes"),
+    "no as name": (
+        {"name": False},
+        "name: input should be text (got False); YAML reads yes, no, on and off as True and False: put the text in quotes",
+    ),
+    "capitals in an arm's name": ({"arms": {"X": {}}}, f"arms: 'X' {ARM}"),
+    "braces in an arm's name": ({"arms": {"{arm}": {}}}, f"arms: '{{arm}}' {ARM}"),
+    "long name of an arm": (
+        {"arms": {"a" * 300: {}}},
+        f"arms: '{'a' * 20}...' has 300 characters; an arm's name has 100 at most",
+    ),
+    "number as an arm's name": ({"arms": {1: {}}}, "arms.1.[key]: input should be text (got 1); put text in quotes"),
+    "import path": ({"labeling.function": "toy.springs"}, f"labeling.function: {IMPORT} (got 'toy.springs')"),
+    "import path of a calculator": (
+        {"labeling": {"engine": "ase", "calculator": "emt"}},
+        f"labeling.calculator: {IMPORT} (got 'emt')",
+    ),
+    "key of a state": ({**ASE, "labeling.charge_key": "total charge"}, f"labeling.charge_key: {STATE} (got 'total charge')"),
+    "one file": (
+        {"pool.files": "a.xyz"},
+        "pool.files: input should be a valid list (got 'a.xyz'); a list of one is written [a.xyz]",
+    ),
+    "key of a section": ({"max_labels": 50}, "max_labels: unknown key; it belongs to the section stop"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", VALUES)
+def test_values(case):
+    changes, message = VALUES[case]
+    with pytest.raises(QuarryError) as caught:
+        load_configuration(changed(stand_in_configuration(), changes), "c.yaml")
+    assert the_line(caught) == f"c.yaml: {message}"
+
+
+def test_no_number_is_too_large_to_be_said():
+    """Every number of the schema, with values that overflow in libraries."""
+    for section in ("pool", "stop", "test", "query", "validation", "verification", "forecast"):
+        for key, value in load_configuration(WIGNER, "c.yaml").model_dump()[section].items():
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                for huge in (10**40, 1e200, -(10**40)):
+                    with pytest.raises(QuarryError, match=rf"{section}\.{key}: "):
+                        load_configuration(changed(WIGNER, {f"{section}.{key}": huge}), "c.yaml")
+
+
+# --- folders
+
+
+def ask_for_folders(**changes):
+    configuration = load_configuration(changed(stand_in_configuration(), changes), "c.yaml")
+    paths = CampaignPaths(configuration.name)
+    check_arms(configuration, paths)
+    check_folders(configuration, paths)
+
+
+OWN = ("failed", "figures", "forecast", "label_store", "logs", "model", "pool", "receipts", "verification")
+
+
+@pytest.mark.parametrize("arm", OWN)
+def test_arms_are_no_folders_of_the_campaign(here, arm):
+    """(A finished campaign's folder is compared with the names in tests/campaign/test_mini_campaigns.py.)"""
+    with pytest.raises(QuarryError) as caught:
+        ask_for_folders(arms={arm: {}})
+    head, _, names = the_line(caught).partition(", and none of ")
+    assert head == f"arms.{arm}: a folder of the campaign has this name; give the arm another"
+    assert set(OWN) <= set(names.split(", "))
+
+
+@pytest.mark.parametrize(
+    ("store", "message"),
+    [
+        ("results/toy", "labeling.store: results/toy and the results in results/toy lie one inside the other"),
+        (
+            "results/toy/pool/x",
+            "labeling.store: results/toy/pool/x and the results in results/toy lie one inside the other",
+        ),
+        (".", "labeling.store: . and the results in results/toy lie one inside the other"),
+    ],
+)
+def test_store_and_results(here, store, message):
+    with pytest.raises(QuarryError) as caught:
+        ask_for_folders(**{"labeling.store": store})
+    assert the_line(caught) == f"{message}; name another folder, e.g. label_store"
+
+
+UNWRITABLE = {
+    "results": "the results folder results/toy cannot be written ({why}); mend its permissions, or start in another folder "
+    "(--directory)",
+    "label_store": "labeling.store: label_store cannot be written ({why}); mend its permissions, or name another folder",
+    ".snakemake": "Snakemake's folder .snakemake cannot be written ({why}); start in another folder, or name one with "
+    "--directory",
+}
+
+
+@pytest.mark.parametrize("folder", UNWRITABLE)
+def test_a_file_in_place_of_a_folder(here, folder):
+    (here / folder).touch()
+    with pytest.raises(QuarryError) as caught:
+        ask_for_folders()
+    assert the_line(caught) == UNWRITABLE[folder].format(why=f"{here / folder} is a file")
+
+
+@pytest.mark.parametrize("folder", ["results", ".snakemake"])
+def test_a_folder_without_permission(here, folder, monkeypatch):
+    """(Of the label store, tests of sharing ask.)"""
+    (here / folder).mkdir()
+    # Not by chmod: root may write everywhere.
+    monkeypatch.setattr(os, "access", lambda path, mode, **how: Path(path).name != folder)
+    with pytest.raises(QuarryError) as caught:
+        ask_for_folders()
+    assert the_line(caught) == UNWRITABLE[folder].format(why="Permission denied")
+
+
+def test_a_look_leaves_nothing(here):
+    ask_for_folders(**{"labeling.store": "{arm}/b é"})
+    assert not list(here.iterdir())
+
+
+def test_folder_of_the_project():
+    check_project(Path("/home/é b/quarry"))
+    with pytest.raises(QuarryError) as caught:
+        check_project(Path("/home/{me}/quarry"))
+    assert the_line(caught) == (
+        "the project's folder /home/{me}/quarry has braces in its name, which Snakemake takes for wildcards; give it another "
+        "name"
+    )
