@@ -6,12 +6,17 @@ with it: second-order solver from other guesses, tight convergence, PySCF's own 
 guesses, and from a third one where neither has led to the energy of the label.
 
 Several minima exist in just these cases. dE is taken to the nearest independent energy; the lowest one stands beside it.
+
+With `--machines` the question is another one: does a label depend on rounding? Each molecule is labelled with one and two
+threads and every kernel of OpenBLAS that the processor has, from the engine's start orbitals and from ones that are turned a
+little; the table has the lowest and the highest energy of all these labels, and the rungs that gave them.
 """
 
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import itertools
 import sys
 import time
 import warnings
@@ -21,10 +26,14 @@ from common import machine, print_table
 from pyscf import dft, gto, lib, scf
 
 from quarry.labeling.engines.pyscf_engine import DEFAULT_RECOVERY, HARTREE_EV, PyscfEngine
+from support.hard_case_runs import Job, run
 from support.hard_cases import HARD_CASES, HardCase
+from support.machines import machines
 
 GUESSES = ("atom", "huckel", "minao")
 SAME_HARTREE = 1e-6
+SEEDS = (0, 1, 2)
+"""Of the start orbitals: 0 are the engine's."""
 
 
 def independent(case: HardCase, guess: str) -> float | None:
@@ -98,12 +107,36 @@ def examine(case: HardCase) -> tuple[list[object], str, bool]:
     return [*row, "; ".join(remarks)], rescuer, plain["converged"]
 
 
+def compare_machines(cases: list[HardCase]) -> None:
+    """Print how the labels of each case differ between machines and start orbitals."""
+    rows = []
+    for case in cases:
+        jobs = [Job(case.name, seed, {"grid_level": 1}, {"stability": "internal"}) for seed in SEEDS]
+        start = time.perf_counter()
+        found = [label for machine in machines() for label in run(jobs, machine)]
+        statuses = Counter(label["status"] for label in found)
+        rungs = Counter(next((a["name"] for a in label["attempts"] if a["converged"]), "none") for label in found)
+        energies = sorted(label["energy_hartree"] for label in found if label["energy_hartree"] is not None)
+        minima = sum(high - low > SAME_HARTREE for low, high in itertools.pairwise(energies)) + bool(energies)
+        ends = [f"{energy:.7f}" for energy in (energies[0], energies[-1])] if energies else ["-", "-"]
+        spread = f"{energies[-1] - energies[0]:.1e}" if energies else "-"
+        words = [", ".join(f"{name} {count}" for name, count in counted.most_common()) for counted in (statuses, rungs)]
+        rows.append([case.name, *words, minima, *ends, spread, time.perf_counter() - start])
+        print(*rows[-1], sep=" | ", file=sys.stderr, flush=True)
+    names = ", ".join(f"{m.threads} x {m.core_type or 'own kernel'}" for m in machines())
+    head = ["molecule (Angstrom, spin)", "labels", "solved by", "solutions", "lowest", "highest", "spread", "wall s"]
+    print_table(f"Labels on {names}, {len(SEEDS)} start orbitals each (hartree, grid level 1)", head, rows)
+
+
 def main() -> None:
     warnings.simplefilter("ignore")
     scf.hf.MUTE_CHKFILE = True
     lib.num_threads(1)
     print(f"{machine()}; 1 thread; engine's defaults, ladder {', '.join(DEFAULT_RECOVERY)}", flush=True)
-    wanted = sys.argv[1:]
+    wanted = [argument for argument in sys.argv[1:] if argument != "--machines"]
+    if "--machines" in sys.argv:
+        compare_machines([case for case in HARD_CASES if not wanted or any(name in case.name for name in wanted)])
+        return
     rows, rescuers, rescued = [], Counter(), 0
     start = time.process_time()
     for case in HARD_CASES:

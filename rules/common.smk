@@ -6,6 +6,11 @@ from quarry.campaign.paths import OUTPUTS, PRODUCT, SPECTRUM, padded
 from quarry.config.campaign import PROBES_ARM
 
 
+def base_folder(wildcards):
+    """Return the folder of the campaign file. (As plain text, braces in its name would be wildcards.)"""
+    return str(CAMPAIGN.base)
+
+
 def taken_from_disk(arm, iteration, path):
     """Return a path; if its iteration is sealed, do not look for the rule that made it."""
     return before_update(path) if CAMPAIGN.is_sealed(arm, iteration) else path
@@ -159,10 +164,7 @@ def products(wildcards):
     """Return the files that a campaign leaves for its user."""
     product = PRODUCT + (OUTPUTS["compute_spectrum"] if CAMPAIGN.configuration.spectrum else [])
     arms = [PATHS.arm(arm, file) for arm in CAMPAIGN.arms for file in product]
-    drawn = OUTPUTS["draw_figures"] + (OUTPUTS["draw_savings"] if CAMPAIGN.configuration.controls else [])
-    drawn += OUTPUTS["draw_function"] if CAMPAIGN.configuration.is_function else []
-    drawn += OUTPUTS["draw_spectrum"] if CAMPAIGN.configuration.spectrum else []
-    figures = [f"{PATHS.root}/figures/{name}" for name in drawn]
+    figures = [f"{PATHS.figures}/{name}" for rule in CAMPAIGN.drawing_rules for name in OUTPUTS[rule]]
     return arms + [f"{PATHS.root}/{file}" for file in product] + figures
 
 

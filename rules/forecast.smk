@@ -17,7 +17,7 @@ checkpoint choose_probes:
         leaves=directory(PATHS.iteration("batch", PROBES_ARM, 0)),
         reused=PATHS.iteration("reused.csv", PROBES_ARM, 0),
     params:
-        base=str(CAMPAIGN.base),
+        base=base_folder,
         manifest=PATHS.manifest,
         failed=PATHS.failed,
     log:
@@ -37,12 +37,12 @@ rule forecast:
         structures=PATHS.structures,
         probes=probe_labels,
     params:
-        base=str(CAMPAIGN.base),
+        base=base_folder,
         manifest=PATHS.manifest,
         files=PATHS.forecast,
         cores=cores_of_run,
     log:
-        f"{PATHS.root}/logs/forecast.log",
+        f"{PATHS.logs}/forecast.log",
     localrule: True
     conda:
         "../envs/label.yaml"

@@ -7,7 +7,7 @@ rule label_structure:
     output:
         PATHS.label(),
     params:
-        base=str(CAMPAIGN.base),
+        base=base_folder,
         manifest=PATHS.manifest,
         lease=PATHS.lease,
         failed=PATHS.failed,
@@ -27,7 +27,7 @@ rule label_structure:
 
 
 rule merge_labels:
-    """Add the batch's labels to the data set; refuse if they are not exactly the batch's; flag outliers."""
+    """Add the batch's labels to the data set; refuse if they are not exactly the batch's; audit all of them."""
     message:
         "{wildcards.arm} iteration {wildcards.iteration}: merging labels"
     input:
@@ -37,12 +37,15 @@ rule merge_labels:
         dataset=from_previous("dataset.h5"),
         failures=from_previous("failures.csv"),
         outliers=from_previous("outliers.csv"),
+        audit=from_previous("audit.csv"),
     output:
         dataset=PATHS.iteration("dataset.h5"),
         failures=PATHS.iteration("failures.csv"),
         outliers=PATHS.iteration("outliers.csv"),
+        audit=PATHS.iteration("audit.csv"),
     params:
         manifest=PATHS.manifest,
+        left_out=PATHS.left_out,
         failed=PATHS.failed,
     log:
         PATHS.iteration("logs/merge_labels.log"),

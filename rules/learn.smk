@@ -50,6 +50,7 @@ rule evaluate_model:
     input:
         model=PATHS.iteration("model/model.h5"),
         dataset=PATHS.iteration("dataset.h5"),
+        audit=PATHS.iteration("audit.csv"),
         features=PATHS.features,
         previous=from_previous("predictions.h5"),
         structures=PATHS.structures,

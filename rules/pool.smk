@@ -5,7 +5,7 @@ rule compute_normal_modes:
     output:
         PATHS.normal_modes,
     params:
-        base=str(CAMPAIGN.base),
+        base=base_folder,
     log:
         f"{PATHS.pool}/logs/compute_normal_modes.log",
     threads: CAMPAIGN.configuration.resources.label.threads
@@ -29,7 +29,7 @@ rule build_pool:
         reference=PATHS.reference,
         filtered=PATHS.filtered,
     params:
-        base=str(CAMPAIGN.base),
+        base=base_folder,
     log:
         f"{PATHS.pool}/logs/build_pool.log",
     threads: CAMPAIGN.configuration.resources.model.threads
@@ -72,7 +72,7 @@ rule collect_pool_labels:
     output:
         PATHS.pool_labels,
     params:
-        base=str(CAMPAIGN.base),
+        base=base_folder,
     log:
         f"{PATHS.pool}/logs/collect_pool_labels.log",
     threads: CAMPAIGN.configuration.resources.model.threads

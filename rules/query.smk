@@ -12,7 +12,7 @@ rule score_pool:
     output:
         PATHS.iteration("scores.h5"),
     params:
-        base=str(CAMPAIGN.base),
+        base=base_folder,
     log:
         PATHS.iteration("logs/score_pool.log"),
     threads: CAMPAIGN.configuration.resources.model.threads
@@ -39,7 +39,7 @@ rule propose_batch:
     output:
         PATHS.iteration("proposal.csv"),
     params:
-        base=str(CAMPAIGN.base),
+        base=base_folder,
     log:
         PATHS.iteration("logs/propose_batch.log"),
     threads: CAMPAIGN.configuration.resources.model.threads
@@ -66,7 +66,7 @@ checkpoint select_batch:
         leaves=directory(PATHS.iteration("batch")),
         reused=PATHS.iteration("reused.csv"),
     params:
-        base=str(CAMPAIGN.base),
+        base=base_folder,
         manifest=PATHS.manifest,
         failed=PATHS.failed,
         retries=PATHS.retries,

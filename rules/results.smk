@@ -28,11 +28,13 @@ rule collect_results:
         dataset=from_last("dataset.h5"),
         failures=from_last("failures.csv"),
         outliers=from_last("outliers.csv"),
+        audit=from_last("audit.csv"),
         model=from_last("model/model.h5"),
     output:
         history=PATHS.arm(file="history.csv"),
         failures=PATHS.arm(file="failures.csv"),
         outliers=PATHS.arm(file="outliers.csv"),
+        audit=PATHS.arm(file="audit.csv"),
         dataset=PATHS.arm(file="dataset.h5"),
         extxyz=PATHS.arm(file="dataset.extxyz"),
         model=PATHS.arm(file="model/model.h5"),
@@ -55,6 +57,7 @@ rule publish_results:
         history=PATHS.arm("main", "history.csv"),
         failures=PATHS.arm("main", "failures.csv"),
         outliers=PATHS.arm("main", "outliers.csv"),
+        audit=PATHS.arm("main", "audit.csv"),
         dataset=PATHS.arm("main", "dataset.h5"),
         extxyz=PATHS.arm("main", "dataset.extxyz"),
         model=PATHS.arm("main", "model/model.h5"),
@@ -62,11 +65,12 @@ rule publish_results:
         history=f"{PATHS.root}/history.csv",
         failures=f"{PATHS.root}/failures.csv",
         outliers=f"{PATHS.root}/outliers.csv",
+        audit=f"{PATHS.root}/audit.csv",
         dataset=f"{PATHS.root}/dataset.h5",
         extxyz=f"{PATHS.root}/dataset.extxyz",
         model=f"{PATHS.root}/model/model.h5",
     log:
-        f"{PATHS.root}/logs/publish_results.log",
+        f"{PATHS.logs}/publish_results.log",
     localrule: True
     conda:
         "../envs/learn.yaml"
@@ -80,28 +84,35 @@ rule draw_figures:
         "drawing the figures of the report"
     input:
         histories=[PATHS.arm(arm, "history.csv") for arm in CAMPAIGN.arms],
+        audits=[PATHS.arm(arm, "audit.csv") for arm in CAMPAIGN.arms],
         predictions=from_last("predictions.h5", "main"),
     output:
         learning_curve=report(
-            f"{PATHS.root}/figures/learning_curve.svg",
+            f"{PATHS.figures}/learning_curve.svg",
             category="Learning",
             labels={"figure": "learning curve"},
             caption="../report/learning_curve.rst",
         ),
         parity=report(
-            f"{PATHS.root}/figures/parity.svg",
+            f"{PATHS.figures}/parity.svg",
             category="Learning",
             labels={"figure": "parity and uncertainty"},
             caption="../report/parity.rst",
         ),
         iterations=report(
-            f"{PATHS.root}/figures/iterations.html",
+            f"{PATHS.figures}/iterations.html",
             category="Iterations",
             labels={"figure": "table of iterations"},
             caption="../report/iterations.rst",
         ),
+        audit=report(
+            f"{PATHS.figures}/audit.html",
+            category="Labels",
+            labels={"figure": "audit of the labels"},
+            caption="../report/audit.rst",
+        ),
     log:
-        f"{PATHS.root}/logs/draw_figures.log",
+        f"{PATHS.logs}/draw_figures.log",
     localrule: True
     conda:
         "../envs/learn.yaml"
@@ -117,13 +128,13 @@ rule draw_savings:
         PATHS.arm("main", "savings.json"),
     output:
         report(
-            f"{PATHS.root}/figures/savings.svg",
+            f"{PATHS.figures}/savings.svg",
             category="Learning",
             labels={"figure": "labels saved against random"},
             caption="../report/savings.rst",
         ),
     log:
-        f"{PATHS.root}/logs/draw_savings.log",
+        f"{PATHS.logs}/draw_savings.log",
     localrule: True
     conda:
         "../envs/learn.yaml"
@@ -142,13 +153,13 @@ rule draw_function:
         features=PATHS.features,
     output:
         report(
-            f"{PATHS.root}/figures/function.svg",
+            f"{PATHS.figures}/function.svg",
             category="Learning",
             labels={"figure": "model of one variable"},
             caption="../report/function.rst",
         ),
     log:
-        f"{PATHS.root}/logs/draw_function.log",
+        f"{PATHS.logs}/draw_function.log",
     localrule: True
     conda:
         "../envs/learn.yaml"

@@ -35,7 +35,7 @@ rule publish_spectrum:
     output:
         **{name: f"{PATHS.root}/{file}" for name, file in SPECTRUM.items()},
     log:
-        f"{PATHS.root}/logs/publish_spectrum.log",
+        f"{PATHS.logs}/publish_spectrum.log",
     localrule: True
     conda:
         "../envs/learn.yaml"
@@ -57,13 +57,13 @@ rule draw_spectrum:
         ),
     output:
         report(
-            f"{PATHS.root}/figures/spectrum.svg",
+            f"{PATHS.figures}/spectrum.svg",
             category="Spectrum",
             labels={"figure": "absorption spectra"},
             caption="../report/spectrum.rst",
         ),
     log:
-        f"{PATHS.root}/logs/draw_spectrum.log",
+        f"{PATHS.logs}/draw_spectrum.log",
     localrule: True
     conda:
         "../envs/learn.yaml"

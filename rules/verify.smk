@@ -1,4 +1,13 @@
-"""On request: `snakemake verify` computes a random sample of the labels again, `snakemake check_rotations` rotated copies."""
+"""On request: `snakemake verify` computes a random sample of the labels again, `snakemake check_rotations` rotated copies,
+`snakemake check_forces` displaced ones."""
+
+from quarry.config.verification import LABELS_OF_A_JOB
+
+
+def displaced_labels():
+    """Return the labels of displaced copies; none where an engine knows no other structures than its own."""
+    count = CAMPAIGN.configuration.verification.displaced if CAMPAIGN.configuration.labeling.computes else 0
+    return recomputed("check_forces", count)
 
 
 rule recompute_label:
@@ -10,11 +19,11 @@ rule recompute_label:
     output:
         PATHS.recomputed(),
     params:
-        base=str(CAMPAIGN.base),
+        base=base_folder,
     log:
         f"{PATHS.verification}/logs/{{check}}_seed_{{seed}}_{{number}}.log",
     wildcard_constraints:
-        check="verify|check_rotations",
+        check="|".join(LABELS_OF_A_JOB),
         seed="[0-9]+",
         number="[0-9]+",
     retries: CAMPAIGN.retries
@@ -22,7 +31,9 @@ rule recompute_label:
     resources:
         **CAMPAIGN.label_tasks,
         mem_mb=CAMPAIGN.configuration.resources.label.memory_MB,
-        runtime=CAMPAIGN.configuration.resources.label.walltime_min,
+        runtime=lambda wildcards: (
+            LABELS_OF_A_JOB[wildcards.check] * CAMPAIGN.configuration.resources.label.walltime_min
+        ),
     conda:
         "../envs/label.yaml"
     script:
@@ -35,13 +46,32 @@ rule verify:
     message:
         "comparing recomputed labels with the recorded ones"
     input:
-        recomputed=recomputed("verify", CAMPAIGN.configuration.verification.sample),
+        recomputed=recomputed("verify", CAMPAIGN.configuration.verification.sample) + displaced_labels(),
         dataset=from_product("dataset.h5", "main"),
     params:
         manifest=PATHS.manifest,
         table=f"{PATHS.verification}/verify.csv",
     log:
         f"{PATHS.verification}/logs/verify.log",
+    localrule: True
+    conda:
+        "../envs/learn.yaml"
+    script:
+        "../workflow_scripts/compare_labels.py"
+
+
+rule check_forces:
+    """Compare the energies of two displaced copies of labelled structures with the forces; fail if any differs."""
+    message:
+        "comparing the energies of displaced copies with the forces"
+    input:
+        recomputed=displaced_labels(),
+        dataset=from_product("dataset.h5", "main"),
+    params:
+        manifest=PATHS.manifest,
+        table=f"{PATHS.verification}/check_forces.csv",
+    log:
+        f"{PATHS.verification}/logs/check_forces.log",
     localrule: True
     conda:
         "../envs/learn.yaml"

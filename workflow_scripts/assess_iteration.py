@@ -6,7 +6,9 @@ from quarry.campaign.job import configuration_of, job, manifest_of, tell
 
 configuration = configuration_of(snakemake)
 with job(snakemake) as log:
+    from quarry.config.targets import needed
     from quarry.labeling.failed import FailedLabels
+    from quarry.labeling.wanted import Wanted
     from quarry.stages.assessment import account_cost, assess_iteration, progress_line, warning_lines
     from quarry.structures.files import read_pool_ids
 
@@ -30,6 +32,7 @@ with job(snakemake) as log:
         snakemake.input.labels,
         receipts,
         FailedLabels(snakemake.params.failed),
+        Wanted(needed(configuration), configuration.n_states),
         snakemake.output.cost,
     )
     for line in (progress_line(facts, cost), *warning_lines(facts, configuration)):

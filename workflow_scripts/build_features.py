@@ -1,9 +1,14 @@
 """Compute the descriptor of every candidate."""
 
-from quarry.campaign.job import configuration_of, job
+from quarry.campaign.job import configuration_of, job, tell
 
 configuration = configuration_of(snakemake)
-with job(snakemake, configuration.resources.model.threads):
+with job(snakemake, configuration.resources.model.threads) as log:
     from quarry.stages.pool import build_features
 
-    build_features(snakemake.input.structures, snakemake.input.reference, configuration.descriptor, snakemake.output[0])
+    line = build_features(
+        snakemake.input.structures, snakemake.input.reference, configuration.descriptor, snakemake.output[0]
+    )
+    if line:
+        log(line)
+        tell(line)

@@ -9,7 +9,7 @@ with job(snakemake) as log:
     collect_results(
         facts_files=list(paths.facts),
         reason=snakemake.params.reason,
-        last={name: paths[name] for name in ("dataset", "failures", "outliers", "model")},
+        last={name: paths[name] for name in ("dataset", "failures", "outliers", "audit", "model")},
         output=dict(snakemake.output.items()),
         savings=paths.savings or None,
     )

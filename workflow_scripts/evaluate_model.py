@@ -17,4 +17,5 @@ with job(snakemake, configuration.resources.model.threads):
         metrics=snakemake.output.metrics,
         structures=snakemake.input.structures,
         truth=snakemake.input.truth or None,
+        audit=snakemake.input.audit,
     )

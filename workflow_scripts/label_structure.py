@@ -1,17 +1,21 @@
 """Label the structures of one leaf file."""
 
-from quarry.campaign.job import configuration_of, job, manifest_of, store_of
+from quarry.campaign.job import configuration_of, job, manifest_of, store_of, stores_before
 
-with job(snakemake, receipt=False):
+with job(snakemake, receipt=False, again=True):
     from quarry.campaign.lease import run_of
+    from quarry.campaign.manifest import is_store_of
     from quarry.stages.labeling import label_leaf
 
     configuration, manifest = configuration_of(snakemake), manifest_of(snakemake)
+    store = store_of(configuration, manifest)
     label_leaf(
         configuration,
         leaf=snakemake.input[0],
         output=snakemake.output[0],
-        store=store_of(configuration, manifest),
+        store=store,
+        earlier=stores_before(configuration, manifest),
+        is_current=lambda: is_store_of(snakemake.params.manifest, store.folder.parent),
         origin={
             "campaign_id": manifest["campaign_id"],
             "campaign": configuration.name,

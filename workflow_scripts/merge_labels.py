@@ -3,9 +3,14 @@
 from quarry.campaign.job import configuration_of, job, manifest_of, tell
 
 with job(snakemake) as log:
+    from quarry.config.targets import needed
+    from quarry.labeling.audit.findings import read_audit, sentences
     from quarry.labeling.failed import FailedLabels
+    from quarry.labeling.wanted import Wanted
+    from quarry.stages.auditing import audit_settings
     from quarry.stages.merging import merge_labels
 
+    arm, iteration = snakemake.wildcards.arm, int(snakemake.wildcards.iteration)
     configuration = configuration_of(snakemake)
     labeling = configuration.labeling
     line = merge_labels(
@@ -15,16 +20,21 @@ with job(snakemake) as log:
         previous_dataset=snakemake.input.dataset or None,
         previous_failures=snakemake.input.failures or None,
         previous_outliers=snakemake.input.outliers or None,
-        iteration=int(snakemake.wildcards.iteration),
+        iteration=iteration,
         method_id=manifest_of(snakemake)["method_id"],
         max_failed_fraction=labeling.max_failed_fraction,
         outlier_z=labeling.outlier_z,
-        n_states=configuration.n_states,
+        wanted=Wanted(needed(configuration), configuration.n_states),
         ledger=FailedLabels(snakemake.params.failed),
         dataset=snakemake.output.dataset,
         failures=snakemake.output.failures,
         outliers=snakemake.output.outliers,
+        audit=snakemake.output.audit,
+        audit_settings=audit_settings(configuration, arm, iteration, snakemake.params.left_out),
+        previous_audit=snakemake.input.audit or None,
     )
     log(line)
-    if "stand out" in line:
-        tell(f"{snakemake.wildcards.arm} iteration {int(snakemake.wildcards.iteration)}: {line}")
+    if "see " in line:
+        tell(f"{arm} iteration {iteration}: {line}")
+    for words in sentences(read_audit(snakemake.output.audit)):
+        log(words)

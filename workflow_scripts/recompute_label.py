@@ -2,7 +2,7 @@
 
 from quarry.campaign.job import configuration_of, job
 
-with job(snakemake, receipt=False) as log:
+with job(snakemake, receipt=False, again=True) as log:
     from quarry.stages.verification import recompute_label
 
     configuration = configuration_of(snakemake)

@@ -48,11 +48,14 @@ class Scheduler:
     empty: str = "$never"
 
     def parse_job_id(self, output: str) -> str:
-        """Return the job id in what the submit command printed. Raises ValueError if there is none."""
-        found = re.search(self.job_id, output, re.MULTILINE)
-        if found is None:
+        """Return the job id in what the submit command printed, the last one: sites print banners before it.
+
+        Raises ValueError if there is none.
+        """
+        found = re.findall(self.job_id, output, re.MULTILINE)
+        if not found:
             raise ValueError(f"no job id in {output.strip()!r}")
-        return found.group(1)
+        return str(found[-1])
 
     def active_jobs(self) -> set[str] | None:
         """Return the numbers of this user's jobs that wait or run; None if the scheduler did not answer."""
@@ -128,18 +131,22 @@ def _sge_active(row: list[str]) -> bool:
 
 
 _PBS_QUEUE: dict[str, Any] = {
-    "job_id": r"^(\d+\S*)",
+    "job_id": r"^(\d+(?:\[\])?(?:\.\S+)?)\s*$",
     "queue": ["qstat", "-u", "USER"],
     "active": lambda row: row[9] not in "CFX",
     "cancel": ["qdel"],
 }
 SCHEDULERS = {
     "slurm": Scheduler(
-        _slurm, r"^(\d+)", ["squeue", "--noheader", "--user=USER", "--format=%i"], lambda row: True, ["scancel"]
+        _slurm,
+        r"^(\d+)(?:;\S*)?\s*$",
+        ["squeue", "--noheader", "--user=USER", "--format=%i"],
+        lambda row: True,
+        ["scancel"],
     ),
     "pbs": Scheduler(_pbs, **_PBS_QUEUE),
     "torque": Scheduler(_torque, **_PBS_QUEUE),
-    "sge": Scheduler(_sge, r"^(\d+)", ["qstat", "-u", "USER"], _sge_active, ["qdel"]),
+    "sge": Scheduler(_sge, r"^(\d+)(?:\.\S+)?\s*$", ["qstat", "-u", "USER"], _sge_active, ["qdel"]),
     "lsf": Scheduler(
         _lsf,
         r"Job <(\d+)>",
@@ -157,13 +164,14 @@ def detect() -> str:
     name = os.environ.get("QUARRY_SCHEDULER")
     name = name or next((name for command, name in _SIGNS.items() if shutil.which(command)), None)
     if name not in SCHEDULERS:
-        stop(f"{name or 'no scheduler found in PATH'}: set QUARRY_SCHEDULER to one of {', '.join(SCHEDULERS)}")
+        refuse(f"{name or 'no scheduler found in PATH'}: set QUARRY_SCHEDULER to one of {', '.join(SCHEDULERS)}")
     return name
 
 
-def stop(message: str) -> NoReturn:
-    """End with one line on standard error."""
-    sys.exit(f"profiles/cluster-generic: {message}")
+def refuse(words: str) -> NoReturn:
+    """End without a job. The main process reads on standard output why, and decides whether to try again."""
+    print(words)
+    sys.exit(1)
 
 
 def record_path(job_id: str) -> Path:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Submit a job script to the cluster's scheduler and print the job id.
+"""Submit a job script to the cluster's scheduler and print the job id, or with exit code 1 why it was not taken.
 
 submit.py [OPTION FOR sbatch, qsub OR bsub ...] JOBSCRIPT
 
@@ -19,14 +19,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from schedulers import SCHEDULERS, STATE, Request, detect, record_path, replace_file, stop
+from schedulers import SCHEDULERS, STATE, Request, detect, record_path, refuse, replace_file
 
 
 def read_properties(script: str) -> dict[str, Any]:
     """Return what Snakemake says about the job in the head of its script."""
     found = re.search(r"^# properties = (.*)$", script, re.MULTILINE)
     if found is None:
-        stop("the job script has no line '# properties = ...'; keep it in your --jobscript")
+        refuse("the job script has no line '# properties = ...'; keep it in your --jobscript")
     properties: dict[str, Any] = json.loads(found.group(1))
     return properties
 
@@ -36,7 +36,7 @@ def whole_number(resources: dict[str, Any], name: str) -> int | None:
     value = resources.get(name)
     if value is None or (isinstance(value, int) and value > 0):
         return value
-    stop(f"resources: {name} must be a positive whole number, not {value!r}")
+    refuse(f"resources: {name} must be a positive whole number, not {value!r}")
 
 
 def reporting_script(script: str, marker: Path) -> str:
@@ -102,16 +102,25 @@ def main(arguments: list[str]) -> None:
     submitted = subprocess.run(
         [*scheduler.submit(request), *site_options],
         input=reporting_script(script, (STATE / f"{token}.exit").absolute()),
-        stdout=subprocess.PIPE,
+        capture_output=True,
         text=True,
         env=environment(),
     )
     if submitted.returncode != 0:
-        stop(f"{scheduler_name} refused the job (exit code {submitted.returncode})")
+        refuse(submitted.stderr.strip() or submitted.stdout.strip() or f"exit code {submitted.returncode}")
+    sys.stderr.write(submitted.stderr)
     job_id = scheduler.parse_job_id(submitted.stdout)
-    replace_file(record_path(job_id), {"scheduler": scheduler_name, "token": token, "log": str(log)})
+    try:
+        replace_file(record_path(job_id), {"scheduler": scheduler_name, "token": token, "log": str(log)})
+    except OSError:
+        # Nobody would see its end.
+        subprocess.run([*scheduler.cancel, job_id], stdout=subprocess.DEVNULL, check=False)
+        raise
     print(job_id)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except (OSError, ValueError) as error:
+        refuse(str(error))

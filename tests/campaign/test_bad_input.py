@@ -5,8 +5,11 @@ import time
 
 import numpy as np
 import pytest
+from ase import Atoms
+from ase.io import read, write
 
 from quarry.config.campaign import load_configuration
+from quarry.config.units import BOHR_A
 from quarry.errors import QuarryError
 from quarry.stages.preflight import check
 from support.campaigns import CampaignFolder, stand_in_configuration
@@ -100,6 +103,12 @@ CASES = {
         ),
         "[1.0, 1.0] must ascend",
     ),
+    "coordinates in bohr": (change("pool.files", ["bohr.extxyz"]), "pool: the coordinates look like bohr"),
+    "coordinates in nm": (change("pool.files", ["nm.extxyz"]), "pool: the coordinates look like nm"),
+    "atoms in one place, the filter off": (
+        change("pool.files", ["pool.extxyz", "double.xyz"], change("filters", {"min_distance_factor": None})),
+        "pool: atoms 1 and 3 of frame 2 of double.xyz are in one place (0.000 Angstrom apart; 1 of 62 structures",
+    ),
     "NaN in a table of features": (change("pool", TABLE, ROWS), "not finite in row 3"),
     "text in a table of features": (change("pool", {**TABLE, "files": ["text.csv"]}, ROWS), "text.csv"),
     "unknown column": (change("pool", {**TABLE, "features": ["z"]}, ROWS), "z"),
@@ -116,6 +125,10 @@ def folder(tmp_path_factory):
     (folder.path / "gold.xyz").write_text("".join(f"2\n\nAu 0 0 0\nAu 0 0 2.{i}\n" for i in range(8)))
     (folder.path / "nan.csv").write_text("x\n" + "".join(f"{x}\n" for x in (0.0, 1.0, "nan", *range(3, 20))))
     (folder.path / "text.csv").write_text("x\n" + "".join(f"{x}\n" for x in (0.0, 1.0, "blue", *range(3, 20))))
+    frames = read(folder.path / "pool.extxyz", ":")
+    for name, scale in (("bohr", 1 / BOHR_A), ("nm", 0.1)):
+        write(folder.path / f"{name}.extxyz", [Atoms("OHH", scale * frame.positions) for frame in frames])
+    (folder.path / "double.xyz").write_text("3\n\nO 0 0 0\nH 0 0 0.99\nH 0 0.97 0\n3\n\nO 0 0 0\nH 0 0 0.98\nH 0 0 0\n")
     for name, width in (("one", 2), ("two", 3)):
         np.savez(folder.path / f"{name}.npz", f=np.random.default_rng(0).normal(size=(10, width)))
     (folder.path / "crystal.extxyz").write_text(
@@ -169,9 +182,66 @@ def test_false_as_text_on_the_command_line(folder):
     check_refused(folder, outcome, "write True or False with a capital")
 
 
-def test_two_campaign_files(folder):
+ALONE = {
+    "missing file": (
+        ["--configfile", "campain.yaml"],
+        "--configfile: campain.yaml does not exist; did you mean campaign.yaml?",
+    ),
+    "two files": (
+        ["--configfile", "campaign.yaml", "campaign.yaml"],
+        "--configfile: a campaign file stands alone; give one",
+    ),
+    "target behind the file": (
+        ["-n", "--configfile", "campaign.yaml", "retry_failed"],
+        "snakemake retry_failed --configfile campaign.yaml",
+    ),
+    "syntax": (["--configfile", "syntax.yaml"], "syntax.yaml, line 2: this is not YAML"),
+    "key twice, by a cluster's profile": (
+        ["--workflow-profile", "slurm", "--configfile", "twice.yaml"],
+        "twice.yaml, line 2: name is there twice (first in line 1); remove one",
+    ),
+    "dotted key": (
+        ["--configfile", "campaign.yaml", "--config", "stop.max_labels=50"],
+        "written --config 'stop={max_labels: 50}'",
+    ),
+    "misspelt target": (["forcast", "--configfile", "campaign.yaml"], "no target 'forcast'; did you mean 'forecast'?"),
+    "resources of no rule": (
+        ["--configfile", "campaign.yaml", "--set-resources", "label_structre:runtime=5"],
+        "did you mean 'label_structure'?",
+    ),
+    "time as resource": (
+        ["-n", "--configfile", "campaign.yaml", "--set-resources", "label_structure:runtime=02:00:00"],
+        "write minutes or a time with unit, e.g. 120 or 2h",
+    ),
+    "file in place of the results": (
+        ["-n", "--configfile", "campaign.yaml", "--config", "name=occupied", "labeling={store: pool.extxyz}"],
+        "labeling.store: pool.extxyz cannot be written",
+    ),
+    "arm with a folder's name": (
+        ["-n", "--configfile", "campaign.yaml", "--config", "arms={failed: {}}"],
+        "arms.failed: a folder of the campaign has this name",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ALONE)
+def test_one_line_alone(folder, case):
+    """The whole output: Snakemake's line about the profile, and ours. (All: tests/unit/test_configuration_messages.py.)"""
     folder.configure(stand_in_configuration())
-    check_refused(folder, folder.run("--configfile", "campaign.yaml", "campaign.yaml"), "a campaign file stands alone")
+    (folder.path / "syntax.yaml").write_text("files: [a\nname: b\n")
+    (folder.path / "twice.yaml").write_text("name: a\nname: b\n")
+    arguments, message = ALONE[case]
+    outcome = folder.run_as_given(*arguments)
+    check_refused(folder, outcome, message)
+    assert [line[:14] for line in outcome.text.splitlines()][:-1] == ["Using workflow"], outcome.text
+
+
+def test_without_a_campaign_file_elsewhere_it_says_which_campaign_this_is(tmp_path):
+    outcome = CampaignFolder(tmp_path).run_as_given("--list-target-rules")
+    assert outcome.code == 0
+    assert outcome.text.splitlines()[1].startswith(
+        "Quarry: no --configfile is given, so this is the default campaign, water ("
+    )
 
 
 def test_another_configuration(tmp_path):

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -21,8 +19,8 @@ from quarry.structures import Structure
 from support.campaigns import REPOSITORY, CampaignFolder, kill_group, stand_in_configuration
 from support.fault_engine import ENGINE_FAULTS
 from support.fault_run import MACHINE_FAULTS
-from support.faults import SHARED_MEMORY, damage, read_only, small_disk
-from support.label_desk import ENGINE_FUNCTIONS, IDS, STRUCTURES, LabelDesk, morse_energy, wait_until
+from support.faults import damage
+from support.label_desk import ENGINE_FUNCTIONS, IDS, STRUCTURES, LabelDesk, check_right, morse_energy, wait_until
 
 A, B, C, D = IDS
 
@@ -37,89 +35,6 @@ def folder(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def desk(folder) -> LabelDesk:
     return LabelDesk(folder)
-
-
-def check_right(desk: LabelDesk, job: str = "job") -> None:
-    """Every label of a job is there, with the right energy, and was computed once in all."""
-    records = desk.records(job)
-    assert [r.structure_id for r in records] == IDS and all(r.ok for r in records)
-    for record, structure in zip(records, STRUCTURES, strict=True):
-        assert record.properties["energy"] == pytest.approx(morse_energy(structure), rel=1e-13)
-    assert sorted(desk.calls()) == sorted(IDS)
-
-
-# The machine
-
-
-def test_full_disk_before_a_label(folder):
-    """Nothing is paid for that could not be written down."""
-    with small_disk(folder / "disk", 256) as disk:
-        desk = LabelDesk(folder, store=disk / "label_store")
-        filler = disk / "filler"
-        with open(filler, "wb", buffering=0) as handle, pytest.raises(OSError, match="No space"):
-            while True:
-                handle.write(b"x" * 4096)
-        ended = desk.run()
-        assert ended.code == 1 and "StoreError: label store" in ended.text and "No space left on device" in ended.text
-        assert desk.calls("began") == []
-        filler.unlink()
-        assert desk.run().code == 0
-        check_right(desk)
-
-
-def test_full_disk_while_a_label_is_computed(folder):
-    """The label is paid for: the campaign has it although the store cannot take it."""
-    with small_disk(folder / "disk", 256) as disk:
-        desk = LabelDesk(folder, store=disk / "label_store")
-        desk.function, desk.arguments = "fills_the_disk", {"file": str(disk / "filler")}
-        ended = desk.run(STRUCTURES[:1])
-        assert (
-            ended.code == 0 and "No space left on device" in ended.text and "kept in the campaign alone" in ended.text
-        )
-        [record] = desk.records()
-        assert record.ok and desk.store().get(A) is None
-
-
-def test_full_disk_of_the_results(folder):
-    with small_disk(folder / "disk", 128) as disk:
-        desk = LabelDesk(folder, results=disk / "results")
-        (disk / "results" / "attempts").mkdir(parents=True)
-        desk.function, desk.arguments = "fills_the_disk", {"file": str(disk / "filler")}
-        # So many that their file needs more than the block that the last attempt has freed.
-        many = [Structure.create([1, 1], [[0, 0, 0], [0, 0, 0.8 + 0.1 * n]]) for n in range(16)]
-        ended = desk.run(many)
-        assert ended.code == 1 and "No space left on device" in ended.text
-        calls = desk.calls()
-        assert calls and all(desk.store().get(i) is not None for i in calls)
-        (disk / "filler").unlink()
-        desk.function, desk.arguments = "plain", {}
-        assert desk.run(many).code == 0 and all(r.ok for r in desk.records())
-        assert len(desk.calls()) == len(set(desk.calls())) == 16
-
-
-def test_read_only_store(desk):
-    assert desk.run(STRUCTURES[:1]).code == 0
-    with read_only(desk.root):
-        ended = desk.run()
-        assert ended.code == 1 and "StoreError: label store" in ended.text and "Read-only file system" in ended.text
-        assert desk.calls("began") == [A], "nothing is paid for that cannot be published"
-        assert desk.run(STRUCTURES[:1], job="again").code == 0, "what is there can be read"
-    assert desk.run().code == 0
-    check_right(desk)
-
-
-def test_store_on_another_file_system(folder):
-    if not SHARED_MEMORY.is_dir() or SHARED_MEMORY.stat().st_dev == folder.stat().st_dev:
-        pytest.skip("no second file system here")
-    with tempfile.TemporaryDirectory(dir=SHARED_MEMORY) as elsewhere:
-        settings = stand_in_configuration(stop={"max_labels": 6})
-        settings["labeling"]["store"] = f"{elsewhere}/label_store"
-        campaign = CampaignFolder.create(folder / "campaign", settings)
-        assert campaign.run().code == 0
-        assert len(campaign.calls()) == len(set(campaign.calls())) == 6
-        shutil.rmtree(campaign.path / "results")
-        outcome = campaign.run()
-        assert outcome.code == 0 and len(campaign.calls()) == 6, "all labels come from the store"
 
 
 # What is killed
@@ -180,6 +95,33 @@ def test_killed_main_process(folder):
         kill_group(process)
     assert len(began.read_text().split()) == 6
     assert sorted(finished.read_text().split()) == sorted(campaign.stored())
+
+
+def test_changed_store_after_a_killed_main_process(folder):
+    """The jobs that it left still work for the store before: they are waited for, and nothing is paid twice."""
+    settings = stand_in_configuration(stop={"max_labels": 6})
+    settings["labeling"] |= {"function": "engine_functions:waits_for", "arguments": {"file": "go"}, "heartbeat_s": 0.5}
+    campaign = CampaignFolder.create(folder / "campaign", settings)
+    (campaign.path / "engine_functions.py").write_text(ENGINE_FUNCTIONS)
+    began, finished, log = (campaign.path / name for name in ("began", "finished", "background.log"))
+    process = campaign.start()
+    try:
+        wait_until(lambda: began.exists() and len(began.read_text().split()) == 2, 300)
+        process.kill()
+        process.wait()
+        settings["labeling"]["store"] = "another_store"
+        (campaign.path / "campaign.yaml").write_text(json.dumps(settings))
+        process = campaign.start("--cores", "6")
+        wait_until(lambda: process.poll() is not None or log.read_text().count(WAITS) == 2, 300)
+        assert process.poll() is None, log.read_text()[-3000:]
+        (campaign.path / "go").touch()
+        assert process.wait(timeout=300) == 0, log.read_text()[-3000:]
+    finally:
+        (campaign.path / "go").touch()
+        kill_group(process)
+    assert len(began.read_text().split()) == 6
+    stored = {path.stem for path in (campaign.path / "another_store").glob("*/??/*.json")}
+    assert stored == set(finished.read_text().split()) and len(stored) == 6
 
 
 def test_cancelled_job(desk):

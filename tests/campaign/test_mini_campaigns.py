@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from quarry.campaign.batch_table import read_batch
+from quarry.campaign.paths import CampaignPaths
 from quarry.evaluation.comparison import Measure
 from quarry.evaluation.curves import Curve
 from support.campaigns import CampaignFolder, stand_in_configuration
@@ -89,6 +90,9 @@ def test_products(h2):
         assert handle["properties/energy"].attrs["unit"] == "eV"
     assert (folder.results / "failures.csv").read_text().startswith("structure_id,key,role,iteration,job,status")
     assert (folder.results / "model/model.h5").stat().st_size > 0
+    assert {path.name for path in folder.results.iterdir()} - {"main"} <= CampaignPaths("h2").names, (
+        "no arm can be called so"
+    )
 
 
 def test_a_second_campaign_reuses_the_labels_and_stops_by_budget(h2, tmp_path):
@@ -249,10 +253,12 @@ def test_a_job_that_dies_is_tried_again(tmp_path):
 
 
 def test_coulomb_matrix_on_different_molecules(tmp_path):
-    """A pool of different molecules from two files, one of them sliced, with duplicates."""
+    """A pool of different molecules from two files, one of them sliced, with duplicates. Folders and files have odd names:
+    braces are no wildcards, blanks and quotes no ends of names, from the pool to the figures.
+    """
     from ase.build import molecule
 
-    folder = CampaignFolder.create(tmp_path / "mixed")
+    folder = CampaignFolder.create(tmp_path / "my {arm} é'q\" $x; y")
     rng = np.random.default_rng(1)
     frames = []
     for name in ("CH4", "NH3", "H2O", "C2H6"):
@@ -260,12 +266,18 @@ def test_coulomb_matrix_on_different_molecules(tmp_path):
             atoms = molecule(name)
             atoms.positions += rng.normal(0, 0.05, atoms.positions.shape)
             frames.append(atoms)
-    ase.io.write(folder.path / "mixed.extxyz", frames)
-    pool = {"source": "file", "files": ["mixed.extxyz", {"path": "mixed.extxyz", "index": "::2"}]}
-    folder.configure(stand_in_configuration(pool=pool, descriptor={"kind": "coulomb_matrix"}))
+    mixed = "mixed {pool}'s é.extxyz"
+    ase.io.write(folder.path / mixed, frames)
+    pool = {"source": "file", "files": [mixed, {"path": mixed, "index": "::2"}]}
+    configuration = stand_in_configuration(pool=pool, descriptor={"kind": "coulomb_matrix"})
+    configuration["labeling"]["store"] = "store {b} é"
+    folder.configure(configuration)
     outcome = folder.run()
     assert outcome.code == 0, outcome.text[-3000:]
     assert any("pool: 24 structures, 12 duplicates dropped" in line for line in outcome.lines)
+    assert (folder.results / "figures" / "parity.svg").exists() and list(
+        (folder.path / "store {b} é").glob("*/??/*.json")
+    )
 
 
 @pytest.mark.parametrize("metric", ["validation", "cross_validation"])

@@ -1,13 +1,24 @@
 """Resume: whatever is deleted, truncated or killed, the same command goes on and pays nothing twice."""
 
+import contextlib
 import os
 import random
+import re
+import shutil
 import signal
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
+import yaml
 
+from quarry.campaign.campaign import Campaign
+from quarry.campaign.invocation import Invocation
+from quarry.campaign.manifest import read_manifest
+from quarry.campaign.receipts import accounts
+from quarry.config import load_configuration
+from quarry.errors import QuarryError
 from support.campaigns import CampaignFolder, kill_group, stand_in_configuration
 
 SEED = 20261120
@@ -167,3 +178,174 @@ def test_interrupt(tmp_path, finished):
     assert outcome.code == 0, outcome.text[-3000:]
     assert len(folder.calls()) == len(set(folder.calls())) and known <= folder.stored()
     assert folder.products() == finished.products()
+
+
+YEARS_NS = 10 * 365 * 86400 * 10**9
+
+
+def shift(path: Path, by_ns: int) -> None:
+    moment = time.time_ns() + by_ns
+    os.utime(path, ns=(moment, moment))
+
+
+DAMAGES = {
+    "removed": lambda path: path.unlink(),
+    "half": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "empty": lambda path: path.write_bytes(b""),
+    "garbage": lambda path: path.write_bytes(random.Random(SEED).randbytes(300)),
+    "of the future": lambda path: shift(path, YEARS_NS),
+    "of long ago": lambda path: shift(path, -YEARS_NS),
+}
+
+
+def one_of_each_kind(results: Path) -> list[Path]:
+    """A file of every kind that a campaign leaves: of each rule, of the pool, an iteration or a product, in some arm."""
+    kinds: dict[str, list[Path]] = {}
+    for path in sorted(p for p in results.rglob("*") if p.is_file() and "logs" not in p.parts):
+        kind = str(path.relative_to(results))
+        for pattern in (r"iter_\d+", r"[0-9a-f]{20}", r"^(main|random_0)\b"):
+            kind = re.sub(pattern, "*", kind)
+        kinds.setdefault(kind, []).append(path)
+    dice = random.Random(SEED)
+    return [dice.choice(paths) for paths in kinds.values()]
+
+
+class Start:
+    """What a start does to the files of a campaign before Snakemake looks at them, without Snakemake."""
+
+    def __init__(self, folder: CampaignFolder) -> None:
+        settings = yaml.safe_load((folder.path / "campaign.yaml").read_text())
+        self.campaign = Campaign(load_configuration(settings, "campaign.yaml"), folder.path, Invocation.RUN)
+        self.results = Path(self.campaign.paths.root)
+        self.receipts = [path for path in self.results.rglob("receipts") if path.is_dir()]
+
+    def mend(self) -> list[str]:
+        said: list[str] = []
+        self.campaign.recovery.mend(said.append)
+        return said
+
+    def check_times(self) -> None:
+        """What is made of its inputs is not older than they are, and nothing is of the future."""
+        first = {arm: self.campaign.recovery.count_whole(arm) for arm in self.campaign.arms}
+        unread = {"logs", "receipts", "attempts", "failed"}
+        # The labels of finished iterations are left out of the graph.
+        sealed = [
+            self.results / arm / f"iter_{t:03d}" / name
+            for arm in first
+            for t in range(first[arm])
+            for name in ("labels", "batch")
+        ]
+        for path in (p for p in self.results.rglob("*") if p.is_file() and p.parent not in sealed):
+            if not unread & {*path.parts}:
+                assert path.stat().st_mtime_ns < time.time_ns() + 10**9, path
+        for folder in self.receipts:
+            if folder.parent.name[:5] == "iter_" and int(folder.parent.name[5:]) < first[folder.parents[1].name]:
+                continue  # left out of the graph
+            for account in accounts(folder):
+                files = [*account.outputs, *account.inputs, *account.labels]
+                if all(path.exists() for path in files) and account.is_true:
+                    newest = max((p.stat().st_mtime_ns for p in [*account.inputs, *account.labels]), default=0)
+                    assert min(p.stat().st_mtime_ns for p in account.outputs) >= newest, account
+
+
+def state(results: Path) -> dict[Path, tuple[bytes, int]]:
+    return {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in results.rglob("*") if p.is_file()}
+
+
+def restore(results: Path, whole: dict[Path, tuple[bytes, int]]) -> None:
+    for path in {p for p in results.rglob("*") if p.is_file()} - whole.keys():
+        path.unlink()
+    for path, (data, time_ns) in whole.items():
+        if not path.exists() or path.stat().st_mtime_ns != time_ns or path.read_bytes() != data:
+            path.write_bytes(data)
+            os.utime(path, ns=(time_ns, time_ns))
+
+
+def test_whatever_befalls_one_file_a_start_leaves_what_is_right(finished, tmp_path, monkeypatch):
+    """Every kind of file in results, and everything that happens to files. What is left is whole and in order; what is not
+    left is made again, labels from the store.
+    """
+    folder = finished.copy(tmp_path / "campaign")
+    monkeypatch.chdir(folder.path)
+    start = Start(folder)
+    whole = state(start.results)
+    assert start.mend() == [] and state(start.results) == whole
+    start.check_times()
+    for path in one_of_each_kind(start.results):
+        for name, damage in DAMAGES.items():
+            damage(path)
+            case = f"{path} {name}"
+            if path.name == "campaign.json":
+                with contextlib.suppress(QuarryError):
+                    assert (read_manifest(path) is None) == (name == "removed"), case
+            start.mend()
+            left = state(start.results)
+            # Of sealed iterations nobody reads the labels, their inputs and what was attempted; the manifest is the user's.
+            unread = path.name == "campaign.json" or path.parent.name in ("labels", "batch", "attempts")
+            wrong = [p for p in left if ".damaged" not in p.name and p in whole and left[p][0] != whole[p][0]]
+            assert wrong == [] or (unread and wrong == [path]), case
+            lost = [p for p in whole if p.parent.name == "labels" and p not in left and p != path]
+            assert not lost, case
+            start.check_times()
+            assert start.mend() == [], f"{case}: a start that follows a start finds nothing damaged"
+            assert state(start.results).items() <= left.items(), case
+            restore(start.results, whole)
+
+
+def test_many_things_at_once(finished, tmp_path):
+    """Files of ten kinds, each with its damage, and Snakemake's records of half of the jobs; then a run."""
+    folder = finished.copy(tmp_path / "campaign")
+    dice = random.Random(SEED)
+    files = [p for p in one_of_each_kind(folder.results) if p.name != "campaign.json"]
+    for path, name in zip(dice.sample(files, k=10), dice.choices(list(DAMAGES), k=10), strict=True):
+        DAMAGES[name](path)
+    records = sorted(p for p in (folder.path / ".snakemake/metadata").rglob("*") if p.is_file())
+    for path in dice.sample(records, k=len(records) // 2):
+        DAMAGES[dice.choice(["removed", "half", "empty", "garbage"])](path)
+    check_resumed(folder, finished)
+
+
+COPIES = {
+    "cp -a": "cp -a results/toy results/other",
+    "cp -r": "cp -r results/toy results/other",
+    "mv": "mv results/toy results/other",
+    "link": "mv results elsewhere && ln -s elsewhere results && mv results/toy results/other",
+    "link of the campaign": "mkdir disk && mv results/toy disk/other && ln -s ../disk/other results/other",
+    "hard links": "cp -al results/toy results/other",
+}
+
+
+@pytest.mark.parametrize("how", COPIES)
+def test_a_copied_campaign_goes_on_and_leaves_the_original_alone(finished, tmp_path, monkeypatch, how):
+    folder = finished.copy(tmp_path / "campaign")
+    monkeypatch.chdir(folder.path)
+    subprocess.run(COPIES[how], shell=True, check=True)
+    original = state(Path("results/toy"))
+    folder.configure({**two_arms(), "name": "other"})
+    start = Start(folder)
+    assert start.mend() == []
+    assert [start.campaign.recovery.count_whole(arm) for arm in start.campaign.arms] == [2, 2]
+    start.check_times()
+    Path("results/other/history.csv").write_text("")
+    Path("results/other/main/iter_001/dataset.h5").unlink()
+    Path("results/other/main/iter_001/model/model.h5").write_bytes(b"damaged")
+    shift(Path("results/other/pool/structures.h5"), YEARS_NS)
+    start.mend()
+    assert start.campaign.recovery.count_whole("main") == 1
+    for path, (data, time_ns) in original.items() if Path("results/toy").exists() else ():
+        if how != "hard links" or path.name not in ("history.csv", "model.h5", "structures.h5"):
+            assert (path.read_bytes(), path.stat().st_mtime_ns) == (data, time_ns)
+
+
+def test_a_copy_with_new_times_has_nothing_to_do(finished, tmp_path):
+    """In a working directory of its own, without Snakemake's records and without the store."""
+    folder = CampaignFolder(tmp_path / "copy")
+    folder.path.mkdir()
+    subprocess.run(["cp", "-r", finished.path / "results", folder.path], check=True)
+    for name in ("campaign.yaml", "pool.extxyz", "stand_in.py"):
+        shutil.copy(finished.path / name, folder.path)
+    (folder.path / "results/toy").rename(folder.path / "results/other")
+    folder.configure({**two_arms(), "name": "other"})
+    outcome = folder.run()
+    assert outcome.nothing_to_do and outcome.code == 0, outcome.text[-3000:]
+    assert not folder.calls()

@@ -48,15 +48,45 @@ def test_a_label_that_runs_out_of_memory_gets_more(tmp_path):
         assert (verdict, memory_MB) == ("out_of_memory", 350)
 
 
-@pytest.fixture
-def stopped(tmp_path):
-    """A campaign that too many failures have stopped in its first batch: half of the pool waits for a file."""
+@pytest.fixture(scope="module")
+def stopped_run(tmp_path_factory):
+    """A campaign that failures have stopped in its first batch, and the run's outcome: every label waits for a file."""
     settings = stand_in_configuration(labeling=labeling("fails_without", max_failed_fraction=0.4, file="mended"))
-    return CampaignFolder.create(tmp_path / "campaign", settings)
+    folder = CampaignFolder.create(tmp_path_factory.mktemp("stopped") / "campaign", settings)
+    return folder, folder.run()
 
 
-def test_retry_failed_of_a_stopped_campaign(stopped):
+@pytest.fixture
+def stopped(stopped_run, tmp_path):
+    return stopped_run[0].copy(tmp_path / "campaign")
+
+
+def test_a_campaign_without_a_good_label_may_be_changed(stopped_run, stopped):
+    """The cause of all failures is an argument of the method; the manifest lets it be mended, and nothing else is kept."""
+    outcome = stopped_run[1]
+    assert "every key may be changed" in outcome.text
+    changed = labeling("fails_without", max_failed_fraction=0.4, file="stand_in.py")
+    stopped.configure(stand_in_configuration(labeling=changed, seed=4, stop={"rrmse": None, "max_labels": 6}))
+    preview = stopped.run("-n")
+    words = "results/toy has no label that has succeeded, and another configuration now: "
+    assert preview.code == 0 and words in preview.text and not (stopped.results / "set_aside").exists()
     outcome = stopped.run()
+    assert outcome.code == 0, outcome.text[-3000:]
+    [line] = [line for line in outcome.lines if words in line]
+    assert 'labeling.arguments.file ("mended" there, "stand_in.py" now)' in line and "seed (3 there, 4 now)" in line
+    assert len(stopped.calls()) == len(set(stopped.calls())) == 6
+    assert {"main", "pool", "failed", "campaign.json"} <= {
+        p.name for p in (stopped.results / "set_aside" / "1").iterdir()
+    }
+    assert not list((stopped.results / "failed").glob("*.json"))
+    assert not read_failures(stopped.results / "failures.csv")
+    stopped.configure(stand_in_configuration(labeling=changed, seed=5, stop={"rrmse": None, "max_labels": 6}))
+    outcome = stopped.run("-n")
+    assert outcome.code != 0 and "was made by another configuration: seed (4 there, 5 now)" in outcome.text
+
+
+def test_retry_failed_of_a_stopped_campaign(stopped_run, stopped):
+    outcome = stopped_run[1]
     assert outcome.code != 0
     assert "6 of 6 labels have failed (engine_error 6)" in outcome.text and "retry_failed" in outcome.text
     assert "Quarry: failed: engine_error" in outcome.text

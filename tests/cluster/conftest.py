@@ -36,6 +36,36 @@ class SlurmCluster:
         """Return the ids of the jobs that wait or run."""
         return self.run("squeue", "--noheader", "--format=%i").split()
 
+    def stop_controller(self) -> None:
+        """End slurmctld; running jobs go on."""
+        pid = self._state / "run" / "slurmctld.pid"
+        os.kill(int(pid.read_text()), signal.SIGTERM)
+        end = time.monotonic() + 30
+        while self.answers():
+            assert time.monotonic() < end, "slurmctld does not end"
+            time.sleep(0.1)
+
+    def start_controller(self) -> None:
+        """Start slurmctld again, with the state that it had."""
+        end = time.monotonic() + 30
+        while not self.answers():
+            subprocess.run(["slurmctld"], env=self._daemons, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+            assert time.monotonic() < end, "slurmctld does not start"
+            time.sleep(0.5)
+
+    def answers(self) -> bool:
+        """Return whether the controller answers."""
+        ping = subprocess.run(["scontrol", "ping"], env=self.environment, capture_output=True, text=True, check=False)
+        return "is UP" in ping.stdout
+
+    @property
+    def _state(self) -> Path:
+        return Path(self.environment["SLURM_CONF"]).parents[1]
+
+    @property
+    def _daemons(self) -> dict[str, str]:
+        return {**self.environment, "PATH": f"{self.environment['PATH']}:/usr/sbin:/sbin"}
+
 
 def free_ports(count: int) -> int:
     """Return the first of `count` neighbouring loopback ports that nobody listens on."""

@@ -37,6 +37,7 @@ def half_done(finished, tmp_path_factory):
         "dataset.h5",
         "failures.csv",
         "outliers.csv",
+        "audit.csv",
         "model/model.h5",
         "predictions.h5",
         "metrics.json",

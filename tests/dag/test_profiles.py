@@ -239,9 +239,17 @@ def test_submit_asks_for_what_the_rule_needs(site):
 def test_a_refused_submission_is_an_error(site):
     site.fails(SUBMIT[site.scheduler], "no such queue")
     answer = site.tool("submit.py", "job.sh")
-    assert answer.returncode != 0
-    assert "no such queue" in answer.stderr
-    assert answer.stdout == ""
+    assert answer.returncode == 1
+    assert answer.stdout == "no such queue\n", "the main process reads there why"
+
+
+def test_a_job_whose_record_cannot_be_written_is_cancelled(site):
+    """Its end would never be seen, and the next attempt would be a second job."""
+    submit = site.folder / "bin" / SUBMIT[site.scheduler]
+    submit.write_text(submit.read_text().replace("exit 0", f"rm -r {site.state}; exit 0"))
+    answer = site.tool("submit.py", "job.sh")
+    assert answer.returncode == 1 and "No such file" in answer.stdout
+    assert site.call(CANCEL[site.scheduler]).startswith("123")
 
 
 def test_no_scheduler_is_one_clear_line(tmp_path):
@@ -249,9 +257,7 @@ def test_no_scheduler_is_one_clear_line(tmp_path):
     site.scheduler = "cron"
     answer = site.tool("submit.py", "job.sh")
     assert answer.returncode != 0
-    assert answer.stderr.splitlines() == [
-        "profiles/cluster-generic: cron: set QUARRY_SCHEDULER to one of slurm, pbs, torque, sge, lsf"
-    ]
+    assert answer.stdout.splitlines() == ["cron: set QUARRY_SCHEDULER to one of slurm, pbs, torque, sge, lsf"]
 
 
 @pytest.mark.parametrize(

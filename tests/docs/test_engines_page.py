@@ -21,8 +21,15 @@ SECTIONS.append(yaml.safe_load((REPOSITORY / "config" / "engines" / "orca" / "ca
 OH_ANION = Structure.create([8, 1], np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 0.97]]), charge=-1)
 
 
+STATES = {"target": "excitations", "spectrum": {"n_states": 3}, "model": {"kind": "kreg"}}
+
+
 def configuration(section):
-    return load_configuration(stand_in_configuration(**section), PAGE.name)
+    """A campaign that learns what the section's labels have."""
+    labeling = section["labeling"]
+    names = {**labeling.get("columns", {}), **labeling.get("text", {})}
+    target = STATES if "excitation_energies" in names else {"target": "homo"} if "homo" in names else {}
+    return load_configuration(stand_in_configuration(**target, **section), PAGE.name)
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda s: s["labeling"]["engine"])

@@ -99,8 +99,15 @@ class CampaignFolder:
 
     def run(self, *arguments: str, timeout: float = 300) -> Outcome:
         """Run Snakemake to its end."""
+        return self._run(self.command(*arguments), timeout)
+
+    def run_as_given(self, *arguments: str, timeout: float = 300) -> Outcome:
+        """Run Snakemake with these arguments alone, no campaign file among them."""
+        return self._run([sys.executable, "-m", "snakemake", "-s", str(SNAKEFILE), *arguments], timeout)
+
+    def _run(self, command: list[str], timeout: float) -> Outcome:
         process = subprocess.run(
-            self.command(*arguments),
+            command,
             cwd=self.path,
             env=self.env(),
             text=True,

@@ -27,7 +27,8 @@ def labeling(command: str, output: dict[str, Any] | None = None, **settings: Any
 
 def command_engines(folder: Path) -> Callable[..., CommandEngine]:
     """Return a function that makes engines for a campaign in folder/campaign with scratch folders in folder/scratch."""
-    (folder / "campaign").mkdir()
+    for name in ("campaign", "scratch"):
+        (folder / name).mkdir()
 
     def make(
         command: str,

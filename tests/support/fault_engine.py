@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import signal
@@ -31,11 +32,13 @@ ENGINE_FAULTS = {
     "exception": 12,
     "missing program": 8,
     "engine exits": 8,
+    "scratch full": 8,
     "frozen job": 6,
     "store refuses": 8,
+    "results full": 8,
 }
 """What befalls a call of the engine, and how often."""
-LAST_FAULTS = ("frozen job", "store refuses")
+LAST_FAULTS = ("frozen job", "store refuses", "results full")
 
 HANG_S = 60.0
 """Longer than anything waits for it; the engine is ended before."""
@@ -150,6 +153,22 @@ def missing_program(atoms: Any, folder: Path) -> None:
 
 def engine_exits(atoms: Any, folder: Path) -> None:
     os._exit(3)
+
+
+def scratch_full(atoms: Any, folder: Path) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/scratch/big")
+
+
+def results_full(atoms: Any, folder: Path) -> dict[str, Any]:
+    """The disk of the results takes nothing while this label is computed: long enough for some heartbeats."""
+    flag = folder / "full" / str(os.getppid())
+    flag.parent.mkdir(exist_ok=True)
+    flag.touch()
+    try:
+        time.sleep(1.5)
+        return plain(atoms, folder)
+    finally:
+        flag.unlink()
 
 
 def frozen_job(atoms: Any, folder: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import sys
@@ -53,6 +54,19 @@ class RefusingStore(LabelStore):
         return super().put(record)
 
 
+class RefusingAttempts(Attempts):
+    """Attempts on a disk that is full when the plan says so."""
+
+    def __init__(self, folder: Path, notes: Path) -> None:
+        super().__init__(folder)
+        self.flag = notes / "full" / str(os.getpid())
+
+    def _write(self, key: str) -> bool:
+        if self.flag.exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super()._write(key)
+
+
 @dataclass
 class Campaign:
     """A main process: its jobs, those that run, and what is finished."""
@@ -99,7 +113,8 @@ def run_job(
     store = RefusingStore(campaign.folder)
     worker = Worker(lambda: FaultyEngine(campaign.folder, plan), 1)
     claims, failed = Claims(store.folder, HEARTBEAT_S), FailedLabels(folder / "failed")
-    labeler = Labeler(told, worker, store, claims, failed, Attempts(folder / "attempts"))
+    attempts = RefusingAttempts(folder / "attempts", campaign.folder)
+    labeler = Labeler(told, worker, store, claims, failed, attempts)
     try:
         labeler.label_leaf(leaf, campaign.output(job))
     except QuarryError as error:

@@ -12,17 +12,24 @@ from quarry.campaign.batch_table import BatchRow, write_batch
 from quarry.errors import QuarryError
 from quarry.labeling.failed import FailedLabels
 from quarry.labeling.record import LabelRecord, write_records
+from quarry.labeling.wanted import Wanted
+from quarry.stages.auditing import AuditSettings
 from quarry.stages.merging import merge_labels
 from quarry.structures import Structure, StructureSet
 from quarry.structures.files import write_pool
 from quarry.structures.labelled import LabelledSet
 
+ANY_LABEL = Wanted()
 METHOD_ID = "0123456789abcdef"
 POOL = [Structure.create([1, 1], np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 0.5 + 0.01 * i]])) for i in range(40)]
 
 
+SLOPE = 1.2345678
+"""eV/Angstrom."""
+
+
 def energy(structure: Structure) -> float:
-    return -30.0 + float(structure.positions[1, 2])
+    return -30.0 + SLOPE * float(structure.positions[1, 2])
 
 
 def record(structure: Structure, status: str = "ok", method_id: str = METHOD_ID) -> LabelRecord:
@@ -33,7 +40,7 @@ def record(structure: Structure, status: str = "ok", method_id: str = METHOD_ID)
         method={},
         status=status,
         message="" if ok else f"{status}, said the engine",
-        properties={"energy": energy(structure), "forces": [[0.0, 0.0, 1.0], [0.0, 0.0, -1.0]]} if ok else {},
+        properties={"energy": energy(structure), "forces": [[0.0, 0.0, SLOPE], [0.0, 0.0, -SLOPE]]} if ok else {},
         attempts=[{"name": "diis"}] if ok else [{"name": "diis"}, {"name": "newton"}],
         cost={"wall_s": 90.0, "cpu_s": 170.0, "threads": 2, "peak_memory_MB": 1.0},
         origin={},
@@ -72,7 +79,7 @@ class Iteration:
         following.previous = self
         return following
 
-    def merge(self, limit: float = 0.2, n_states: int = 0) -> str:
+    def merge(self, limit: float = 0.2, wanted: Wanted = ANY_LABEL, settings: AuditSettings | None = None) -> str:
         return merge_labels(
             batch=str(self.folder / "batch.csv"),
             labels=self.labels,
@@ -84,11 +91,14 @@ class Iteration:
             max_failed_fraction=limit,
             dataset=str(self.folder / "dataset.h5"),
             outlier_z=6.0,
-            n_states=n_states,
+            wanted=wanted,
             previous_outliers=str(self.previous.folder / "outliers.csv") if self.previous else None,
             ledger=FailedLabels(self.folder / "failed"),
             failures=str(self.folder / "failures.csv"),
             outliers=str(self.folder / "outliers.csv"),
+            audit=str(self.folder / "audit.csv"),
+            audit_settings=settings or AuditSettings(),
+            previous_audit=str(self.previous.folder / "audit.csv") if self.previous else None,
         )
 
     def refused(self, limit: float = 0.2) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from quarry.config import load_configuration
 from quarry.errors import QuarryError
@@ -157,6 +158,15 @@ class LabelDesk:
 
     def engine(self) -> Any:
         return make_engine(self.configuration().labeling, self.folder)
+
+
+def check_right(desk: LabelDesk, job: str = "job") -> None:
+    """Every label of a job is there, with the right energy, and was computed once in all."""
+    records = desk.records(job)
+    assert [r.structure_id for r in records] == IDS and all(r.ok for r in records)
+    for record, structure in zip(records, STRUCTURES, strict=True):
+        assert record.properties["energy"] == pytest.approx(morse_energy(structure), rel=1e-13)
+    assert sorted(desk.calls()) == sorted(IDS)
 
 
 ENGINE_FUNCTIONS = '''

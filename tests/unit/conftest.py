@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 
+from quarry.labeling.audit.findings import write_audit
 from quarry.labeling.outliers import write_outliers
 from quarry.stages.learning import train_model
 from quarry.stages.pool import build_features, build_pool
@@ -63,6 +64,7 @@ def trained(tmp_path_factory, pool, features) -> Path:
     write_dataset(folder / "dataset.h5", pool, ROWS)
     write_failures(folder / "failures.csv", [])
     write_outliers(folder / "outliers.csv", [])
+    write_audit(folder / "audit.csv", [])
     lines = train_model(configuration(), "main", str(folder / "dataset.h5"), features, str(folder / "model.h5"))
     assert lines == ["gpr trained on 12 labels"]
     return folder

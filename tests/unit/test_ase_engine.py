@@ -195,7 +195,7 @@ def test_gfn2_of_tblite_is_that_of_the_xtb_program(name: str, charge: int, multi
     pytest.importorskip("tblite")
     if shutil.which("xtb") is None:
         pytest.skip("the program xtb is not installed")
-    structure = Structure.from_atoms(molecule(name), charge, multiplicity)
+    structure = Structure.of_atoms(molecule(name), charge, multiplicity)
     tested = engine(
         "tblite.ase:TBLite",
         arguments={"method": "GFN2-xTB", "verbosity": 0},

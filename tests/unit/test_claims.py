@@ -233,7 +233,11 @@ class TestTakingOver:
         assert waiting.acquire(ID) is not None
 
     @pytest.mark.parametrize(
-        "content", [b"", b"{", b"[]", b"\xff", b'{"heartbeat_s": -1}', b'{"pid": "x", "released": 1}']
+        "content",
+        [
+            *(b"", b"{", b"[]", b"\xff", b'{"heartbeat_s": -1}', b'{"pid": "x", "released": 1}'),
+            *(b'{"heartbeat_s": 1e9}', b'{"heartbeat_s": Infinity}', b'{"heartbeat_s": NaN}', b'{"heartbeat_s": "60"}'),
+        ],
     )
     def test_a_damaged_claim_is_watched_too(self, folder, clock, content):
         """It may not be whole yet on a file system without hard links."""
@@ -292,10 +296,45 @@ class TestFileServerAway:
         def full(*_):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(claims_module, "write_json", full)
+        monkeypatch.setattr(claims_module, "atomic_path", full)
+        monkeypatch.setattr(claims_module, "open", full, raising=False)
         assert claim is not None
         claim.release()
         assert claim._is_ours(), "others wait until it is stale"
+
+    def test_a_full_disk_is_told_of_the_release_in_the_place_of_old_bytes(self, folder, monkeypatch):
+        claim = Claims(folder, HEARTBEAT_S).acquire(ID)
+        assert claim is not None
+        size = claim.path.stat().st_size
+
+        def full(*_):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(claims_module, "atomic_path", full)
+        claim.release()
+        assert json.loads(claim.path.read_text()) == {"released": True} and claim.path.stat().st_size == size
+        monkeypatch.undo()
+        successor = Claims(folder, HEARTBEAT_S).acquire(ID)
+        assert successor is not None and successor.number == 1
+
+    @pytest.mark.parametrize(("code", "counts"), [(30, False), (5, False), (13, True)])
+    def test_silence_counts_only_while_a_heartbeat_could_arrive(self, folder, clock, monkeypatch, code, counts):
+        """A file system that takes no time stamps takes the holder's neither; one that refuses only us does."""
+        elsewhere(folder)
+        waiting = Claims(folder, HEARTBEAT_S)
+        assert waiting.acquire(ID) is None
+
+        def refuse(path, *_):
+            raise OSError(code, os.strerror(code), path)
+
+        monkeypatch.setattr(os, "utime", refuse)
+        taken = wait_for(waiting, clock, 10 * MISSED_HEARTBEATS * HEARTBEAT_S)
+        assert (taken is not None) is counts
+        monkeypatch.undo()
+        monkeypatch.setattr(claims_module.time, "monotonic", lambda: clock.now)
+        if not counts:
+            assert wait_for(waiting, clock, (MISSED_HEARTBEATS - 1) * HEARTBEAT_S) is None
+            assert wait_for(waiting, clock, 2 * HEARTBEAT_S) is not None
 
     def test_a_claim_that_is_gone_is_lost(self, folder, clock):
         claim = Claims(folder, HEARTBEAT_S).acquire(ID)

@@ -381,13 +381,15 @@ class TestIdentity:
             return canonical_json(load(labeling=given).identity())
 
         assert identity({"recovery": ["newton"]}) == identity({"recovery": []}) == identity()
+        assert identity({"look_for_instabilities": True}) == identity()
         others = [
             identity({"stability": "internal"}),
+            identity({"stability": "external"}),
             identity(forces=False),
             identity(excitations={"n_states": 3}),
             identity(excitations={"n_states": 3, "kind": "tda"}),
         ]
-        assert len({identity(), *others}) == 5
+        assert len({identity(), *others}) == 6
 
     def test_is_json(self):
         assert json.loads(canonical_json(self.REFERENCE)) == self.REFERENCE

@@ -10,11 +10,14 @@ import pytest
 from quarry.campaign.batch_table import BatchRow, write_batch
 from quarry.campaign.failure_table import read_failures
 from quarry.labeling.characters import StateCharacter, StateCharacters
+from quarry.labeling.plain import PER_STATE
 from quarry.labeling.record import write_records
+from quarry.labeling.wanted import Wanted
 from quarry.spectra.states import swap_account
 from support.iterations import POOL, Iteration, record
 
 N_STATES = 3
+WANTED = Wanted(PER_STATE, N_STATES)
 
 
 def characters(order: tuple[int, ...] = (0, 1, 2)) -> dict:
@@ -56,7 +59,7 @@ def first(tmp_path) -> Spectral:
 
 def test_states_are_followed_from_the_first_training_label(first):
     first.fill_states({7: (1, 0, 2), 3: (0, 1, 2), 5: (2, 0, 1), 9: None}, tests=(7,))
-    first.merge(n_states=N_STATES)
+    first.merge(wanted=WANTED)
     data = first.dataset
     assert data.state_reference == {"structure_id": POOL[3].structure_id, "characters": characters()}
     # Of structure 5, the third state of the reference is the lowest.
@@ -97,7 +100,7 @@ def test_the_same_labels_give_the_same_bytes(first):
 
 def test_labels_without_characters_have_no_order(first):
     first.fill_states({0: None, 1: None})
-    first.merge(n_states=N_STATES)
+    first.merge(wanted=WANTED)
     data = first.dataset
     assert data.state_reference is None and "state_order" not in data.properties and swap_account(data, 3) == {}
 
@@ -138,9 +141,9 @@ def test_a_label_of_the_store_with_too_few_states_counts_as_failed(first):
     """Another campaign without a spectrum, or with fewer states, has put it there as a good one."""
     first.fill_states({0: (0, 1, 2), 1: (0, 1, 2), 2: (0, 1, 2)})
     first.put(1, None, n_states=2)
-    assert first.merge(0.5, n_states=N_STATES) == "2 labels merged, 1 failed; 2 in all"
+    assert first.merge(0.5, WANTED) == "2 labels merged, 1 failed; 2 in all"
     [failure] = read_failures(first.folder / "failures.csv")
-    assert (failure["structure_id"], failure["status"]) == (POOL[1].structure_id, "excitations_not_converged")
-    assert failure["message"] == "2 excited states where spectrum.n_states asks for 3"
+    assert (failure["structure_id"], failure["status"]) == (POOL[1].structure_id, "lacks_target")
+    assert failure["message"] == "the label has 2 excited states where spectrum.n_states asks for 3"
     assert not np.isnan(first.dataset.properties["excitation_energies"]).any()
-    assert first.merge(n_states=2) == "3 labels merged, 0 failed; 3 in all"
+    assert first.merge(wanted=Wanted(PER_STATE, 2)) == "3 labels merged, 0 failed; 3 in all"

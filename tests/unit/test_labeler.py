@@ -5,134 +5,23 @@ import os
 import signal
 import time
 from dataclasses import replace
-from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
 
 from quarry.errors import QuarryError
-from quarry.labeling.attempts import Attempt, Attempts, counted, needed, read_attempts
+from quarry.labeling.attempts import ENDS, MACHINE_FAULT, Attempt, Attempts, counted, needed, read_attempts
 from quarry.labeling.claims import Claims
 from quarry.labeling.engines.answers import PER_STATE
 from quarry.labeling.engines.base import EngineResult
-from quarry.labeling.failed import FailedLabels
-from quarry.labeling.labeler import Labeler, LabelJob
 from quarry.labeling.limits import JobLimits
-from quarry.labeling.record import LabelRecord, read_records
-from quarry.labeling.store import LabelStore, method_id_of
-from quarry.labeling.worker import Worker
-from quarry.structures import Structure
-from quarry.structures.files import LeafEntry, write_leaf
-
-METHOD = {"engine": "scripted"}
-METHOD_ID = method_id_of(METHOD)
-STRUCTURES = [Structure.create([1, 1], [[0, 0, 0], [0, 0, 0.7 + 0.1 * n]]) for n in range(4)]
-A, B, C, D = (s.structure_id for s in STRUCTURES)
-
-
-class ScriptedEngine:
-    """Does to each structure what the script says and writes down which calls it began and ended."""
-
-    name, periodic, one_job_per_batch = "scripted", False, False
-
-    def __init__(self, folder: Path, script: dict):
-        self.folder, self.script = folder, script
-
-    def versions(self):
-        return {"scripted": "1"}
-
-    def size(self, structure):
-        return {"atoms": len(structure)}
-
-    def label(self, structure, threads):
-        self._note("began", structure)
-        action = self.script.get(structure.structure_id)
-        if isinstance(action, EngineResult):
-            return action
-        if callable(action):
-            action()
-        self._note("ended", structure)
-        return EngineResult("ok", {"energy": float(structure.positions[1, 2])}, [{"name": "call"}])
-
-    def _note(self, what, structure):
-        with open(self.folder / what, "a") as handle:
-            handle.write(structure.structure_id + "\n")
-
-
-def raising(error):
-    def action():
-        raise error
-
-    return action
-
-
-def eat(megabytes):
-    def action():
-        taken = np.ones(megabytes * 2**17)
-        time.sleep(10)
-        assert taken[0] == 1
-
-    return action
-
-
-def die(number):
-    return lambda: os.kill(os.getpid(), number)
-
-
-class Desk:
-    """Everything that a job needs, in a folder."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.store = LabelStore(folder / "store", METHOD_ID, METHOD)
-        self.failed = FailedLabels(folder / "failed")
-        self.attempts = folder / "attempts"
-        self.output = folder / "job.json"
-
-    def job(self, **changes) -> LabelJob:
-        now = time.monotonic()
-        origin = {"campaign_id": "c", "campaign": "toy", "arm": "main", "iteration": 2}
-        limits = JobLimits(memory_MB=1e5, started=now, end=now + 60)
-        job = LabelJob(METHOD_ID, origin, "run", 2000, 1.0, limits, threads=3, heartbeat_s=0.2)
-        return replace(job, **changes)
-
-    def entries(self, structures, keys=None, predicted_s=None):
-        keys = keys or [s.structure_id for s in structures]
-        return [LeafEntry(s, key, predicted_s) for s, key in zip(structures, keys, strict=True)]
-
-    def label(self, script=None, structures=STRUCTURES, keys=None, predicted_s=None, **changes) -> list[LabelRecord]:
-        leaf = self.folder / "job.extxyz"
-        write_leaf(leaf, self.entries(structures, keys, predicted_s))
-        job = self.job(**changes)
-        worker = Worker(lambda: ScriptedEngine(self.folder, script or {}), job.threads)
-        claims = Claims(self.store.folder, job.heartbeat_s)
-        Labeler(job, worker, self.store, claims, self.failed, Attempts(self.attempts)).label_leaf(leaf, self.output)
-        return read_records(self.output)
-
-    def began(self, what="began") -> list[str]:
-        file = self.folder / what
-        return file.read_text().split() if file.exists() else []
-
-    def record(self, structure=STRUCTURES[0], **changes) -> LabelRecord:
-        cost = {"wall_s": 36.0, "cpu_s": 30.0, "threads": 2, "peak_memory_MB": 100.0}
-        energy = {"energy": float(structure.positions[1, 2])}
-        found = LabelRecord(
-            structure.structure_id, METHOD_ID, METHOD, "ok", "", energy, [], cost, {"arm": "other"}, "h", {}, "now"
-        )
-        return replace(found, **changes)
+from quarry.labeling.record import read_records
+from support.scripted import METHOD, METHOD_ID, STRUCTURES, A, B, C, D, Desk, die, eat, raising, seconds_until
 
 
 @pytest.fixture
 def desk(tmp_path) -> Desk:
     return Desk(tmp_path)
-
-
-def seconds_until(condition, limit=20.0):
-    end = time.monotonic() + limit
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
 
 
 class TestRecords:
@@ -145,6 +34,13 @@ class TestRecords:
         assert found.cost["wall_s"] >= 0 and found.cost["peak_memory_MB"] > 1
         assert desk.store.get(A) == found
         assert not list(desk.attempts.iterdir()), "nothing happened that a next attempt should know"
+
+    def test_a_record_has_the_net_force_and_torque_of_its_forces(self, desk):
+        right = [[0.0, 0.0, 0.5], [0.0, 0.0, -0.5]]
+        pulled = [[0.25, 0.0, 0.5], [0.25, 0.0, -0.5]]
+        found = desk.label({A: EngineResult("ok", {"forces": right}), B: EngineResult("ok", {"forces": pulled})})
+        assert found[0].details["net_force"] == 0.0 and found[1].details["net_force"] == pytest.approx(0.25)
+        assert "net_torque" in found[0].details and "net_force" not in found[2].details, "an energy alone has none"
 
     def test_what_the_store_and_the_ledger_have_is_not_computed(self, desk):
         stored = desk.store.put(desk.record(STRUCTURES[1]))
@@ -175,15 +71,11 @@ class TestRecords:
         found = desk.label({B: EngineResult("ok", {"energy": number})})
         assert [r.status for r in found] == ["ok", "engine_error", "ok", "ok"]
 
-    def test_a_label_with_too_few_excited_states_is_none(self, desk):
-        some = {B: [5.0, 6.0], C: [5.0], D: []}
-        script = {k: EngineResult("ok", {"energy": 1.0, **dict.fromkeys(PER_STATE, v)}) for k, v in some.items()}
-        found = desk.label(script, n_states=2)
-        lacking = "excitations_not_converged"
-        assert [r.status for r in found] == [lacking, "ok", lacking, lacking]
-        words = "excited states where spectrum.n_states asks for 2"
-        assert [r.message for r in found] == [f"0 {words}", "", f"1 {words}", f"0 {words}"]
-        assert found[2].properties == {} and desk.store.get(C) is None and desk.failed.get(C) == found[2]
+    def test_a_label_is_stored_whatever_it_lacks(self, desk):
+        """Whether a campaign can learn it is for its merge to say; for another one it is paid already."""
+        found = desk.label({C: EngineResult("ok", {"energy": 1.0, **{name: [5.0] for name in PER_STATE}})})
+        assert all(record.ok for record in found)
+        assert desk.store.get(C) == found[2] and found[2].properties["excitation_energies"] == [5.0]
 
     def test_properties_of_a_failed_calculation_are_not_kept(self, desk):
         result = EngineResult("scf_not_converged", {"energy": 1.0}, message="100 cycles")
@@ -330,6 +222,24 @@ class TestDeaths:
 
 
 class TestTwins:
+    @pytest.mark.parametrize("status", ["ok", "scf_not_converged"])
+    def test_a_label_finished_between_look_and_claim_is_not_computed(self, desk, monkeypatch, status):
+        """The other job publishes and gives its claim back after this one has found nothing."""
+        other = desk.record(STRUCTURES[1], status=status, properties={"energy": 0.8} if status == "ok" else {})
+        acquire = Claims.acquire
+
+        def acquire_after_the_other(claims, structure_id):
+            if structure_id == B and not other.ok:
+                desk.failed.put(B, other)
+            elif structure_id == B:
+                desk.store.put(other)
+            return acquire(claims, structure_id)
+
+        monkeypatch.setattr(Claims, "acquire", acquire_after_the_other)
+        found = desk.label()
+        assert desk.began() == [A, C, D] and found[1] == other
+        assert not list((desk.store.folder / "claims").rglob("*.json")) or not other.ok
+
     def test_a_twin_waits_and_computes_nothing(self, desk):
         """As after kill -9 of the main process: the orphaned job runs on, and its twin starts."""
         job = multiprocessing.get_context("fork").Process(target=desk.label, args=({A: lambda: time.sleep(3)},))
@@ -381,6 +291,34 @@ class TestAttempts:
         assert self.attempt(job_elapsed_s=590).verdict == "out_of_time"
         assert self.attempt(job_elapsed_s=590, end="cancelled").verdict == "out_of_time"
         assert self.attempt(peak_MB=100, job_elapsed_s=100).verdict == "killed"
+
+    def test_a_new_attempt_has_used_nothing(self):
+        new = self.attempt()
+        assert (new.elapsed_s, new.job_elapsed_s, new.peak_MB, new.end) == (0.0, 0.0, 0.0, None)
+        assert new.verdict == "killed"
+
+    def test_the_limits_belong_to_what_is_suspect(self):
+        assert self.attempt(peak_MB=600).verdict == "out_of_memory" and self.attempt(peak_MB=599).verdict == "killed"
+        assert self.attempt(job_elapsed_s=540).verdict == "out_of_time"
+        assert self.attempt(job_elapsed_s=539).verdict == "killed"
+
+    @pytest.mark.parametrize("end", ENDS)
+    def test_an_end_that_was_written_down_is_believed(self, end):
+        assert self.attempt(end=end, peak_MB=900).verdict == end
+        late = self.attempt(end=end, job_elapsed_s=600).verdict
+        assert late == ("out_of_time" if end == "cancelled" else end)
+
+    def test_what_counts_against_a_label(self):
+        """Kills without a trace within one run; ends by signal, a late start and faults of the machine never."""
+        of_this_run = [self.attempt(end=end) for end in ENDS]
+        of_another = [self.attempt(end=end, run="another") for end in ENDS]
+        assert [a.end for a in counted(of_this_run, "run")] == ["out_of_memory", "out_of_time", "killed"]
+        assert [a.end for a in counted(of_another, "run")] == ["out_of_memory", "out_of_time"]
+        assert set(ENDS) == {"out_of_memory", "out_of_time", "interrupted", "cancelled", "killed", MACHINE_FAULT}
+
+    def test_a_file_that_cannot_be_read_counts_as_none(self, tmp_path):
+        (tmp_path / "file").touch()
+        assert read_attempts(tmp_path / "file" / "job.json") == []
 
     def test_the_next_attempt_has_more_than_what_was_not_enough(self):
         assert needed([], 2.0) == (0.0, 0.0)

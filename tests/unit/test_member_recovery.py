@@ -13,11 +13,12 @@ from quarry.campaign.recovery import Recovery
 from quarry.labeling.record import LabelRecord, write_records
 from quarry.stopping.facts import Cost
 from support.stages import make_facts
+from support.stub_files import write_stub
 
 COST = {"wall_s": 1.0, "cpu_s": 1.0, "threads": 1, "host": "here"}
 PATHS = CampaignPaths("toy")
 RULES = {
-    "merge_labels": ["dataset.h5", "failures.csv", "outliers.csv"],
+    "merge_labels": ["dataset.h5", "failures.csv", "outliers.csv", "audit.csv"],
     **{f"train_member_{n:03d}": [f"model/members/{n:03d}.h5"] for n in range(3)},
     "train_model": ["model/model.h5"],
     "evaluate_model": ["predictions.h5", "metrics.json"],
@@ -40,8 +41,7 @@ def recovery(tmp_path, monkeypatch) -> Recovery:
     record = LabelRecord("a" * 20, "m", {}, "ok", "", {"energy": 1.0}, [], cost, {}, "here", {}, "now")
     write_records(at("labels/job.json"), [record])
     for name in ("planned.csv", "reused.csv", *(n for names in RULES.values() for n in names)):
-        at(name).parent.mkdir(parents=True, exist_ok=True)
-        at(name).write_text(f"{name} " + "x" * 100)
+        write_stub(at(name), name)
     make_facts(0).write(at("facts.json"))
     Cost(1, 0, 0, 0.0, 0.0, 0.0, 0.0).write(at("cost.json"))
     for rule, names in RULES.items():

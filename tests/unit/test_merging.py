@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 
 from quarry.campaign.batch_table import BatchRow, read_batch, write_batch
-from quarry.campaign.failure_table import FAILURE_COLUMNS, open_failures, put_off, read_failures
+from quarry.campaign.failure_table import FAILURE_COLUMNS, MENDS, open_failures, put_off, read_failures
+from quarry.errors import QuarryError
+from quarry.labeling.engines.base import FAILURE_CLASSES
 from quarry.labeling.failed import FailedLabels
 from quarry.labeling.outliers import read_outliers
 from quarry.labeling.record import write_records
+from quarry.labeling.wanted import Wanted
 from support.iterations import METHOD_ID, POOL, Iteration, energy, record
 
 
@@ -183,6 +186,19 @@ class TestFailures:
         first.fill(range(3), dict.fromkeys(range(3), "invalid_structure"))
         assert "3 of 3 labels have failed (invalid_structure 3)" in first.refused(limit)
 
+    @pytest.mark.parametrize("failure", FAILURE_CLASSES)
+    def test_the_advice_fits_the_cause(self, first, failure):
+        """The method may be changed only as long as no label stands for it."""
+        first.fill(range(3), dict.fromkeys(range(3), failure))
+        message = first.refused()
+        assert f"{failure}: {MENDS[failure]}; then try them again with the target retry_failed" in message
+        assert "every key may be changed" in message and "\n" not in message
+        first.labels.clear()
+        first.fill(range(3, 6), dict.fromkeys((3, 4), failure))
+        message = first.refused(limit=0.2)
+        assert MENDS[failure] in message and "needs a campaign of another name" in message
+        assert "every key may be changed" not in message
+
     def test_none_is_allowed_at_a_limit_of_zero(self, first):
         first.fill(range(10), {3: "out_of_time"})
         assert "1 of 10" in first.refused(limit=0.0)
@@ -263,3 +279,51 @@ def test_outliers_are_flagged_and_kept(first):
     second.fill(range(20, 30))
     second.merge()
     assert {o.structure_id for o in read_outliers(second.folder / "outliers.csv")} >= {POOL[7].structure_id}
+
+
+class TestLabelsThatLackTheTarget:
+    """One rule for forces, states and orbitals: they count as failed, by name, and are no hole in the data set."""
+
+    @pytest.mark.parametrize(
+        ("wanted", "properties", "message"),
+        [
+            (Wanted(("energy", "forces")), {"energy": 1.0}, "the label has no forces, which the target needs"),
+            (Wanted(("lumo",)), {"energy": 1.0, "lumo": None}, "the label has no lumo, which the target needs"),
+            (Wanted(("gap", "dipole")), {"energy": 1.0}, "the label has no gap and no dipole, which the target needs"),
+            (
+                Wanted(("excitation_energies", "oscillator_strengths"), 2),
+                {"excitation_energies": [5.0, 6.0], "oscillator_strengths": [0.1]},
+                "the label has 1 excited states where spectrum.n_states asks for 2",
+            ),
+            (
+                Wanted(("excitation_energies", "oscillator_strengths"), 2),
+                {"energy": 1.0},
+                "the label has 0 excited states where spectrum.n_states asks for 2",
+            ),
+        ],
+    )
+    def test_they_count_as_failed(self, first, wanted, properties, message):
+        full = {
+            "energy": 2.0,
+            "forces": [[0.0] * 3] * 2,
+            "lumo": 1.0,
+            "gap": 3.0,
+            "dipole": [0.0] * 3,
+            "excitation_energies": [5.0, 6.0],
+            "oscillator_strengths": [0.1, 0.2],
+        }
+        first.fill(range(3))
+        for number, path in enumerate(first.labels):
+            write_records(path, [replace(record(POOL[number]), properties=properties if number == 1 else full)])
+        assert first.merge(0.5, wanted) == "2 labels merged, 1 failed; 2 in all"
+        [failure] = read_failures(first.folder / "failures.csv")
+        assert (failure["structure_id"], failure["status"]) == (POOL[1].structure_id, "lacks_target")
+        assert failure["message"] == message
+        assert POOL[1].structure_id not in first.dataset.structures.ids
+
+    def test_they_end_the_campaign_where_all_lack_it(self, first):
+        first.fill(range(3))
+        with pytest.raises(
+            QuarryError, match=r"3 of 3 labels have failed \(lacks_target 3\).*no homo, which the target"
+        ):
+            first.merge(0.5, Wanted(("homo",)))

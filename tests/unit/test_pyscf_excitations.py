@@ -164,6 +164,18 @@ def test_low_states_are_not_filtered_out() -> None:
     assert result.properties["excitation_energies"] == pytest.approx(energies[:1], abs=1e-4)
 
 
+@pytest.mark.parametrize("xc", ["pbe", "b3lyp"])
+def test_a_degenerate_ground_state_is_a_failure_whatever_the_grid_makes_of_it(xc: str) -> None:
+    """The hole of OH turns about the axis at no cost: 0.01 eV or an imaginary energy, by processor and orientation."""
+    level = method(xc, "6-31g", grid_level=1)
+    for axis in ([0.3, 0.4, 0.85], [0.0, 0.0, 0.98], [0.7, -0.69, 0.0], [-0.2, 0.9, 0.3]):
+        radical = unrounded([8, 1], [[0, 0, 0], axis], multiplicity=2)
+        result = label(radical, level, n_states=2, kind="tddft")
+        assert result.status == "excitations_not_converged", axis
+        assert "degenerate" in result.message and "excitations.kind to tda" in result.message
+        assert label(radical, level, n_states=2, kind="tda").status == "ok"
+
+
 def test_more_states_than_the_basis_has_is_a_typed_failure_before_the_scf() -> None:
     result = label(HYDROGEN, method(), n_states=2)
     assert result.status == "excitations_not_converged"

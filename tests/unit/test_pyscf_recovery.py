@@ -124,6 +124,45 @@ def test_unconverged_on_every_rung_is_a_failure_that_names_them() -> None:
     assert result.size == {"atoms": 2, "basis_functions": 6}
 
 
+class TakenBack(scf.hf.RHF):
+    """A calculation whose convergence PySCF takes back after the last cycle, as rounding decides in soft molecules."""
+
+    times = 1
+
+    def kernel(self, dm0: Any = None, **keys: Any) -> float:
+        energy = super().kernel(dm0, **keys)
+        self.converged &= self.times <= 0
+        self.times -= 1
+        return energy
+
+
+@pytest.mark.parametrize(("times", "converged"), [(0, True), (1, True), (1000, False)])
+def test_a_convergence_that_is_taken_back_is_not_the_end(times: int, converged: bool) -> None:
+    calculation = TakenBack(gto.M(atom="H 0 0 0; F 0 0 0.9", basis="sto-3g", verbose=0))
+    calculation.max_cycle = 30
+    runs = Runs(calculation)
+    end = runs.run(runs.fresh(times=times))
+    assert end.converged is converged and end.max_cycle == 30
+    assert runs.cycles == 30 if not converged else 2 <= runs.cycles < 30
+    assert end.e_tot == pytest.approx(scf.RHF(calculation.mol).run().e_tot, abs=1e-8)
+    # A run that is only a start is not prolonged.
+    before = runs.cycles
+    runs.once(runs.fresh(times=1000))
+    assert runs.cycles - before < 30
+
+
+def test_start_orbitals_are_turned_always_alike() -> None:
+    """By much less than a guess is wrong, and by much more than rounding."""
+    engine = PyscfEngine(method("hf", "6-31g"))
+    for structure in (bent_water(), hydroxyl()):
+        molecule = engine.molecule(structure)
+        one, other = (np.asarray(engine._calculation(molecule).get_init_guess(molecule, "minao")) for _ in range(2))
+        plain = np.asarray((scf.RHF if molecule.spin == 0 else scf.UHF)(molecule).get_init_guess(molecule, "minao"))
+        assert np.array_equal(one, other)
+        assert one == pytest.approx(np.swapaxes(one, -1, -2), abs=1e-14)
+        assert 1e-5 < np.abs(one - plain).max() < 0.02
+
+
 def test_a_rung_that_raises_is_recorded_and_the_next_one_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: Runs) -> Any:
         raise np.linalg.LinAlgError("singular\nmatrix")

@@ -239,7 +239,7 @@ class NoSelect:
     @pytest.mark.parametrize(
         ("name", "arguments", "message"),
         [
-            ("Lowest", {"sgn": 1}, r"cannot be made with query\.arguments \(TypeError: .*'sgn'"),
+            ("Lowest", {"sgn": 1}, r"query\.arguments: .*has no argument 'sgn'; did you mean 'sign'"),
             ("Wrong", {}, "has 'energies' in needs; known are features, mean"),
             ("NoSelect", {}, r"has no method select\(pool, n, rng\)"),
             ("Missing", {}, "cannot import 'lowest_first:Missing'"),

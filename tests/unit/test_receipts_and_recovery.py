@@ -3,128 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import shutil
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quarry.campaign.batch_table import BatchRow, write_batch
-from quarry.campaign.paths import CampaignPaths
 from quarry.campaign.receipts import write_receipt
 from quarry.campaign.recovery import Recovery
-from quarry.labeling.record import LabelRecord, read_records, write_records
-from quarry.stopping.facts import Cost, Facts
-from quarry.structures import Structure
-from quarry.structures.files import LeafEntry, write_leaf
-
-ITERATIONS = 3
-BATCH = 2
-RULES = {
-    "score_pool": ["scores.h5"],
-    "propose_batch": ["proposal.csv"],
-    "select_batch": ["batch.csv", "batch", "planned.csv", "reused.csv"],
-    "merge_labels": ["dataset.h5", "failures.csv", "outliers.csv"],
-    "train_model": ["model/model.h5"],
-    "evaluate_model": ["predictions.h5", "metrics.json"],
-    "assess_iteration": ["facts.json", "cost.json"],
-}
-"""The outputs of every rule of an iteration in the order in which they run (labels come after select_batch)."""
-COST = {"wall_s": 1.0, "cpu_s": 1.0, "threads": 1, "host": "here"}
-STAGE_FILES = [f for files in RULES.values() for f in files if f != "batch"]
-
-
-def structure(iteration: int, number: int) -> Structure:
-    return Structure.create([1, 1], np.array([[0.0, 0.0, 0.0], [0.0, iteration, 0.7 + number]]))
-
-
-def write_iteration(paths: CampaignPaths, arm: str, t: int) -> None:
-    """Write a finished iteration as its rules do; only the gates and labels have real content."""
-
-    def at(name: str) -> Path:
-        return Path(paths.iteration(name, arm, t))
-
-    structures = [structure(t, n) for n in range(BATCH)]
-    for rule, names in RULES.items():
-        if t == 0 and rule in ("score_pool", "propose_batch"):
-            continue
-        if rule == "select_batch":
-            write_batch(at("batch.csv"), [BatchRow(s.structure_id, "train", s.structure_id) for s in structures])
-            at("batch").mkdir(exist_ok=True)
-            for s in structures:
-                write_leaf(at(f"batch/{s.structure_id}.extxyz"), [LeafEntry(s)])
-        elif rule == "assess_iteration":
-            counts = dict.fromkeys(("n_train", "n_test", "n_labels", "n_failed", "pool_size", "pool_left"), t)
-            changes = dict.fromkeys(("rrmse", "rrmse_low", "rrmse_high"), 1.0)
-            Facts(
-                arm=arm, iteration=t, phase="query", target="energy", metric="test", errors={}, **counts, **changes
-            ).write(at("facts.json"))
-            Cost(BATCH, 0, 0, 0.0, 0.0, 0.0, 0.0).write(at("cost.json"))
-        for name in names:
-            if name != "batch" and not at(name).exists():
-                at(name).parent.mkdir(parents=True, exist_ok=True)
-                at(name).write_text(f"{arm} {t} {name} " + "x" * 200)
-        write_receipt(at(f"receipts/{rule}.json"), rule, [str(at(n)) for n in names], COST)
-        if rule == "select_batch":
-            for s in structures:
-                write_records(at(f"labels/{s.structure_id}.json"), [record(s.structure_id)])
-
-
-def record(structure_id: str) -> LabelRecord:
-    cost = {"wall_s": 1.0, "cpu_s": 1.0, "threads": 1, "peak_memory_MB": 1.0}
-    return LabelRecord(structure_id, "m", {}, "ok", "", {"energy": 1.0}, [], cost, {}, "here", {}, "now")
-
-
-class Disk:
-    """A finished campaign of three iterations in the working directory, and what recovery does with it."""
-
-    paths = CampaignPaths("toy")
-
-    @property
-    def recovery(self) -> Recovery:
-        return Recovery(self.paths, ["main"], {"main"})
-
-    def mend(self) -> list[str]:
-        said: list[str] = []
-        self.recovery.mend(said.append)
-        return said
-
-    def at(self, name: str, iteration: int = ITERATIONS - 1) -> Path:
-        return Path(self.paths.iteration(name, "main", iteration))
-
-    def label(self, iteration: int = ITERATIONS - 1, number: int = 0) -> Path:
-        return self.at(f"labels/{structure(iteration, number).structure_id}.json", iteration)
-
-    def leaf(self, iteration: int = ITERATIONS - 1, number: int = 0) -> Path:
-        return self.at(f"batch/{structure(iteration, number).structure_id}.extxyz", iteration)
-
-    def content(self) -> dict[str, bytes]:
-        return {str(p): p.read_bytes() for p in sorted(Path("results").rglob("*")) if p.is_file()}
-
-    def labels(self) -> dict[str, tuple[bytes, int]]:
-        found = Path("results").rglob("labels/*.json")
-        return {str(p): (p.read_bytes(), p.stat().st_mtime_ns) for p in found}
-
-    def check_mended(self, whole: int) -> None:
-        """After mending, the disk is as an interrupted run leaves it: a prefix of the stages, and every label."""
-        assert self.recovery.count_whole("main") == whole
-        for t in range(whole, ITERATIONS):
-            labels = all(self.label(t, n).exists() for n in range(BATCH))
-            stages = self.paths.stages("main", t, scored=True, proposed=t > 0)
-            there = [[Path(f).exists() for f in stage] for stage in stages]
-            if t == whole:
-                place = stages.index([])
-                there[place] = [] if labels else [False]  # labels stay whatever is missing before them
-                flags = list(itertools.chain(*there))
-                assert flags == sorted(flags, reverse=True), f"iteration {t} is no prefix: {there}"
-            else:
-                assert not self.at("batch.csv", t).exists()
-            assert not self.at("facts.json", t).exists() and not self.at("cost.json", t).exists()
+from quarry.labeling.record import read_records
+from support.disk import BATCH, COST, ITERATIONS, STAGE_FILES, Disk, write_iteration
 
 
 @pytest.fixture(scope="module")
@@ -218,7 +110,7 @@ class TestMend:
             path.unlink()
         labels, before = disk.labels(), disk.content()
         disk.mend()
-        assert disk.labels() == labels
+        disk.check_labels(labels)
         harmless = name in ("leaf", "all leaves", "receipts")
         disk.check_mended(ITERATIONS if harmless else iteration)
         after = disk.content()
@@ -239,9 +131,9 @@ class TestMend:
                     Path(path).unlink()
             labels = disk.labels()
             disk.mend()
-            assert disk.labels() == labels
+            disk.check_labels(labels)
             disk.check_mended(disk.recovery.count_whole("main"))
-            content = disk.content()
+            labels, content = disk.labels(), disk.content()
             assert disk.mend() == [], "a start that follows a start finds nothing damaged"
             assert disk.labels() == labels and disk.content().items() <= content.items()
             disk.check_mended(disk.recovery.count_whole("main"))
@@ -339,4 +231,4 @@ class TestMend:
 
 def test_receipts_are_readable(disk):
     text = json.loads(disk.at("receipts/merge_labels.json").read_text())
-    assert sorted(Path(p).name for p in text["outputs"]) == ["dataset.h5", "failures.csv", "outliers.csv"]
+    assert sorted(Path(p).name for p in text["outputs"]) == ["audit.csv", "dataset.h5", "failures.csv", "outliers.csv"]

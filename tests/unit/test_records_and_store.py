@@ -66,6 +66,16 @@ class TestRecord:
 
     def test_core_hours_are_wall_time_times_threads(self):
         assert record().core_hours == 2.0
+        assert record(cost={**record().cost, "tasks": 3}).core_hours == 6.0
+        earlier = [["out_of_time", 1800.0, 1000, 3600], ["killed", 1800.0, 1000, 3600]]
+        assert record(cost={**record().cost, "earlier_attempts": earlier}).core_hours == 6.0
+
+    def test_a_label_holds_numbers_and_a_failure_need_not(self):
+        wrong = {"energy": "low"}
+        with pytest.raises(ValueError, match="energy"):
+            LabelRecord.from_json(record(properties=wrong).to_json())
+        failed = record(status="engine_error", properties=wrong)
+        assert LabelRecord.from_json(failed.to_json()) == failed
 
     def test_the_bytes_do_not_depend_on_the_order_of_keys(self):
         turned = record(properties=dict(reversed(list(record().properties.items()))))

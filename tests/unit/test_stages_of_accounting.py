@@ -13,6 +13,7 @@ from quarry.errors import QuarryError
 from quarry.files import write_json
 from quarry.labeling.failed import FailedLabels
 from quarry.labeling.record import LabelRecord, write_records
+from quarry.labeling.wanted import Wanted
 from quarry.stages.assessment import account_cost, assess_iteration, progress_line
 from quarry.stages.results import HISTORY_COLUMNS, collect_results, history_rows
 from quarry.stopping.facts import Cost, Facts
@@ -109,6 +110,7 @@ class TestCost:
             labels,
             [folder / "receipts"],
             FailedLabels(folder / "failed"),
+            Wanted(("energy",)),
             str(folder / "cost.json"),
         )
         assert Cost.read(folder / "cost.json") == found
@@ -132,6 +134,12 @@ class TestCost:
         assert found.campaign_label_core_hours == pytest.approx(5 * 0.02)
         assert found.label_cpu_s == pytest.approx(210)
 
+    def test_a_label_that_lacks_the_target_is_counted_as_the_merge_counts_it(self, tmp_path):
+        records = [label_record("a"), label_record("b", properties={"gap": 1.0})]
+        found = self.account(tmp_path, records)
+        assert (found.labels_new, found.labels_reused, found.labels_failed) == (1, 0, 1)
+        assert found.label_core_hours == pytest.approx(2 * 0.02), "it was paid for all the same"
+
     def test_core_hours_of_models_are_those_of_the_receipts_but_bookkeeping(self, tmp_path):
         jobs = {
             "train_model": {"wall_s": 1800.0, "threads": 4},
@@ -152,6 +160,7 @@ class TestCost:
                 [str(tmp_path / "a.json")],
                 [],
                 FailedLabels(tmp_path / "failed"),
+                Wanted(),
                 str(tmp_path / "cost.json"),
             )
         assert not (tmp_path / "cost.json").exists()
@@ -202,11 +211,12 @@ class TestProduct:
             "history": "history.csv",
             "failures": "failures.csv",
             "outliers": "outliers.csv",
+            "audit": "audit.csv",
             "dataset": "dataset.h5",
         }
         names |= {"extxyz": "dataset.extxyz", "model": "model.h5"}
         output = {key: str(tmp_path / name) for key, name in names.items()}
-        last = {key: str(trained / names[key]) for key in ("dataset", "failures", "outliers", "model")}
+        last = {key: str(trained / names[key]) for key in ("dataset", "failures", "outliers", "audit", "model")}
         collect_results(files, "enough, said the rule", last, output)
         with open(output["history"], newline="") as handle:
             assert list(csv.DictReader(handle)) == history_rows(FACTS, COSTS, "enough, said the rule")

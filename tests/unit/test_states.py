@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pyscf.symm.Dmatrix import Dmatrix, get_euler_angles
@@ -16,6 +16,7 @@ from quarry.config.methods import Excitations
 from quarry.labeling.characters import StateCharacter, StateCharacters
 from quarry.labeling.engines.pyscf_engine import PyscfEngine
 from quarry.spectra.states import (
+    LINEAR_A,
     KnownStates,
     follow_states,
     overlap_matrix,
@@ -133,6 +134,19 @@ class TestOverlap:
         assert overlap_matrix(states, states, np.eye(3)).diagonal() == pytest.approx(np.ones(5))
 
 
+def principal(structure: Structure) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Positions about the centre of nuclear charge, (n, 3); root mean squares along the principal axes; these, as rows."""
+    weights = structure.numbers / structure.numbers.sum()
+    centred = structure.positions - weights @ structure.positions
+    _, spread, axes = np.linalg.svd(np.sqrt(weights)[:, None] * centred)
+    return centred, spread, axes
+
+
+def breadth(structure: Structure) -> float:
+    """How far the atoms are from the axis of the molecule, in its plane (Angstrom, root of the weighted mean square)."""
+    return float(principal(structure)[1][1])
+
+
 class TestSuperposition:
     @settings(max_examples=25)
     @given(SEEDS, st.sampled_from(["general", "planar"]))
@@ -141,8 +155,25 @@ class TestSuperposition:
             [1, 1, 1] if shape == "general" else [1, 1, 0]
         )
         molecule = unrounded([6, 1, 8, 7, 1], positions)
+        # One molecule in 250 of these is straight to LINEAR_A, and may turn about its axis.
+        assume(breadth(molecule) > LINEAR_A)
         rotation = rotation_of(seed)
         assert superposition(turned(molecule, rotation), molecule) == pytest.approx(rotation, abs=1e-6)
+
+    @pytest.mark.parametrize("seed", [1118, 2570, 4506, 9554])
+    def test_of_a_nearly_straight_molecule_only_the_axis_is_turned(self, seed):
+        molecule = unrounded([6, 1, 8, 7, 1], np.random.default_rng(seed).normal(0, 1.5, (5, 3)) * [1, 1, 0])
+        assert breadth(molecule) < LINEAR_A
+        rotation, axis = rotation_of(seed), principal(molecule)[2][0]
+        found = superposition(turned(molecule, rotation), molecule)
+        assert found @ axis == pytest.approx(rotation @ axis, abs=1e-9)
+        angle = np.arccos(np.clip(axis @ rotation @ axis, -1, 1))
+        assert Rotation.from_matrix(found).magnitude() == pytest.approx(angle, abs=1e-7)
+        # As near as the molecule is straight: no atom is off by more than its distance from the axis, twice.
+        (there, _, _), (here, _, _) = principal(turned(molecule, rotation)), principal(molecule)
+        off = np.linalg.norm(there - here @ found.T, axis=1)
+        beside = np.linalg.norm(here - np.outer(here @ axis, axis), axis=1)
+        assert (off <= 2 * beside + 1e-9).all()
 
     @settings(max_examples=15)
     @given(SEEDS)

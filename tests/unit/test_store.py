@@ -123,8 +123,46 @@ class TestDamage:
         assert found is not None and found.host == "other"
         assert names(store.path(ID).parent) == [f"{ID}.json"]
 
+    @pytest.mark.parametrize("how", ["in place", "by another file with the same time"])
+    def test_a_record_mended_after_the_second_look_is_not_touched(self, store, monkeypatch, capsys, how):
+        """Nobody may find it missing for a moment: it would be paid for again."""
+        store.put(label_record(ID))
+        damage(store.path(ID), "truncated")
+        read, looks = store_module.read_records, []
+        good = label_record(ID, host="other")
+
+        def read_before_another_mends(path):
+            looks.append(path)
+            try:
+                return read(path)
+            finally:
+                if len(looks) == 2 and how == "in place":
+                    path.write_bytes(encode_records([good]))
+                elif len(looks) == 2:
+                    stamp = path.stat().st_mtime_ns
+                    write_records(path, [good])
+                    os.utime(path, ns=(stamp, stamp))
+
+        monkeypatch.setattr(store_module, "read_records", read_before_another_mends)
+        monkeypatch.setattr(store_module, "move_aside", lambda path: pytest.fail("a good record was moved"))
+        assert store.get(ID) == good and len(looks) == 3
+        assert names(store.path(ID).parent) == [f"{ID}.json"] and capsys.readouterr().out == ""
+
+    def test_a_record_mended_in_the_moment_of_the_move_comes_back(self, store, monkeypatch, capsys):
+        store.put(label_record(ID))
+        damage(store.path(ID), "truncated")
+        move, good = store_module.move_aside, label_record(ID, host="other")
+
+        def move_after_another_has_mended(path):
+            write_records(path, [good])
+            return move(path)
+
+        monkeypatch.setattr(store_module, "move_aside", move_after_another_has_mended)
+        assert store.get(ID) == good == read_records(store.path(ID))[0]
+        assert names(store.path(ID).parent) == [f"{ID}.json"] and capsys.readouterr().out == ""
+
     def test_a_record_that_is_damaged_whenever_it_is_written_is_an_error_not_a_loop(self, store, monkeypatch):
-        monkeypatch.setattr(store_module, "publish_once", lambda path, data: False)
+        monkeypatch.setattr(store_module, "publish_once", lambda path, data, rights: False)
         with pytest.raises(StoreError) as caught:
             store.put(label_record(ID))
         check_error(caught, store, "again and again")

@@ -17,8 +17,9 @@ from quarry import __version__
 from quarry.config.verification import Verification
 from quarry.errors import QuarryError
 from quarry.labeling.store import LabelStore
-from quarry.stages import verification
+from quarry.stages import displaced, verification
 from quarry.stages.verification import (
+    CHECK_FORCES,
     CHECK_ROTATIONS,
     VERIFY,
     compare_labels,
@@ -311,3 +312,56 @@ def test_verification_is_no_part_of_a_campaign():
     assert campaign(verification={"seed": 5, "sample": 99}).identity() == campaign().identity()
     with pytest.raises(QuarryError, match="'verification' cannot name an arm"):
         campaign(arms={"verification": {}})
+
+
+def no_forces(atoms):
+    return {"energy": morse(atoms, calls="")["energy"]}
+
+
+class TestDisplacedCopies:
+    def test_right_forces_agree(self, tmp_path):
+        case = Case(tmp_path)
+        paths = case.recompute(CHECK_FORCES, 2)
+        rows = case.compare(paths, CHECK_FORCES)
+        assert [row.quantity for row in rows] == ["energy_slope"] * 2 and not any(row.bad for row in rows)
+        assert max(row.difference for row in rows) < 1e-3
+        assert summary(rows)[-1] == "2 of 2 forces agree with the energies of displaced copies (2 values compared)"
+
+    @pytest.mark.parametrize("factor", [-1.0, 0.529177, 1.05])
+    def test_wrong_ones_do_not(self, tmp_path, factor):
+        case = Case(tmp_path)
+        case.write([{**p, "forces": (factor * np.array(p["forces"])).tolist()} for p in case.properties])
+        rows = case.compare(case.recompute(CHECK_FORCES, 6), CHECK_FORCES)
+        assert sum(row.bad for row in rows) >= 4
+        with pytest.raises(QuarryError, match=r"of 6 labels do not agree; the worst: .* energy_slope in the dataset"):
+            require_agreement(rows, "check_forces.csv")
+
+    def test_beside_the_labels_of_verify(self, tmp_path):
+        """verify compares both, and says both."""
+        case = Case(tmp_path)
+        rows = case.compare([*case.recompute(VERIFY, 2), *case.recompute(CHECK_FORCES, 1)], VERIFY)
+        lines = summary(rows)
+        assert sum(row.quantity == "energy_slope" for row in rows) == 1
+        assert any(line.startswith("2 of 2 labels agree") for line in lines)
+        assert lines[-1].startswith("1 of 1 forces agree")
+
+    def test_labels_without_forces_are_passed_over(self, tmp_path):
+        case = Case(tmp_path)
+        case.write([{"energy": p["energy"]} for p in case.properties])
+        paths = case.recompute(CHECK_FORCES, 1)
+        assert json.loads(Path(paths[0]).read_text()) == {"status": "absent"}
+        assert case.compare(paths, CHECK_FORCES) == []
+
+    def test_a_failure_and_an_engine_that_gives_none(self, tmp_path):
+        case = Case(tmp_path)
+        paths = case.recompute(CHECK_FORCES, 1, campaign(f"{__name__}:hopeless"))
+        assert [row.verdict for row in case.compare(paths, CHECK_FORCES)] == ["failed"]
+        assert not case.compare(case.recompute(CHECK_FORCES, 1, campaign(f"{__name__}:no_forces")), CHECK_FORCES)[0].bad
+
+    def test_the_direction_is_the_seeds(self):
+        structure = structures()[0]
+        a, b = (displaced.random_direction(structure, np.random.default_rng(s)) for s in (0, 1))
+        assert np.linalg.norm(a) == pytest.approx(1.0) and not np.allclose(a, b)
+        plus, minus = displaced.displaced_copies(structure, 0.01 * a)
+        assert np.allclose((plus.positions + minus.positions) / 2, structure.positions)
+        assert np.linalg.norm(plus.positions - minus.positions) == pytest.approx(0.02)

@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -65,9 +66,35 @@ def copy_file(source: str | os.PathLike[str], target: str | os.PathLike[str]) ->
     os.replace(temporary, target)
 
 
-def publish_once(path: str | os.PathLike[str], data: bytes) -> bool:
+class NotAFileError(ValueError):
+    """A folder, a pipe, a device or a link to nothing stands where a file belongs. The message says what."""
+
+
+def read_file(path: str | os.PathLike[str]) -> tuple[bytes, os.stat_result]:
+    """Return a file's content and state; never waits, as reading a pipe does. Raises NotAFileError for what is no file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and Path(path).is_symlink():
+            raise NotAFileError("a link to nothing") from error
+        if error.errno == errno.ENXIO:
+            raise NotAFileError("a socket or device") from error
+        raise
+    try:
+        # Of the open file: NFS asks the server for the time stamp of a file that is opened.
+        state = os.fstat(descriptor)
+        if not stat.S_ISREG(state.st_mode):
+            raise NotAFileError("a folder" if stat.S_ISDIR(state.st_mode) else "a pipe or device")
+        with open(descriptor, "rb", closefd=False) as handle:
+            return handle.read(), state
+    finally:
+        os.close(descriptor)
+
+
+def publish_once(path: str | os.PathLike[str], data: bytes, rights: int = 0) -> bool:
     """Write ``data`` to ``path`` only if nothing is there yet; return whether this call wrote it.
 
+    rights: bits of the mode that the file has whatever the umask.
     The name appears by a hard link of a synced file, which is exclusive on NFS too. File systems without hard links
     get an exclusive create, which is exclusive as well, though a crash in mid-write may leave a short file.
     """
@@ -76,6 +103,7 @@ def publish_once(path: str | os.PathLike[str], data: bytes) -> bool:
     temporary = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         temporary.write_bytes(data)
+        add_rights(temporary, rights)
         _sync(temporary)
         try:
             os.link(temporary, target)
@@ -87,6 +115,7 @@ def publish_once(path: str | os.PathLike[str], data: bytes) -> bool:
                 raise
             try:
                 with open(target, "xb") as handle:
+                    add_rights(target, rights)
                     handle.write(data)
                     handle.flush()
                     os.fsync(handle.fileno())
@@ -97,6 +126,14 @@ def publish_once(path: str | os.PathLike[str], data: bytes) -> bool:
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def add_rights(path: str | os.PathLike[str], rights: int) -> None:
+    """Add bits to the mode of a file or folder of this user's."""
+    target = Path(path)
+    mode = stat.S_IMODE(target.stat().st_mode)
+    if rights & ~mode:
+        target.chmod(mode | rights)
 
 
 def move_aside(path: str | os.PathLike[str]) -> Path:
@@ -117,7 +154,12 @@ def canonical_json(data: Any) -> str:
 
 def write_json(path: str | os.PathLike[str], data: Any) -> None:
     """Write readable JSON with sorted keys; the same data gives the same bytes."""
-    write_text(path, json.dumps(data, sort_keys=True, indent=1, allow_nan=False) + "\n")
+    write_text(path, readable_json(data))
+
+
+def readable_json(data: Any) -> str:
+    """Return JSON with sorted keys for people to read."""
+    return json.dumps(data, sort_keys=True, indent=1, allow_nan=False) + "\n"
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:

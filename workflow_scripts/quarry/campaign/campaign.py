@@ -7,26 +7,33 @@ from collections.abc import Sequence
 from functools import cache
 from math import ceil
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 from quarry.campaign import manifest as manifests
+from quarry.campaign.arguments import check_files, check_rules, check_settings
 from quarry.campaign.batch_table import jobs_of, keys_of_job, read_batch
+from quarry.campaign.folders import check_arms, check_folders, check_project, check_results, check_store
 from quarry.campaign.invocation import Invocation, invocation_of
 from quarry.campaign.lease import Lease
+from quarry.campaign.leave_out import check_ids, hold_from_now, read_left_out
+from quarry.campaign.nested import end_with_parent
 from quarry.campaign.paths import CampaignPaths
 from quarry.campaign.planned import memory_MB, walltime_min
 from quarry.campaign.preflight import preflight
 from quarry.campaign.recovery import Recovery
+from quarry.campaign.replacing import has_label, set_aside
 from quarry.campaign.retries import TARGET, RetryRequest, read_requests, requests_for
 from quarry.campaign.retry_failed import retry_failed
-from quarry.config.campaign import MAIN_ARM, Configuration, load_configuration
+from quarry.campaign.state_records import forgive_damaged_records
+from quarry.campaign.times import refuse_future
+from quarry.config.campaign import MAIN_ARM, Configuration, drawn_files, load_configuration
 from quarry.config.command_line import apply_types
 from quarry.config.models import member_jobs
 from quarry.config.spectrum import LEARNT
 from quarry.errors import QuarryError
 from quarry.files import canonical_json, write_text
 from quarry.labeling.attempts import Attempts, needed, read_attempts
+from quarry.labeling.sharing import check_rights
 from quarry.stopping.facts import Cost, Facts
 from quarry.stopping.rules import StopReason, labels_left, stop_reason
 
@@ -35,14 +42,21 @@ class Campaign:
     """One campaign in one invocation of Snakemake."""
 
     def __init__(
-        self, configuration: Configuration, base: Path, invocation: Invocation, targets: Sequence[str] = ()
+        self,
+        configuration: Configuration,
+        base: Path,
+        invocation: Invocation,
+        targets: Sequence[str] = (),
+        jobs_have_own_environment: bool = False,
     ) -> None:
-        """base: folder of the campaign file. targets: those of the command line."""
+        """base: folder of the campaign file. targets: those of the command line. jobs_have_own_environment: see ``preflight``."""
         self.targets = targets
+        self.jobs_have_own_environment = jobs_have_own_environment
         self.configuration = configuration
         self.base = base
         self.invocation = invocation
         self.paths = CampaignPaths(configuration.name)
+        check_arms(configuration, self.paths)
         self.arms = configuration.arm_names
         scored = {arm for arm in self.arms if self.needs_scores(arm)}
         self.recovery = Recovery(self.paths, self.arms, scored, {arm: self.members(arm) for arm in self.arms})
@@ -56,29 +70,82 @@ class Campaign:
         """
         if self.invocation is Invocation.JOB:
             return
-        checked = preflight(self.configuration, self.base)
+        if self.invocation is not Invocation.INSPECTION:
+            check_folders(self.configuration, self.paths)
+        checked = preflight(self.configuration, self.base, self.jobs_have_own_environment)
+        if self.invocation is not Invocation.INSPECTION:
+            refuse_future(drawn_files(self.configuration, self.base), "spectrum.experiment")
+        if self.invocation is not Invocation.INSPECTION:
+            check_rights(self.configuration.labeling.store, checked["method_id"])
+            for note in checked.get("notes", []):
+                say(note)
         new = manifests.make_manifest(
             self.configuration.identity(), checked["inputs"], checked["method"], checked["method_id"]
         )
         if self.invocation is Invocation.RUN:
+            check_results(self.paths)
             Lease(self.paths.lease).acquire()
         old = manifests.read_manifest(self.paths.manifest)
-        if old is not None:
-            manifests.compare(self.paths.manifest, old, new, self.configuration.identity(with_defaults=False))
+        if old is not None and self._is_replaced(old, new):
+            old = None
         if self.invocation is not Invocation.RUN:
             if TARGET in self.targets:
                 retry_failed(self, say, write=False)
+            if self.invocation is Invocation.DRY_RUN:
+                self._leave_out(write=False)
             return
-        check_writable(self.configuration.labeling.store)
-        if old is None and any(Path(self.paths.root).glob("*/iter_*")):
-            raise QuarryError(f"{self.paths.root} holds results but no campaign.json; use another name, or put it back")
+        check_store(self.configuration.labeling.store)
+        if old is None and (Path(self.paths.structures).exists() or any(Path(self.paths.root).glob("*/iter_*"))):
+            raise QuarryError(
+                f"{self.paths.root} holds results but no campaign.json; put it back, use another name, or remove "
+                f"{self.paths.root} (good labels are in the store and are not computed again)"
+            )
         wanted = new if old is None else manifests.joined(old, new)
+        wanted = manifests.with_store(wanted, self.configuration.labeling.store)
         if wanted != old:
             manifests.save(self.paths.manifest, wanted)
-        if TARGET in self.targets:
-            retry_failed(self, say)
-        self.recovery.mend(say)
         self._write_spectrum_settings()
+        self.recovery.mend(say)
+        asked = TARGET in self.targets and retry_failed(self, say)
+        if self._leave_out() or asked:
+            # What was opened again opens what was built on it.
+            self.recovery.mend(say)
+
+    def _is_replaced(self, old: dict[str, Any], new: dict[str, Any]) -> bool:
+        """Return whether the configuration is another one and the campaign, without one good label, begins anew with it.
+
+        Sets its files aside in a real run. Raises QuarryError if there are labels that another configuration has made.
+        """
+        given = self.configuration.identity(with_defaults=False)
+        changed = manifests.differences(old, new, given)
+        if not changed:
+            return False
+        if has_label(self.paths, self.configuration.labeling.store, old):
+            manifests.compare(self.paths.manifest, old, new, given)
+        words = f"{self.paths.root} has no label that has succeeded, and another configuration now: {manifests.shown(changed)}"
+        if self.invocation is Invocation.RUN:
+            say(f"{words}; what was there is set aside in {set_aside(self.paths)}, and the campaign begins anew")
+        else:
+            say(f"{words}; a real run sets aside what is there and begins anew (what is shown here is the old state)")
+        return self.invocation is Invocation.RUN
+
+    def _leave_out(self, write: bool = True) -> bool:
+        """Let labeling.leave_out hold if it has changed, and return whether; refuse ids that a pool that is there lacks."""
+        named = self.configuration.labeling.leave_out
+        ids = read_left_out(self.base / named) if named else []
+        if ids and Path(self.paths.structures).exists():
+            # Here and not above: jobs read the Snakefile too, and need no HDF5 for it.
+            from quarry.structures.files import read_pool_ids
+
+            try:
+                pool = read_pool_ids(self.paths.structures).tolist()
+            except (OSError, KeyError) as error:
+                raise QuarryError(f"{self.paths.structures} is damaged ({error}); a real run makes it again") from error
+            check_ids(ids, pool)
+        line = hold_from_now(ids, self.paths, self.arms, write)
+        if line:
+            say(line)
+        return bool(line)
 
     def _write_spectrum_settings(self) -> None:
         """Write how spectra are to be broadened where that has changed: the file is an input of the rule that makes them."""
@@ -86,7 +153,7 @@ class Campaign:
         if spectrum is None:
             return
         wanted = canonical_json(spectrum.model_dump(mode="json", exclude={*LEARNT, "experiment"}))
-        if not path.exists() or path.read_text() != wanted:
+        if not path.exists() or path.read_bytes() != wanted.encode():
             write_text(path, wanted)
 
     def _sealed(self, arm: str) -> int:
@@ -136,8 +203,14 @@ class Campaign:
             except (OSError, ValueError) as error:
                 raise QuarryError(f"{error}; start again and it is made anew") from error
         facts = self.facts(arm, iteration)
-        reasons = (stop_reason(facts[: t + 1], costs[: t + 1], self.configuration) for t in range(iteration + 1))
-        return next((reason for reason in reasons if reason), None)
+        reasons = [stop_reason(facts[: t + 1], costs[: t + 1], self.configuration) for t in range(iteration + 1)]
+        step, first = next(((t, reason) for t, reason in enumerate(reasons) if reason), (iteration, None))
+        last = reasons[-1]
+        # The arm ended at the first one; what it counts is that of the data set, which may have got retries since.
+        if first is None or (last and last.rule == first.rule):
+            return last
+        more = f"so at iteration {step}; {facts[-1].n_labels} labels with those tried again since"
+        return StopReason(first.rule, f"{first.words} ({more})")
 
     def jobs(self, batch: str | Path) -> list[str]:
         """Return the label jobs of a batch table."""
@@ -207,23 +280,21 @@ class Campaign:
         """Whether a targeted search can be measured by labels of the whole pool: finished data are searched again."""
         return self.configuration.search is not None and self.configuration.labeling.engine == "replay"
 
+    @property
+    def drawing_rules(self) -> list[str]:
+        """The rules that draw what this campaign's user sees."""
+        settings = self.configuration
+        wanted = {
+            "draw_figures": True,
+            "draw_savings": bool(settings.controls),
+            "draw_function": settings.is_function,
+            "draw_spectrum": settings.spectrum is not None,
+        }
+        return [rule for rule, is_wanted in wanted.items() if is_wanted]
+
     def needs_scores(self, arm: str) -> bool:
         """Whether an arm's strategy ranks candidates by the model's predictions."""
         return self.configuration.arm(arm).query.needs_scores
-
-
-def check_writable(store: str) -> None:
-    """Raise QuarryError if labels could not be published: they would be paid for by every campaign anew."""
-    folder = Path(store)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise QuarryError(
-            f"labeling.store: {store} cannot be written ({error.strerror or error}); "
-            "mend its permissions, or name another folder"
-        ) from error
 
 
 def read_facts(path: str | Path) -> Facts:
@@ -240,22 +311,33 @@ def say(line: str) -> None:
 
 
 def open_campaign(workflow: Any, config: dict[str, Any], default_file: Path) -> Campaign:
-    """Open the campaign of this invocation; a mistake of the user ends it with one line and exit code 1.
+    """Read the campaign of this invocation; a mistake of the user ends it with one line and exit code 1.
 
     workflow, config: the Snakefile's objects; config gets the types of ``--config`` values. default_file: the campaign
     file used when the user gave none.
     """
+    if not workflow.is_main_process:
+        end_with_parent()
     apply_types(config, workflow.config_settings.config)
-    given = workflow.overwrite_configfiles
-    if len(given) > 1:
-        sys.exit("Quarry: --configfile: a campaign file stands alone; give one file, and single values with --config")
-    file = Path(given[-1]) if given else default_file
+    given = [Path(file) for file in workflow.overwrite_configfiles]
+    file = given[-1] if given else default_file
+    invocation, targets = invocation_of(workflow)
+    if not given and invocation is not Invocation.JOB and Path.cwd() != default_file.resolve().parents[1]:
+        say(f"no --configfile is given, so this is the default campaign, {config.get('name')} ({default_file})")
     try:
+        if invocation is not Invocation.JOB:
+            check_project(default_file.resolve().parents[1])
+            check_files([Path(_shown(path)) for path in given])
+            check_settings(workflow.resource_settings)
         configuration = load_configuration(config, _shown(file))
-        campaign = Campaign(configuration, file.resolve().parent, *invocation_of(workflow))
-        campaign.start()
+        own = bool(workflow.deployment_settings.deployment_method)
+        campaign = Campaign(configuration, file.resolve().parent, invocation, targets, jobs_have_own_environment=own)
     except QuarryError as error:
         sys.exit(f"Quarry: {error}")
+    if invocation is Invocation.RUN:
+        from quarry.submission.executors import install
+
+        install()
     # Without --cores and --jobs Snakemake refuses to start; a plain `snakemake` means this machine with all its cores.
     # A profile cannot say so: profiles/default would also cap the cores that a cluster profile may ask for.
     settings = workflow.resource_settings
@@ -266,6 +348,23 @@ def open_campaign(workflow: Any, config: dict[str, Any], default_file: Path) -> 
         # The scheduler counts with its own copy, made before the Snakefile is read: without it all jobs start at once.
         workflow.global_resources["_cores"] = settings.cores
     return campaign
+
+
+def start_campaign(workflow: Any, campaign: Campaign) -> None:
+    """Check and start the campaign when all rules are known; a mistake of the user ends it as in ``open_campaign``.
+
+    workflow: the Snakefile's object.
+    """
+    try:
+        if campaign.invocation is not Invocation.JOB:
+            check_rules(workflow, campaign.targets)
+        forgive_damaged_records()
+        campaign.start()
+    except QuarryError as error:
+        sys.exit(f"Quarry: {error}")
+    except OSError as error:
+        # A folder in place of a file, a file of somebody else's: nothing that a start could mend.
+        sys.exit(f"Quarry: {error.filename or campaign.paths.root}: {error.strerror or error}; mend or remove it")
 
 
 def _shown(file: Path) -> str:

@@ -28,7 +28,7 @@ def closing_words(campaign: Campaign) -> str:
         return f"Quarry: no iteration of {root} is finished yet"
     lines.append(
         f"Quarry: results in {root}: history.csv, dataset.extxyz, dataset.h5, model/model.h5, failures.csv, "
-        f"outliers.csv, {'cross-section/, ensemble.h5, ' if campaign.configuration.spectrum else ''}figures/"
+        f"outliers.csv, audit.csv, {'cross-section/, ensemble.h5, ' if campaign.configuration.spectrum else ''}figures/"
     )
     lines.append(f"Quarry: report: the same command with --report {root}/report.html")
     return "\n".join(lines)

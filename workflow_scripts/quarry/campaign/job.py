@@ -17,8 +17,9 @@ from quarry.campaign.manifest import read_manifest
 from quarry.campaign.paths import receipts_folder
 from quarry.campaign.receipts import write_receipt
 from quarry.config.campaign import Configuration, load_configuration
-from quarry.errors import QuarryError
+from quarry.errors import QuarryError, is_machine_fault
 from quarry.labeling.store import LabelStore
+from quarry.submission.marks import MARK
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
@@ -47,7 +48,7 @@ def set_memory(memory_mb: int | None) -> None:
 
 @contextmanager
 def job(
-    snakemake: Any, threads: int | None = None, receipt: bool = True, part: str = ""
+    snakemake: Any, threads: int | None = None, receipt: bool = True, part: str = "", again: bool = False
 ) -> Iterator[Callable[[str], None]]:
     """Run the body of a script as a job of the campaign; yields a function that writes a line to the log.
 
@@ -55,6 +56,7 @@ def job(
 
     threads: of the numerical libraries. They come from the configuration for everything whose result must not depend
     on the cores at hand (Snakemake lowers ``snakemake.threads`` to the cores it has); None: those of Snakemake.
+    again: every error is worth another attempt, because the job counts its attempts itself.
     """
     wanted = threads or int(snakemake.threads)
     set_threads(wanted)
@@ -67,14 +69,20 @@ def job(
         def write(line: str) -> None:
             log.write(line + "\n")
 
+        def mark(error: Exception) -> None:
+            if not (again or is_machine_fault(error)):
+                write(MARK)
+
         try:
             yield write
             write(_used())
         except QuarryError as error:
             write(str(error))
+            mark(error)
             sys.exit(f"Quarry: {snakemake.rule}: {error}")
         except Exception as error:
             log.write(traceback.format_exc())
+            mark(error)
             sys.exit(f"Quarry: {snakemake.rule}: {type(error).__name__}: {error} (traceback in {log_path})")
         if receipt:
             children = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -86,7 +94,7 @@ def job(
             }
             folder = receipts_folder(snakemake.output[0])
             name = f"{snakemake.rule}_{part}" if part else snakemake.rule
-            write_receipt(folder / f"{name}.json", snakemake.rule, list(snakemake.output), cost)
+            write_receipt(folder / f"{name}.json", snakemake.rule, list(snakemake.output), cost, list(snakemake.input))
 
 
 def _used() -> str:
@@ -111,7 +119,15 @@ def manifest_of(snakemake: Any) -> dict[str, Any]:
 
 def store_of(configuration: Configuration, manifest: dict[str, Any]) -> LabelStore:
     """Return the campaign's label store."""
-    return LabelStore(configuration.labeling.store, manifest["method_id"], manifest["method"])
+    # Resolved: a link that leads elsewhere later must not lead a claim or a label astray.
+    return LabelStore(Path(configuration.labeling.store).resolve(), manifest["method_id"], manifest["method"])
+
+
+def stores_before(configuration: Configuration, manifest: dict[str, Any]) -> list[LabelStore]:
+    """Return the label stores that the campaign had before, where they are still there."""
+    now = Path(configuration.labeling.store).resolve()
+    earlier = [Path(folder) for folder in manifest.get("stores", []) if Path(folder) != now]
+    return [LabelStore(folder, manifest["method_id"], manifest["method"]) for folder in earlier if folder.is_dir()]
 
 
 def tell(line: str) -> None:

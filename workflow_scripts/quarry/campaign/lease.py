@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import signal
+import stat
 import sys
 import threading
 import time
@@ -26,6 +27,9 @@ HEARTBEAT_S = 15.0
 ATTEMPTS = 100
 STALE_AFTER_S = 120.0
 """A lease of another host is dead when its heartbeat is older than this."""
+WATCH_S = 4 * HEARTBEAT_S
+"""How long the heartbeat of a lease is waited for whose time tells nothing."""
+LOOK_S = 1.0
 
 
 class Lease:
@@ -33,7 +37,8 @@ class Lease:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.owner = {**this_process(), "token": secrets.token_hex(8)}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.owner = {**this_process(), "token": secrets.token_hex(8), "folder": _folder(self.path)}
         self._data = json.dumps(self.owner, sort_keys=True).encode()
         self._held = False
         self._stop = threading.Event()
@@ -83,13 +88,15 @@ class Lease:
     def _clear_if_dead(self) -> None:
         """Remove the lease of a dead process; raise QuarryError for a living one."""
         try:
-            age = time.time() - self.path.stat().st_mtime
             other = _read(self.path)
+            age = _age_s(self.path)
         except FileNotFoundError:
             return
         except OSError as error:
-            raise QuarryError(f"{self.path}: cannot tell whether this campaign is being run: {error}") from error
-        if other is not None and _is_alive(other, age):
+            raise QuarryError(
+                f"{self.path}: cannot tell whether this campaign is being run ({error}); if it is not, remove {self.path}"
+            ) from error
+        if other is not None and not self._is_copy(other) and _is_alive(other, age, self.path):
             who = f"process {other['pid']} on {other['host']}, started {other.get('started')}"
             hint = "wait for it, or stop it there"
             if other["host"] != self.owner["host"]:
@@ -104,10 +111,25 @@ class Lease:
                         self.path.unlink()
                 finally:
                     breaker.unlink()
-            elif time.time() - breaker.stat().st_mtime > STALE_AFTER_S:
+            elif abs(_age_s(breaker)) > STALE_AFTER_S:
                 breaker.unlink()
             else:
                 time.sleep(0.05)
+
+    def _is_copy(self, other: dict[str, Any]) -> bool:
+        """Whether a lease was copied here with its campaign (cp -a): its owner, alive or not, runs the original.
+
+        Only on the owner's own machine, where folders have one name and number each. A folder that was renamed keeps its
+        number, one that is seen under another name too.
+        """
+        there, here = other.get("folder"), self.owner["folder"]
+        same_machine = all(other[key] == self.owner[key] for key in ("host", "boot"))
+        return (
+            same_machine
+            and isinstance(there, list)
+            and len(there) == 2
+            and all(a != b for a, b in zip(there, here, strict=True))
+        )
 
 
 def run_of(path: str | Path) -> str:
@@ -122,16 +144,58 @@ def _read(path: Path) -> dict[str, Any] | None:
     A lease appears whole (``publish_once``), so garbage is nobody's.
     """
     try:
+        if path.exists() and not path.is_file():
+            # A pipe would be waited for without end.
+            raise OSError(f"it is no file: {stat.filemode(path.stat().st_mode)}")
         data = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError):
         return None
     return data if isinstance(data, dict) and data.keys() >= set(IDENTITY) else None
 
 
-def _is_alive(owner: dict[str, Any], age_s: float) -> bool:
-    """Whether a lease's owner lives: by process on this machine, by heartbeat elsewhere."""
+def _folder(path: Path) -> list[str | int]:
+    """Return what tells the folder of a lease from every other one of this machine: its name and its number."""
+    folder = path.parent.resolve()
+    return [str(folder), folder.stat().st_ino]
+
+
+def _age_s(path: Path) -> float:
+    """Return how long ago (s) a file was last touched, by the clock of its file server, which sets its time."""
+    written = path.stat().st_mtime
+    probe = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        probe.touch()
+        return probe.stat().st_mtime - written
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _is_alive(owner: dict[str, Any], age_s: float, path: Path) -> bool:
+    """Whether a lease's owner lives: by process on this machine, by heartbeat elsewhere.
+
+    age_s: since the last heartbeat; less than nothing where a clock is wrong or a backup was put back: then the next
+    heartbeat is waited for.
+    """
     here = this_process()
     if owner["host"] == here["host"] and owner["boot"] != here["boot"]:
         return False
     running = is_running(owner)
-    return age_s < STALE_AFTER_S if running is None else running
+    if running is not None:
+        return running
+    if age_s < -STALE_AFTER_S:
+        return _beats(path)
+    return age_s < STALE_AFTER_S
+
+
+def _beats(path: Path) -> bool:
+    """Whether a lease is refreshed while one waits for several heartbeats."""
+    print(
+        f"Quarry: the time of {path} lies in the future; waiting for its owner's heartbeat", file=sys.stderr, flush=True
+    )
+    before, end = path.stat().st_mtime_ns, time.monotonic() + WATCH_S
+    with suppress(FileNotFoundError):
+        while time.monotonic() < end:
+            time.sleep(LOOK_S)
+            if path.stat().st_mtime_ns != before:
+                return True
+    return False

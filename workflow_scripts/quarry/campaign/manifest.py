@@ -47,7 +47,8 @@ def read_manifest(path: str | Path) -> dict[str, Any] | None:
         return None
     except (ValueError, KeyError, TypeError) as error:
         raise QuarryError(
-            f"{path}: the campaign's manifest is damaged; put it back from a backup, or use another name"
+            f"{path}: the campaign's manifest is damaged; put it back from a backup, use another name, or remove "
+            f"{Path(path).parent} (good labels are in the store and are not computed again)"
         ) from error
     return manifest
 
@@ -55,13 +56,23 @@ def read_manifest(path: str | Path) -> dict[str, Any] | None:
 def compare(
     path: str | Path, old: dict[str, Any], new: dict[str, Any], without_defaults: dict[str, Any] | None = None
 ) -> None:
-    """Raise QuarryError if the results come from another configuration; say what differs.
+    """Raise QuarryError if the results come from another configuration; say what differs (see ``differences``)."""
+    found = differences(old, new, without_defaults)
+    if found:
+        raise QuarryError(
+            f"{Path(path).parent} was made by another configuration: {shown(found)}; "
+            "give this campaign another name, or put the configuration back"
+        )
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], without_defaults: dict[str, Any] | None = None) -> list[str]:
+    """Return what makes another campaign of one, in words.
 
     Arms may be added to a campaign, or left out; what an arm does and everything else of the identity is fixed.
     without_defaults: the new identity without the keys that have their default value; such a key may be missing in a
     manifest that an earlier version wrote, which did not know it and did what the default does.
     """
-    differences = []
+    found = []
     given = None if without_defaults is None else _flat(without_defaults)
     for section in ("identity", "inputs", "method"):
         before = _flat(_with_common_arms(old[section], new[section]))
@@ -74,14 +85,15 @@ def compare(
             if section == "identity" and key not in before and given is not None and key not in given:
                 continue
             label = {"identity": key, "inputs": f"content of {key}", "method": f"resolved method {key}"}[section]
-            shown = f" ({_shown(before, key)} there, {_shown(after, key)} now)"
-            differences.append(label + ("" if section == "inputs" else shown))
-    if differences:
-        more = f" and {len(differences) - 4} more" if len(differences) > 4 else ""
-        raise QuarryError(
-            f"{Path(path).parent} was made by another configuration: {'; '.join(differences[:4])}{more}; "
-            "give this campaign another name, or put the configuration back"
-        )
+            values = f" ({_shown(before, key)} there, {_shown(after, key)} now)"
+            found.append(label + ("" if section == "inputs" else values))
+    return found
+
+
+def shown(differences: list[str]) -> str:
+    """Return the first of the differences, and how many more there are."""
+    more = f" and {len(differences) - 4} more" if len(differences) > 4 else ""
+    return "; ".join(differences[:4]) + more
 
 
 def save(path: str | Path, manifest: dict[str, Any]) -> None:
@@ -100,6 +112,21 @@ def joined(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     """Return the old manifest with the new one's further arms: an arm once run is never forgotten."""
     arms = {**new["identity"].get("arms", {}), **old["identity"].get("arms", {})}
     return {**old, "identity": {**old["identity"], "arms": arms}}
+
+
+def with_store(manifest: dict[str, Any], store: str | Path) -> dict[str, Any]:
+    """Return the manifest with a label store among those that the campaign has had: jobs may still work for an earlier one."""
+    folder = str(Path(store).resolve())
+    earlier = [other for other in manifest.get("stores", []) if other != folder]
+    return {**manifest, "stores": [*earlier, folder]}
+
+
+def is_store_of(path: str | Path, store: Path) -> bool:
+    """Whether a label store is the one that a campaign uses now, as far as its manifest can be read."""
+    try:
+        return [str(store), *json.loads(Path(path).read_bytes()).get("stores", [])][-1] == str(store)
+    except (OSError, ValueError, AttributeError):
+        return True
 
 
 def _flat(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,22 +1,38 @@
 """What is whole on disk: which iterations are finished for good, and mending before a restart.
 
-Snakemake takes a file that exists for a file that is right. After a crash of the machine, a full disk or a careless
-hand that is not so; here every file is compared with the receipt of the job that wrote it.
+Snakemake takes a file that exists for a file that is right, and its time for when it was made. After a crash of the machine,
+a full disk, a copy or a careless hand that is not so; here every file is compared with the receipt of the job that wrote it.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from quarry.campaign.batch_table import jobs_of, read_batch
-from quarry.campaign.paths import CampaignPaths, outputs_of
-from quarry.campaign.receipts import damaged_receipts, missing_and_damaged
+from quarry.campaign.own_files import OwnFiles
+from quarry.campaign.paths import (
+    ARM_RULES,
+    CAMPAIGN_RULES,
+    FIGURE_RULES,
+    OUTPUTS,
+    POOL_RULES,
+    CampaignPaths,
+    outputs_of,
+)
+from quarry.campaign.reading import can_be_read, frames_of
+from quarry.campaign.receipts import Account, accounted, accounts, damaged_receipts, missing_and_damaged
 from quarry.campaign.retries import only_retries, read_requests
-from quarry.files import move_aside
+from quarry.campaign.times import Product, bring_from_future, put_in_order
+from quarry.config.campaign import PROBES_ARM
 from quarry.labeling.record import read_records
 from quarry.stopping.facts import Cost, Facts
+
+PAST_NS = 10**9
+"""Time (1970) of a file that is to be made again."""
+NO_INPUTS = frozenset({"logs", "receipts", "attempts", "failed", "set_aside"})
+"""Folders whose files no rule reads, so that their times mean nothing."""
 
 
 class Recovery:
@@ -32,6 +48,7 @@ class Recovery:
         self.arms = arms
         self.scored = scored
         self.members = members or {}
+        self.own = OwnFiles(paths.root)
 
     def count_whole(self, arm: str) -> int:
         """Return the number of leading iterations of an arm that are whole. The last one is compared by hash."""
@@ -51,11 +68,15 @@ class Recovery:
                 return False
         except (OSError, ValueError):
             return False
-        if not all(Path(f).exists() for stage in self._stages(arm, iteration) for f in stage):
+        files = [Path(f) for stage in self._stages(arm, iteration) for f in stage]
+        if not all(file.exists() for file in files):
             return False
         receipts = self._receipts(arm, iteration)
         missing, damaged = missing_and_damaged(receipts, thorough)
-        return not missing and not damaged and not damaged_receipts(receipts)
+        if missing or damaged or damaged_receipts(receipts):
+            return False
+        known = accounted(receipts)
+        return all(can_be_read(file) for file in files if file not in known)
 
     def mend(self, say: Callable[[str], None]) -> None:
         """Move damaged files aside so that they are made again; never remove or overwrite a label.
@@ -63,27 +84,87 @@ class Recovery:
         Only what a restart builds on is looked at: pool and features, products, and the iterations that are not whole.
         say: receives one line per mended file.
         """
-        root = Path(self.paths.root)
-        folders = [Path(self.paths.pool), root, root / "figures", *(root / arm for arm in self.arms)]
-        for folder in folders:
-            _move_damaged_aside(folder / "receipts", say)
-        for arm in self.arms:
-            first = self.count_whole(arm)
-            for iteration in self._iterations(arm):
-                if iteration >= first:
-                    self._mend_iteration(arm, iteration, say)
-                    self._leave_leading_files(arm, iteration, reopen=iteration > first)
+        pool, root = Path(self.paths.pool), Path(self.paths.root)
+        products = {root / arm: ARM_RULES for arm in self.arms} | {root: CAMPAIGN_RULES, root / "figures": FIGURE_RULES}
+        whole = {arm: self.count_whole(arm) for arm in self.arms}
+        self._mend_future(whole, say)
+        for folder in (pool, *products):
+            self._move_damaged_aside(folder / "receipts", say)
+        self._move_unaccounted_aside(pool, POOL_RULES, can_be_read, say)
+        for folder, rules in products.items():
+            # Made again in seconds, and for a user to rely on: what nobody vouches for is not kept.
+            self._move_unaccounted_aside(folder, rules, lambda path: False, say)
+        unfinished = []
+        for arm, first in whole.items():
+            for iteration in (t for t in self._iterations(arm) if t >= first):
+                self._mend_iteration(arm, iteration, say)
+                self._leave_leading_files(arm, iteration, reopen=iteration > first)
+                unfinished.append(self._receipts(arm, iteration))
+        for path in sorted(Path(self.paths.verification).glob("*/seed_*/*.json")):
+            if not can_be_read(path):
+                self._say_aside(path, "cannot be read", say)
+        if Path(self.paths.iteration("", PROBES_ARM, 0)).exists():
+            self._mend_iteration(PROBES_ARM, 0, say)
+            unfinished.append(self._receipts(PROBES_ARM, 0))
+        self._mend_times([pool / "receipts", *unfinished], [folder / "receipts" for folder in products])
+
+    def _mend_future(self, whole: Mapping[str, int], say: Callable[[str], None]) -> None:
+        """Bring times from the future. whole: iterations of each arm; of their labels, which may be many, no rule asks."""
+        sealed = {
+            Path(self.paths.iteration(name, arm, t))
+            for arm in whole
+            for t in range(whole[arm])
+            for name in ("labels", "batch")
+        }
+        count = bring_from_future(self.own, self.own.walk(lambda folder: folder.name in NO_INPUTS or folder in sealed))
+        if count:
+            say(f"{self.paths.root}: {count} files have times in the future; they are given the time of this start")
+
+    def _mend_times(self, made: list[Path], collected: list[Path]) -> None:
+        """Let times say what the receipts say. made: folders of receipts in the order of work. collected: those of products."""
+        products = []
+        for receipts in made:
+            products += [Product.of(account) for account in accounts(receipts)]
+            products += self._labels_of(receipts.parent)
+        facts = list(Path(self.paths.root).glob("*/iter_*/facts.json"))
+        for account in (account for receipts in collected for account in accounts(receipts)):
+            if _is_outdated(account, facts):
+                for path in account.outputs:
+                    if path.exists():
+                        self.own.set_time(path, PAST_NS)
+            else:
+                products.append(Product.of(account))
+        put_in_order(self.own, products)
+
+    def _labels_of(self, folder: Path) -> list[Product]:
+        """Return the labels of an iteration, each made of its job's input."""
+        wanted: dict[str, list[str]] = {}
+        try:
+            for row in read_batch(folder / "batch.csv"):
+                wanted.setdefault(row.job, []).append(row.structure_id)
+        except (OSError, ValueError):
+            return []
+
+        def product(job: str, ids: list[str]) -> Product:
+            label = folder / "labels" / f"{job}.json"
+            return Product([label], [folder / "batch" / f"{job}.extxyz"], lambda: _holds(label, ids))
+
+        return [product(job, ids) for job, ids in wanted.items()]
 
     def _mend_iteration(self, arm: str, iteration: int, say: Callable[[str], None]) -> None:
-        _move_damaged_aside(self._receipts(arm, iteration), say)
+        receipts = self._receipts(arm, iteration)
+        self._move_damaged_aside(receipts, say)
+        known = accounted(receipts)
+        for file in (Path(f) for stage in self._stages(arm, iteration) for f in stage):
+            if file not in known and file.exists() and not can_be_read(file):
+                self._say_aside(file, "has no receipt and cannot be read", say)
         for label in sorted(Path(self.paths.iteration("labels", arm, iteration)).glob("*.json")):
             try:
                 read_records(label)
             except ValueError as error:
-                say(
-                    f"{error}: moved aside to {move_aside(label).name}, it will be taken from the store or computed again"
-                )
-        _mend_batch(self.paths, arm, iteration, say)
+                aside = self.own.move_aside(label).name
+                say(f"{error}: moved aside to {aside}, it will be taken from the store or computed again")
+        self._mend_batch(arm, iteration, say)
 
     def _leave_leading_files(self, arm: str, iteration: int, reopen: bool) -> None:
         """Leave of an iteration only the files before the first missing one; labels always stay.
@@ -106,7 +187,7 @@ class Recovery:
         if reopen:
             doomed.append(self.paths.batch(arm, iteration))
         for file in doomed:
-            Path(file).unlink(missing_ok=True)
+            self.own.remove(file)
 
     def _iterations(self, arm: str) -> list[int]:
         """Return the iterations that have a folder; one in the middle may be gone."""
@@ -132,46 +213,67 @@ class Recovery:
     def _receipts(self, arm: str, iteration: int) -> Path:
         return Path(self.paths.iteration("receipts", arm, iteration))
 
+    def _move_damaged_aside(self, receipts: Path, say: Callable[[str], None]) -> None:
+        for receipt in damaged_receipts(receipts):
+            # Nothing vouches for its files any more: they may have been damaged with it.
+            for name in outputs_of(receipt.stem):
+                path = receipts.parent / name
+                if path.exists():
+                    self._say_aside(path, "has a damaged receipt", say)
+            self.own.remove(receipt)
+        for path in missing_and_damaged(receipts, thorough=True)[1]:
+            self._say_aside(path, "is not what was written there", say)
 
-def _move_damaged_aside(receipts: Path, say: Callable[[str], None]) -> None:
-    for receipt in damaged_receipts(receipts):
-        # Nothing vouches for its files any more: they may have been damaged with it.
-        for name in outputs_of(receipt.stem):
-            path = receipts.parent / name
-            if path.exists():
-                say(f"{path}: its receipt is damaged: moved aside to {move_aside(path).name}, it will be made again")
-        receipt.unlink()
-    for path in missing_and_damaged(receipts, thorough=True)[1]:
-        say(f"{path} is not what was written there: moved aside to {move_aside(path).name}, it will be made again")
+    def _move_unaccounted_aside(
+        self, folder: Path, rules: Iterable[str], is_whole: Callable[[Path], bool], say: Callable[[str], None]
+    ) -> None:
+        """Move the files of rules aside that no receipt vouches for and that are not whole."""
+        known = accounted(folder / "receipts")
+        for path in sorted({folder / name for rule in rules for name in OUTPUTS[rule]}):
+            if path not in known and path.exists() and not is_whole(path):
+                self._say_aside(path, "has no receipt", say)
 
+    def _say_aside(self, path: Path, why: str, say: Callable[[str], None]) -> None:
+        say(f"{path} {why}: moved aside to {self.own.move_aside(path).name}, it will be made again")
 
-def _mend_batch(paths: CampaignPaths, arm: str, iteration: int, say: Callable[[str], None]) -> None:
-    """A batch table whose job inputs are damaged is drawn again (the same batch); finished labels stay."""
-    table = Path(paths.batch(arm, iteration))
-    if not table.exists():
-        return
-    try:
-        jobs = jobs_of(read_batch(table))
-    except ValueError as error:
-        say(f"{error}: moved aside to {move_aside(table).name}, it will be made again")
-        return
-    for job in jobs:
-        leaf = Path(paths.leaf(job, arm, iteration))
-        if not Path(paths.label(job, arm, iteration)).exists() and not _leaf_is_whole(leaf):
-            say(f"{leaf} is missing or damaged: {table} will be made again")
-            table.unlink()
+    def _mend_batch(self, arm: str, iteration: int, say: Callable[[str], None]) -> None:
+        """A batch table whose job inputs are damaged is drawn again (the same batch); finished labels stay."""
+        table = Path(self.paths.batch(arm, iteration))
+        if not table.exists():
             return
+        try:
+            jobs = jobs_of(read_batch(table))
+        except ValueError as error:
+            say(f"{error}: moved aside to {self.own.move_aside(table).name}, it will be made again")
+            return
+        for job in jobs:
+            leaf = Path(self.paths.leaf(job, arm, iteration))
+            if not Path(self.paths.label(job, arm, iteration)).exists() and not _leaf_is_whole(leaf):
+                say(f"{leaf} is missing or damaged: {table} will be made again")
+                self.own.remove(table)
+                return
+
+
+def _is_outdated(account: Account, facts: list[Path]) -> bool:
+    """Whether a product was made of other files than are there now, or before the last iteration. facts: all on disk."""
+    arms = {path.parent.parent for path in account.inputs if path.name == "facts.json"}
+    if any(path.parent.parent in arms and path not in account.inputs for path in facts):
+        return True
+    return all(path.exists() for path in account.inputs) and not account.is_true
+
+
+def _holds(label: Path, ids: list[str]) -> bool:
+    """Whether a label file is whole and has the labels of these structures."""
+    try:
+        return [record.structure_id for record in read_records(label)] == ids
+    except (OSError, ValueError):
+        return False
 
 
 def _leaf_is_whole(leaf: Path) -> bool:
     """Whether a leaf file has as many structures and lines as it says (cheap: 10,000 of them may wait)."""
     try:
-        lines = leaf.read_text().split("\n")
-        start, count = 0, 0
-        announced = int(lines[1].partition(" structures=")[2].split()[0])
-        while start + 2 < len(lines):
-            start += int(lines[start]) + 2
-            count += 1
+        announced = int(leaf.read_text().split("\n", 2)[1].partition(" structures=")[2].split()[0])
+        return frames_of(leaf) == announced
     except (OSError, ValueError, IndexError):
         return False
-    return count == announced and start + 1 == len(lines) and lines[-1] == ""

@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING
 
 from quarry.campaign.batch_table import read_batch
 from quarry.campaign.failure_table import open_failures, put_off, read_failures
+from quarry.campaign.own_files import OwnFiles
+from quarry.campaign.reading import can_be_read
 from quarry.campaign.retries import RetryRequest, add_requests, read_requests
+from quarry.errors import QuarryError
 from quarry.labeling.failed import FailedLabels
 
 if TYPE_CHECKING:
     from quarry.campaign.campaign import Campaign
 
 
-def retry_failed(campaign: Campaign, say: Callable[[str], None], write: bool = True) -> None:
-    """Ask for a retry of every failed label that is not waiting for one; called before a run.
+def retry_failed(campaign: Campaign, say: Callable[[str], None], write: bool = True) -> bool:
+    """Ask for a retry of every failed label that is not waiting for one, and return whether any was asked for.
 
     A batch that is not merged yet (too many failures stop a campaign there) is opened again and takes them itself;
     otherwise the next one does, also when the arm had stopped. say: receives one line per arm. write: False only
@@ -32,12 +35,13 @@ def retry_failed(campaign: Campaign, say: Callable[[str], None], write: bool = T
         batch = f"iteration {request.iteration}" + (", which holds nothing else" if request.only else "")
         say(f"arm {arm}: {len(request.labels)} failed labels go into the batch of {batch}")
         requests.append(request)
-    if not write:
-        return
+    if not write or not requests:
+        return False
     add_requests(campaign.paths.retries, requests)
     for request in requests:
         # An open batch is written again with the retries in it; what it has labelled stays.
-        Path(campaign.paths.batch(request.arm, request.iteration)).unlink(missing_ok=True)
+        OwnFiles(campaign.paths.root).remove(campaign.paths.batch(request.arm, request.iteration))
+    return True
 
 
 def _request(campaign: Campaign, arm: str, waiting: set[str]) -> RetryRequest | None:
@@ -45,7 +49,7 @@ def _request(campaign: Campaign, arm: str, waiting: set[str]) -> RetryRequest | 
     merged = _count(lambda t: paths.iteration("failures.csv", arm, t))
     labels: list[tuple[str, str, str]] = []
     if merged:
-        rows = read_failures(paths.iteration("failures.csv", arm, merged - 1))
+        rows = _failures(paths.iteration("failures.csv", arm, merged - 1))
         # Stragglers of the last batch come back by themselves, unless the arm has stopped.
         stopped = campaign.has_facts(arm, merged - 1) and campaign.stop_reason(arm, merged - 1) is not None
         by_themselves = set() if stopped else {row["key"] for row in put_off(rows, merged - 1)}
@@ -61,6 +65,13 @@ def _request(campaign: Campaign, arm: str, waiting: set[str]) -> RetryRequest | 
         labels += [(row.key, row.structure_id, row.role) for row in read_batch(batch) if row.key in failed]
     labels = [label for label in labels if label[0] not in waiting]
     return RetryRequest(arm, merged, tuple(labels), only) if labels else None
+
+
+def _failures(path: str) -> list[dict[str, str]]:
+    rows = read_failures(path) if can_be_read(path) else None
+    if rows is None or any(not {"key", "retried"} <= row.keys() for row in rows):
+        raise QuarryError(f"{path} is damaged; a real run moves it aside and makes it again")
+    return rows
 
 
 def _count(path: Callable[[int], str]) -> int:

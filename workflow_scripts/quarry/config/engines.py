@@ -144,8 +144,8 @@ class CommandLabeling(LabelingBase):
     environment: dict[str, str] = {}
     """Environment variables of the command."""
     scratch: str = ""
-    """Folder in which each label gets a scratch folder of its own, e.g. $TMPDIR, resolved on the node; empty: the system's
-    folder of temporary files."""
+    """Folder in which each label gets a scratch folder of its own, e.g. $TMPDIR, resolved on the node, where it must be there;
+    empty: the system's folder of temporary files."""
     keep: list[FileName] = []
     """Files of the scratch folder to keep when a label fails, in keep_in/<structure id>."""
     keep_in: str = "logs/failed_labels"

@@ -35,7 +35,8 @@ class LabelingBase(Section):
         return None
 
     store: str = "label_store"
-    """Folder of the shared label store, relative to the working directory."""
+    """Folder of the shared label store, relative to the working directory. May be changed: what the campaign has in the store
+    before is taken from there. Where its group may write it, all users of the group can, whatever their umask."""
     max_failed_fraction: float = Field(default=0.2, ge=0, le=1)
     """Stop when more than this share of all labels has failed."""
     retries: int = Field(default=2, ge=0, le=1000)

@@ -30,9 +30,9 @@ base 8), `2:00` (120 in base 60), dates and `on` as a key. Text that looks like 
 Physical quantities carry their unit in the key (`temperature_K`) or in the value (`target_rmse: 0.5 kcal/mol`).
 
 What fixes the identity of a campaign is everything but `stop` (except `stop.metric`), `resources`, `verification`,
-`forecast`, and of `labeling` the keys that all engines share, `recovery`, and the way a command is run (`launcher`,
-`launcher_options`, `memory_fraction`, `version_command`, `modules`, `environment`, `scratch`, `keep`, `keep_in`): those may
-be changed at any time, the others are refused for an existing results folder. Further `arms` may be added.
+`forecast`, and of `labeling` the keys that all engines share, `recovery`, `look_for_instabilities`, and the way a command is
+run (`launcher`, `launcher_options`, `memory_fraction`, `version_command`, `modules`, `environment`, `scratch`, `keep`,
+`keep_in`): those may be changed at any time, the others are refused for an existing results folder. Further `arms` may be added.
 
 """
 

@@ -7,24 +7,30 @@ so that a number is never used twice and nobody can remove a successor's claim.
 
 A holder touches its file (the file server's clock); a watcher looks whether the time changes between its own looks, on
 its own monotonic clock. So the clocks of the hosts do not matter. No lock, no server: exclusive create only.
+
+A full disk lets a holder touch its file; where it does not (read-only, away), nobody's silence counts: the watcher tries to
+touch the folder itself.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import secrets
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quarry.files import canonical_json, publish_once, write_json
+from quarry.config.labeling_base import LONGEST_HEARTBEAT_S
+from quarry.files import NotAFileError, add_rights, atomic_path, canonical_json, publish_once, read_file
+from quarry.labeling.sharing import make_shared, rights_of_files
 from quarry.labeling.store import StoreError, place_of
 from quarry.processes import is_running, this_process
+from quarry.terminal import tell
 
 MISSED_HEARTBEATS = 6
 """A claim whose file was not touched for so many of its holder's heartbeats is dead."""
@@ -91,10 +97,23 @@ class Claim:
                         with suppress(OSError):
                             path.unlink()
             elif self._is_ours():
-                write_json(self.path, {**self._owner, "released": True})
+                self._mark_released()
+
+    def _mark_released(self) -> None:
+        data = canonical_json({**self._owner, "released": True}).encode()
+        try:
+            with atomic_path(self.path) as temporary:
+                temporary.write_bytes(data)
+                add_rights(temporary, rights_of_files(self.path.parent))
+        except OSError:
+            # A full disk takes no new file, but as many bytes in the place of old ones.
+            with open(self.path, "r+b") as handle:
+                handle.write(b'{"released":true}'.ljust(os.fstat(handle.fileno()).st_size))
 
     def _is_ours(self) -> bool:
-        return _read(self.path)[0].get("token") == self._owner["token"]
+        with suppress(NotAFileError):
+            return bool(_read(self.path)[0].get("token") == self._owner["token"])
+        return False
 
 
 class Claims:
@@ -124,7 +143,8 @@ class Claims:
             owner = {**this_process(), "token": secrets.token_hex(8), "heartbeat_s": self.heartbeat_s}
             if "SLURM_JOB_ID" in os.environ:
                 owner["slurm_job"] = os.environ["SLURM_JOB_ID"]
-            if not publish_once(path, canonical_json(owner).encode()):
+            make_shared(folder)
+            if not publish_once(path, canonical_json(owner).encode(), rights_of_files(folder)):
                 return None
         except OSError as error:
             raise StoreError(self.folder, f"cannot claim a label ({error.strerror or error})") from error
@@ -136,20 +156,40 @@ class Claims:
         with suppress(OSError):
             claims = _claims_of(self._folder_of(structure_id), structure_id)
             if claims:
-                owner, _ = _read(claims[max(claims)])
-                return None if owner.get("released") else owner
+                with suppress(NotAFileError):
+                    owner, _ = _read(claims[max(claims)])
+                    return None if owner.get("released") else owner
         return None
+
+    def is_held(self, structure_id: str) -> bool:
+        """Whether somebody alive has the claim, without taking it; asked again as ``acquire``. Never fails.
+
+        For a store that is used no more: silence counts there also when nobody can write it.
+        """
+        with suppress(OSError):
+            claims = _claims_of(self._folder_of(structure_id), structure_id)
+            highest = max(claims, default=-1)
+            return bool(claims) and not self._is_free(
+                structure_id, highest, claims[highest], can_beat=lambda folder: True
+            )
+        return False
 
     def _folder_of(self, structure_id: str) -> Path:
         return self.folder / "claims" / structure_id[:2]
 
-    def _is_free(self, structure_id: str, number: int, path: Path) -> bool:
-        """Whether the highest claim was given back, or its holder is dead."""
+    def _is_free(
+        self, structure_id: str, number: int, path: Path, can_beat: Callable[[Path], bool] | None = None
+    ) -> bool:
+        """Whether the highest claim was given back, or its holder is dead. can_beat: whether silence counts in a folder."""
         try:
             owner, stamp_ns = _read(path)
         except FileNotFoundError:
             # Removed since the listing: its label is in the store, which the caller looks into before it asks again.
             return False
+        except NotAFileError as error:
+            # No process makes such a thing, so nobody has the label by it.
+            tell(f"{path} is {error} and no claim; it can be removed")
+            return True
         if owner.get("released") is True:
             return True
         if is_running(owner) is False:
@@ -161,8 +201,9 @@ class Claims:
             self._seen[structure_id] = _Observation(number, token, stamp_ns, now)
             return False
         # Time in which this process did not look (suspended, with the holder perhaps) counts as one heartbeat at most.
-        seen.unchanged_s += min(now - seen.looked, heartbeat_s)
-        seen.looked = now
+        silent_s, seen.looked = min(now - seen.looked, heartbeat_s), now
+        if (can_beat or _can_be_touched)(path.parent):
+            seen.unchanged_s += silent_s
         return seen.unchanged_s >= MISSED_HEARTBEATS * heartbeat_s
 
 
@@ -176,20 +217,27 @@ def _claims_of(folder: Path, structure_id: str) -> dict[int, Path]:
     return {int(m["number"]): folder / m[0] for m in matches if m and m["structure"] == structure_id}
 
 
-def _read(path: Path) -> tuple[dict[str, Any], int]:
-    """Return a claim's owner and its time stamp (ns); the owner is empty if the file is damaged or not whole yet.
+def _can_be_touched(folder: Path) -> bool:
+    """Whether a heartbeat would arrive in a folder; also where it is only this process that may not."""
+    try:
+        os.utime(folder)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
 
-    Opened, not only looked at: NFS asks the server for the time stamp of a file that is opened.
-    """
-    with open(path, "rb") as handle:
-        stamp_ns = os.fstat(handle.fileno()).st_mtime_ns
-        try:
-            data = json.loads(handle.read())
-        except ValueError:
-            data = None
-    return (data if isinstance(data, dict) else {}), stamp_ns
+
+def _read(path: Path) -> tuple[dict[str, Any], int]:
+    """Return a claim's owner and its time stamp (ns); the owner is empty if the file is damaged or not whole yet."""
+    content, state = read_file(path)
+    try:
+        data = json.loads(content)
+    except ValueError:
+        data = None
+    return (data if isinstance(data, dict) else {}), state.st_mtime_ns
 
 
 def _plausible(heartbeat_s: Any, otherwise: float) -> float:
-    good = isinstance(heartbeat_s, int | float) and math.isfinite(heartbeat_s) and heartbeat_s > 0
+    good = isinstance(heartbeat_s, int | float) and 0 < heartbeat_s <= LONGEST_HEARTBEAT_S
     return float(heartbeat_s) if good else otherwise

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from quarry.files import move_aside, publish_once
 from quarry.labeling.record import LabelRecord, encode_records, read_records
+from quarry.terminal import tell
 
 
 class FailedLabels:
@@ -30,7 +31,10 @@ class FailedLabels:
         except FileNotFoundError:
             return None
         except ValueError as error:
-            print(f"Quarry: {error}; moved aside to {move_aside(self.path(key)).name}", flush=True)
+            try:
+                tell(f"{error}; moved aside to {move_aside(self.path(key)).name}")
+            except OSError as problem:
+                tell(f"{error}; cannot be moved aside ({problem.strerror or problem})")
             return None
 
     def put(self, key: str, record: LabelRecord) -> LabelRecord:

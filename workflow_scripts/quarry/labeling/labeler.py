@@ -5,8 +5,8 @@ from __future__ import annotations
 import signal
 import socket
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,15 +15,17 @@ from typing import Any
 
 from quarry import __version__
 from quarry.errors import QuarryError
-from quarry.labeling.attempts import Attempt, Attempts, counted
+from quarry.labeling.attempts import MACHINE_FAULT, Attempt, Attempts, counted
+from quarry.labeling.audit.balance import balance_details
 from quarry.labeling.claims import Claim, Claims
-from quarry.labeling.engines.base import EngineResult, too_few_states
+from quarry.labeling.engines.base import EngineResult
 from quarry.labeling.failed import FailedLabels
 from quarry.labeling.limits import JobLimits
 from quarry.labeling.record import LabelRecord, write_records
 from quarry.labeling.store import LabelStore, StoreError
 from quarry.labeling.worker import Limits, Outcome, Worker
 from quarry.structures.files import LeafEntry, read_leaf
+from quarry.terminal import tell
 
 LOOK_S = 1.0
 """Time between two looks at a label that another job is computing."""
@@ -44,8 +46,7 @@ class LabelJob:
 
     origin: campaign_id, campaign, arm and iteration that pay. run: the main process it belongs to. memory_MB,
     walltime_min: of the job. retries: how often a label is tried again that ran out of memory or time.
-    straggler_factor: wall time over predicted time at which a label is put off to the next batch. n_states: excited states
-    that a label must have.
+    straggler_factor: wall time over predicted time at which a label is put off to the next batch.
     """
 
     method_id: str
@@ -58,7 +59,6 @@ class LabelJob:
     tasks: int = 1
     retries: int = 0
     straggler_factor: float | None = None
-    n_states: int = 0
     heartbeat_s: float = 20.0
 
 
@@ -73,76 +73,99 @@ class Labeler:
         claims: Claims,
         failed: FailedLabels,
         attempts: Attempts,
+        earlier: Sequence[LabelStore] = (),
+        is_current: Callable[[], bool] = lambda: True,
     ) -> None:
+        """earlier: stores that the campaign had before; jobs that a killed main process left may still work for them.
+
+        is_current: whether the campaign has still this store. Asked when a claim is held: the jobs of another store look
+        for claims in this one, so either they see it, or this job sees that it is to begin nothing any more.
+        """
+        self.is_current = is_current
         self.job = job
         self.worker = worker
         self.store = store
         self.claims = claims
         self.failed = failed
         self.attempts = attempts
+        self.earlier = [(before, Claims(before.folder, job.heartbeat_s)) for before in earlier]
+        # Records of failures, by key, that the ledger has not taken yet.
+        self._unwritten: dict[str, LabelRecord] = {}
 
     def label_leaf(self, leaf: str | Path, output: str | Path) -> None:
         """Label the structures of a leaf file; each record lands in the store or the ledger the moment it is finished.
 
         What is known already is not computed, and what another job computes is waited for. Chemistry never fails the
         job: it gives a record with a failure class. Raises QuarryError if a label is to be tried again with more memory
-        or time; the others are finished then.
+        or time, or after a fault of the machine; the others are finished then.
         """
         entries = read_leaf(leaf)
         records: dict[str, LabelRecord] = {}
-        again: list[str] = []
+        again: dict[str, str] = {}
         with _termination_as_exception():
             try:
                 # First those that nobody works at: two jobs with the same structures share the work.
                 for patient in (False, True):
                     for entry in entries:
-                        if entry.key in records or (entry.key in again):
+                        if entry.key in records or entry.key in again:
                             continue
                         record = self._label(entry, patient, again)
                         if record is not None:
                             records[entry.key] = record
             finally:
                 self.worker.close()
+                self._write_failures()
         if again:
-            shown = ", ".join(f"{key} ({self._last_end(key)})" for key in again[:3])
+            shown = ", ".join(f"{key} ({why})" for key, why in list(again.items())[:3])
             more = f" and {len(again) - 3} more" if len(again) > 3 else ""
             raise QuarryError(f"to be tried again: {shown}{more}")
-        write_records(output, [records[entry.key] for entry in entries])
-
-    def _last_end(self, key: str) -> str:
-        attempts = self.attempts.of(key)
-        return attempts[-1].verdict if attempts else "no time left to start it"
+        try:
+            write_records(output, [records[entry.key] for entry in entries])
+        except OSError as error:
+            raise QuarryError(
+                f"{output} cannot be written ({error.strerror or error}); the labels are kept, the job is to be run again"
+            ) from error
 
     def _known(self, entry: LeafEntry) -> LabelRecord | None:
-        return self.store.get(entry.structure.structure_id) or self.failed.get(entry.key)
+        structure_id = entry.structure.structure_id
+        record = self.store.get(structure_id) or self.failed.get(entry.key)
+        found = None if record else next(filter(None, (before.look(structure_id) for before, _ in self.earlier)), None)
+        return self._kept(entry.key, found) if found else record
 
-    def _label(self, entry: LeafEntry, patient: bool, again: list[str]) -> LabelRecord | None:
+    def _label(self, entry: LeafEntry, patient: bool, again: dict[str, str]) -> LabelRecord | None:
         """Return the record of an entry; None if another job has it (and we are not patient) or it is tried again."""
         told = False
         while True:
             record = self._known(entry)
             if record is not None:
                 return record
-            claim = self.claims.acquire(entry.structure.structure_id)
+            structure_id = entry.structure.structure_id
+            held = any(claims.is_held(structure_id) for _, claims in self.earlier)
+            claim = None if held else self.claims.acquire(structure_id)
             if claim is None:
                 if not patient:
                     return None
                 if time.monotonic() > self.job.limits.end:
                     raise QuarryError(f"{entry.key}: another job is still computing it; start again later")
                 if not told:
-                    print(f"Quarry: {entry.key}: waiting for the job that computes it", flush=True)
+                    tell(f"{entry.key}: waiting for the job that computes it")
                     told = True
                 time.sleep(min(LOOK_S, self.job.heartbeat_s))
                 continue
             try:
                 # The label may have been finished between the look and the claim.
-                return self._known(entry) or self._compute(entry, claim, again)
+                record = self._known(entry)
+                if record is None and not self.is_current():
+                    raise QuarryError(
+                        f"{entry.key}: the campaign has another label store now; its other jobs compute it"
+                    )
+                return record or self._compute(entry, claim, again)
             except _ClaimLostError:
                 continue
             finally:
                 claim.release()
 
-    def _compute(self, entry: LeafEntry, claim: Claim, again: list[str]) -> LabelRecord | None:
+    def _compute(self, entry: LeafEntry, claim: Claim, again: dict[str, str]) -> LabelRecord | None:
         job = self.job
         used = counted(self.attempts.of(entry.key), job.run)
         if len(used) > job.retries:
@@ -151,10 +174,10 @@ class Labeler:
             status = "engine_error" if last.verdict == "killed" else last.verdict
             words = f"its job was killed {len(used)} times; the last had {last.memory_MB:.0f} MB for {last.walltime_s:.0f} s"
             outcome = Outcome(EngineResult(status, message=words), 0.0, 0.0, last.peak_MB)
-            return self._finished(entry, outcome, self.attempts.of(entry.key))
+            return self._finished(entry, outcome, self.attempts.of(entry.key), claim)
         now = time.monotonic()
         if now > job.limits.end:
-            again.append(entry.key)
+            again[entry.key] = "no time left to start it"
             return None
         walltime_s = 60 * job.walltime_min
         self.attempts.start(
@@ -170,17 +193,18 @@ class Labeler:
         try:
             outcome = self.worker.label(entry.structure, self._limits(entry), _Watch(self, entry.key, claim))
         except _ClaimLostError:
-            # The file is the successor's now.
+            self.attempts.lose(entry.key)
             raise
         except BaseException:
             self.attempts.update(entry.key, end="cancelled")
             raise
-        if outcome.result.status not in ("out_of_memory", "out_of_time") or outcome.straggler:
+        status = outcome.result.status
+        if status not in ("out_of_memory", "out_of_time", MACHINE_FAULT) or outcome.straggler:
+            # The label first: bookkeeping may have to wait for its disk.
+            record = self._finished(entry, outcome, self.attempts.of(entry.key)[:-1], claim)
             self.attempts.finish(entry.key)
-            return self._finished(entry, outcome, self.attempts.of(entry.key))
-        end = outcome.result.status
-        if end == "out_of_time" and outcome.wall_s < FAIR_SHARE * walltime_s:
-            end = "interrupted"
+            return record
+        end = "interrupted" if status == "out_of_time" and outcome.wall_s < FAIR_SHARE * walltime_s else status
         self.attempts.update(
             entry.key,
             end=end,
@@ -188,11 +212,11 @@ class Labeler:
             job_elapsed_s=round(time.monotonic() - job.limits.started, 1),
             peak_MB=round(outcome.peak_memory_MB, 1),
         )
-        if len(counted(self.attempts.of(entry.key), job.run)) > job.retries:
+        if status != MACHINE_FAULT and len(counted(self.attempts.of(entry.key), job.run)) > job.retries:
             # This attempt's cost is the record's own.
-            return self._finished(entry, outcome, self.attempts.of(entry.key)[:-1])
-        print(f"Quarry: {entry.key}: {outcome.result.status}: {outcome.result.message}", flush=True)
-        again.append(entry.key)
+            return self._finished(entry, outcome, self.attempts.of(entry.key)[:-1], claim)
+        tell(f"{entry.key}: {status}: {outcome.result.message}")
+        again[entry.key] = f"{end}: {outcome.result.message}" if status == MACHINE_FAULT else end
         return None
 
     def _limits(self, entry: LeafEntry) -> Limits:
@@ -201,23 +225,49 @@ class Labeler:
             straggler_s = max(self.job.straggler_factor * entry.predicted_s, LEAST_STRAGGLER_S)
         return Limits(self.job.limits.memory_MB, self.job.limits.end, straggler_s)
 
-    def _finished(self, entry: LeafEntry, outcome: Outcome, earlier: Sequence[Attempt]) -> LabelRecord:
+    def _finished(self, entry: LeafEntry, outcome: Outcome, earlier: Sequence[Attempt], claim: Claim) -> LabelRecord:
         """Publish the record of what became of an entry. earlier: attempts that gave no record."""
         record = self._record(entry, outcome, earlier)
+        self._write_failures()
         if not record.ok:
-            return self.failed.put(entry.key, record)
+            try:
+                return self.failed.put(entry.key, record)
+            except OSError as error:
+                tell(f"{entry.key}: {record.status} cannot be written down yet ({error.strerror or error})")
+            self._unwritten[entry.key] = record
+            return record
+        told = False
+        while True:
+            try:
+                return self._kept(entry.key, record)
+            except (StoreError, OSError) as error:
+                if time.monotonic() > self.job.limits.end:
+                    raise QuarryError(f"{entry.key}: its label is lost, no folder takes it: {error}") from error
+                if not told:
+                    tell(f"{entry.key}: its label is kept in memory, no folder takes it: {error}")
+                    told = True
+            time.sleep(min(LOOK_S, self.job.heartbeat_s))
+            claim.beat()
+
+    def _kept(self, key: str, record: LabelRecord) -> LabelRecord:
+        """Return the record that stands for a label that is paid for: in the store, or else in the campaign alone."""
         try:
             return self.store.put(record)
         except StoreError as error:
-            # The label is paid for: it stands in the campaign even when nobody else can have it.
-            print(f"Quarry: {error}; the label is kept in the campaign alone", flush=True)
-            return self.failed.put(entry.key, record)
+            kept = self.failed.put(key, record)
+            tell(f"{error}; the label is kept in the campaign alone")
+            return kept
+
+    def _write_failures(self) -> None:
+        """Write into the ledger what it did not take before. A failure that is lost is computed again; no label is."""
+        with suppress(OSError):
+            for key, record in list(self._unwritten.items()):
+                self.failed.put(key, record)
+                del self._unwritten[key]
 
     def _record(self, entry: LeafEntry, outcome: Outcome, earlier: Sequence[Attempt]) -> LabelRecord:
         result = outcome.result
         status, message = result.status, result.message
-        if status == "ok" and (lacking := too_few_states(result.properties, self.job.n_states)):
-            status, message = "excitations_not_converged", lacking
         cost = {
             "wall_s": round(outcome.wall_s, 3),
             "cpu_s": round(outcome.cpu_s, 3),
@@ -233,6 +283,8 @@ class Labeler:
             details |= {"memory_MB": self.job.memory_MB, "walltime_s": 60 * self.job.walltime_min}
         if outcome.straggler:
             details["straggler"] = True
+        if status == "ok":
+            details |= balance_details(entry.structure, result.properties.get("forces"))
         return LabelRecord(
             structure_id=entry.structure.structure_id,
             method_id=self.job.method_id,

@@ -7,12 +7,15 @@ label that is not there yet is settled by ``quarry.labeling.claims``.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from quarry.errors import QuarryError
-from quarry.files import digest_of, move_aside, publish_once, write_json
+from quarry.files import digest_of, move_aside, publish_once, readable_json
 from quarry.labeling.record import LabelRecord, encode_records, read_records
+from quarry.labeling.sharing import make_shared, rights_of_files
+from quarry.terminal import tell
 
 METHOD_ID_LENGTH = 16
 PUBLISH_ATTEMPTS = 5
@@ -20,6 +23,8 @@ PUBLISH_ATTEMPTS = 5
 
 class StoreError(QuarryError):
     """The store cannot be read or written: full, read-only, not permitted, gone. No fault of a label."""
+
+    of_the_machine = True
 
     def __init__(self, folder: str | Path, problem: str) -> None:
         super().__init__(f"label store {folder}: {problem}; mend that, or name another folder in labeling.store")
@@ -59,6 +64,12 @@ class LabelStore:
         except OSError as error:
             raise StoreError(self.folder, f"cannot read {path.name} ({error.strerror or error})") from error
 
+    def look(self, structure_id: str) -> LabelRecord | None:
+        """Return the record of a store that is used no more, or None; changes nothing there, and never fails."""
+        with suppress(OSError):
+            return self._read(self.path(structure_id), structure_id)[0]
+        return None
+
     def put(self, record: LabelRecord) -> LabelRecord:
         """Publish a successful record; return the one that is in the store (an earlier one stays).
 
@@ -68,11 +79,13 @@ class LabelStore:
         if not record.ok:
             return record
         try:
+            path = self.path(record.structure_id)
+            make_shared(path.parent)
             description = self.folder / "method.json"
             if not description.exists():
-                write_json(description, self.method)
+                publish_once(description, readable_json(self.method).encode(), rights_of_files(self.folder))
             for _ in range(PUBLISH_ATTEMPTS):
-                if publish_once(self.path(record.structure_id), encode_records([record])):
+                if publish_once(path, encode_records([record]), rights_of_files(path.parent)):
                     return record
                 # None: what is there is damaged, and now moved aside.
                 earlier = self.get(record.structure_id)
@@ -93,23 +106,32 @@ class LabelStore:
 
     def _set_aside(self, path: Path) -> LabelRecord | None:
         """Move a bad record aside; return the good one that another job has put in its place meanwhile, if so."""
-        seen = path.stat()
+        seen = _version(path)
         record, reason = self._read(path, path.stem)
-        now = path.stat()
-        if record is not None or (now.st_ino, now.st_mtime_ns) != (seen.st_ino, seen.st_mtime_ns):
+        if record is not None or _version(path) != seen:
             return record or self._read(path, path.stem)[0]
         try:
             aside = move_aside(path)
         except FileNotFoundError:
             return None
         except OSError as error:
-            print(f"Quarry: {reason}; cannot be moved aside ({error.strerror or error})", flush=True)
+            tell(f"{reason}; cannot be moved aside ({error.strerror or error})")
             return None
         # Between the last look and the move somebody may still have replaced it.
         record, _ = self._read(aside, path.stem)
         if record is None:
-            print(f"Quarry: {reason}; moved aside to {aside.name}", flush=True)
+            tell(f"{reason}; moved aside to {aside.name}")
             return None
-        publish_once(path, aside.read_bytes())
+        publish_once(path, aside.read_bytes(), rights_of_files(path.parent))
         aside.unlink()
         return record
+
+
+def _version(path: Path) -> tuple[int, int]:
+    """Return what changes when another file, or another content, takes a file's place."""
+    try:
+        state = path.stat()
+    except FileNotFoundError:
+        # A link to nothing, or nothing at all.
+        state = path.lstat()
+    return state.st_ino, state.st_mtime_ns

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from quarry.query.base import PoolView
 from quarry.query.distances import Closest, between, blocks
 from quarry.query.greedy import choose_highest
+from quarry.query.ranking import highest_first
 
 
 class MaxMin:
@@ -58,7 +59,7 @@ def space(
 def most_uncertain(std: NDArray[np.float64], share: float, n: int) -> NDArray[np.int64]:
     """Return the candidates of the share with the largest standard deviations, at least ``n``, ascending."""
     wanted = max(int(np.ceil(round(share * len(std), 9))), n)
-    return np.sort(np.argsort(-std, kind="stable")[:wanted]).astype(np.int64)
+    return np.sort(highest_first(std)[:wanted])
 
 
 def furthest_first(

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quarry.query.base import PoolView
+from quarry.query.ranking import highest_first
 
 
 class VoteEntropy:
@@ -33,7 +34,7 @@ class PredictiveEntropy:
 
     def select(self, pool: PoolView, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Return ``n`` candidates by falling entropy; the lower index wins a tie."""
-        return np.argsort(-self.score(pool), kind="stable")[:n].astype(np.int64)
+        return highest_first(self.score(pool))[:n]
 
 
 def entropy(shares: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import log_ndtr, ndtr
 
 from quarry.query.base import PoolView
+from quarry.query.ranking import highest_first, without_rounding
 
 
 class PropertySearch:
@@ -27,7 +28,7 @@ class PropertySearch:
         inside = (mean > low) & (mean < high)
         chosen = rng.permutation(np.flatnonzero(inside))[:n]
         others = np.flatnonzero(~inside)
-        closest = others[np.argsort(outside[others], kind="stable")]
+        closest = others[np.argsort(without_rounding(outside[others]), kind="stable")]
         return np.concatenate([chosen, closest[: max(0, n - len(chosen))]]).astype(np.int64)
 
 
@@ -44,7 +45,7 @@ class GreedyMean:
 
     def select(self, pool: PoolView, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Return ``n`` candidates by falling score."""
-        return np.argsort(-self.score(pool), kind="stable")[:n].astype(np.int64)
+        return highest_first(self.score(pool))[:n]
 
 
 class ProbabilityInRange:
@@ -60,7 +61,7 @@ class ProbabilityInRange:
     def select(self, pool: PoolView, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Return ``n`` candidates by falling probability; those of equal probability by closeness to the range."""
         outside = distance_outside(pool, "probability_in_range")
-        return np.lexsort((outside, -self._logarithms(pool)))[:n].astype(np.int64)
+        return np.lexsort((without_rounding(outside), -without_rounding(self._logarithms(pool))))[:n].astype(np.int64)
 
     def _logarithms(self, pool: PoolView) -> NDArray[np.float64]:
         """Return the logarithms of the probabilities: those near 0 and 1 keep their order."""
@@ -104,7 +105,7 @@ class ExpectedGain:
     def select(self, pool: PoolView, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Return ``n`` candidates by falling expected gain; those of equal gain by closeness to the range."""
         outside = distance_outside(pool, "expected_gain")
-        return np.lexsort((outside, -self.score(pool)))[:n].astype(np.int64)
+        return np.lexsort((without_rounding(outside), -without_rounding(self.score(pool))))[:n].astype(np.int64)
 
 
 def distance_outside(pool: PoolView, strategy: str) -> NDArray[np.float64]:

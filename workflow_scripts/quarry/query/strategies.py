@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 from quarry.config.query import STRATEGIES as TRAITS
 from quarry.config.query import Query
 from quarry.errors import QuarryError
-from quarry.imports import load
+from quarry.imports import check_arguments, load
+from quarry.processes import only_this_process
 from quarry.query.base import MEANINGS, PoolView, Strategy
 from quarry.query.batch_diversity import KMeansPlusPlus, Lcmd
 from quarry.query.clustering import Clusters, UncertaintyClusters
 from quarry.query.diversity import MaxMin, UncertaintyMaxMin
 from quarry.query.entropy import PredictiveEntropy, VoteEntropy
 from quarry.query.posterior import Bait, MaxDet
+from quarry.query.ranking import highest_first
 from quarry.query.search import ExpectedGain, GreedyMean, ProbabilityInRange, PropertySearch
 
 DEFAULT_SHARE = 0.5
@@ -49,7 +51,7 @@ class Uncertainty:
 
     def select(self, pool: PoolView, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Return ``n`` candidates by falling standard deviation; the lower index wins a tie."""
-        return np.argsort(-self.score(pool), kind="stable")[:n].astype(np.int64)
+        return highest_first(self.score(pool))[:n]
 
 
 MAKERS: dict[str, Callable[[Query], Strategy]] = {
@@ -82,8 +84,10 @@ def make_strategy(query: Query, base: Path | None = None) -> Strategy:
     if not query.is_own:
         return MAKERS[query.strategy](query)
     made = load(query.strategy, "query.strategy", base)
+    check_arguments(made, query.arguments, query.strategy, "query.arguments")
     try:
-        strategy: Strategy = made(**query.arguments)
+        with only_this_process():
+            strategy: Strategy = made(**query.arguments)
     except Exception as error:
         reason = " ".join(str(error).split())
         raise QuarryError(
@@ -115,7 +119,8 @@ def chosen_by(strategy: Strategy, name: str, pool: PoolView, n: int, rng: np.ran
     name: ``query.strategy``, for messages; an own strategy may give anything.
     """
     wanted = min(n, len(pool))
-    chosen = np.asarray(strategy.select(pool, wanted, rng))
+    with only_this_process():
+        chosen = np.asarray(strategy.select(pool, wanted, rng))
     if (
         chosen.shape != (wanted,)
         or (wanted and chosen.dtype.kind not in "iu")

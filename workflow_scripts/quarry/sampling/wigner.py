@@ -10,6 +10,7 @@ from quarry.config.pool import LowModes
 from quarry.errors import QuarryError
 from quarry.sampling.modes import NormalModes
 from quarry.structures import Structure, StructureSet
+from quarry.structures.structure import check_size
 
 
 def coordinate_variances(frequencies_cm: NDArray[np.float64], temperature_K: float) -> NDArray[np.float64]:
@@ -50,6 +51,13 @@ def sample_wigner(
     coordinates = rng.standard_normal((size, len(widths))) * widths
     equilibrium = modes.equilibrium
     positions = equilibrium.positions + np.tensordot(coordinates, modes.modes, axes=1)
+    try:
+        check_size(positions)
+    except ValueError as error:
+        raise QuarryError(
+            f"pool: a drawn geometry has {error}: the lowest mode, {modes.frequencies_cm.min():.2g} 1/cm, is no vibration; "
+            "set pool.low_modes"
+        ) from error
     return StructureSet.from_structures(
         Structure.create(equilibrium.numbers, x, equilibrium.charge, equilibrium.multiplicity) for x in positions
     )

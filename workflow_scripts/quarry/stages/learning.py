@@ -99,9 +99,7 @@ def in_order_of_ids(data: TrainingData, configuration: Configuration) -> Trainin
     return data.subset(np.argsort(data.structures.ids, kind="stable"))
 
 
-def train_member(
-    configuration: Configuration, arm: str, member: int, dataset: str, features: str, output: str
-) -> str:
+def train_member(configuration: Configuration, arm: str, member: int, dataset: str, features: str, output: str) -> str:
     """Train one member of the arm's committee, as training them all at once would; return a line about it."""
     settings = configuration.arm(arm)
     data, _ = _learnt(configuration, dataset, features)

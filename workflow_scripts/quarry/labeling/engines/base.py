@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from quarry.errors import QuarryError
+from quarry.files import NO_ROOM
+from quarry.labeling.attempts import MACHINE_FAULT
 from quarry.structures import Structure
 
 FAILURE_CLASSES = (
@@ -15,6 +17,7 @@ FAILURE_CLASSES = (
     "out_of_time",
     "invalid_structure",
     "engine_error",
+    "lacks_target",
 )
 
 PROPERTIES = (
@@ -34,20 +37,26 @@ excited state), 1 (length gauge, from the ground state, one of each excited stat
 of a table or toy function)."""
 
 
-def too_few_states(properties: Mapping[str, Any], n_states: int) -> str:
-    """Return what is wrong with the properties of a label that needs n_states excited states, or nothing.
+class MachineFault(QuarryError):
+    """The node cannot do its part: its scratch folder is full, read-only or absent. No fault of any structure."""
 
-    Fewer energies or oscillator strengths than that: a spectrum would lack a band in silence.
-    """
-    found = min(len(properties.get(name) or []) for name in ("excitation_energies", "oscillator_strengths"))
-    return f"{found} excited states where spectrum.n_states asks for {n_states}" if found < n_states else ""
+
+def status_of(error: BaseException) -> str:
+    """Return the status of a calculation that ended with an exception: a disk that fails is a fault of the machine."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, MachineFault) or (isinstance(cause, OSError) and cause.errno in NO_ROOM):
+            return MACHINE_FAULT
+        cause = cause.__cause__ or cause.__context__
+    return "engine_error"
 
 
 @dataclass
 class EngineResult:
     """What one calculation gave.
 
-    status: 'ok' or one of ``FAILURE_CLASSES``. properties: plain numbers and nested lists (see ``PROPERTIES``);
+    status: 'ok', one of ``FAILURE_CLASSES``, or ``MACHINE_FAULT``: then there is no record, and the label is tried again.
+    properties: plain numbers and nested lists (see ``PROPERTIES``);
     lumo and gap are None where there is no virtual orbital.
     attempts: one dictionary per way that was tried (name, cycles, converged, wall_s, cpu_s).
     size: what the cost depends on, e.g. {"atoms": 3, "basis_functions": 18}; cost models are fitted to it.

@@ -9,6 +9,7 @@ import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterable
@@ -20,10 +21,12 @@ from quarry.config.engines import CommandLabeling
 from quarry.config.labeling import LabelResources
 from quarry.errors import QuarryError
 from quarry.files import sha256_of
-from quarry.imports import load
-from quarry.labeling.engines.base import EngineResult
+from quarry.imports import check_arguments, load
+from quarry.labeling.attempts import MACHINE_FAULT
+from quarry.labeling.engines.base import EngineResult, status_of
 from quarry.labeling.engines.outputs import properties_from
-from quarry.labeling.engines.scratch import scratch_folder
+from quarry.labeling.engines.programs import check_program
+from quarry.labeling.engines.scratch import problem_of, reserve, scratch_folder
 from quarry.labeling.engines.states import State, refuse_untold, untold
 from quarry.labeling.engines.templates import OF_COMMAND, OF_INPUT, filled, placeholders, values_of, xyz_text
 from quarry.structures import Structure
@@ -32,8 +35,8 @@ STDOUT, STDERR, SCRIPT, GEOMETRY = "stdout.txt", "stderr.txt", "command.sh", "st
 KILLED = (137, -9)
 """Exit codes of a program that got SIGKILL: from bash, and of bash itself."""
 LAST_LINES, LAST_CHARACTERS = 20, 2000
-FIRST_WORD = re.compile(r"\s*(?:\w+=\S*\s+)*([\w./+-]+)(?=\s|;|$)")
-"""Of a command line, after assignments of variables; only where no quotes and brackets are about."""
+NO_SPACE = "(?i)no space left on device|disk quota exceeded"
+"""What programs print, in the words of the C library, when a disk is full that may not be the scratch folder's."""
 VERSION_WITHIN_S = 60
 PR_SET_PDEATHSIG = 1
 GUARD = "trap 'trap \"\" TERM; kill -TERM 0' TERM\n"
@@ -112,7 +115,8 @@ class CommandEngine:
         settings = self.labeling
         used = self._placeholders()
         if settings.output.parser:
-            load(settings.output.parser, "labeling.output.parser")
+            parser = load(settings.output.parser, "labeling.output.parser")
+            check_arguments(parser, (), settings.output.parser, "labeling.output.parser", by_place=1)
         tasks = self.resources.tasks
         if settings.launcher != "none" and "launcher" not in used:
             raise QuarryError(f"labeling.launcher is {settings.launcher}, but labeling.command has no $launcher")
@@ -125,25 +129,7 @@ class CommandEngine:
         if syntax.returncode:
             raise QuarryError(f"labeling.command: bash does not understand it: {_last_line(syntax.stderr)}")
         if not settings.modules:
-            self._check_program(command)
-
-    def _check_program(self, command: str) -> None:
-        """Raise QuarryError if the first word of the command, where it is a plain one, is nothing that bash can run."""
-        match = FIRST_WORD.match(command)
-        if match is None:
-            return
-        program = match[1]
-        if "/" in program and not Path(program).is_absolute():
-            raise QuarryError(
-                f"labeling.command: '{program}' is a relative path, but the command runs in a scratch folder; "
-                "write $base/... for a program beside the campaign file"
-            )
-        look = ["bash", "-c", 'type -t -- "$1"', "bash", program]
-        if subprocess.run(look, env=self._environment(1), capture_output=True, check=False).returncode:
-            raise QuarryError(
-                f"labeling.command: there is no program '{program}' here; install it, load its module with "
-                "labeling.modules, or give its whole path"
-            )
+            check_program(command, self._environment(1))
 
     def check_states(self, states: Iterable[State]) -> None:
         """Raise QuarryError for a charge or multiplicity that neither command nor input files hold."""
@@ -163,7 +149,11 @@ class CommandEngine:
                 except MemoryError:
                     result = EngineResult("out_of_memory", message="out of memory while reading the output")
                 except OSError as error:
-                    result = EngineResult("engine_error", message=f"in the scratch folder: {error}")
+                    result = EngineResult(status_of(error), message=f"in the scratch folder: {error}")
+                problem = None if result.status == "ok" else problem_of(folder)
+                if problem is not None:
+                    # Whatever the program says, and be it that it lacks memory.
+                    result = EngineResult(MACHINE_FAULT, message=f"{problem}; {result.message}", details=result.details)
                 if result.status != "ok" and self.labeling.keep:
                     self._keep(folder, structure, result)
         result.size = self.size(structure)
@@ -201,6 +191,8 @@ class CommandEngine:
         script = f"(\nset -e -o pipefail\n{self._command(values)}\n) & wait $!"
         (folder / SCRIPT).write_text((GUARD if guarded else "") + self._with_modules(script) + "\n")
         with open(folder / STDOUT, "wb") as out, open(folder / STDERR, "wb") as err:
+            # What it has to say about a full disk is written there too.
+            reserve(err)
             process = subprocess.Popen(
                 [*self._shell(), SCRIPT],
                 cwd=folder,
@@ -243,6 +235,8 @@ class CommandEngine:
             if found is not None:
                 return failure, f"the program says '{found}' (exit code {code})"
         last = _last_line(details.get("stderr") or details.get("stdout") or "")
+        if code and _found(folder, NO_SPACE) is not None:
+            return MACHINE_FAULT, f"a disk of {socket.gethostname()} is full: {last} (exit code {code})"
         if code in KILLED:
             return "out_of_memory", f"the program was killed (exit code {code}), for its memory most likely: {last}"
         if code:

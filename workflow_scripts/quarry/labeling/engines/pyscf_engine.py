@@ -24,10 +24,10 @@ from threadpoolctl import threadpool_limits
 from quarry.config.labeling import PyscfLabeling
 from quarry.config.methods import PyscfMethod
 from quarry.errors import QuarryError
-from quarry.labeling.engines.base import EngineResult
+from quarry.labeling.engines.base import EngineResult, status_of
 from quarry.labeling.engines.pyscf_recovery import climb
-from quarry.labeling.engines.pyscf_runs import HARTREE_EV, Runs, ScfNotConverged, Unsolved, attempt
-from quarry.labeling.engines.pyscf_stability import minimum_below
+from quarry.labeling.engines.pyscf_runs import HARTREE_EV, Runs, ScfNotConverged, Unsolved, attempt, turned_guess
+from quarry.labeling.engines.pyscf_stability import below_closed_shell, look, minimum_below
 from quarry.structures import Structure
 
 BOHR_A = float(nist.BOHR)
@@ -49,28 +49,35 @@ class PyscfEngine:
     homo, lumo and gap (eV; over both spins; lumo and gap are None if the basis leaves no virtual orbital; the gap is
     negative for a solution that recovery found and that breaks the order of filling), dipole (e*Angstrom, Cartesian,
     origin at the centre of mass, which matters for ions only), excitation_energies and oscillator_strengths on request.
-    Details: stability (what the stability analysis found), excitations (its attempts), both where asked for.
+    Details: stability (``quarry.labeling.stability``), excitations (its attempts), both where asked for.
 
     recovery: names of the ways to the SCF solution, in their order (see ``pyscf_recovery``); none means plain.
-    stability: none or internal.
+    stability: which instabilities are followed downhill: none, internal or external (both). looks: look for internal and
+    external ones also where none is followed.
     """
 
     name = "pyscf"
     periodic = False
     one_job_per_batch = False
+    shortest_distance_A = SHORTEST_DISTANCE_A
 
     def __init__(
-        self, method: PyscfMethod, recovery: Sequence[str] = DEFAULT_RECOVERY, stability: str = "none"
+        self,
+        method: PyscfMethod,
+        recovery: Sequence[str] = DEFAULT_RECOVERY,
+        stability: str = "none",
+        looks: bool = False,
     ) -> None:
         self.method = method
         self.recovery = tuple(recovery) or ("plain",)
         self.stability = stability
+        self.looks = looks
         self.hartree_fock = is_hartree_fock(method.xc)
 
     def method_identity(self) -> dict[str, Any]:
         """Return everything that changes the number, the functional as libxc resolves it.
 
-        recovery, max_cycles and allow_vv10 are left out: they decide whether there is a number, not which (of several
+        recovery, looks, max_cycles and allow_vv10 are left out: they decide whether there is a number, not which (of several
         SCF solutions any may be found, with or without recovery; stability asks for a minimum). The basis is the name
         without case, blanks, - and _ (6-31G* and 6-31g(d) are two identities). What is not asked for is not named.
         Raises QuarryError for an unknown functional.
@@ -136,7 +143,7 @@ class PyscfEngine:
         except MemoryError:
             result.status, result.message = "out_of_memory", "PySCF: out of memory"
         except Exception as error:
-            result.message = one_line(error)
+            result.status, result.message = status_of(error), one_line(error)
         if not all(np.isfinite(value).all() for value in result.properties.values() if value is not None):
             result.status, result.message = "engine_error", "PySCF gave a number that is not finite"
             result.properties = {}
@@ -183,9 +190,9 @@ class PyscfEngine:
         symbols = [gto.mole._symbol(int(z)) for z in np.unique(structure.numbers)]
         return {symbol: self.method.ecp for symbol in symbols if load_core_potential(self.method.ecp, symbol)}
 
-    def _calculation(self, molecule: gto.Mole) -> scf.hf.SCF:
-        """Return the SCF calculation of this level of theory, not yet run."""
-        restricted = molecule.spin == 0
+    def _calculation(self, molecule: gto.Mole, unrestricted: bool = False) -> scf.hf.SCF:
+        """Return the SCF calculation of this level of theory, not yet run. unrestricted: also for a closed shell."""
+        restricted = molecule.spin == 0 and not unrestricted
         if self.hartree_fock:
             calculation = scf.RHF(molecule) if restricted else scf.UHF(molecule)
         else:
@@ -200,17 +207,26 @@ class PyscfEngine:
         calculation.disp = self.method.dispersion
         calculation.conv_tol = self.method.convergence_hartree
         calculation.max_cycle = self.method.max_cycles
+        turned_guess(calculation)
         return calculation
 
     def _ground_state(self, molecule: gto.Mole, result: EngineResult) -> scf.hf.SCF:
         """Return the converged SCF solution; attempts and stability go into the result. Raises ScfNotConverged."""
         runs = Runs(self._calculation(molecule))
         solution = climb(runs, self.recovery, result.attempts)
-        if self.stability == "none":
+        if self.stability == "none" and not self.looks:
             return solution
 
+        unrestricted = Runs(self._calculation(molecule, unrestricted=True)) if self.stability == "external" else None
+
         def downhill(runs: Runs) -> scf.hf.SCF:
-            end, result.details["stability"] = minimum_below(runs, solution)
+            end, found = (solution, look(solution)) if self.stability == "none" else minimum_below(runs, solution)
+            try:
+                end = below_closed_shell(end, found, unrestricted)
+            finally:
+                if unrestricted is not None:
+                    runs.cycles, runs.last = runs.cycles + unrestricted.cycles, unrestricted.last or runs.last
+            result.details["stability"] = found
             return end
 
         return attempt(runs, "stability", downhill, result.attempts)

@@ -15,7 +15,7 @@ from pyscf import gto, scf
 from quarry.config.methods import Excitations
 from quarry.labeling.characters import StateCharacters, leading_pairs
 from quarry.labeling.engines.pyscf_runs import HARTREE_EV, Unsolved
-from quarry.labeling.engines.pyscf_stability import UNSTABLE_BELOW_HARTREE, lowest_curvature
+from quarry.labeling.engines.pyscf_stability import UNSTABLE_BELOW_HARTREE, lowest_curvature, on_grid
 
 MORE_GUESSES = 5
 """Start vectors beyond the wanted states: a low state that starts high is found then."""
@@ -30,6 +30,10 @@ MORE_CYCLES = 3
 FEW_EXCITATIONS = 60
 """Up to this many, the second attempt solves for all of them: the solver's restarts do not converge in so small a space."""
 
+
+LOWEST_EV = 0.03
+"""A lower excitation energy of full linear response is a flat direction of the ground state, along which the integration grid's
+noise decides between a small energy and none at all; a label must not depend on that."""
 
 PAIRS_HOLD, MOST_PAIRS = 0.98, 4
 """Pairs of natural transition orbitals that are kept of a state: those that hold this share of it, not more than so many."""
@@ -79,10 +83,11 @@ def excited_states(
         curvature, _ = lowest_curvature(solution)
         if curvature < UNSTABLE_BELOW_HARTREE:
             raise ExcitationsNotConverged(
-                f"the ground state is unstable (curvature {curvature:.1e} hartree), so that its lowest states are no "
-                "excitations; set labeling.stability to internal, or excitations.kind to tda"
+                f"the ground state is unstable or degenerate (curvature {curvature:.1e} hartree), so that its lowest states "
+                "are no excitations; set labeling.stability to internal, or (degenerate ones) excitations.kind to tda"
             )
-    solution = _with_grid(solution, wanted.grid_level)
+    if wanted.grid_level is not None:
+        solution = on_grid(solution, wanted.grid_level)
     possible = _possible(solution)
     guesses = min(wanted.n_states + MORE_GUESSES, possible)
     more = possible if possible <= FEW_EXCITATIONS else guesses
@@ -90,7 +95,7 @@ def excited_states(
     for roots, cycles in ((wanted.n_states, wanted.max_cycles), (more, MORE_CYCLES * wanted.max_cycles)):
         wall, cpu = time.perf_counter(), time.process_time()
         solver, energies, strengths, converged = _solve(solution, wanted, roots, cycles, max(guesses, roots))
-        problem = _problem(energies, converged, wanted.n_states)
+        problem = _problem(energies, converged, wanted)
         trials.append(
             {
                 "roots": roots,
@@ -108,10 +113,19 @@ def excited_states(
     raise ExcitationsNotConverged(problem)
 
 
-def _problem(energies: NDArray[np.float64], converged: NDArray[np.bool_], n_states: int) -> str:
+def _problem(energies: NDArray[np.float64], converged: NDArray[np.bool_], wanted: Excitations) -> str:
     """Return what is wrong with the lowest roots, or nothing."""
+    n_states = wanted.n_states
     if not np.isfinite(energies).all() or (energies <= 0).any():
-        return "an excitation energy is not positive: the ground state is unstable; set labeling.stability to internal"
+        return (
+            "an excitation energy is not positive: the ground state is unstable or degenerate; set labeling.stability to "
+            "internal, or (degenerate ones) excitations.kind to tda"
+        )
+    if wanted.kind == "tddft" and energies.size and (lowest := float(energies.min()) * HARTREE_EV) < LOWEST_EV:
+        return (
+            f"the lowest excitation energy is {lowest:.3f} eV, below {LOWEST_EV} eV: the ground state is degenerate or nearly "
+            "so, and its lowest states are no excitations; set excitations.kind to tda"
+        )
     if len(energies) < n_states:
         return f"PySCF found {len(energies)} of {n_states} excited states"
     open_roots = [str(k + 1) for k in range(n_states) if not converged[k]]
@@ -147,18 +161,6 @@ def _solve(
     strengths = np.asarray(solver.oscillator_strength(gauge="length"), dtype=np.float64)
     order = np.argsort(energies, kind="stable")
     return solver, energies[order], strengths[order], converged[order]
-
-
-def _with_grid(solution: scf.hf.SCF, level: int | None) -> scf.hf.SCF:
-    """Return the solution with another integration grid for the response of its functional."""
-    if level is None or getattr(solution, "grids", None) is None:
-        return solution
-    from pyscf.dft import gen_grid
-
-    coarser = solution.copy()
-    coarser.grids = gen_grid.Grids(solution.mol)
-    coarser.grids.level = level
-    return coarser
 
 
 def _characters(solver: Any, n_states: int) -> dict[str, Any]:

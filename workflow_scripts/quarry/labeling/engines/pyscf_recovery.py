@@ -39,7 +39,7 @@ def _smearing(runs: Runs) -> scf.hf.SCF:
     density = None
     for width in SMEARING_HARTREE:
         warm = runs.fresh(conv_tol=ROUGH_CONVERGENCE_HARTREE).smearing(sigma=width, method="fermi", fix_spin=True)
-        density = np.asarray(runs.run(warm, density).make_rdm1())
+        density = np.asarray(runs.once(warm, density).make_rdm1())
     return runs.run(runs.fresh(), density)
 
 

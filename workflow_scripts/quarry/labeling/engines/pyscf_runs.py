@@ -19,6 +19,11 @@ ROUGH_CONVERGENCE_HARTREE = 1e-5
 """Convergence of a run whose density is only the start of the next one."""
 
 
+TURN = 1e-3
+"""Angle (radian) by which start orbitals are turned into each other: the guess of a symmetric molecule may be just as close to
+several solutions, and rounding would choose between them, by processor, library and number of threads."""
+
+
 class Unsolved(Exception):
     """A calculation that ends without a label for a reason of chemistry."""
 
@@ -30,6 +35,20 @@ class ScfNotConverged(Unsolved):
     """No way led to a converged SCF solution."""
 
     status = "scf_not_converged"
+
+
+def turned_guess(calculation: scf.hf.SCF) -> None:
+    """Let a calculation start from densities, shape (..., n, n), whose orbitals are turned by ``TURN``, always alike."""
+    guess = calculation.get_init_guess
+
+    def turned(*arguments: Any, **keys: Any) -> NDArray[np.float64]:
+        density = np.asarray(guess(*arguments, **keys))
+        # Cosines of squares are as good as random; the turn is one to first order, the rest is far below convergence.
+        square = np.cos(np.arange(density.size, dtype=np.float64) ** 2).reshape(density.shape)
+        turn = TURN * (square - np.swapaxes(square, -1, -2))
+        return density + turn @ density - density @ turn
+
+    calculation.get_init_guess = turned
 
 
 class Runs:
@@ -54,7 +73,23 @@ class Runs:
         return calculation
 
     def run(self, calculation: scf.hf.SCF, density: NDArray[np.float64] | None = None) -> scf.hf.SCF:
-        """Iterate from a density (or the calculation's own guess) to convergence or ``max_cycle``."""
+        """Iterate from a density (or the calculation's own guess) to convergence or ``max_cycle``.
+
+        PySCF looks once more after the last cycle and may take the convergence back: where molecules are soft, rounding
+        decides that. Such a run goes on from where it stands with the cycles that are left.
+        """
+        limit = left = int(calculation.max_cycle)
+        try:
+            while not self.once(calculation, density).converged and 0 < calculation.cycles < left:
+                left -= int(calculation.cycles)
+                calculation.max_cycle = left
+                density = np.asarray(calculation.make_rdm1())
+        finally:
+            calculation.max_cycle = limit
+        return calculation
+
+    def once(self, calculation: scf.hf.SCF, density: NDArray[np.float64] | None = None) -> scf.hf.SCF:
+        """Iterate to convergence, ``max_cycle``, or until PySCF takes the convergence back; for a run that is only a start."""
         self.last = calculation
         calculation.cycles = 0
         try:
@@ -67,7 +102,7 @@ class Runs:
 
     def rough(self, density: NDArray[np.float64] | None = None, **settings: Any) -> NDArray[np.float64]:
         """Return the density of a run that is only a start, converged or not."""
-        run = self.run(self.fresh(conv_tol=ROUGH_CONVERGENCE_HARTREE, **settings), density)
+        run = self.once(self.fresh(conv_tol=ROUGH_CONVERGENCE_HARTREE, **settings), density)
         return np.asarray(run.make_rdm1())
 
     def second_order(

@@ -37,4 +37,4 @@ def make_engine(
         return ReplayEngine(labeling, base)
     from quarry.labeling.engines.pyscf_engine import PyscfEngine
 
-    return PyscfEngine(labeling.method, labeling.recovery, labeling.stability)
+    return PyscfEngine(labeling.method, labeling.recovery, labeling.stability, labeling.look_for_instabilities)

@@ -12,21 +12,28 @@ from numpy.typing import NDArray
 from quarry.config.engines import OF_SEVERAL_NUMBERS, PER_ATOM, ReplayLabeling
 from quarry.errors import QuarryError
 from quarry.files import sha256_of
-from quarry.labeling.engines.answers import PER_STATE, converted, plain_properties
+from quarry.labeling.engines.answers import converted, plain_properties, real_numbers
 from quarry.labeling.engines.base import EngineResult
 from quarry.labeling.engines.outputs import frame_value
+from quarry.labeling.plain import PER_STATE
 from quarry.structures import Structure
 from quarry.structures.files import FileSource, read_files
 from quarry.structures.geometries import TOLERANCE_A, GeometryIndex
+from quarry.structures.reading import names_in, read_frames, texts_of
+from quarry.structures.stated import LENIENT, stated_by_frames
 from quarry.structures.tables import (
+    ARRAY_TABLES,
     TABLES,
     Table,
     joined_columns,
     read_feature_rows,
     read_geometries,
     read_numbers,
+    stated_by_table,
 )
 
+UNSAID = -1_000_000
+"""Charge or multiplicity of a structure whose file says none."""
 SAME_VALUE = 1e-6
 """eV (eV/Angstrom, e*Angstrom): rows of one structure that differ by more contradict each other."""
 Finder = Callable[[Structure], list[int]]
@@ -84,6 +91,12 @@ class ReplayEngine:
         """Return whether there is a row for a structure."""
         return bool(self._load()[1](structure))
 
+    def contents(self) -> str:
+        """Return a clause about what the file has."""
+        rows, _ = self._load()
+        first = f", and its first ids are {', '.join(list(rows.ids())[:2])}" if self.labeling.match == "id" else ""
+        return rows.contents() + first
+
     def label(self, structure: Structure, threads: int) -> EngineResult:
         """Return the label of a structure; one that the file does not hold is an invalid_structure.
 
@@ -102,7 +115,7 @@ class ReplayEngine:
         except ValueError as error:
             message = f"{self.source}, row {found[0]}: {error}"
             return EngineResult("engine_error", message=message, size=size)
-        for row, answer in zip(found, answers, strict=True):
+        for row, answer in zip(found[1:], answers[1:], strict=True):
             if not _agree(answers[0], answer):
                 message = f"{self.source}: rows {found[0]} and {row} hold this structure with different values"
                 return EngineResult("engine_error", message=message, size=size)
@@ -129,9 +142,10 @@ class ReplayEngine:
         if self.labeling.match == "row":
             # Duplicates stay in: row i of the table is structure i of the files, whatever the pool drops.
             files = [FileSource(self.base / s.path, s.index, s.geometry.names) for s in self.labeling.structures]
-            structures = read_files(files, 0, 1, "labeling.structures")
+            structures = read_files(files, UNSAID, UNSAID, "labeling.structures", LENIENT)
             self._check_count(len(structures), rows)
-            return GeometryIndex.of(structures).find
+            index = GeometryIndex.of(structures)
+            return lambda structure: [row for row in index.find(structure) if _may_be(structures[row], structure)]
         return _by_id(rows.ids())
 
     def _finder_of_features(self, rows: _Rows) -> Finder:
@@ -151,6 +165,15 @@ class ReplayEngine:
         if count != len(rows):
             mend = f"; name the structures that have labels, e.g. by index ':{len(rows)}'" if count > len(rows) else ""
             raise QuarryError(f"labeling.structures: {count} structures, but {self.source} has {len(rows)} rows{mend}")
+
+
+def _may_be(stated: Structure, structure: Structure) -> bool:
+    """Return whether charge, multiplicity and cell, where they are said, are those of a structure of the same geometry."""
+    if stated.charge not in (UNSAID, structure.charge) or stated.multiplicity not in (UNSAID, structure.multiplicity):
+        return False
+    if stated.cell is None or structure.cell is None:
+        return True
+    return stated.pbc == structure.pbc and np.allclose(stated.cell, structure.cell, atol=TOLERANCE_A)
 
 
 def _by_id(ids: Sequence[str]) -> Finder:
@@ -187,6 +210,10 @@ class _Rows:
         """Return Quarry's structure ids of all rows."""
         raise NotImplementedError
 
+    def contents(self) -> str:
+        """Return a clause about what there is in the file."""
+        raise NotImplementedError
+
     def may_be(self, row: int, structure: Structure) -> bool:
         """Return whether cell, charge and multiplicity of a row, where it has them, are the structure's."""
         return not any(structure.pbc)
@@ -196,19 +223,30 @@ class _FrameRows(_Rows):
     """A structure file that ASE reads."""
 
     def __init__(self, path: Path, labeling: ReplayLabeling) -> None:
-        from ase.io import read
-
-        try:
-            frames = read(path, index=":")
-        except Exception as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise QuarryError(f"labeling.file: ASE cannot read {path}: {reason}") from error
-        self.labeling = labeling
-        self.frames = frames if isinstance(frames, list) else [frames]
+        self.path, self.labeling = path, labeling
+        self.frames = read_frames(path, ":", "labeling.file")
+        self._stated = stated_by_frames(self.frames)
         for name, keys in labeling.columns.items():
             for key in _listed(keys):
-                if all(frame_value(atoms, key) is None for atoms in self.frames):
-                    raise QuarryError(f"labeling.columns.{name}: no structure in {path} has a '{key}'")
+                self._check_name(key, f"labeling.columns.{name}")
+                self._check_numbers(key, f"labeling.columns.{name}")
+
+    def _check_name(self, key: str, where: str) -> None:
+        if all(frame_value(atoms, key) is None for atoms in self.frames):
+            raise QuarryError(f"{where}: no structure in {self.path} has a '{key}'; {names_in(self.frames)}")
+
+    def _check_numbers(self, key: str, where: str) -> None:
+        """Raise QuarryError if no frame has a number there; single ones without are structures without a label."""
+        problem = ""
+        for atoms in self.frames:
+            value = frame_value(atoms, key)
+            try:
+                if value is not None:
+                    real_numbers(value, f"'{key}'")
+                    return
+            except ValueError as error:
+                problem = str(error)
+        raise QuarryError(f"{where}: {problem} in {self.path}; name another column")
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -233,15 +271,23 @@ class _FrameRows(_Rows):
 
     def may_be(self, row: int, structure: Structure) -> bool:
         atoms = self.frames[row]
-        stated = Structure.from_atoms(atoms, structure.charge, structure.multiplicity)
-        same_state = (stated.charge, stated.multiplicity) == (structure.charge, structure.multiplicity)
+        stated = Structure.of_atoms(atoms, structure.charge, structure.multiplicity)
+        same_state = self._stated.may_be(row, structure.charge, structure.multiplicity)
         if stated.cell is None or structure.cell is None:
             return same_state and stated.cell is None and structure.cell is None
         return same_state and stated.pbc == structure.pbc and np.allclose(stated.cell, structure.cell, atol=TOLERANCE_A)
 
+    def contents(self) -> str:
+        return names_in(self.frames)
+
     def ids(self) -> Sequence[str]:
-        # An s stands before our ids in extended XYZ, so that one of digits alone is no number.
-        return [str(frame_value(atoms, self.labeling.ids)).removeprefix("s") for atoms in self.frames]
+        # As texts: ASE makes a number of an id that has digits alone, or digits and one e.
+        self._check_name(self.labeling.ids, "labeling.ids")
+        texts = texts_of(self.path, self.labeling.ids)
+        if len(texts) != len(self.frames) or None in texts:
+            texts = [str(frame_value(atoms, self.labeling.ids)) for atoms in self.frames]
+        # An s stands before our own ids in extended XYZ, so that others do not make numbers of them either.
+        return [str(text).removeprefix("s") for text in texts]
 
 
 class _ArrayRows(_Rows):
@@ -254,6 +300,9 @@ class _ArrayRows(_Rows):
 
     def values(self, row: int) -> dict[str, Any]:
         return {name: values[row] for name, values in self.columns.items()}
+
+    def contents(self) -> str:
+        return f"it has {len(self)} rows"
 
     def _check_lengths(self, counts: dict[str, int], key: str, where: str) -> None:
         if len(set(counts.values())) != 1:
@@ -299,7 +348,16 @@ class _TableRows(_ArrayRows):
         where = f"labeling.columns.{name}"
         if name in OF_SEVERAL_NUMBERS:
             return joined_columns(self.table, _listed(keys), where)
-        return self.table.column(_listed(keys)[0], where)
+        key = _listed(keys)[0]
+        values = self.table.column(key, where)
+        if values.dtype.kind == "U" and self.path.suffix.lower() not in ARRAY_TABLES:
+            # A CSV file whose column is not numbers throughout; rows of something else have no label.
+            values = np.array([_number_or_nan(text) for text in values.tolist()])
+        if values.dtype.kind not in "iuf" or (values.size and values.dtype.kind == "f" and np.isnan(values).all()):
+            raise QuarryError(
+                f"{where}: '{key}' in {self.path} holds no real numbers ({values.dtype}); name another column"
+            )
+        return values
 
     def __len__(self) -> int:
         return self.count
@@ -317,11 +375,21 @@ class _TableRows(_ArrayRows):
             raise QuarryError(
                 f"labeling.geometry: {len(offsets) - 1} geometries do not fit the columns' {self.count} rows in {self.path}"
             )
+        self._stated = stated_by_table(self.table, self.labeling.geometry.names, offsets, numbers)
         return GeometryIndex(offsets, numbers, positions)
 
+    def may_be(self, row: int, structure: Structure) -> bool:
+        return super().may_be(row, structure) and self._stated.may_be(row, structure.charge, structure.multiplicity)
+
     def ids(self) -> Sequence[str]:
-        values = self.table.column(self.labeling.ids, "labeling.ids")
-        return [v.decode() if isinstance(v, bytes) else str(v) for v in values.tolist()]
+        return [text.removeprefix("s") for text in self.table.texts(self.labeling.ids, "labeling.ids")]
+
+
+def _number_or_nan(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
 
 
 def _listed(keys: str | list[str]) -> list[str]:

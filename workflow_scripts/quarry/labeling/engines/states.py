@@ -34,6 +34,13 @@ class ChecksMolecules(Protocol):
         ...
 
 
+@runtime_checkable
+class RefusesCloseAtoms(Protocol):
+    """An engine that takes no structure with two atoms nearer than this, Angstrom."""
+
+    shortest_distance_A: float
+
+
 def one_of_each_kind(structures: Iterable[Structure]) -> list[Structure]:
     """Return the first structure of each composition, charge and multiplicity."""
     kinds: dict[tuple[bytes, int, int], Structure] = {}

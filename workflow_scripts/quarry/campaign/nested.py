@@ -1,0 +1,69 @@
+"""The Snakemake process of a cluster job: it ends with the job's script, which started it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+
+from quarry.processes import parent_of, process_group, start_ticks
+
+LOOK_S = 1.0
+GRACE_S = 10.0
+"""Time that the job's own program has to give back what it holds."""
+ORPHANED = 1
+"""Exit code of a process whose parent is gone; nobody is left to read it."""
+
+
+def end_with_parent(look_s: float = LOOK_S, grace_s: float = GRACE_S) -> None:
+    """Let this process and what it has started end soon after its parents, whatever its main thread waits for.
+
+    These are the process that started it and those before that one in the same process group: a job's script starts a shell.
+    A scheduler that cancels a job may reach the job's script only; and Snakemake, asked to end, may wait for a lock for ever.
+    Not by the kernel's signal at the parent's death: that one would leave the programs that this process started.
+    """
+    parents = _parents()
+    if parents:
+        threading.Thread(target=_watch, args=(parents, look_s, grace_s), name="quarry-parent", daemon=True).start()
+
+
+def _parents() -> dict[int, str]:
+    """Return the processes whose end is this one's, each with its start time. Nobody watches the first process of all."""
+    found: dict[int, str] = {}
+    pid = os.getppid()
+    while pid > 1 and (started := start_ticks(pid)) is not None:
+        found[pid] = started
+        pid = parent_of(pid) or 0
+        if pid > 1 and process_group(pid) != os.getpgrp():
+            break
+    return found
+
+
+def _watch(parents: Mapping[int, str], look_s: float, grace_s: float) -> None:
+    while all(start_ticks(pid) == started for pid, started in parents.items()):
+        time.sleep(look_s)
+    end = time.monotonic() + grace_s
+    _signal_children(signal.SIGTERM)
+    while _signal_children(0) and time.monotonic() < end:
+        time.sleep(min(look_s, 0.2))
+    _signal_children(signal.SIGKILL)
+    os._exit(ORPHANED)
+
+
+def _signal_children(number: int) -> int:
+    """Send a signal to every descendant of this process in its own process group, and return how many there were.
+
+    An engine has a group of its own: it is ended by its label job, which would take a signal to it for the engine's failure.
+    """
+    import psutil
+
+    count = 0
+    for child in psutil.Process().children(recursive=True):
+        with suppress(OSError, psutil.Error):
+            if os.getpgid(child.pid) == os.getpgrp() and child.status() != psutil.STATUS_ZOMBIE:
+                os.kill(child.pid, number)
+                count += 1
+    return count

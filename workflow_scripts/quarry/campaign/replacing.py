@@ -1,0 +1,66 @@
+"""A campaign without one good label may be changed freely: its files are set aside, and it begins anew.
+
+What no label stands for is not worth another name, and the cause of all its failures is often an argument of the method.
+Standard library only (used at parse time).
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from quarry.campaign.batch_table import read_batch
+from quarry.campaign.own_files import OwnFiles
+from quarry.campaign.paths import CampaignPaths
+from quarry.config.targets import OF_SEVERAL
+from quarry.labeling.record import LabelRecord, read_records
+from quarry.labeling.store import place_of
+from quarry.labeling.wanted import Wanted
+
+
+def has_label(paths: CampaignPaths, store: str, manifest: dict[str, Any]) -> bool:
+    """Return whether one label of a campaign has succeeded, in any arm, merged or not.
+
+    store: the label store; a label there that the campaign has asked for counts, also if its job died before it said so.
+    manifest: of the campaign as it is on disk. A label that lacks what that campaign's target needs does not count: nobody
+    could learn from it (it stays in the store).
+    """
+    wanted = _wanted(manifest["identity"])
+    return any(wanted.judged(record).ok for record in _records(paths, Path(store) / manifest["method_id"]))
+
+
+def set_aside(paths: CampaignPaths) -> Path:
+    """Move every file of the campaign into a new folder inside its own, which is returned. Manifest and lease stay, too."""
+    root, aside, own = Path(paths.root), Path(paths.set_aside), OwnFiles(paths.root)
+    taken = [int(folder.name) for folder in aside.glob("*") if folder.name.isdigit()]
+    folder = aside / str(max(taken, default=0) + 1)
+    folder.mkdir(parents=True)
+    shutil.copyfile(paths.manifest, folder / Path(paths.manifest).name)
+    stay = {Path(path).name for path in (paths.manifest, paths.lease, paths.set_aside)}
+    for entry in sorted(root.iterdir()):
+        if entry.name not in stay:
+            own.rename(entry, folder / entry.name)
+    return folder
+
+
+def _records(paths: CampaignPaths, method: Path) -> Iterator[LabelRecord]:
+    """Yield the records that there are of a campaign's labels. method: the folder of its method in the store."""
+    root = Path(paths.root)
+    asked: set[str] = set()
+    for batch in root.glob("*/iter_*/batch.csv"):
+        with suppress(OSError, ValueError):
+            asked |= {row.structure_id for row in read_batch(batch)}
+    files = [*root.glob("*/iter_*/labels/*.json"), *Path(paths.failed).glob("*.json")]
+    for file in [*files, *(place_of(method, structure_id) for structure_id in sorted(asked))]:
+        # A file that is absent or damaged holds no label.
+        with suppress(OSError, ValueError):
+            yield from read_records(file)
+
+
+def _wanted(identity: dict[str, Any]) -> Wanted:
+    classes, target = identity.get("classification"), str(identity.get("target"))
+    properties = (classes["property"],) if classes else OF_SEVERAL.get(target, (target,))
+    return Wanted(properties, (identity.get("spectrum") or {}).get("n_states") or 0)
