@@ -4,12 +4,6 @@
 from quarry.config.verification import LABELS_OF_A_JOB
 
 
-def displaced_labels():
-    """Return the labels of displaced copies; none where an engine knows no other structures than its own."""
-    count = CAMPAIGN.configuration.verification.displaced if CAMPAIGN.configuration.labeling.computes else 0
-    return recomputed("check_forces", count)
-
-
 rule recompute_label:
     """Compute one label of the product again, or that of a rotated and translated copy. The store is not asked or told."""
     message:
@@ -46,7 +40,8 @@ rule verify:
     message:
         "comparing recomputed labels with the recorded ones"
     input:
-        recomputed=recomputed("verify", CAMPAIGN.configuration.verification.sample) + displaced_labels(),
+        recomputed=recomputed("verify", CAMPAIGN.configuration.verification.sample)
+        + recomputed("check_forces", CAMPAIGN.displaced_copies),
         dataset=from_product("dataset.h5", "main"),
     params:
         manifest=PATHS.manifest,
@@ -65,7 +60,7 @@ rule check_forces:
     message:
         "comparing the energies of displaced copies with the forces"
     input:
-        recomputed=displaced_labels(),
+        recomputed=recomputed("check_forces", CAMPAIGN.displaced_copies),
         dataset=from_product("dataset.h5", "main"),
     params:
         manifest=PATHS.manifest,

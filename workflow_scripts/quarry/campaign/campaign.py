@@ -281,6 +281,12 @@ class Campaign:
         return self.configuration.search is not None and self.configuration.labeling.engine == "replay"
 
     @property
+    def displaced_copies(self) -> int:
+        """How many displaced copies a check labels: none where an engine knows no other structures than its own."""
+        settings = self.configuration
+        return settings.verification.displaced if settings.labeling.computes else 0
+
+    @property
     def drawing_rules(self) -> list[str]:
         """The rules that draw what this campaign's user sees."""
         settings = self.configuration

@@ -30,7 +30,8 @@ class PyscfLabeling(LabelingBase):
     not with excitations. The energy may then be lower than without, so that it is part of the method's identity."""
     look_for_instabilities: bool = False
     """Look for internal and external instabilities also where stability follows none, and say in the record what was found; no
-    number changes. Costs 2 to 6 % of a label. Where stability follows some, the external one is looked for in any case."""
+    number changes. Costs 5 to 20 % of a label. Where stability follows some, the external one is looked for in any case (2 to
+    6 %)."""
 
     def gives(self) -> tuple[str, frozenset[str]]:
         """Return what PySCF is asked for."""
