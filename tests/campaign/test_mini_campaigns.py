@@ -102,7 +102,6 @@ def test_a_second_campaign_reuses_the_labels_and_stops_by_budget(h2, tmp_path):
     configuration = h2_configuration(name="budget", stop={"rrmse": None, "max_labels": 16})
     configuration["query"]["strategy"] = "random"
     folder.configure(configuration)
-    shutil.copytree(folder.results.parent / "h2" / "pool", folder.results / "pool")
     outcome = folder.run()
     assert outcome.code == 0, outcome.text[-3000:]
     rows = history_of(folder)

@@ -120,7 +120,9 @@ def test_the_manifest_remembers_every_store_that_is_still_there(tmp_path, monkey
     manifest = {"method_id": METHOD_ID, "method": METHOD}
     for store in ("first", "gone", "second", str(tmp_path / "first"), "link"):
         manifest = with_store(manifest, store)
-    assert manifest["stores"] == [str(tmp_path / name) for name in ("gone", "first", "second")]
+    assert manifest["stores"] == ["gone", "first", "second"]
+    outside = str(tmp_path.parent / "shared")
+    assert with_store(manifest, outside)["stores"] == ["gone", "first", "second", outside]
     settings = stand_in_configuration()
 
     def before(store: str) -> list[Path]:
@@ -131,7 +133,9 @@ def test_the_manifest_remembers_every_store_that_is_still_there(tmp_path, monkey
     path.write_text(json.dumps(manifest))
     assert is_store_of(path, tmp_path / "second") and not is_store_of(path, tmp_path / "first")
     back = with_store(manifest, "first")["stores"]
-    assert back == [str(tmp_path / name) for name in ("gone", "second", "first")]
+    assert back == ["gone", "second", "first"]
+    earlier = {**manifest, "stores": [str(tmp_path / name) for name in ("gone", "first", "second")]}
+    assert with_store(earlier, "link")["stores"] == [str(tmp_path / "gone"), str(tmp_path / "first"), "second"]
     for text in ("{}", "[", "[]"):
         path.write_text(text)
         assert is_store_of(path, tmp_path / "first")

@@ -99,9 +99,8 @@ class TestRecord:
         place, value = data.draw(st.integers(0, len(whole) - 1)), data.draw(st.integers(0, 255))
         damaged = whole[:place] + bytes([value]) + whole[place + 1 :]
         seen = self.check_damage(folder, damaged)
-        # Blanks between the values and an E instead of an e say the same thing.
-        blanks = damaged.replace(b"E", b"e").split() == whole.split()
-        assert seen or blanks or damaged == whole
+        # Blanks between the values, an E instead of an e, 1800E0 instead of 1800.0 say the same thing.
+        assert seen or json.loads(damaged) == json.loads(whole)
 
     @pytest.mark.parametrize("flip", [1, 4, 128])
     def test_every_flipped_bit_is_seen(self, folder, flip):

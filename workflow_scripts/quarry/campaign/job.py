@@ -126,7 +126,7 @@ def store_of(configuration: Configuration, manifest: dict[str, Any]) -> LabelSto
 def stores_before(configuration: Configuration, manifest: dict[str, Any]) -> list[LabelStore]:
     """Return the label stores that the campaign had before, where they are still there."""
     now = Path(configuration.labeling.store).resolve()
-    earlier = [Path(folder) for folder in manifest.get("stores", []) if Path(folder) != now]
+    earlier = [folder for name in manifest.get("stores", []) if (folder := Path(name).resolve()) != now]
     return [LabelStore(folder, manifest["method_id"], manifest["method"]) for folder in earlier if folder.is_dir()]
 
 

@@ -115,16 +115,22 @@ def joined(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_store(manifest: dict[str, Any], store: str | Path) -> dict[str, Any]:
-    """Return the manifest with a label store among those that the campaign has had: jobs may still work for an earlier one."""
-    folder = str(Path(store).resolve())
-    earlier = [other for other in manifest.get("stores", []) if other != folder]
-    return {**manifest, "stores": [*earlier, folder]}
+    """Return the manifest with a label store among those that the campaign has had: jobs may still work for an earlier one.
+
+    One inside the working directory stands there relative to it: a copy of that folder has a store of its own.
+    """
+    folder = Path(store).resolve()
+    here = Path.cwd()
+    name = str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
+    earlier = [other for other in manifest.get("stores", []) if Path(other).resolve() != folder]
+    return {**manifest, "stores": [*earlier, name]}
 
 
 def is_store_of(path: str | Path, store: Path) -> bool:
     """Whether a label store is the one that a campaign uses now, as far as its manifest can be read."""
     try:
-        return [str(store), *json.loads(Path(path).read_bytes()).get("stores", [])][-1] == str(store)
+        last = [str(store), *json.loads(Path(path).read_bytes()).get("stores", [])][-1]
+        return Path(last).resolve() == store.resolve()
     except (OSError, ValueError, AttributeError):
         return True
 
