@@ -297,3 +297,37 @@ class TestElsewhere:
         again = type(given).model_validate(sent)
         assert again == given and state_keys(again.pool).settled == {"charge"}
         assert state_keys(load_configuration(settings, "c.yaml").pool).settled == set()
+
+
+class TestFoundByAttack:
+    """Names and comments that were passed over, so that ions became neutral molecules."""
+
+    @pytest.mark.parametrize("comment", ["charges=-2", "total_charges=-2", "spins=3", "multiplicities=3"])
+    def test_plurals_are_read(self, tmp_path, comment):
+        path = tmp_path / "a.extxyz"
+        path.write_text(f"2\nProperties=species:S:1:pos:R:3 {comment}\nO 0 0 0\nO 0 0 1.2\n")
+        found = read_files([(path, ":")], 0, 1)
+        assert (found.charges[0], found.multiplicities[0]) == ((-2, 1) if "charge" in comment else (0, 3))
+
+    @pytest.mark.parametrize("comments", [["charge: -2 multiplicity: 1"] * 2, ["-2 1", "-2 1", "0 1", "0 1"]])
+    def test_comments_that_say_a_state_are_refused(self, tmp_path, comments):
+        path = tmp_path / "a.xyz"
+        path.write_text("".join(f"2\n{comment}\nO 0 0 0\nO 0 0 1.2{n}\n" for n, comment in enumerate(comments)))
+        with pytest.raises(QuarryError, match="looks like charge and multiplicity and is not read"):
+            read_files([(path, ":")], 0, 1)
+
+    def test_a_charge_of_a_database_is_the_stored_one(self, tmp_path):
+        from ase.db import connect
+
+        connect(tmp_path / "a.db").write(Atoms("O2", [(0, 0, 0), (0, 0, 1.2)]), charge=-2)
+        assert read_files([(tmp_path / "a.db", ":")], 0, 1).charges[0] == -2
+
+
+@pytest.mark.parametrize("ids", [["a", "b", "c"], ["a"]])
+def test_ids_and_labels_of_different_lengths_are_refused(tmp_path, ids):
+    np.savez(tmp_path / "labels.npz", names=np.array(ids), E=np.array([1.0, 2.0]))
+    labeling = {"engine": "replay", "file": "labels.npz", "match": "id", "ids": "names", "columns": {"energy": "E"}}
+    with pytest.raises(QuarryError, match=r"^labeling\.ids: .*names"):
+        ReplayEngine(ReplayLabeling.model_validate(labeling), tmp_path).label(
+            Structure.create([1], np.zeros((1, 3)), multiplicity=2), 1
+        )

@@ -33,6 +33,8 @@ def read_database(path: Path, index: str) -> list[Atoms]:
     found = []
     for row in rows:
         atoms = row.toatoms()
-        atoms.info = {**row.key_value_pairs, "unique_id": row.unique_id}
+        # As stored: of a key named charge ASE gives its own property of that name, the sum of the initial charges.
+        stored = {key: vars(row).get(key, value) for key, value in row.key_value_pairs.items()}
+        atoms.info = {**stored, "unique_id": row.unique_id}
         found.append(atoms)
     return found

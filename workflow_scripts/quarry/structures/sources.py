@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from quarry.files import canonical_json
 from quarry.structures.reading import comment_lines
-from quarry.structures.stated import PLURALS, meaning_of
+from quarry.structures.stated import meaning_in_plural
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -168,7 +168,7 @@ def _texts_at(texts: h5py.Dataset, rows: NDArray[np.int64]) -> list[str]:
 
 
 def _says_state(name: str) -> bool:
-    meaning = meaning_of(PLURALS.get(name, name))
+    meaning = meaning_in_plural(name)
     return meaning is not None and meaning.known
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -25,9 +26,6 @@ OF_UNPAIRED = frozenset({"uhf", "nunpaired", "number_of_unpaired_electrons"}) | 
 """Names of the number of unpaired electrons, 2S (xtb: uhf)."""
 MAY_BE_UNSAID = ("spin", "total_spin")
 """Names under which a zero in every structure says nothing (fairchem writes it where no spin is meant)."""
-PLURALS = {"charges": "charge", "multiplicities": "multiplicity"}
-"""Names that columns of a table have too (our own files among them)."""
-
 _CHARGE_WORDS = frozenset({"charge", "chg"})
 _SPIN_WORDS = frozenset({"spin", "mult", "multiplicity", "unpaired", "magmom", "magnetization", "magnetisation"})
 _OTHER_WORDS = (
@@ -164,6 +162,11 @@ def meaning_of(name: str) -> Meaning | None:
     return None
 
 
+def meaning_in_plural(name: str) -> Meaning | None:
+    """Return what a name says, also one in the plural, as of columns ('charges', 'total_spins'; our own files among them)."""
+    return meaning_of(name) or meaning_of(re.sub(r"s$", "", re.sub(r"(?i)ties$", "ty", name)))
+
+
 def stated_by_frames(frames: Sequence[Atoms], keys: StateKeys = PLAIN) -> Stated:
     """Return what frames that ASE has read say in info, in per-atom columns and in the results of their calculators."""
     stated = Stated(
@@ -175,7 +178,9 @@ def stated_by_frames(frames: Sequence[Atoms], keys: StateKeys = PLAIN) -> Stated
         results = {} if atoms.calc is None else atoms.calc.results
         stated.names.update(map(str, atoms.info), set(atoms.arrays) - {"numbers", "positions"}, results)
         for name, value in atoms.info.items():
-            meaning = named.get(name) or meaning_of(str(name))
+            # Several values under a plural are those of the atoms.
+            of_name = meaning_in_plural if np.size(value) == 1 else meaning_of
+            meaning = named.get(name) or of_name(str(name))
             # A bare word of the comment line reads as True.
             if meaning is not None and not isinstance(value, bool | np.bool_):
                 _put(stated.column(str(name), meaning), row, value)
@@ -202,7 +207,7 @@ def stated_by_columns(
     for name, array in columns:
         short = name.rpartition("/")[2]
         stated.names.add(name)
-        meaning = named.get(name) or named.get(short) or meaning_of(PLURALS.get(short, short))
+        meaning = named.get(name) or named.get(short) or meaning_in_plural(short)
         per_atom = next((kind for kind in (CHARGES, MOMENTS) if kind.name == short), None)
         if array.dtype.kind == "b":
             continue
@@ -215,7 +220,7 @@ def stated_by_columns(
         elif meaning is not None and (array.size == 1 or (array.shape[:1] == (n,) and array.size == n)):
             values = np.broadcast_to(array.reshape(-1), (n,)).tolist()
             # Charges of the atoms of molecules that have as many atoms as there are rows.
-            if short in PLURALS and not (array.dtype.kind in "iu" or not np.any(array % 1)):
+            if meaning_of(short) is None and not (array.dtype.kind in "iu" or not np.any(array % 1)):
                 continue
             for row, value in enumerate(values):
                 _put(stated.column(name, meaning), row, value)
@@ -226,22 +231,35 @@ def concerns_state(name: str, keys: StateKeys) -> bool:
     """Return whether a column of a table may say charge or spin."""
     short = name.rpartition("/")[2]
     given = {key for _, key in _given(keys)}
-    known = meaning_of(PLURALS.get(short, short)) is not None or short in (CHARGES.name, MOMENTS.name)
+    known = meaning_in_plural(short) is not None or short in (CHARGES.name, MOMENTS.name)
     return known or name in given or short in given
 
 
 def _read_bare_comments(stated: Stated, frames: Sequence[Atoms]) -> None:
-    """Find comment lines that are charge and multiplicity alone ('0 3'), the same in every frame and possible."""
-    words = {tuple(str(name) for name in atoms.info) for atoms in frames}
-    pair = words.pop() if len(words) == 1 else ()
-    if len(pair) != 2 or pair == ("0", "1") or not all(re.fullmatch(r"[-+]?\d{1,2}", word) for word in pair):
-        return
-    charge, multiplicity = int(pair[0]), int(pair[1])
-    if multiplicity < 1 or ((stated.nuclei - charge - multiplicity + 1) % 2 != 0).any():
-        return
-    column = stated.column("comment", Meaning("charge" if charge else "multiplicity", 0, False), firm=False)
-    problem = f"the comment '{' '.join(pair)}', which looks like charge and multiplicity and is not read"
-    column.problems.update(dict.fromkeys(range(len(stated)), problem))
+    """Find comment lines that are charge and multiplicity alone ('0 3', possible in every frame), or say 'charge: -2'."""
+    comments = [
+        [str(name) for name, value in atoms.info.items() if value is True or _is_small(str(name))] for atoms in frames
+    ]
+    pairs = [(int(w[0]), int(w[1])) if len(w) == 2 == sum(map(_is_small, w)) else None for w in comments]
+    alone = all(
+        pair is not None and pair[1] >= 1 and (nuclei - pair[0] - pair[1] + 1) % 2 == 0
+        for pair, nuclei in zip(pairs, stated.nuclei.tolist(), strict=True)
+    )
+    # Numbers that count the frames differ from frame to frame.
+    repeated = len(set(pairs)) == 1 or 2 * len(set(pairs)) <= len(pairs)
+    for row, (words, pair) in enumerate(zip(comments, pairs, strict=True)):
+        said = next((f"{a} {b}" for a, b in pairwise(words) if _is_small(b) and meaning_of(a.rstrip(":"))), None)
+        if alone and repeated and pair != (0, 1):
+            said = " ".join(words)
+        if said is None:
+            continue
+        of_charge = pair[0] != 0 if pair and alone else said.lower().startswith(("charge", "chrg", "total_charge"))
+        column = stated.column("comment", Meaning("charge" if of_charge else "multiplicity", 0, False), firm=False)
+        column.problems[row] = f"the comment '{said}', which looks like charge and multiplicity and is not read"
+
+
+def _is_small(word: str) -> bool:
+    return re.fullmatch(r"[-+]?\d{1,2}", word) is not None
 
 
 def _given(keys: StateKeys) -> Iterator[tuple[str, str]]:

@@ -349,7 +349,7 @@ class _TableRows(_ArrayRows):
         if name in OF_SEVERAL_NUMBERS:
             return joined_columns(self.table, _listed(keys), where)
         key = _listed(keys)[0]
-        values = self.table.column(key, where)
+        values = np.atleast_1d(self.table.column(key, where))
         if values.dtype.kind == "U" and self.path.suffix.lower() not in ARRAY_TABLES:
             # A CSV file whose column is not numbers throughout; rows of something else have no label.
             values = np.array([_number_or_nan(text) for text in values.tolist()])
@@ -382,7 +382,9 @@ class _TableRows(_ArrayRows):
         return super().may_be(row, structure) and self._stated.may_be(row, structure.charge, structure.multiplicity)
 
     def ids(self) -> Sequence[str]:
-        return [text.removeprefix("s") for text in self.table.texts(self.labeling.ids, "labeling.ids")]
+        texts = self.table.texts(self.labeling.ids, "labeling.ids")
+        self._check_lengths({self.labeling.ids: len(texts), "labels": self.count}, "labeling.ids", f" in {self.path}")
+        return [text.removeprefix("s") for text in texts]
 
 
 def _number_or_nan(text: str) -> float:
