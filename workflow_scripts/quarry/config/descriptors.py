@@ -14,7 +14,7 @@ class DescriptorBase(Section):
 
     takes_cells: ClassVar[bool] = False
     """Whether it knows periodic structures."""
-    library: ClassVar[str | None] = None
+    package: ClassVar[str | None] = None
     """Package that it needs beside numpy and scipy."""
 
 
@@ -155,7 +155,7 @@ class Soap(DescriptorBase):
     """
 
     takes_cells: ClassVar[bool] = True
-    library: ClassVar[str | None] = "dscribe"
+    package: ClassVar[str | None] = "dscribe"
 
     kind: Literal["soap"]
     cutoff_A: float = Field(default=5.0, gt=1)

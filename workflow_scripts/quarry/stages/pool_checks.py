@@ -83,11 +83,11 @@ OF_KREG = ("energy_forces", "excitations")
 def check_descriptor(configuration: Configuration, structures: StructureSet, jobs_have_own_environment: bool) -> None:
     """Raise QuarryError for what the job that builds the features would raise.
 
-    jobs_have_own_environment: the library that a descriptor needs may be there and not here.
+    jobs_have_own_environment: the package that a descriptor needs may be there and not here.
     """
     descriptor = configuration.descriptor
-    library = descriptor.library
-    if library is not None and jobs_have_own_environment and find_spec(library) is None:
+    package = descriptor.package
+    if package is not None and jobs_have_own_environment and find_spec(package) is None:
         return
     prepare(structures, descriptor, structures[0])
 
@@ -98,7 +98,7 @@ def resolution_note(configuration: Configuration, structures: StructureSet) -> l
     Positions are rounded to ``POSITION_STEP_A``; a limit below that finds no more than filters.copies does.
     """
     limit, descriptor = configuration.pool_filters.near_duplicates, configuration.descriptor
-    if limit is None or (descriptor.library is not None and find_spec(descriptor.library) is None):
+    if limit is None or (descriptor.package is not None and find_spec(descriptor.package) is None):
         return []
     chosen = structures.subset(np.linspace(0, len(structures) - 1, min(SAMPLE, len(structures))).astype(np.int64))
     rotations = Rotation.random(len(chosen), rng=np.random.default_rng(0)).as_matrix()
