@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from quarry.files import write_text
+from quarry.csv_tables import write_items
 from quarry.labeling.keys import key_of
 
 COLUMNS = ("structure_id", "role", "job", "score", "retry_of")
@@ -37,11 +36,7 @@ class BatchRow:
 
 def write_batch(path: str | Path, rows: Iterable[BatchRow]) -> None:
     """Write the table; the same rows give the same bytes."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows([getattr(row, column) for column in COLUMNS] for row in rows)
-    write_text(path, buffer.getvalue())
+    write_items(path, BatchRow, rows)
 
 
 def read_batch(path: str | Path) -> tuple[BatchRow, ...]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from quarry.files import write_text
+from quarry.csv_tables import read_dicts, write_dicts
 
 FAILURE_COLUMNS = (
     "structure_id",
@@ -42,17 +40,12 @@ MENDS = {
 
 def read_failures(path: str | Path) -> list[dict[str, str]]:
     """Read the table."""
-    with open(path, newline="") as handle:
-        return list(csv.DictReader(handle))
+    return read_dicts(path)
 
 
 def write_failures(path: str | Path, rows: Iterable[dict[str, str]]) -> None:
     """Write the table; the same rows give the same bytes."""
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, FAILURE_COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, buffer.getvalue())
+    write_dicts(path, FAILURE_COLUMNS, rows)
 
 
 def open_failures(rows: Iterable[dict[str, str]]) -> list[dict[str, str]]:

@@ -6,13 +6,12 @@ It stands beside ``batch.csv`` and not in it, because it follows from measured t
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from quarry.files import write_text
+from quarry.csv_tables import read_dicts, write_rows
 
 COLUMNS = ("job", "structures", "predicted_s", "walltime_min", "memory_MB")
 
@@ -34,13 +33,8 @@ class PlannedJob:
 
 def write_planned(path: str | Path, jobs: Iterable[PlannedJob]) -> None:
     """Write the table."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for job in jobs:
-        predicted = None if job.predicted_s is None else f"{job.predicted_s:.3f}"
-        writer.writerow([job.job, job.structures, predicted, job.walltime_min, job.memory_MB])
-    write_text(path, buffer.getvalue())
+    predicted = ((job, None if job.predicted_s is None else f"{job.predicted_s:.3f}") for job in jobs)
+    write_rows(path, COLUMNS, ([j.job, j.structures, p, j.walltime_min, j.memory_MB] for j, p in predicted))
 
 
 def planned_jobs(path: str | Path) -> Mapping[str, PlannedJob]:
@@ -58,18 +52,17 @@ def planned_jobs(path: str | Path) -> Mapping[str, PlannedJob]:
 @lru_cache(maxsize=16)
 def _read(path: str, mtime_ns: int, size: int) -> Mapping[str, PlannedJob]:
     # Asked once per job, of which there may be thousands.
-    with open(path, newline="") as handle:
-        return {
-            row["job"]: PlannedJob(
-                row["job"],
-                int(row["structures"]),
-                float(row["predicted_s"]) if row["predicted_s"] else None,
-                int(row["walltime_min"]) if row["walltime_min"] else None,
-                int(row["memory_MB"]) if row["memory_MB"] else None,
-            )
-            for row in csv.DictReader(handle)
-            if None not in row.values() and set(row) == set(COLUMNS)
-        }
+    return {
+        row["job"]: PlannedJob(
+            row["job"],
+            int(row["structures"]),
+            float(row["predicted_s"]) if row["predicted_s"] else None,
+            int(row["walltime_min"]) if row["walltime_min"] else None,
+            int(row["memory_MB"]) if row["memory_MB"] else None,
+        )
+        for row in read_dicts(path)
+        if None not in row.values() and set(row) == set(COLUMNS)
+    }
 
 
 def memory_MB(path: str | Path, job: str, configured_MB: int) -> int:

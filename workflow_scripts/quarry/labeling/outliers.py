@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quarry.files import write_text
+from quarry.csv_tables import read_items, write_items
 from quarry.structures.labelled import LabelledSet
 
 FEWEST = 8
@@ -130,24 +128,9 @@ def _least_absolute_deviations(
 
 def write_outliers(path: str | Path, outliers: Sequence[Outlier]) -> None:
     """Write ``outliers.csv``; the same outliers give the same bytes."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(field.name for field in fields(Outlier))
-    writer.writerows(astuple(outlier) for outlier in outliers)
-    write_text(path, buffer.getvalue())
+    write_items(path, Outlier, outliers)
 
 
 def read_outliers(path: str | Path) -> list[Outlier]:
     """Read what ``write_outliers`` wrote."""
-    with open(path, newline="") as handle:
-        return [
-            Outlier(
-                structure_id=row["structure_id"],
-                iteration=int(row["iteration"]),
-                quantity=row["quantity"],
-                value=float(row["value"]),
-                unit=row["unit"],
-                z=float(row["z"]),
-            )
-            for row in csv.DictReader(handle)
-        ]
+    return read_items(path, Outlier)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from quarry.csv_tables import read_dicts, write_rows
 from quarry.errors import QuarryError
 from quarry.files import write_text
 from quarry.spectra.cross_section import HC_EV_NM, CrossSection
@@ -48,22 +47,19 @@ def read_dat(path: str | Path) -> CrossSection:
 
 def write_spectra(path: str | Path, spectra: Mapping[str, CrossSection]) -> None:
     """Write spectra one below the other (``TABLE_COLUMNS``); the error is left empty where there is none."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(TABLE_COLUMNS)
+    rows: list[list[str]] = []
     for name, spectrum in spectra.items():
         errors = [""] * len(spectrum.energies)
         if spectrum.standard_error is not None:
             errors = [f"{error:.8g}" for error in spectrum.standard_error]
         columns = zip(spectrum.energies, spectrum.wavelengths, spectrum.sigma, errors, strict=True)
-        writer.writerows([name, f"{e:.6f}", f"{w:.6f}", f"{s:.8g}", error] for e, w, s, error in columns)
-    write_text(path, buffer.getvalue())
+        rows += ([name, f"{e:.6f}", f"{w:.6f}", f"{s:.8g}", error] for e, w, s, error in columns)
+    write_rows(path, TABLE_COLUMNS, rows)
 
 
 def read_spectra(path: str | Path) -> dict[str, CrossSection]:
     """Read what ``write_spectra`` wrote, in its order."""
-    with open(path, newline="") as handle:
-        rows = list(csv.DictReader(handle))
+    rows = read_dicts(path)
     spectra = {}
     for name in dict.fromkeys(row["spectrum"] for row in rows):
         own = [row for row in rows if row["spectrum"] == name]

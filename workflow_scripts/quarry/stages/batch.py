@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from quarry.campaign.batch_table import BatchRow, write_batch
 from quarry.campaign.planned import write_planned
 from quarry.config.campaign import MAIN_ARM, Configuration
+from quarry.csv_tables import read_dicts
 from quarry.errors import QuarryError
 from quarry.files import copy_file, write_text
 from quarry.labeling.failed import FailedLabels
@@ -71,8 +71,7 @@ def draw_initial(configuration: Configuration, structures: str, arm: str = MAIN_
 
 def read_proposal(proposal: str) -> list[BatchRow]:
     """Return the rows that a proposal asks for."""
-    with open(proposal, newline="") as handle:
-        return [BatchRow(r["structure_id"], "train", r["structure_id"], r["score"]) for r in csv.DictReader(handle)]
+    return [BatchRow(r["structure_id"], "train", r["structure_id"], r["score"]) for r in read_dicts(proposal)]
 
 
 def select_batch(

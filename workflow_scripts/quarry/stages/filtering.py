@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
@@ -13,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quarry.config.filters import Filters
+from quarry.csv_tables import write_rows
 from quarry.errors import QuarryError
-from quarry.files import write_text
 from quarry.structures import Structure, StructureSet
 from quarry.structures.copies import CopyFinder, copy_groups
 from quarry.structures.filters import (
@@ -270,10 +268,5 @@ def counts_of(left_out: Sequence[LeftOut]) -> str:
 
 def write_left_out(path: str, left_out: Sequence[LeftOut]) -> None:
     """Write ``pool/filtered.csv``: what was left out, and copies that were kept."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(field.name for field in fields(LeftOut))
-    writer.writerows(
-        [f"{value:.8g}" if isinstance(value, float) else value for value in astuple(item)] for item in left_out
-    )
-    write_text(path, buffer.getvalue())
+    rows = ([f"{value:.8g}" if isinstance(value, float) else value for value in astuple(item)] for item in left_out)
+    write_rows(path, [field.name for field in fields(LeftOut)], rows)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +12,9 @@ from numpy.typing import NDArray
 from quarry.campaign.failure_table import read_failures
 from quarry.config.campaign import ArmSettings, Configuration
 from quarry.config.query import FROM_MODEL, misfit
+from quarry.csv_tables import write_rows
 from quarry.errors import QuarryError
-from quarry.files import atomic_path, write_text
+from quarry.files import atomic_path
 from quarry.models.base import Embeds, Model
 from quarry.processes import only_this_process
 from quarry.query.base import PoolView, Ranks, Strategy
@@ -179,12 +178,9 @@ def propose_batch(
     with only_this_process():
         ranks = strategy.score(view) if isinstance(strategy, Ranks) else None
     ids = [str(i) for i in read_pool_ids(features)]
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["structure_id", "score"])
-    writer.writerows([ids[rows[c]], ""] for c in drawn)
-    writer.writerows([ids[rows[familiar[c]]], "" if ranks is None else repr(float(ranks[c]))] for c in chosen)
-    write_text(output, buffer.getvalue())
+    proposed = [(ids[rows[c]], "") for c in drawn]
+    proposed += [(ids[rows[familiar[c]]], "" if ranks is None else repr(float(ranks[c]))) for c in chosen]
+    write_rows(output, ["structure_id", "score"], proposed)
 
 
 def _drawn_unfamiliar(strange: NDArray[np.bool_], size: int, rule: str, rng: np.random.Generator) -> NDArray[np.int64]:

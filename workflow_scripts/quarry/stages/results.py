@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from quarry.files import copy_file, write_text
+from quarry.csv_tables import write_dicts
+from quarry.files import copy_file
 from quarry.stopping.facts import Cost, Facts
 from quarry.structures.labelled import LabelledSet
 
@@ -152,11 +151,7 @@ def write_history(
     path: str, facts: Sequence[Facts], costs: Sequence[Cost], reason: str, savings: Sequence[Mapping[str, object]] = ()
 ) -> None:
     """Write ``history.csv``."""
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, HISTORY_COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history_rows(facts, costs, reason, savings))
-    write_text(path, buffer.getvalue())
+    write_dicts(path, HISTORY_COLUMNS, history_rows(facts, costs, reason, savings))
 
 
 def collect_results(

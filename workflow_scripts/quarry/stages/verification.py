@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +15,9 @@ from scipy.spatial.transform import Rotation
 from quarry import __version__
 from quarry.config.campaign import Configuration
 from quarry.config.verification import Verification
+from quarry.csv_tables import write_items
 from quarry.errors import QuarryError
-from quarry.files import write_json, write_text
+from quarry.files import write_json
 from quarry.labeling.attempts import MACHINE_FAULT
 from quarry.labeling.limits import limits_of_job
 from quarry.labeling.record import LabelRecord
@@ -274,11 +273,7 @@ def _failed(structure_id: str, why: str) -> Comparison:
 
 def write_table(path: str, rows: Sequence[Comparison]) -> None:
     """Write the comparisons as CSV, numbers in full."""
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, [field.name for field in fields(Comparison)], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(row) for row in rows)
-    write_text(path, buffer.getvalue())
+    write_items(path, Comparison, rows)
 
 
 def summary(rows: Sequence[Comparison]) -> list[str]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
-from quarry.files import write_text
+from quarry.csv_tables import read_items, write_items
 
 NOTE, WARNING, ERROR = "note", "warning", "error"
 """Severities: what was looked at and found right (or could not be told), what is doubtful, what must be wrong."""
@@ -60,25 +58,9 @@ def sentences(findings: Sequence[Finding]) -> list[str]:
 
 def write_audit(path: str | Path, findings: Sequence[Finding]) -> None:
     """Write ``audit.csv``; the same findings give the same bytes."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(field.name for field in fields(Finding))
-    writer.writerows(astuple(finding) for finding in findings)
-    write_text(path, buffer.getvalue())
+    write_items(path, Finding, findings)
 
 
 def read_audit(path: str | Path) -> list[Finding]:
     """Read what ``write_audit`` wrote."""
-    with open(path, newline="") as handle:
-        return [
-            Finding(
-                structure_id=row["structure_id"],
-                check=row["check"],
-                severity=row["severity"],
-                value=float(row["value"]),
-                tolerance=float(row["tolerance"]),
-                unit=row["unit"],
-                words=row["words"],
-            )
-            for row in csv.DictReader(handle)
-        ]
+    return read_items(path, Finding)

@@ -1,0 +1,55 @@
+"""CSV tables that are whole or absent; the same rows give the same bytes. Standard library only (used at parse time)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from quarry.files import write_text
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Item = TypeVar("Item", bound="DataclassInstance")
+
+READERS: dict[Any, Callable[[str], Any]] = {"str": str, "int": int, "float": float}
+"""How a field is read, by its type as it is written in the class."""
+
+
+def write_rows(path: str | os.PathLike[str], columns: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
+    """Write rows below the names of their columns; None is left empty."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    write_text(path, buffer.getvalue())
+
+
+def write_dicts(path: str | os.PathLike[str], columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
+    """Write rows by the names of their columns; what a row lacks is left empty. Raises ValueError for another name."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, buffer.getvalue())
+
+
+def read_dicts(path: str | os.PathLike[str]) -> list[dict[str, str]]:
+    """Return the rows of a table as texts, by the names of their columns."""
+    with open(path, newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+def write_items(path: str | os.PathLike[str], kind: type[Item], items: Iterable[Item]) -> None:
+    """Write instances of a dataclass, a column for each field."""
+    write_dicts(path, [field.name for field in fields(kind)], (asdict(item) for item in items))
+
+
+def read_items(path: str | os.PathLike[str], kind: type[Item]) -> list[Item]:
+    """Read what ``write_items`` wrote of a dataclass whose fields are texts and numbers."""
+    readers = {field.name: READERS[field.type] for field in fields(kind)}
+    return [kind(**{name: read(row[name]) for name, read in readers.items()}) for row in read_dicts(path)]
