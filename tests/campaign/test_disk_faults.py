@@ -5,28 +5,15 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-from pathlib import Path
 
 import pytest
 
 from quarry.structures import Structure
 from support.campaigns import CampaignFolder, stand_in_configuration
 from support.faults import SHARED_MEMORY, fill, read_only, small_disk
-from support.label_desk import ENGINE_FUNCTIONS, IDS, STRUCTURES, LabelDesk, check_right, wait_until
+from support.label_desk import IDS, STRUCTURES, LabelDesk, check_right, wait_until
 
 A = IDS[0]
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch) -> Path:
-    (tmp_path / "engine_functions.py").write_text(ENGINE_FUNCTIONS)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def desk(folder) -> LabelDesk:
-    return LabelDesk(folder)
 
 
 def test_full_disk_before_a_label(folder):

@@ -25,18 +25,6 @@ from support.label_desk import ENGINE_FUNCTIONS, IDS, STRUCTURES, LabelDesk, che
 A, B, C, D = IDS
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch) -> Path:
-    (tmp_path / "engine_functions.py").write_text(ENGINE_FUNCTIONS)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def desk(folder) -> LabelDesk:
-    return LabelDesk(folder)
-
-
 # What is killed
 
 
@@ -72,18 +60,23 @@ def test_killed_job(desk):
 WAITS = "waiting for the job that computes it"
 
 
-def test_killed_main_process(folder):
-    """The same command at once: orphaned jobs run on, their twins wait for them, no engine call is made twice."""
+def killed_and_started_again(folder: Path, **changes: str) -> CampaignFolder:
+    """Return a finished campaign of six labels whose first main process was killed while two of them were computed.
+
+    changes: keys of labeling that are changed before the second one, which waits for both.
+    """
     settings = stand_in_configuration(stop={"max_labels": 6})
     settings["labeling"] |= {"function": "engine_functions:waits_for", "arguments": {"file": "go"}, "heartbeat_s": 0.5}
     campaign = CampaignFolder.create(folder / "campaign", settings)
     (campaign.path / "engine_functions.py").write_text(ENGINE_FUNCTIONS)
-    began, finished, log = (campaign.path / name for name in ("began", "finished", "background.log"))
+    began, log = (campaign.path / name for name in ("began", "background.log"))
     process = campaign.start()
     try:
         wait_until(lambda: began.exists() and len(began.read_text().split()) == 2, 300)
         process.kill()
         process.wait()
+        settings["labeling"] |= changes
+        campaign.configure(settings)
         # All six at once: with two cores the scheduler may begin with others than those that run already.
         process = campaign.start("--cores", "6")
         wait_until(lambda: process.poll() is not None or log.read_text().count(WAITS) == 2, 300)
@@ -94,32 +87,19 @@ def test_killed_main_process(folder):
         (campaign.path / "go").touch()
         kill_group(process)
     assert len(began.read_text().split()) == 6
-    assert sorted(finished.read_text().split()) == sorted(campaign.stored())
+    return campaign
+
+
+def test_killed_main_process(folder):
+    """The same command at once: orphaned jobs run on, their twins wait for them, no engine call is made twice."""
+    campaign = killed_and_started_again(folder)
+    assert sorted((campaign.path / "finished").read_text().split()) == sorted(campaign.stored())
 
 
 def test_changed_store_after_a_killed_main_process(folder):
     """The jobs that it left still work for the store before: they are waited for, and nothing is paid twice."""
-    settings = stand_in_configuration(stop={"max_labels": 6})
-    settings["labeling"] |= {"function": "engine_functions:waits_for", "arguments": {"file": "go"}, "heartbeat_s": 0.5}
-    campaign = CampaignFolder.create(folder / "campaign", settings)
-    (campaign.path / "engine_functions.py").write_text(ENGINE_FUNCTIONS)
-    began, finished, log = (campaign.path / name for name in ("began", "finished", "background.log"))
-    process = campaign.start()
-    try:
-        wait_until(lambda: began.exists() and len(began.read_text().split()) == 2, 300)
-        process.kill()
-        process.wait()
-        settings["labeling"]["store"] = "another_store"
-        (campaign.path / "campaign.yaml").write_text(json.dumps(settings))
-        process = campaign.start("--cores", "6")
-        wait_until(lambda: process.poll() is not None or log.read_text().count(WAITS) == 2, 300)
-        assert process.poll() is None, log.read_text()[-3000:]
-        (campaign.path / "go").touch()
-        assert process.wait(timeout=300) == 0, log.read_text()[-3000:]
-    finally:
-        (campaign.path / "go").touch()
-        kill_group(process)
-    assert len(began.read_text().split()) == 6
+    campaign = killed_and_started_again(folder, store="another_store")
+    finished = campaign.path / "finished"
     stored = {path.stem for path in (campaign.path / "another_store").glob("*/??/*.json")}
     assert stored == set(finished.read_text().split()) and len(stored) == 6
 

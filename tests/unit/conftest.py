@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from pathlib import Path
 
 import ase.io
@@ -15,6 +17,7 @@ from quarry.stages.learning import train_model
 from quarry.stages.pool import build_features, build_pool
 from quarry.structures.files import read_pool
 from support.campaigns import WATER
+from support.disk import ITERATIONS, Disk, write_iteration
 from support.stages import (
     ROWS,
     SIZE,
@@ -68,3 +71,21 @@ def trained(tmp_path_factory, pool, features) -> Path:
     lines = train_model(configuration(), "main", str(folder / "dataset.h5"), features, str(folder / "model.h5"))
     assert lines == ["gpr trained on 12 labels"]
     return folder
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A finished campaign of stub files with true receipts."""
+    folder = tmp_path_factory.mktemp("finished")
+    with contextlib.chdir(folder):
+        for t in range(ITERATIONS):
+            write_iteration(Disk.paths, "main", t)
+    return folder / "results"
+
+
+@pytest.fixture
+def disk(finished, tmp_path, monkeypatch) -> Disk:
+    """A copy of it, in the working directory."""
+    shutil.copytree(finished, tmp_path / "results")
+    monkeypatch.chdir(tmp_path)
+    return Disk()

@@ -57,6 +57,19 @@ def attempt(key: str = A, **changes) -> Attempt:
     return replace(Attempt(key, "run", "h", 1000, 600), **changes)
 
 
+def refuse_first_failure(monkeypatch) -> None:
+    """Let the ledger's disk be full when the first failure is written down."""
+    publish, times = failed_module.publish_once, []
+
+    def refuse_first(path, data):
+        times.append(path)
+        if len(times) == 1:
+            raise FULL
+        return publish(path, data)
+
+    monkeypatch.setattr(failed_module, "publish_once", refuse_first)
+
+
 class TestAttempts:
     def test_what_the_disk_does_not_take_is_written_when_it_does_and_told_once(
         self, tmp_path, disk, monkeypatch, capsys
@@ -201,15 +214,7 @@ class TestRunningEngines:
 
     def test_a_failure_waits_for_its_ledger(self, desk, monkeypatch, capsys):
         """The disk is back when the next label has ended."""
-        publish, times = failed_module.publish_once, []
-
-        def refuse_first(path, data):
-            times.append(path)
-            if len(times) == 1:
-                raise FULL
-            return publish(path, data)
-
-        monkeypatch.setattr(failed_module, "publish_once", refuse_first)
+        refuse_first_failure(monkeypatch)
         bad = EngineResult("engine_error", message="no")
         found = desk.label({B: bad})
         assert [r.status for r in found] == ["ok", "engine_error", "ok", "ok"] and desk.began() == [A, B, C, D]
@@ -217,15 +222,7 @@ class TestRunningEngines:
         assert "engine_error cannot be written down yet (No space left" in capsys.readouterr().out
 
     def test_a_failure_is_written_down_at_the_end_also_when_the_job_fails(self, desk, monkeypatch):
-        publish, times = failed_module.publish_once, []
-
-        def refuse_first(path, data):
-            times.append(path)
-            if len(times) == 1:
-                raise FULL
-            return publish(path, data)
-
-        monkeypatch.setattr(failed_module, "publish_once", refuse_first)
+        refuse_first_failure(monkeypatch)
         with pytest.raises(QuarryError, match="to be tried again"):
             desk.label({A: die(signal.SIGKILL), B: EngineResult("engine_error")}, STRUCTURES[:2], retries=1)
         assert desk.failed.get(B) is not None

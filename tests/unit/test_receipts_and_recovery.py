@@ -19,22 +19,6 @@ from quarry.labeling.record import read_records
 from support.disk import BATCH, COST, ITERATIONS, STAGE_FILES, Disk, write_iteration
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("finished")
-    with contextlib.chdir(folder):
-        for t in range(ITERATIONS):
-            write_iteration(Disk.paths, "main", t)
-    return folder / "results"
-
-
-@pytest.fixture
-def disk(finished, tmp_path, monkeypatch) -> Disk:
-    shutil.copytree(finished, tmp_path / "results")
-    monkeypatch.chdir(tmp_path)
-    return Disk()
-
-
 class TestCountWhole:
     def test_a_finished_campaign(self, disk):
         assert disk.recovery.count_whole("main") == ITERATIONS

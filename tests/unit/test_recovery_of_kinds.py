@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -14,24 +13,8 @@ from quarry.campaign.paths import CampaignPaths
 from quarry.campaign.receipts import write_receipt
 from quarry.campaign.recovery import Recovery
 from quarry.files import digest_of
-from support.disk import COST, ITERATIONS, RULES, STAGE_FILES, Disk, write_iteration
+from support.disk import COST, ITERATIONS, RULES, STAGE_FILES, write_iteration
 from support.stub_files import write_stub
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("finished")
-    with contextlib.chdir(folder):
-        for t in range(ITERATIONS):
-            write_iteration(Disk.paths, "main", t)
-    return folder / "results"
-
-
-@pytest.fixture
-def disk(finished, tmp_path, monkeypatch) -> Disk:
-    shutil.copytree(finished, tmp_path / "results")
-    monkeypatch.chdir(tmp_path)
-    return Disk()
 
 
 @pytest.mark.parametrize("name", ["structures.h5", "features.h5", "filtered.csv"])
