@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from quarry.campaign.job import configuration_of, job, manifest_of, tell
+from quarry.campaign.job import configuration_of, job, manifest_of
+from quarry.terminal import tell
 
 configuration = configuration_of(snakemake)
 with job(snakemake) as log:

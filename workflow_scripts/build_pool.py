@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from quarry.campaign.job import configuration_of, job, tell
+from quarry.campaign.job import configuration_of, job
+from quarry.terminal import tell
 
 configuration = configuration_of(snakemake)
 with job(snakemake, configuration.resources.model.threads) as log:

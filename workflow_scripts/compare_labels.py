@@ -1,6 +1,7 @@
 """Compare labels that were computed again with the recorded ones."""
 
-from quarry.campaign.job import configuration_of, job, manifest_of, store_of, tell
+from quarry.campaign.job import configuration_of, job, manifest_of, store_of
+from quarry.terminal import tell
 
 with job(snakemake, receipt=False) as log:
     from quarry.stages.verification import compare_labels, forget_disagreeing, require_agreement, summary, write_table

@@ -1,6 +1,7 @@
 """Complete the ensemble by the arm's last model, and write its spectra."""
 
-from quarry.campaign.job import configuration_of, job, tell
+from quarry.campaign.job import configuration_of, job
+from quarry.terminal import tell
 
 configuration = configuration_of(snakemake)
 with job(snakemake, configuration.resources.model.threads) as log:

@@ -1,6 +1,7 @@
 """Add the batch's labels to the data set."""
 
-from quarry.campaign.job import configuration_of, job, manifest_of, tell
+from quarry.campaign.job import configuration_of, job, manifest_of
+from quarry.terminal import tell
 
 with job(snakemake) as log:
     from quarry.config.targets import needed

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from quarry.campaign.batch_table import read_batch
-from quarry.campaign.job import configuration_of, job, manifest_of, store_of, tell
+from quarry.campaign.job import configuration_of, job, manifest_of, store_of
 from quarry.campaign.retries import read_requests
+from quarry.terminal import tell
 
 configuration = configuration_of(snakemake)
 with job(snakemake) as log:

@@ -1,6 +1,7 @@
 """Train the arm's model on all training labels so far, or join the members of its committee."""
 
-from quarry.campaign.job import configuration_of, job, tell
+from quarry.campaign.job import configuration_of, job
+from quarry.terminal import tell
 
 configuration = configuration_of(snakemake)
 with job(snakemake, configuration.resources.model.threads) as log:

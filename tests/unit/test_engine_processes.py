@@ -211,6 +211,17 @@ def replaces_itself(atoms):
     return energy(atoms)
 
 
+def spoils_the_library_that_writes_answers(atoms):
+    import json
+
+    kept = json.dumps
+    if is_first(atoms):
+        # Once plain data is checked; the answer itself is the second text.
+        texts = iter([None, "[1, 2]"])
+        json.dumps = lambda *values, **keys: next(texts, None) or kept(*values, **keys)
+    return energy(atoms)
+
+
 def makes_the_line_non_blocking(atoms):
     if is_first(atoms):
         for number in sockets():
@@ -248,6 +259,7 @@ COSTLY = {
     "parent_goes": "ended by itself with exit code 0",
     "calls_exit": "called sys.exit('enough')",
     "prints_into_the_line": "a forked process or a duplicated descriptor",
+    "spoils_the_library_that_writes_answers": "it is no answer: TypeError",
     "prints_a_lot_into_the_line": "a forked process or a duplicated descriptor",
     "closes_everything": "closed or replaced the descriptor of its answers",
     "puts_a_file_in_the_lines_place": "closed or replaced the descriptor of its answers",

@@ -36,6 +36,7 @@ from quarry.labeling.attempts import Attempts, needed, read_attempts
 from quarry.labeling.sharing import check_rights
 from quarry.stopping.facts import Cost, Facts
 from quarry.stopping.rules import StopReason, labels_left, stop_reason
+from quarry.terminal import say
 
 
 class Campaign:
@@ -70,12 +71,12 @@ class Campaign:
         """
         if self.invocation is Invocation.JOB:
             return
-        if self.invocation is not Invocation.INSPECTION:
+        runs = self.invocation is not Invocation.INSPECTION
+        if runs:
             check_folders(self.configuration, self.paths)
         checked = preflight(self.configuration, self.base, self.jobs_have_own_environment)
-        if self.invocation is not Invocation.INSPECTION:
+        if runs:
             refuse_future(drawn_files(self.configuration, self.base), "spectrum.experiment")
-        if self.invocation is not Invocation.INSPECTION:
             check_rights(self.configuration.labeling.store, checked["method_id"])
             for note in checked.get("notes", []):
                 say(note)
@@ -309,11 +310,6 @@ def read_facts(path: str | Path) -> Facts:
         return Facts.read(path)
     except (OSError, ValueError) as error:
         raise QuarryError(f"{error}; a real run moves it aside and makes it again") from error
-
-
-def say(line: str) -> None:
-    """Print a line about the campaign."""
-    print(f"Quarry: {line}", file=sys.stderr, flush=True)
 
 
 def open_campaign(workflow: Any, config: dict[str, Any], default_file: Path) -> Campaign:

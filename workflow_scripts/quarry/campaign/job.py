@@ -128,8 +128,3 @@ def stores_before(configuration: Configuration, manifest: dict[str, Any]) -> lis
     now = Path(configuration.labeling.store).resolve()
     earlier = [folder for name in manifest.get("stores", []) if (folder := Path(name).resolve()) != now]
     return [LabelStore(folder, manifest["method_id"], manifest["method"]) for folder in earlier if folder.is_dir()]
-
-
-def tell(line: str) -> None:
-    """Show a line in the terminal of the run."""
-    print(f"Quarry: {line}", flush=True)

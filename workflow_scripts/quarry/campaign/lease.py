@@ -22,6 +22,7 @@ from typing import Any
 from quarry.errors import QuarryError
 from quarry.files import publish_once
 from quarry.processes import IDENTITY, is_running, this_process
+from quarry.terminal import say
 
 HEARTBEAT_S = 15.0
 ATTEMPTS = 100
@@ -189,9 +190,7 @@ def _is_alive(owner: dict[str, Any], age_s: float, path: Path) -> bool:
 
 def _beats(path: Path) -> bool:
     """Whether a lease is refreshed while one waits for several heartbeats."""
-    print(
-        f"Quarry: the time of {path} lies in the future; waiting for its owner's heartbeat", file=sys.stderr, flush=True
-    )
+    say(f"the time of {path} lies in the future; waiting for its owner's heartbeat")
     before, end = path.stat().st_mtime_ns, time.monotonic() + WATCH_S
     with suppress(FileNotFoundError):
         while time.monotonic() < end:

@@ -267,7 +267,6 @@ class Labeler:
 
     def _record(self, entry: LeafEntry, outcome: Outcome, earlier: Sequence[Attempt]) -> LabelRecord:
         result = outcome.result
-        status, message = result.status, result.message
         cost = {
             "wall_s": round(outcome.wall_s, 3),
             "cpu_s": round(outcome.cpu_s, 3),
@@ -283,15 +282,15 @@ class Labeler:
             details |= {"memory_MB": self.job.memory_MB, "walltime_s": 60 * self.job.walltime_min}
         if outcome.straggler:
             details["straggler"] = True
-        if status == "ok":
+        if result.status == "ok":
             details |= balance_details(entry.structure, result.properties.get("forces"))
         return LabelRecord(
             structure_id=entry.structure.structure_id,
             method_id=self.job.method_id,
             method=self.store.method,
-            status=status,
-            message=message,
-            properties=result.properties if status == "ok" else {},
+            status=result.status,
+            message=result.message,
+            properties=result.properties if result.status == "ok" else {},
             attempts=result.attempts,
             cost=cost,
             origin=self.job.origin,

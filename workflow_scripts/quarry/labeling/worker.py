@@ -102,7 +102,7 @@ class Worker:
                     return Outcome(over, elapsed, cpu_s, peak, straggler=late)
             peak = max(peak, answer["peak_memory_MB"])
             wall_s = time.monotonic() - began
-            return Outcome(EngineResult(**answer["result"]), wall_s, answer["cpu_s"], peak, answer["versions"])
+            return Outcome(answer["result"], wall_s, answer["cpu_s"], peak, answer["versions"])
         except (EOFError, BrokenPipeError, ConnectionResetError):
             # Not by join: it waits without end for a process that has closed its descriptors and lives on.
             _await(lambda: not self._process.is_alive())
@@ -132,9 +132,17 @@ class Worker:
             pass
         if frame is None:
             return None
-        answer: dict[str, Any] = json.loads(frame[1])
-        if answer["structure_id"] != structure.structure_id:
-            raise ChannelError(f"it is about structure {answer['structure_id']}")
+        try:
+            answer: dict[str, Any] = json.loads(frame[1])
+            answer["result"] = EngineResult(**answer["result"])
+            whose, numbers = answer["structure_id"], (answer["cpu_s"], answer["peak_memory_MB"])
+            if not (all(isinstance(n, int | float) for n in numbers) and isinstance(answer["versions"], dict)):
+                raise TypeError
+        except (ValueError, KeyError, TypeError) as error:
+            # Code of the user's may have changed the library that writes it.
+            raise ChannelError(f"it is no answer: {type(error).__name__}") from error
+        if whose != structure.structure_id:
+            raise ChannelError(f"it is about structure {whose}")
         return answer
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from quarry.campaign.leave_out import left_out_at
 from quarry.config.campaign import Configuration
+from quarry.config.targets import needed
 from quarry.evaluation.tails import error_share
 from quarry.labeling.audit.absurd import absurd_labels
 from quarry.labeling.audit.audit import audit_labels, refuse_errors
@@ -22,8 +23,6 @@ from quarry.randomness import generator
 from quarry.structures.labelled import LabelledSet
 
 LEFT_OUT = "left_out"
-LEARNT = {"energy_forces": ("energy", "forces"), "excitations": ("excitation_energies", "oscillator_strengths")}
-"""Properties that a target is made of; others are one property of that name."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ def audit_merged(
     if settings.mode != "off":
         findings = [
             *audit_labels(
-                merged.subset(np.flatnonzero(merged.used)),
+                merged.without_left_out(),
                 generator(settings.seed, "audit"),
                 settings.net_force_tolerance,
                 settings.copy_tolerance_A,
@@ -100,7 +99,7 @@ def audit_account(
     """
     findings = read_audit(audit) if audit else []
     n_left_out = sum(finding.check == LEFT_OUT for finding in findings)
-    ids = absurd_labels(findings, LEARNT.get(configuration.target, (str(configuration.target),)))
+    ids = absurd_labels(findings, needed(configuration))
     said = sentences(findings)
     if n_left_out:
         said.append(f"{n_left_out} labels are left out (labeling.leave_out): kept and counted, but not used")

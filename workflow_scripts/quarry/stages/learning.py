@@ -174,7 +174,7 @@ def evaluate_model(
     if truth:
         search |= pool_account(configuration, trained, labelled, structures, features, truth)
     audited, doubts = audit_account(configuration, audit, train, results)
-    known = labelled.subset(np.flatnonzero(labelled.used))
+    known = labelled.without_left_out()
     doubts = doubts + warnings_of(configuration, trained, train, results, summary, known, structures)
     found = {"errors": summary, "hyperparameters": hyperparameters, "search": search, "warnings": doubts}
     if configuration.spectrum:

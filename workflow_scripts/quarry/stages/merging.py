@@ -32,6 +32,7 @@ from quarry.stages.auditing import AuditSettings, audit_merged
 from quarry.structures import StructureSet
 from quarry.structures.files import read_pool, read_pool_sources
 from quarry.structures.labelled import LabelledSet
+from quarry.terminal import tell
 
 
 def merge_labels(
@@ -195,7 +196,7 @@ def _check_failed_fraction(failures: Sequence[dict[str, str]], iteration: int, n
         return
     classes = ", ".join(f"{status} {count}" for status, count in Counter(f["status"] for f in counted).most_common())
     for line in table_by_class(counted):
-        print(f"Quarry: failed: {line}", flush=True)
+        tell(f"failed: {line}")
     excess = f", more than labeling.max_failed_fraction = {limit:g}" if n_good else ", nothing is left to learn from"
     example = f"; the last says: {counted[-1]['message']}" if counted else ""
     raise QuarryError(

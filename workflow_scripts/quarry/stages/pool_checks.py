@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from quarry.config.campaign import Configuration
 from quarry.config.pool import FilePool, WignerPool
+from quarry.config.targets import OF_SEVERAL
 from quarry.descriptors.compute import prepare, refuse_cells
 from quarry.errors import QuarryError
 from quarry.labeling.engines.base import Engine
@@ -20,6 +21,9 @@ from quarry.structures.reading import lattices_without_pbc
 from quarry.structures.stated import LENIENT
 from quarry.structures.structure import POSITION_STEP_A
 from quarry.structures.tables import ARRAY_TABLES
+
+SAMPLE = 10
+"""Structures of the pool by which the resolution of the descriptor is measured."""
 
 
 def check_cells(configuration: Configuration, engine: Engine, structures: StructureSet, base: Path) -> None:
@@ -71,13 +75,7 @@ def beside_another_descriptor(configuration: Configuration) -> str:
         return ""
     target = configuration.target
     words = f" and model.kind: gpr (kreg, of arm {', '.join(arms)}, takes inverse_distances alone)"
-    return words + (f", and another target than {target}, which only kreg learns" if target in OF_KREG else "")
-
-
-SAMPLE = 10
-"""Structures of the pool by which the resolution of the descriptor is measured."""
-OF_KREG = ("energy_forces", "excitations")
-"""Targets of several numbers."""
+    return words + (f", and another target than {target}, which only kreg learns" if target in OF_SEVERAL else "")
 
 
 def check_descriptor(configuration: Configuration, structures: StructureSet, jobs_have_own_environment: bool) -> None:

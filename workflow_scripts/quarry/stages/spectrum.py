@@ -48,7 +48,7 @@ def compute_spectrum(
     settings = configuration.spectrum
     assert settings is not None
     labelled = LabelledSet.read(dataset)
-    labelled = labelled.subset(np.flatnonzero(labelled.used))
+    labelled = labelled.without_left_out()
     pool = read_pool(structures)
     rows = pool_rows(features, labelled.structures.ids)
     labels = np.full((len(pool), 2 * configuration.n_states), np.nan)

@@ -137,6 +137,10 @@ class LabelledSet:
             left_out=self.left_out,
         )
 
+    def without_left_out(self) -> LabelledSet:
+        """Return the labels that are used."""
+        return self.subset(np.flatnonzero(self.used)) if self.left_out else self
+
     @property
     def used(self) -> NDArray[np.bool_]:
         """Which labels are not left out, shape (n,)."""

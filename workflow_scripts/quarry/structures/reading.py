@@ -14,6 +14,7 @@ import numpy as np
 from quarry.errors import QuarryError
 from quarry.structures.databases import DATABASES, read_database
 from quarry.structures.program_files import state_in_text
+from quarry.structures.stated import is_number
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -92,22 +93,21 @@ def comment_lines(path: Path) -> list[str]:
     """Return the second line of every frame of a file that ASE has read; nothing where it is no XYZ."""
     if not is_xyz(path):
         return []
-    found = []
-    lines = _lines(path)
+    return [comment.text for _, comment in _frames(_lines(path)) if comment is not None]
+
+
+def _frames(lines: Iterator[_Line]) -> Iterator[tuple[_Line, _Line | None]]:
+    """Yield the first line of every frame with its comment line; None, at the end, where no frame begins."""
     for header in lines:
         if header.text.lstrip().startswith("VEC"):
             continue
-        try:
-            atoms = int(header.text)
-        except ValueError:
-            break
-        comment = next(lines, None)
-        if comment is None:
-            break
-        found.append(comment.text)
+        atoms = _whole(header.text)
+        comment = None if atoms is None else next(lines, None)
+        yield header, comment
+        if atoms is None or comment is None:
+            return
         for _ in zip(range(atoms), lines, strict=False):
             pass
-    return found
 
 
 def texts_of(path: Path, name: str) -> list[str | None]:
@@ -133,7 +133,7 @@ def names_in(frames: Sequence[Atoms]) -> str:
     for atoms in frames:
         results = {} if atoms.calc is None else atoms.calc.results
         info = {str(name): value for name, value in atoms.info.items()}
-        numbers = {name for name, value in info.items() if value is True and _is_number(name.partition(";")[0])}
+        numbers = {name for name, value in info.items() if value is True and is_number(name.partition(";")[0])}
         bare += bool(numbers)
         counts.update(set(results) | (set(info) - numbers) | (set(atoms.arrays) - {"numbers", "positions"}))
     frequent = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
@@ -154,18 +154,8 @@ def _empty_line_between(path: Path) -> int:
     if not is_xyz(path):
         return 0
     lines = _lines(path)
-    for header in lines:
-        if not header.text.strip():
-            return header.number if any(line.text.strip() for line in lines) else 0
-        if header.text.lstrip().startswith("VEC"):
-            continue
-        try:
-            atoms = int(header.text)
-        except ValueError:
-            return 0
-        for _ in zip(range(atoms + 1), lines, strict=False):
-            pass
-    return 0
+    empty = next((header.number for header, _ in _frames(lines) if not header.text.strip()), 0)
+    return empty if any(line.text.strip() for line in lines) else 0
 
 
 def first_fault(path: Path) -> str:
@@ -200,7 +190,7 @@ def _fault_of_frame(lines: list[_Line], start: int, frame: int) -> tuple[str, in
     atoms = _whole(header.text)
     if atoms is None:
         words = header.text.split()
-        if frame > 1 and len(words) > 1 and _is_number(words[-1]):
+        if frame > 1 and len(words) > 1 and is_number(words[-1]):
             more = sum(1 for _ in takewhile(lambda line: _whole(line.text) is None, lines[start:]))
             first = f"line {header.number} is the first of {more} too many"
             return f"frame {frame - 1} has more atoms than its first line says; {first}", 0
@@ -254,7 +244,7 @@ def _fault_of_atom(line: str, columns: list[tuple[str, str]]) -> str:
     for word, (name, kind) in zip(words, columns, strict=False):
         if name == "species" and (fault := _fault_of_symbol(word)):
             return fault
-        if kind in "RI" and not _is_number(word):
+        if kind in "RI" and not is_number(word):
             return _fault_of_number(word)
     return ""
 
@@ -282,7 +272,7 @@ def _fault_of_number(word: str) -> str:
         )
     if FORTRAN.fullmatch(word):
         return f"'{word}' is a number of Fortran; write {re.sub('[dD]', 'E', word)}"
-    if _is_number(word.replace(",", ".")):
+    if is_number(word.replace(",", ".")):
         return f"'{word}' has a decimal comma; write {word.replace(',', '.')}"
     return f"'{word}' is no number"
 
@@ -292,14 +282,6 @@ def _whole(text: str) -> int | None:
         return int(text)
     except ValueError:
         return None
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _cut(text: str) -> str:

@@ -258,6 +258,15 @@ def _read_bare_comments(stated: Stated, frames: Sequence[Atoms]) -> None:
         column.problems[row] = f"the comment '{said}', which looks like charge and multiplicity and is not read"
 
 
+def is_number(text: Any) -> bool:
+    """Return whether a text is a number (nan and inf too)."""
+    try:
+        float(text)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def _is_small(word: str) -> bool:
     return re.fullmatch(r"[-+]?\d{1,2}", word) is not None
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from quarry.errors import QuarryError
 from quarry.structures.conventions import resolve
-from quarry.structures.stated import PLAIN, Stated, StateKeys, concerns_state, stated_by_columns
+from quarry.structures.stated import PLAIN, Stated, StateKeys, concerns_state, is_number, stated_by_columns
 from quarry.structures.structure import Structure
 
 ARRAY_TABLES = (".npz", ".h5", ".hdf5")
@@ -188,7 +188,7 @@ def _numbers_of(values: NDArray[Any], name: str, path: Path, key: str) -> NDArra
     if values.ndim not in (1, 2):
         raise QuarryError(f"{key}: '{name}' in {path} has the shape {values.shape}; give columns of one or two axes")
     if values.dtype.kind not in "biuf":
-        row, text = next(((i, t) for i, t in enumerate(values.ravel(), 1) if not _is_number(t)), (1, values.dtype))
+        row, text = next(((i, t) for i, t in enumerate(values.ravel(), 1) if not is_number(t)), (1, values.dtype))
         raise QuarryError(f"{key}: '{name}' in {path} holds no number in row {row} ('{text}'); correct the file")
     return (values if values.ndim == 2 else values[:, None]).astype(np.float64)
 
@@ -219,7 +219,7 @@ def _numbers_in(path: Path, key: str) -> NDArray[np.float64]:
                 words = line.partition("#")[0].split()
                 if not words:
                     continue
-                wrong = next((word for word in words if not _is_number(word)), None)
+                wrong = next((word for word in words if not is_number(word)), None)
                 if wrong is not None:
                     raise QuarryError(f"{key}: {path}, line {number}: '{wrong}' is no number; correct the file")
                 if rows and len(words) != len(rows[0]):
@@ -244,14 +244,6 @@ def _side_by_side(names: Sequence[str], parts: Sequence[NDArray[np.float64]], ke
             f"{key}: {names[0]} has {len(parts[0])} rows, but {names[other]} has {len(parts[other])}; give as many everywhere"
         )
     return np.concatenate(parts, axis=1)
-
-
-def _is_number(text: Any) -> bool:
-    try:
-        float(text)
-    except (TypeError, ValueError):
-        return False
-    return True
 
 
 def read_geometries(
