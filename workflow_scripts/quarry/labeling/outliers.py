@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quarry.csv_tables import read_items, write_items
+from quarry.structures.compositions import element_counts
 from quarry.structures.labelled import LabelledSet
 
 FEWEST = 8
@@ -98,10 +99,7 @@ def energy_residuals(labels: LabelledSet, known: NDArray[np.bool_]) -> tuple[NDA
     if len(rows) < FEWEST:
         return np.empty(0), False
     energies, sizes = labels.properties["energy"][rows], np.diff(structures.offsets)[rows]
-    elements = np.unique(structures.numbers)
-    owner = np.repeat(np.arange(len(structures)), np.diff(structures.offsets))
-    counts = np.zeros((len(structures), len(elements)))
-    np.add.at(counts, (owner, np.searchsorted(elements, structures.numbers)), 1.0)
+    counts = element_counts(structures, np.unique(structures.numbers))
     states = np.stack([structures.charges, structures.multiplicities], axis=1)[rows]
     kinds, state = np.unique(states, axis=0, return_inverse=True)
     design = np.concatenate([counts[rows], np.eye(len(kinds))[state.ravel()][:, 1:]], axis=1)

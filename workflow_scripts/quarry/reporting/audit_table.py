@@ -11,6 +11,10 @@ from quarry.labeling.audit.findings import ERROR, NOTE, WARNING, Finding, read_a
 from quarry.reporting.plots import TABLE_HEAD
 
 NAMED = 10
+HEAD = (
+    '<tr><th class="words">severity</th><th class="words">check</th><th>labels</th><th>worst value</th><th>allowed</th>'
+    '<th class="words">what</th></tr>'
+)
 
 
 def write_audit_table(audits: Mapping[str, str | Path], path: str | Path) -> None:
@@ -33,8 +37,7 @@ def _table(findings: list[Finding]) -> str:
                 groups.setdefault((severity, finding.check), []).append(finding)
     if not groups:
         return ""
-    head = "<tr><th>severity</th><th>check</th><th>labels</th><th>worst value</th><th>allowed</th><th>what</th></tr>"
-    return f"<table>{head}{''.join(_row(*key, rows) for key, rows in groups.items())}</table>"
+    return f"<table>{HEAD}{''.join(_row(*key, rows) for key, rows in groups.items())}</table>"
 
 
 def _row(severity: str, check: str, rows: list[Finding]) -> str:
@@ -42,7 +45,8 @@ def _row(severity: str, check: str, rows: list[Finding]) -> str:
     worst = max(rows, key=lambda row: abs(row.value))
     more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
     named = f" <small>({', '.join(ids[:NAMED])}{more})</small>" if ids else ""
-    cells = (severity, check.replace("_", " "), str(len(ids)) if ids else "all together")
-    values = (f"{worst.value:.3g} {worst.unit}", f"{worst.tolerance:.3g}")
-    text = "".join(f"<td>{html.escape(cell)}</td>" for cell in (*cells, *values))
-    return f"<tr>{text}<td>{html.escape(worst.words)}{named}</td></tr>"
+    words = "".join(f'<td class="words">{html.escape(cell)}</td>' for cell in (severity, check.replace("_", " ")))
+    value = f"{worst.value:.3g}" if worst.unit in ("", "1") else f"{worst.value:.3g} {worst.unit}"
+    numbers = (str(len(ids)) if ids else "all together", value, f"{worst.tolerance:.3g}")
+    text = words + "".join(f"<td>{html.escape(cell)}</td>" for cell in numbers)
+    return f'<tr>{text}<td class="words">{html.escape(worst.words)}{named}</td></tr>'

@@ -344,5 +344,6 @@ td {white-space: nowrap}
 th {vertical-align: bottom}
 th {border-bottom: 2px solid #20639b; font-weight: 600}
 tr:nth-child(even) td {background: #f2f5f8}
+th.words, td.words {text-align: left; white-space: normal}
 small {color: #666}
 </style></head><body>"""

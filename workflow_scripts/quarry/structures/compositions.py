@@ -20,6 +20,12 @@ def element_counts(structures: StructureSet, elements: NDArray[np.int64]) -> NDA
     return counts
 
 
+def compositions(structures: StructureSet) -> NDArray[np.int64]:
+    """Return a number for the composition of each structure, shape (n,)."""
+    counts = element_counts(structures, np.unique(structures.numbers))
+    return np.unique(counts, axis=0, return_inverse=True)[1].ravel()
+
+
 def unfamiliar(known: StructureSet, others: StructureSet, compositions: bool) -> NDArray[np.bool_]:
     """Return which of the others have elements that no known structure has, shape (n,).
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from quarry.labeling.audit.findings import ERROR, Finding, rounded
 from quarry.labeling.outliers import ENERGY_NOISE_EV, MAD_TO_SIGMA, energy_residuals
+from quarry.structures.compositions import compositions
 from quarry.structures.labelled import LabelledSet
 
 CHECK = "absurd_"
@@ -101,12 +102,5 @@ def absurd_labels(findings: Sequence[Finding], properties: Iterable[str]) -> lis
 def _one_kind(labels: LabelledSet) -> bool:
     """Whether all labels have the same composition, charge and multiplicity."""
     structures = labels.structures
-    kinds = {
-        (
-            np.sort(structures.numbers[structures.offsets[row] : structures.offsets[row + 1]]).tobytes(),
-            int(structures.charges[row]),
-            int(structures.multiplicities[row]),
-        )
-        for row in range(len(labels))
-    }
-    return len(kinds) == 1
+    kinds = zip(compositions(structures), structures.charges, structures.multiplicities, strict=True)
+    return len(set(kinds)) == 1

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from quarry.config.base import ENERGY_UNITS_EV
 from quarry.labeling.audit.findings import ERROR, WARNING, Finding, rounded
+from quarry.structures.compositions import compositions
 from quarry.structures.labelled import LabelledSet
 
 FEWEST = 5
@@ -79,13 +80,8 @@ def _on_grid(values: NDArray[np.float64], step: float, magnitude: float | None =
 
 def _spread_within(labels: LabelledSet, known: NDArray[np.bool_]) -> float:
     """Return the standard deviation of the energies about the mean of each composition (eV), 0 if each has one label."""
-    structures = labels.structures
-    kinds: dict[bytes, list[float]] = {}
-    for row in np.flatnonzero(known).tolist():
-        atoms = structures.numbers[structures.offsets[row] : structures.offsets[row + 1]]
-        kinds.setdefault(np.sort(atoms).tobytes(), []).append(float(labels.properties["energy"][row]))
-    groups = [np.array(values) for values in kinds.values() if len(values) > 1]
-    if not groups:
-        return 0.0
-    freedom = sum(len(values) - 1 for values in groups)
-    return float(np.sqrt(sum(((values - values.mean()) ** 2).sum() for values in groups) / freedom))
+    kinds, energies = compositions(labels.structures)[known], labels.properties["energy"][known]
+    counts = np.bincount(kinds)
+    means = np.bincount(kinds, energies) / np.maximum(counts, 1)
+    freedom = len(energies) - np.count_nonzero(counts)
+    return float(np.sqrt(((energies - means[kinds]) ** 2).sum() / freedom)) if freedom else 0.0

@@ -113,7 +113,7 @@ class ReplayEngine:
                 plain_properties(converted(rows.values(row), self.labeling.units), len(structure)) for row in found
             ]
         except ValueError as error:
-            message = f"{self.source}, row {found[0]}: {error}"
+            message = f"{self.source}, row {found[0] + 1}: {error}"
             return EngineResult("engine_error", message=message, size=size)
         for row, answer in zip(found[1:], answers[1:], strict=True):
             if not _agree(answers[0], answer):
