@@ -89,7 +89,8 @@ def test_failed_and_cancelled_jobs_run_again_as_new_jobs(profile, slurm_cluster,
         granted = slurm_cluster.run("scontrol", "show", "job", job).split()
         assert {"NumCPUs=2", f"MinMemoryNode={memory}", "TimeLimit=00:07:00"} <= set(granted)
     assert len(set(jobs(folder, "flaky") + jobs(folder, "long"))) == 4, "every attempt is a job of its own"
-    assert noticed_after_s < 45
+    # The looks of the slurm plugin are 2, 12, 22 and 32 s apart while nothing ends: the fourth sees the job at the latest.
+    assert noticed_after_s < 2 + 12 + 22 + 32 + 20
     assert slurm_cluster.queue() == []
     logs = list((folder / "logs").rglob("*.log"))
     assert any("flaky" in str(log) for log in logs), "the failed attempt's log is kept"
