@@ -10,6 +10,7 @@ min_version("9.27.1")
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow_scripts"))
 
 from quarry.campaign.campaign import open_campaign, start_campaign
+from quarry.terminal import say
 
 # A campaign file given with --configfile stands alone: the default campaign is read only when there is none.
 DEFAULT_CAMPAIGN = Path(workflow.basedir) / "config" / "config.yaml"
@@ -60,6 +61,7 @@ start_campaign(workflow, CAMPAIGN)
 
 
 onsuccess:
+    CAMPAIGN.recovery.pack(say)
     print(closing_words(CAMPAIGN), file=sys.stderr)
 
 

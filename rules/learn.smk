@@ -13,6 +13,7 @@ rule train_member:
         PATHS.iteration("logs/train_member_{member}.log"),
     threads: CAMPAIGN.configuration.resources.model.threads
     resources:
+        **CAMPAIGN.beside_main.resource("train_member"),
         mem_mb=CAMPAIGN.configuration.resources.model.memory_MB,
         runtime=CAMPAIGN.configuration.resources.model.walltime_min,
     conda:
@@ -35,6 +36,7 @@ rule train_model:
         PATHS.iteration("logs/train_model.log"),
     threads: CAMPAIGN.configuration.resources.model.threads
     resources:
+        **CAMPAIGN.beside_main.resource("train_model"),
         mem_mb=CAMPAIGN.configuration.resources.model.memory_MB,
         runtime=CAMPAIGN.configuration.resources.model.walltime_min,
     conda:
@@ -62,6 +64,7 @@ rule evaluate_model:
         PATHS.iteration("logs/evaluate_model.log"),
     threads: CAMPAIGN.configuration.resources.model.threads
     resources:
+        **CAMPAIGN.beside_main.resource("evaluate_model"),
         mem_mb=CAMPAIGN.configuration.resources.model.memory_MB,
         runtime=CAMPAIGN.configuration.resources.model.walltime_min,
     conda:

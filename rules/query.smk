@@ -17,6 +17,7 @@ rule score_pool:
         PATHS.iteration("logs/score_pool.log"),
     threads: CAMPAIGN.configuration.resources.model.threads
     resources:
+        **CAMPAIGN.beside_main.resource("score_pool", behind=1),
         mem_mb=CAMPAIGN.configuration.resources.model.memory_MB,
         runtime=CAMPAIGN.configuration.resources.model.walltime_min,
     conda:
@@ -44,6 +45,7 @@ rule propose_batch:
         PATHS.iteration("logs/propose_batch.log"),
     threads: CAMPAIGN.configuration.resources.model.threads
     resources:
+        **CAMPAIGN.beside_main.resource("propose_batch", behind=1),
         mem_mb=CAMPAIGN.configuration.resources.model.memory_MB,
         runtime=CAMPAIGN.configuration.resources.model.walltime_min,
     conda:

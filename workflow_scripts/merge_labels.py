@@ -4,6 +4,8 @@ from quarry.campaign.job import configuration_of, job, manifest_of
 from quarry.terminal import tell
 
 with job(snakemake) as log:
+    from quarry.campaign.paths import CampaignPaths
+    from quarry.campaign.recovery import pack_iterations
     from quarry.config.targets import needed
     from quarry.labeling.audit.findings import read_audit, sentences
     from quarry.labeling.failed import FailedLabels
@@ -39,3 +41,5 @@ with job(snakemake) as log:
         tell(f"{arm} iteration {iteration}: {line}")
     for words in sentences(read_audit(snakemake.output.audit)):
         log(words)
+    # Every job of the iteration before is finished, and Snakemake looks no more at the files of finished jobs.
+    pack_iterations(CampaignPaths(configuration.name), [(arm, iteration - 1)] if iteration else [], tell)

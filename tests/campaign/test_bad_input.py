@@ -213,6 +213,14 @@ ALONE = {
         ["-n", "--configfile", "campaign.yaml", "--set-resources", "label_structure:runtime=02:00:00"],
         "write minutes or a time with unit, e.g. 120 or 2h",
     ),
+    "file in place of the working directory": (
+        ["-n", "--configfile", "campaign.yaml", "--directory", "campaign.yaml/below"],
+        "campaign.yaml is no folder; name a folder",
+    ),
+    "list in itself": (
+        ["-n", "--configfile", "itself.yaml"],
+        "itself.yaml, line 1: pool.files: this is part of itself",
+    ),
     "file in place of the results": (
         ["-n", "--configfile", "campaign.yaml", "--config", "name=occupied", "labeling={store: pool.extxyz}"],
         "labeling.store: pool.extxyz cannot be written",
@@ -226,14 +234,23 @@ ALONE = {
 
 @pytest.mark.parametrize("case", ALONE)
 def test_one_line_alone(folder, case):
-    """The whole output: Snakemake's line about the profile, and ours. (All: tests/unit/test_configuration_messages.py.)"""
+    """The whole output: Snakemake's line about the profile, and ours. (All: tests/unit/test_campaign_file.py and beside it.)"""
     folder.configure(stand_in_configuration())
     (folder.path / "syntax.yaml").write_text("files: [a\nname: b\n")
+    (folder.path / "itself.yaml").write_text("pool: {files: &f [*f]}\n")
     (folder.path / "twice.yaml").write_text("name: a\nname: b\n")
     arguments, message = ALONE[case]
     outcome = folder.run_as_given(*arguments)
     check_refused(folder, outcome, message)
     assert [line[:14] for line in outcome.text.splitlines()][:-1] == ["Using workflow"], outcome.text
+
+
+def test_a_profile_that_is_none(folder):
+    """Snakemake goes on without any profile: with its own defaults, and on this machine."""
+    folder.configure(stand_in_configuration())
+    outcome = folder.run_as_given("--workflow-profile", "slrum", "--configfile", "campaign.yaml")
+    known = "cluster-generic, default, slurm"
+    check_refused(folder, outcome, f"there is no profile 'slrum' (there are {known}); did you mean 'slurm'?")
 
 
 def test_without_a_campaign_file_elsewhere_it_says_which_campaign_this_is(tmp_path):

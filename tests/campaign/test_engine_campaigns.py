@@ -7,14 +7,10 @@ import ase.io
 import numpy as np
 import pytest
 
-from quarry.labeling.record import read_records
+from quarry.campaign.packed import Folder
 from quarry.structures import Structure
 from support.campaigns import CampaignFolder, stand_in_configuration
 from support.stand_in import morse
-
-
-def records_of(folder):
-    return [record for path in folder.results.rglob("labels/*.json") for record in read_records(path)]
 
 
 def test_replayed_campaign_is_the_computed_one(tmp_path):
@@ -48,8 +44,8 @@ def test_replayed_campaign_is_the_computed_one(tmp_path):
     ours, theirs = (ase.io.read(f.results / "dataset.extxyz", ":") for f in (replayed, computed))
     energies = [[atoms.get_potential_energy() for atoms in frames] for frames in (ours, theirs)]
     assert energies[0] == pytest.approx(energies[1], abs=1e-9)
-    assert len(list(replayed.results.glob("main/iter_000/labels/*.json"))) == 1, "a batch is one job"
-    assert all(record.ok for record in records_of(replayed))
+    assert len(Folder(replayed.results / "main/iter_000/labels").names()) == 1, "a batch is one job"
+    assert all(record.ok for record in replayed.labels())
 
 
 def test_program_of_the_user(tmp_path):
@@ -76,7 +72,7 @@ def test_program_of_the_user(tmp_path):
     )
     outcome = folder.run()
     assert outcome.code == 0, outcome.text[-3000:]
-    records = records_of(folder)
+    records = folder.labels()
     assert {record.status for record in records} == {"ok", "scf_not_converged"}
     structures = {Structure.from_atoms(a).structure_id: a for a in ase.io.read(folder.path / "pool.extxyz", ":")}
     for record in records:

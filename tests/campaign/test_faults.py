@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from quarry.labeling.claims import Claims
-from quarry.labeling.record import read_records
 from quarry.structures import Structure
 from support.campaigns import REPOSITORY, CampaignFolder, kill_group, stand_in_configuration
 from support.fault_engine import ENGINE_FAULTS
@@ -246,7 +245,7 @@ def test_two_campaigns_on_one_store_at_once(folder):
     text = campaign.run("--configfile", "three.yaml").text
     assert "label_structure" not in text and len(campaign.calls()) == 12
     for name in ("one", "two", "three"):
-        records = [read_records(p)[0] for p in (campaign.path / "results" / name).glob("main/iter_*/labels/*.json")]
+        records = campaign.labels(f"../{name}/main/iter_*")
         assert len(records) == 12 and all(r.ok for r in records)
 
 

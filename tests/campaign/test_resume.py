@@ -40,6 +40,12 @@ def finished(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def unpacked(finished, tmp_path_factory):
+    """The same, with every file of its iterations in its place, as while it ran."""
+    return finished.copy(tmp_path_factory.mktemp("unpacked") / "campaign").unpack()
+
+
 def outputs_in_order(folder: CampaignFolder) -> list[Path]:
     """Every file of the campaign in the order in which it was made, but the manifest."""
     files = [
@@ -73,25 +79,25 @@ def cuts(count: int, parts: int) -> list[int]:
 CUTS = int(os.environ.get("QUARRY_FUZZ_CUTS", "5"))
 
 
-def test_prefixes_of_the_outputs(finished, tmp_path):
-    order = outputs_in_order(finished)
+def test_prefixes_of_the_outputs(finished, unpacked, tmp_path):
+    order = outputs_in_order(unpacked)
     names = [str(p) for p in order]
     mid_batch = [
         next(i for i, n in enumerate(names) if n.startswith(f"results/toy/{arm}/iter_001/labels/"))
         for arm in ("main", "random_0")
     ]
     for cut in sorted({*cuts(len(order), CUTS), *mid_batch}):
-        folder = finished.copy(tmp_path / f"cut_{cut}")
+        folder = unpacked.copy(tmp_path / f"cut_{cut}")
         for path in order[cut:]:
             (folder.path / path).unlink()
         check_resumed(folder, finished)
 
 
-def test_prefix_with_the_labels_gone_from_the_store_too(finished, tmp_path):
+def test_prefix_with_the_labels_gone_from_the_store_too(finished, unpacked, tmp_path):
     """What is really lost is computed again, and nothing else."""
-    order = outputs_in_order(finished)
+    order = outputs_in_order(unpacked)
     labels = [i for i, p in enumerate(order) if p.parent.name == "labels" and "main/iter_001" in str(p)]
-    folder = finished.copy(tmp_path / "cut")
+    folder = unpacked.copy(tmp_path / "cut")
     lost = set()
     for path in order[labels[1] :]:
         (folder.path / path).unlink()
@@ -127,10 +133,10 @@ def test_truncated_files(finished, tmp_path, number):
     check_resumed(folder, finished)
 
 
-def test_truncated_record_in_the_store(finished, tmp_path):
+def test_truncated_record_in_the_store(finished, unpacked, tmp_path):
     """A damaged record in the store is moved aside and computed again, and said so."""
-    folder = finished.copy(tmp_path / "store")
-    label = next(p for p in outputs_in_order(finished) if p.parent.name == "labels" and "main/iter_001" in str(p))
+    folder = unpacked.copy(tmp_path / "store")
+    label = next(p for p in outputs_in_order(unpacked) if p.parent.name == "labels" and "main/iter_001" in str(p))
     stored = next((folder.path / "label_store").glob(f"*/??/{label.stem}.json"))
     for path in (stored, folder.path / label):
         path.write_bytes(path.read_bytes()[:200])
@@ -265,7 +271,7 @@ def test_whatever_befalls_one_file_a_start_leaves_what_is_right(finished, tmp_pa
     """Every kind of file in results, and everything that happens to files. What is left is whole and in order; what is not
     left is made again, labels from the store.
     """
-    folder = finished.copy(tmp_path / "campaign")
+    folder = finished.copy(tmp_path / "campaign").unpack("main")
     monkeypatch.chdir(folder.path)
     start = Start(folder)
     whole = state(start.results)

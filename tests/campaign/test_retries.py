@@ -6,7 +6,6 @@ import pytest
 
 from quarry.campaign.batch_table import read_batch
 from quarry.campaign.failure_table import read_failures
-from quarry.labeling.record import read_records
 from support.campaigns import CampaignFolder, stand_in_configuration
 
 
@@ -40,7 +39,7 @@ def test_a_label_that_runs_out_of_memory_gets_more(tmp_path):
     folder = CampaignFolder.create(tmp_path / "campaign", settings)
     outcome = folder.run()
     assert outcome.code == 0, outcome.text[-3000:]
-    labels = [read_records(path)[0] for path in folder.results.glob("main/iter_000/labels/*.json")]
+    labels = folder.labels("main/iter_000")
     assert len(labels) == 4
     for record in labels:
         assert record.ok

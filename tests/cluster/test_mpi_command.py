@@ -17,7 +17,6 @@ import psutil
 import pytest
 
 from quarry.config.labeling import LabelResources
-from quarry.labeling.record import read_records
 from quarry.structures import Structure
 from support.campaigns import REPOSITORY, CampaignFolder, stand_in_configuration
 from support.commands import WATER, command_engines
@@ -130,7 +129,7 @@ def test_campaign_of_mpi_jobs_on_slurm(program, slurm_cluster, tmp_path) -> None
     folder.environment = dict(slurm_cluster.environment)
     outcome = folder.run(timeout=300)
     assert outcome.code == 0, outcome.text[-3000:]
-    records = [record for path in folder.path.rglob("labels/*.json") for record in read_records(path)]
+    records = folder.labels()
     assert len(records) == 4
     assert all(record.ok for record in records), [record.message for record in records]
     pool = {s.structure_id: s for s in map(Structure.from_atoms, ase.io.read(folder.path / "pool.extxyz", ":"))}

@@ -8,6 +8,8 @@ import sys
 import pytest
 import yaml
 
+from quarry.campaign.file_count import files_at_end
+from quarry.config import load_configuration
 from support.campaigns import REPOSITORY, CampaignFolder, stand_in_configuration
 from support.graph import all_rules, graph_of, rules_to_run
 
@@ -31,7 +33,7 @@ def finished(tmp_path_factory):
 @pytest.fixture(scope="module")
 def half_done(finished, tmp_path_factory):
     """Cut in the middle of the last batch."""
-    folder = finished.copy(tmp_path_factory.mktemp("half") / "campaign")
+    folder = finished.copy(tmp_path_factory.mktemp("half") / "campaign").unpack("main")
     iteration = folder.results / "main" / "iter_002"
     for file in (
         "dataset.h5",
@@ -87,6 +89,35 @@ def test_finished_iterations_are_left_out_of_a_run_and_shown_in_an_inspection(fi
     assert rules["label_structure"] == len(finished.calls()) == 12
     assert all(rules[rule] == 3 for rule in PER_ITERATION)
     assert rules["score_pool"] == rules["propose_batch"] == 2
+
+
+def test_a_finished_campaign_is_packed_and_shown_as_before(finished, tmp_path):
+    """Labels, job inputs, logs and Snakemake's records lie in one file an iteration; the count is what a forecast says."""
+    files = [
+        p for name in ("results", "label_store", ".snakemake") for p in (finished.path / name).rglob("*") if p.is_file()
+    ]
+    assert not [p for p in files if p.parent.name in ("labels", "logs") and "iter_" in str(p)]
+    runs = [p for p in files if p.parent == finished.path / ".snakemake" / "log"]
+    configuration = load_configuration(yaml.safe_load((finished.path / "campaign.yaml").read_text()), "campaign.yaml")
+    assert len(files) - len(runs) + 1 == files_at_end(configuration, {"main": 3}, 12)
+    shown, before = (folder.run("--summary") for folder in (finished, finished.copy(tmp_path / "loose").unpack()))
+    rows = [
+        sorted(row.split("\t")[0::2] for row in outcome.text.splitlines() if row.startswith("results/"))
+        for outcome in (shown, before)
+    ]
+    assert rows[0] == rows[1] and len([row for row in rows[0] if "/labels/" in row[0]]) == 12
+    assert "missing" not in shown.text
+    report = finished.run("--report", str(tmp_path / "report.html"))
+    assert report.code == 0 and "Missing metadata" not in report.text, report.text[-2000:]
+
+
+def test_a_look_at_a_packed_iteration_that_is_to_be_made_again_shows_no_label(finished, tmp_path):
+    folder = finished.copy(tmp_path / "truncated")
+    (folder.results / "main/iter_001/dataset.h5").unlink()
+    before = (folder.results / "main/iter_001/packed.zip").read_bytes()
+    rules = rules_to_run(folder)
+    assert rules["merge_labels"] and rules["label_structure"] == rules["select_batch"] == 0
+    assert (folder.results / "main/iter_001/packed.zip").read_bytes() == before, "a look changes nothing"
 
 
 def test_strategies_without_scores_do_not_score(finished, tmp_path):

@@ -17,6 +17,10 @@ import yaml
 from ase import Atoms
 from ase.io import write
 
+from quarry.campaign.own_files import OwnFiles
+from quarry.campaign.packed import Folder, unpack
+from quarry.labeling.record import LabelRecord, decode_records
+
 REPOSITORY = Path(__file__).parents[2]
 SNAKEFILE = REPOSITORY / "Snakefile"
 
@@ -80,6 +84,19 @@ class CampaignFolder:
         """Copy the folder with everything in it, modification times included."""
         shutil.copytree(self.path, path, symlinks=True, ignore=shutil.ignore_patterns("log", "background.log"))
         return CampaignFolder(path, list(self.options), dict(self.environment))
+
+    def unpack(self, arms: str = "*") -> CampaignFolder:
+        """Put the files of finished iterations back in their places, where they are while a campaign runs."""
+        with contextlib.chdir(self.path):
+            for archive in Path("results").glob(f"*/{arms}/iter_*/packed.zip"):
+                assert unpack(archive.parent, OwnFiles(archive.parents[2])) == []
+        return self
+
+    def labels(self, iterations: str = "main/iter_*") -> list[LabelRecord]:
+        """Return the label records of some iterations, packed or not."""
+        folders = [Folder(iteration / "labels") for iteration in self.results.glob(iterations)]
+        files = [(folder.read(name), name) for folder in folders for name in folder.names()]
+        return [record for content, name in files for record in decode_records(content, name)]
 
     def command(self, *arguments: str) -> list[str]:
         base = [sys.executable, "-m", "snakemake", "-s", str(SNAKEFILE), "--configfile", "campaign.yaml"]

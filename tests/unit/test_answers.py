@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
@@ -23,6 +24,7 @@ from quarry.labeling.engines.replay import ReplayEngine
 from quarry.labeling.plain import MOST_STATES
 from quarry.labeling.record import LabelRecord, encode_records, read_records
 from quarry.structures import Structure
+from quarry.written_numbers import meant_by, number_of
 
 HYDROGEN = Structure.create([1, 1], np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 0.8]]))
 MASKED = np.ma.array([[0.0, 0.0, 0.1], [0.0, 0.0, -0.1]], mask=[[0, 0, 1], [0, 0, 0]])
@@ -52,6 +54,13 @@ NO_NUMBERS = {
     "object": np.array(object()),
     "dictionary": {"energy": 1.0},
     "set": {1.0},
+    "view of bytes": memoryview(b"\1"),
+    "view of a number": memoryview(np.array(1.5)),
+    "array of bytes": bytearray(b"\1"),
+    "range": range(1, 2),
+    "text with underscore": "1_0",
+    "exponent of Fortran": "-1.0D+01",
+    "queue": deque([1.5]),
     "record": np.zeros((), dtype=[("energy", float)]),
     "quantity": WithUnit(1.0),
     "nan": float("nan"),
@@ -91,6 +100,9 @@ def test_no_energy_in_another_unit(name: str) -> None:
         [np.zeros(3), np.zeros(3, dtype=bool)],
         [[0, 0, 1], [0, 0]],
         [[0, 0, 2e12], [0, 0, 0]],
+        [range(3), range(3)],
+        [bytearray(3), bytearray(3)],
+        memoryview(np.zeros((2, 3))),
         np.zeros((2, 3), dtype=complex),
     ],
 )
@@ -124,6 +136,61 @@ def test_forces_of_any_kind() -> None:
     rows = [np.array(row, dtype=np.float32) for row in whole]
     for forces in (whole, rows, np.array(whole), np.ma.array(whole), tuple(map(tuple, whole))):
         assert plain_properties({"forces": forces}, 2) == expected
+
+
+class Tensor:
+    """An array of another library."""
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        return np.array([0.0, 0.0, 1.0])
+
+
+def test_arrays_of_other_libraries() -> None:
+    assert plain_properties({"dipole": Tensor()}, 2) == {"dipole": [0.0, 0.0, 1.0]}
+    assert plain_properties({"forces": [Tensor(), Tensor()]}, 2) == {"forces": [[0.0, 0.0, 1.0]] * 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("-1.0D+01", "-1.0e+01"),
+        ("1.d0", "1.e0"),
+        ("1.0-100", "1.0e-100"),
+        ("1,5", "1.5"),
+        ("-1.234,56", "-1234.56"),
+        ("1_0", "10"),
+        ("\u22123.5", "-3.5"),
+        ("\u22123,5D2", "-3.5e2"),
+        ("n/a", ""),
+        ("****", ""),
+        ("2026-11-26", ""),
+        ("1.5-10", ""),
+        ("1,2,3", ""),
+        ("\uff11\uff12", ""),
+        ("0x10", ""),
+        ("", ""),
+    ],
+)
+def test_texts_that_are_no_numbers(text: str, meant: str) -> None:
+    assert meant_by(text) == meant
+    with pytest.raises(ValueError) as caught:
+        number_of(text)
+    assert str(caught.value) == f"'{text}' is no number" + (f"; write {meant}" if meant else "")
+
+
+@pytest.mark.parametrize("text", ["-1.5", " 1e-3 ", "+.5E3", "7.", "007", "inf", "-NaN"])
+def test_texts_that_are_numbers(text: str) -> None:
+    assert repr(number_of(text)) == repr(float(text)) and not meant_by(text)
+
+
+def test_the_gradient_of_a_program(tmp_path: Path) -> None:
+    lines = ["2", "-1.5", *["0.0"] * 6, "1 0 0 0", "1 0 0 1.511780799"]
+    (tmp_path / "x.engrad").write_text("\n".join(lines))
+    structure = Structure.create([1, 1], np.array([[0, 0, 0], [0, 0, 0.8]]))
+    assert set(properties_from(tmp_path / "x.engrad", structure, "engrad")) == {"energy", "forces"}
+    (tmp_path / "x.engrad").write_text("\n".join(lines).replace("-1.5", "-1_5"))
+    with pytest.raises(ValueError, match=r"is no \.engrad file \('-1_5' is no number; write -15\)"):
+        properties_from(tmp_path / "x.engrad", structure, "engrad")
 
 
 def test_sizes() -> None:
@@ -174,6 +241,39 @@ class TestReplay:
         (tmp_path / "t.csv").write_text("x,E\n1,low\n2,n/a\n")
         with pytest.raises(QuarryError, match=r"holds no real numbers"):
             ReplayEngine(ReplayLabeling.model_validate(features), tmp_path).check([])
+
+    @pytest.mark.parametrize(("text", "meant"), [("-1.0D+01", "-1.0e+01"), ('"1,5"', "1.5"), ("1_0", "10")])
+    def test_numbers_of_a_csv_file_that_are_written_otherwise(self, text: str, meant: str, tmp_path: Path) -> None:
+        """Rows without a label they would be: refused before any job, with what to write."""
+        section = {
+            "engine": "replay",
+            "file": "t.csv",
+            "columns": {"value": "E"},
+            "match": "features",
+            "features": ["x"],
+        }
+        (tmp_path / "t.csv").write_text(f"x,E\n1,2.5\n2,{text}\n")
+        with pytest.raises(QuarryError, match=r"^labeling\.columns\.value: 'E' in .*t\.csv, row 2: ") as caught:
+            ReplayEngine(ReplayLabeling.model_validate(section), tmp_path).check([])
+        plain = text.strip('"')
+        assert str(caught.value).endswith(f"'{plain}' is no number; write {meant}")
+
+    @pytest.mark.parametrize(("sign", "name"), [(";", "semicolons"), ("\t", "tabs"), ("|", "bars")])
+    def test_tables_with_other_separators(self, sign: str, name: str, tmp_path: Path) -> None:
+        section = {
+            "engine": "replay",
+            "file": "t.csv",
+            "columns": {"value": "E"},
+            "match": "features",
+            "features": ["x"],
+        }
+        (tmp_path / "t.csv").write_text(f"x{sign}E\n1,0{sign}2,5\n")
+        with pytest.raises(QuarryError) as caught:
+            ReplayEngine(ReplayLabeling.model_validate(section), tmp_path).check([])
+        assert str(caught.value) == (
+            f"labeling.file: {tmp_path}/t.csv: its columns are separated by {name}; write commas between them, and numbers "
+            "with points (1.5)"
+        )
 
     @pytest.mark.parametrize("energy", [True, "low"])
     def test_frames(self, energy: Any, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
 from quarry.errors import QuarryError, is_machine_fault
 from quarry.labeling.store import StoreError
-from quarry.submission import slurm
+from quarry.submission import BESIDE_MAIN, slurm
 from quarry.submission.executors import Discerning, Patient
 from quarry.submission.marks import MARK, forget_mark, is_marked
 
@@ -27,6 +27,7 @@ class Job:
     def __init__(self, name="label_structure", log=()):
         self.name, self.log = name, list(log)
         self.attempt, self.restart_times = 1, 3
+        self.resources = {}
 
     def log_error(self, msg, **kwargs):
         self.message = msg
@@ -255,6 +256,16 @@ def test_a_controller_that_is_away_does_not_turn_the_plugin_to_sacct(listings):
     assert plugin.get_min_job_age() == math.inf
 
 
+def test_the_plugin_asks_once_for_the_age_of_jobs(monkeypatch):
+    answers = [None, 300, 20]
+    for name in ("query_job_status", "get_min_job_age", "validate_or_get_slurm_job_id"):
+        monkeypatch.setattr(plugin, name, getattr(plugin, name))
+    monkeypatch.setattr(plugin, "get_min_job_age", lambda: answers.pop(0))
+    slurm.mend_functions()
+    assert [plugin.get_min_job_age() for _ in range(4)] == [math.inf, 300, 300, 300]
+    assert answers == [20]
+
+
 def test_sacct_says_who_cancelled_a_job_and_the_plugin_knows_the_state(listings):
     listings[:] = [{"100": "CANCELLED by 1000", "101": "COMPLETED", "102": "CANCELLED+"}]
     found, _ = asyncio.run(plugin.query_job_status("sacct", logging.getLogger()))
@@ -317,6 +328,16 @@ def test_a_refusal_is_no_failed_job(executor, events, capsys):
     assert events == [] and job.attempt == 1
     lines = capsys.readouterr().err
     assert "'busy'" in lines and "'fork'" in lines
+
+
+def test_a_job_whose_resources_say_so_runs_beside_the_main_process(executor):
+    here, there = Job("train_model"), Job("train_model")
+    here.resources = {BESIDE_MAIN: 60}
+    ran, executor.answers = [], [None]
+    executor._beside = SimpleNamespace(run_job=ran.append)
+    for job in (here, there):
+        executor.run_job(job)
+    assert ran == [here] and executor.submitted == [there]
 
 
 def test_a_refusal_for_good_is_one_line_and_no_further_attempt(executor, events, capsys):

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from pathlib import Path
 
 import pytest
 from snakemake.cli import parse_set_resources, parse_set_threads
 
-from quarry.campaign.arguments import check_arguments, check_names, check_resources, check_targets
+from quarry.campaign.arguments import check_names, check_resources, check_targets
 from quarry.campaign.folders import check_arms, check_folders, check_project
 from quarry.campaign.paths import CampaignPaths
 from quarry.config.campaign import load_configuration
-from quarry.config.campaign_file import check_campaign_file
 from quarry.errors import QuarryError
 from support.campaigns import stand_in_configuration
 from support.configurations import WIGNER, changed
@@ -26,166 +24,7 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-# --- the campaign file as it is written
-
-NOT_YAML = "this is not YAML"
-LOOK = "look for a missing bracket, quote, comma or colon here or above"
-FILES = {
-    "key twice": ("name: a\nseed: 1\nseed: 2\n", "c.yaml, line 3: seed is there twice (first in line 2); remove one"),
-    "nested key twice": (
-        "stop: {max_labels: 5,\n  max_labels: 6}\n",
-        "c.yaml, line 2: stop.max_labels is there twice (first in line 1); remove one",
-    ),
-    "JSON key twice": ('{"a": 1,\n\t"a": 2}', "c.yaml, line 2: a is there twice (first in line 1); remove one"),
-    "bracket": (
-        "files: [a\nseed: 1\n",
-        f"c.yaml, line 2: {NOT_YAML} (expected ',' or ']', but got ':', while parsing a list in brackets, which begins in "
-        f"line 1); {LOOK}",
-    ),
-    "comma": ("pool: {size: 3 charge: 1}\n", f"c.yaml, line 1: {NOT_YAML} (expected ',' or '}}', but got ':'); {LOOK}"),
-    "quote": (
-        "name: 'a\nseed: 1\n",
-        f"c.yaml, line 3: {NOT_YAML} (found unexpected end of file, while scanning a text in quotes, which begins in line 1); "
-        f"{LOOK}",
-    ),
-    "tab": (
-        "pool:\n\tsize: 3\n",
-        f"c.yaml, line 2: {NOT_YAML} (found character a tab that cannot start any token); indent with blanks, not with tabs",
-    ),
-    "indentation": (
-        "name: a\n seed: 1\n",
-        f"c.yaml, line 2: {NOT_YAML} (mapping values are not allowed here); indent keys of one section alike, and put text "
-        "with a colon in quotes",
-    ),
-    "character": (
-        "name: @a\n",
-        f"c.yaml, line 1: {NOT_YAML} (found character '@' that cannot start any token); put this text in quotes",
-    ),
-    "two documents": (
-        "name: a\n---\nname: b\n",
-        f"c.yaml, line 2: {NOT_YAML} (but found another document, expected a single document in the file, which begins in "
-        f"line 1); {LOOK}",
-    ),
-    "octal": (
-        "seed: 010\n",
-        "c.yaml, line 1: seed: 010 is the number 8 for YAML (base 8); write 10, or text in quotes",
-    ),
-    "time": (
-        "resources:\n  walltime_min: 2:00:00\n",
-        "c.yaml, line 2: resources.walltime_min: 2:00:00 is the number 7200 for YAML (base 60); write a plain number, or text "
-        "in quotes",
-    ),
-    "slice": (
-        "files: [{index: 5:10}]\n",
-        "c.yaml, line 1: files.index: 5:10 is the number 310 for YAML (base 60); write a plain number, or text in quotes",
-    ),
-    "date": ("name: 2026-11-26\n", "c.yaml, line 1: name: 2026-11-26 is a date for YAML; put it in quotes"),
-    "key that is no text": ("on: 1\n", "c.yaml, line 1: the key on is not text for YAML; put it in quotes"),
-    "key with braces": (
-        "{{arm}}: 1\n",
-        "c.yaml, line 1: a key must be text, not a list or section; look for a brace too many",
-    ),
-    "tag": (
-        "success: !done yes\n",
-        "c.yaml, line 1: success: !done means nothing here; put text that begins with ! in quotes",
-    ),
-    "empty": ("# nothing yet\n", "c.yaml is empty; config/README.md of the project lists the keys of a campaign file"),
-    "list": ("- a\n- b\n", "c.yaml holds a list; a campaign file is keys and values, like name: ethanol"),
-    "text": ("name\n", "c.yaml holds a single value; a campaign file is keys and values, like name: ethanol"),
-    "control character": ("name: \x01\n", "c.yaml, line 1: the character 0x1 is no text; is this a campaign file?"),
-    "binary": (b"\x89HDF\r\n\x1a\n\x00\x00", "c.yaml is no text file; a campaign file is YAML, written in an editor"),
-    "latin-1": (
-        b"name: a\n# \xc5ngstr\xf6m\n",
-        "c.yaml, line 2: the byte 0xc5 is not UTF-8; save the file as UTF-8 text",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", FILES)
-def test_campaign_files(here, case):
-    content, message = FILES[case]
-    Path("c.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(QuarryError) as caught:
-        check_campaign_file("c.yaml")
-    assert the_line(caught) == message
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        "name: a\nseed: 0\nx: 0.5\ny: 1_000\nz: 0x10\nindex: ':10'\nbase: &b {c: 1}\nother: {<<: *b, c: 2}\n",
-        '{"name": "a",\n\t"stop": {"rrmse": null}}',
-        "\ufeffname: é\n",
-        "__use_yte__: true\nname: a\n",
-    ],
-)
-def test_good_files(here, content):
-    Path("c.yaml").write_text(content)
-    check_campaign_file("c.yaml")
-
-
-# --- the command line before the Snakefile is read
-
-LINES = {
-    "missing file": (
-        "--configfile ethnol.yaml",
-        "--configfile: ethnol.yaml does not exist; did you mean ethanol.yaml?",
-    ),
-    "missing file of another folder": (
-        "--configfile nowhere/x.yaml",
-        "--configfile: nowhere/x.yaml does not exist; it is looked for in {here}/nowhere",
-    ),
-    "folder": ("--configfile campaigns.yaml", "--configfile: campaigns.yaml is a folder; name the campaign file in it"),
-    "target behind": (
-        "-n --configfile ethanol.yaml retry_failed",
-        "--configfile takes every word behind it for a file, also 'retry_failed'; write what is to be made before it: "
-        "snakemake retry_failed --configfile ethanol.yaml",
-    ),
-    "two files": (
-        "--configfile ethanol.yaml ethanol.yaml",
-        "--configfile: a campaign file stands alone; give one file, and single values with --config",
-    ),
-    "dotted key": (
-        "--config stop.max_labels=50",
-        "--config stop.max_labels=50: keys inside a section are written --config 'stop={max_labels: 50}'",
-    ),
-    "two dots": (
-        "--config query.batch.size=5",
-        "--config query.batch.size=5: keys inside a section are written --config 'query={batch: {size: 5}}'",
-    ),
-    "no value": (
-        "--config seed",
-        "--config: 'seed' is no key=value; write values as --config seed=8, and what is to be made before --config",
-    ),
-    "given twice": (
-        "--config seed=1 seed=2",
-        "--config seed=2: seed is there twice; give all its values at once, or remove one",
-    ),
-    "twice in braces": (
-        ["--config", "stop={patience: 1, patience: 2}"],
-        "--config stop, line 1: patience is there twice (first in line 1); remove one",
-    ),
-    "open brace": (
-        "--config stop={patience",
-        "--config stop, line 1: this is not YAML (expected ',' or '}', but got '<file end>'); "
-        "look for a missing bracket, quote, comma or colon here or above",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", LINES)
-def test_command_lines(here, case):
-    Path("ethanol.yaml").write_text("name: ethanol\n")
-    Path("campaigns.yaml").mkdir()
-    line, message = LINES[case]
-    parser = argparse.ArgumentParser()
-    parser.add_argument("-n", action="store_true")
-    parser.add_argument("--configfile", nargs="+", type=Path)
-    parser.add_argument("--config", nargs="*")
-    with pytest.raises(SystemExit) as caught:
-        check_arguments(parser.parse_args(line.split() if isinstance(line, str) else line))
-    assert the_line(caught) == "Quarry: " + message.replace("{here}", str(here))
-
+# --- the command line
 
 RESOURCES = {
     "label_structure:runtime=02:00:00": "'02:00:00' is no number; write minutes or a time with unit, e.g. 120 or 2h",

@@ -99,10 +99,62 @@ def test_rows_are_those_of_the_files_before_duplicates_are_dropped(tmp_path: Pat
     assert [engine.label(Structure.from_atoms(x), 1).properties["homo"] for x in (a, b, c)] == [-0.2, -0.3, -0.4]
     np.savez(tmp_path / "t.npz", homo=[-0.2, -0.21, -0.3, -0.4])
     contradicting = replay(tmp_path, "t.npz", {"homo": "homo"}, **keys).label(Structure.from_atoms(a), 1)
-    assert contradicting.status == "engine_error" and "rows 0 and 1" in contradicting.message
+    assert contradicting.status == "engine_error" and "rows 1 and 2" in contradicting.message
     np.savez(tmp_path / "t.npz", homo=[-0.2, -0.3, -0.4])
     with pytest.raises(QuarryError, match=r"4 structures, but t\.npz has 3 rows"):
         replay(tmp_path, "t.npz", {"homo": "homo"}, **keys).check([])
+
+
+def in_states(charges: list[Any], name: str = "charge") -> list[Atoms]:
+    """One geometry, as often as there are charges; each with an energy of its own."""
+    found = []
+    for row, charge in enumerate(charges):
+        atoms = Atoms("HH", [[0, 0, 0], [0, 0, 0.8]])
+        atoms.info.update({"E": -1.0 - row} | ({} if charge is None else {name: charge}))
+        found.append(atoms)
+    return found
+
+
+def test_rows_that_differ_in_their_charge_alone(tmp_path: Path) -> None:
+    states = [
+        Structure.from_atoms(in_states([None])[0], charge=q, multiplicity=m) for q, m in ((0, 1), (1, 2), (-1, 2))
+    ]
+    write(tmp_path / "f.extxyz", in_states([0, 1]))
+    np.savez(tmp_path / "t.npz", Z=[1, 1], R=np.array([states[0].positions] * 2), E=[-1.0, -2.0], charge=[0, 1])
+    np.savez(tmp_path / "e.npz", E=[-1.0, -2.0])
+    for file, keys in (("f.extxyz", {}), ("t.npz", {}), ("e.npz", {"match": "row", "structures": ["f.extxyz"]})):
+        engine = replay(tmp_path, file, {"energy": "E"}, **keys)
+        found = [engine.label(structure, 1) for structure in states]
+        assert [result.properties for result in found] == [{"energy": -1.0}, {"energy": -2.0}, {}], file
+        assert found[2].status == "invalid_structure"
+        assert found[2].message.endswith(
+            "row 1 has this geometry with another charge, multiplicity or cell: here it is charge -1 and multiplicity 2"
+        )
+
+
+def test_rows_of_one_geometry_that_nothing_tells_apart(tmp_path: Path) -> None:
+    structure = Structure.from_atoms(in_states([None])[0])
+    write(tmp_path / "f.extxyz", in_states([0, 1], "kind"))
+    found = replay(tmp_path, "f.extxyz", {"energy": "E"}).label(structure, 1)
+    assert (found.status, found.message) == (
+        "engine_error",
+        "f.extxyz: rows 1 and 2 hold this structure with different values; where they differ in charge or multiplicity, say so "
+        "in the file, as charge and multiplicity; or remove one",
+    )
+    named = in_states([None, None])
+    for atoms in named:
+        atoms.info["structure_id"] = f"s{structure.structure_id}"
+    write(tmp_path / "g.extxyz", named)
+    found = replay(tmp_path, "g.extxyz", {"energy": "E"}, match="id").label(structure, 1)
+    assert found.status == "engine_error"
+    assert found.message.endswith("give each structure an id of its own, or remove one")
+
+
+@pytest.mark.parametrize("charge", [1e30, -1e300, 9.3e18, 2**63 - 1])
+def test_a_charge_that_none_has_is_no_label_of_another(charge: float, tmp_path: Path) -> None:
+    structure = Structure.from_atoms(in_states([None])[0])
+    write(tmp_path / "f.extxyz", in_states([charge, 0]))
+    assert replay(tmp_path, "f.extxyz", {"energy": "E"}).label(structure, 1).properties == {"energy": -2.0}
 
 
 def test_one_molecule_in_many_geometries(tmp_path: Path) -> None:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from snakemake.persistence.file import FilePersistence
 
-from quarry.campaign.state_records import forgive_damaged_records
+from quarry.campaign.state_records import read_records_with, record_path
 
 
 @pytest.fixture
 def read(tmp_path, monkeypatch):
     monkeypatch.setattr(FilePersistence, "_io_read", FilePersistence._io_read)
-    forgive_damaged_records()
-    forgive_damaged_records()
+    read_records_with(lambda output: b'{"rule": "packed"}' if output == "absent" else None)
+    read_records_with(lambda output: None)
     records = FilePersistence.__new__(FilePersistence)
+    records._metadata_path = tmp_path
     monkeypatch.setattr(records, "_record_path", lambda subject, key: str(Path(subject) / key), raising=False)
-    return lambda content: (tmp_path / "key").write_bytes(content) and records._io_read(tmp_path, "key")
+    return lambda content, key="key": (tmp_path / "key").write_bytes(content) and records._io_read(tmp_path, key)
 
 
 @pytest.mark.parametrize("content", [b"\xe0\x00\xff" * 50, b"{", b"[1]", b"3", b"\n"])
@@ -27,6 +29,18 @@ def test_a_damaged_record_is_none(read, content):
 
 def test_a_whole_one_is_read(read):
     assert read(b'{"rule": "a"}') == {"rule": "a"}
+
+
+def test_an_absent_one_is_looked_for_where_it_is_packed(read):
+    assert read(b"{}", "absent") == {"rule": "packed"} and read(b"{}", "other") == {}
+
+
+def test_a_record_lies_where_snakemake_puts_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    persistence = FilePersistence(path=Path(".snakemake"))
+    for output in ("results/a/main/iter_000/labels/b.json", "results/" + 60 * "long_name/" + "ü.json"):
+        persistence._io_write(persistence._metadata_path, {"rule": output}, output)
+        assert json.loads(record_path(output).read_bytes()) == {"rule": output}
 
 
 def test_without_the_shim_garbage_ends_every_start(tmp_path, monkeypatch):

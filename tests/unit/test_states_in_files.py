@@ -61,9 +61,10 @@ class TestTables:
         found = read_files([FileSource(tmp_path / "d.h5", ":", names)], 0, 1)
         assert found.ids.tolist() == [s.structure_id for s in structures]
 
-    def test_columns_of_another_group_are_another_thing(self, tmp_path):
+    def test_columns_of_other_geometries_are_another_thing(self, tmp_path):
         with h5py.File(tmp_path / "a.h5", "w") as handle:
             handle["set/Z"], handle["set/R"], handle["other/charge"] = self.Z, self.R, [1, 1, 1]
+            handle["other/Z"], handle["other/R"] = self.Z, self.R
         assert (
             read_files([FileSource(tmp_path / "a.h5", ":", ("set/Z", "set/R", "o"))], 0, 1).charges.tolist() == [0] * 3
         )

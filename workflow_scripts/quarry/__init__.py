@@ -2,8 +2,9 @@
 
 The rooms of the library, and which way the arrows point (a room imports only from rooms to its left):
 
-errors, files, imports, processes, randomness <- config, structures <- descriptors, stopping <- models, query, labeling, sampling,
-evaluation <- spectra <- campaign, reporting <- stages (files in, files out) <- workflow_scripts/*.py and the rules.
+csv_tables, errors, files, imports, processes, randomness, terminal, written_numbers <- config, structures <- descriptors,
+stopping <- models, query, labeling, sampling, evaluation <- spectra <- campaign, reporting <- stages (files in, files out) <-
+workflow_scripts/*.py and the rules.
 One call goes back: ``campaign.preflight`` starts ``stages.preflight`` as a process of its own.
 
 What the Snakefile imports (``quarry.config``, ``quarry.campaign``, ``quarry.stopping``, ``quarry.evaluation.comparison``) is

@@ -18,6 +18,8 @@ Item = TypeVar("Item", bound="DataclassInstance")
 
 READERS: dict[Any, Callable[[str], Any]] = {"str": str, "int": int, "float": float}
 """How a field is read, by its type as it is written in the class."""
+OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+"""What stands between the columns of tables of other kinds."""
 
 
 def write_rows(path: str | os.PathLike[str], columns: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
@@ -36,6 +38,18 @@ def write_dicts(path: str | os.PathLike[str], columns: Sequence[str], rows: Iter
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, buffer.getvalue())
+
+
+def separator_fault(path: str | os.PathLike[str]) -> str:
+    """Return what is wrong with a user's table whose columns are not separated by commas, or nothing."""
+    with open(path, newline="", encoding="utf-8-sig", errors="replace") as handle:
+        head = handle.readline()
+    found = next((name for sign, name in OTHER_SEPARATORS.items() if sign in head and "," not in head), "")
+    return (
+        f"its columns are separated by {found}; write commas between them, and numbers with points (1.5)"
+        if found
+        else ""
+    )
 
 
 def read_dicts(path: str | os.PathLike[str]) -> list[dict[str, str]]:

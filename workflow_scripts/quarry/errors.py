@@ -13,6 +13,24 @@ class QuarryError(Exception):
     """Whether it may be gone when the same is done again, here or on another node."""
 
 
+LONGEST = 1000
+"""Characters of a library's own words in a message."""
+
+
+def reason_of(error: BaseException, named: bool = False) -> str:
+    """Return in one line what a library or the user's code says of an error.
+
+    named: the kind of the error stands first. It does so in any case where the words alone say nothing: a KeyError is a bare
+    name, an assertion mostly nothing at all.
+    """
+    words = " ".join(str(error).split())
+    words = words if len(words) <= LONGEST else f"{words[:LONGEST]} ..."
+    kind = type(error).__name__
+    if not words:
+        return kind
+    return f"{kind}: {words}" if named or isinstance(error, KeyError) or " " not in words else words
+
+
 def is_machine_fault(error: BaseException) -> bool:
     """Return whether the same may succeed on another node or later: files, memory, processes, a library that was not read.
 

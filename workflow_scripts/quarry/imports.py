@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from quarry.errors import QuarryError
+from quarry.errors import QuarryError, reason_of
 from quarry.processes import only_this_process
 
 BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -34,10 +34,9 @@ def load(path: str, key: str, base: Path | None = None) -> Callable[..., Any]:
         with only_this_process():
             found = getattr(importlib.import_module(module_name), name)
     except Exception as error:
-        reason = " ".join(str(error).split())
         folders = f"{'campaign folder or the ' if base else ''}working directory"
         mend = _mend(error, module_name, name, folders)
-        raise QuarryError(f"{key}: cannot import '{path}' ({type(error).__name__}: {reason}); {mend}") from error
+        raise QuarryError(f"{key}: cannot import '{path}' ({reason_of(error, named=True)}); {mend}") from error
     if not callable(found):
         raise QuarryError(f"{key}: '{path}' is not callable; name a function or a class")
     loaded: Callable[..., Any] = found

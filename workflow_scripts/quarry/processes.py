@@ -1,17 +1,24 @@
-"""Who a process is, so that another one on the same machine can tell whether it still lives. Standard library only."""
+"""Who a process is, so that another one on the same machine can tell whether it still lives; and how its children end.
+
+Standard library only where nothing is ended.
+"""
 
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 IDENTITY = ("host", "boot", "pid", "ticks")
 """What ``this_process`` always gives; without one of these a process cannot be looked for."""
+
+GRACE_S = 10.0
+"""Time that a program has to give back what it holds when it is asked to end."""
 
 
 def this_process() -> dict[str, Any]:
@@ -69,6 +76,31 @@ def process_group(pid: int) -> int | None:
     """Return the number of a process's group; None if it is dead."""
     fields = _fields(pid)
     return int(fields[2]) if fields else None
+
+
+def end_children(grace_s: float = GRACE_S) -> None:
+    """Ask every descendant of this process in its own process group to end, and kill what is left after ``grace_s``."""
+    end = time.monotonic() + grace_s
+    _signal_children(signal.SIGTERM)
+    while _signal_children(0) and time.monotonic() < end:
+        time.sleep(0.1)
+    _signal_children(signal.SIGKILL)
+
+
+def _signal_children(number: int) -> int:
+    """Send a signal to every descendant of this process in its own process group, and return how many there were.
+
+    An engine has a group of its own: it is ended by its label job, which would take a signal to it for the engine's failure.
+    """
+    import psutil
+
+    count = 0
+    for child in psutil.Process().children(recursive=True):
+        with suppress(OSError, psutil.Error):
+            if os.getpgid(child.pid) == os.getpgrp() and child.status() != psutil.STATUS_ZOMBIE:
+                os.kill(child.pid, number)
+                count += 1
+    return count
 
 
 def _fields(pid: int) -> list[str] | None:

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import ast
 import difflib
+import os
+import re
 import sys
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from quarry.campaign.invocation import Invocation, kind_of
 from quarry.config.campaign_file import ENDINGS, check_campaign_file, check_yaml
 from quarry.errors import QuarryError
 
@@ -25,6 +29,8 @@ NUMBERS = {
 """Resources that are numbers, and how they are written."""
 NUMBER_NAMES = ("attempt", "threads")
 """What an expression of a resource may name alone."""
+DEFAULT_CAMPAIGN = Path(__file__).parents[3] / "config" / "config.yaml"
+"""The campaign file of the project, which the Snakefile reads where none is given."""
 
 
 def check_arguments(options: Any) -> None:
@@ -33,10 +39,53 @@ def check_arguments(options: Any) -> None:
     options: Snakemake's parsed command line (``argparse.Namespace``).
     """
     try:
+        check_directory(options.directory, kind_of(vars(options)) is Invocation.RUN)
         check_values(options.config or ())
         check_files(options.configfile or ())
+        if not options.configfile and DEFAULT_CAMPAIGN.is_file():
+            check_campaign_file(DEFAULT_CAMPAIGN)
     except QuarryError as error:
         sys.exit(f"Quarry: {error}")
+
+
+def check_directory(given: Path | None, is_run: bool) -> None:
+    """Raise QuarryError for a working directory that is none, or that takes no files.
+
+    given: with ``--directory``; Snakemake makes it where it does not exist. is_run: whether jobs are to run; a folder of
+    somebody else's, in which a campaign has been run, may be looked at.
+    """
+    folder = Path.cwd() if given is None else given.absolute()
+    what = f"the working directory {folder}" if given is None else f"--directory {given}"
+    try:
+        # What exists of it; a link to nothing stands in the way of a folder.
+        there = next(place for place in (folder, *folder.parents) if place.exists() or place.is_symlink())
+        if not there.is_dir():
+            kind = "a link to nothing" if there.is_symlink() and not there.exists() else "no folder"
+            raise QuarryError(f"{what}: {there} is {kind}; name a folder, which is made if it does not exist")
+        if is_run or not (folder / ".snakemake").is_dir():
+            # Tried, because the rights do not say it all: file systems are read-only, or take no files at all.
+            with tempfile.TemporaryFile(dir=there):
+                pass
+    except OSError as error:
+        words = f"nothing can be written in it ({error.strerror or error})"
+        raise QuarryError(f"{what}: {words}; name a folder of your own with --directory") from error
+
+
+def check_workflow_profile(given: Path | str | None, project: Path) -> None:
+    """Raise QuarryError if ``--workflow-profile`` names no profile: Snakemake would run without any, here and not there.
+
+    given: the option. project: folder of the Snakefile.
+    """
+    if given is None or str(given) == "none":
+        return
+    # Snakemake has left the folder that it was started in for --directory; the shell still says which it was.
+    started = {Path.cwd(), Path(os.environ.get("PWD", "."))}
+    places = [folder / inner / given for folder in (*started, project) for inner in ("", "profiles")]
+    if not any(place.exists() for place in places):
+        known = ", ".join(sorted(path.parent.name for path in project.glob("profiles/*/config.yaml")))
+        close = difflib.get_close_matches(str(given), known.split(", "), n=1)
+        mend = f"did you mean '{close[0]}'?" if close else "one of your own is named by its whole path"
+        raise QuarryError(f"--workflow-profile: there is no profile '{given}' (there are {known}); {mend}")
 
 
 def check_files(files: Sequence[Path]) -> None:
@@ -64,6 +113,10 @@ def check_values(values: Sequence[str]) -> None:
                 f"--config: '{value}' is no key=value; write values as --config seed=8, and what is to be made before "
                 "--config"
             )
+        if not re.fullmatch(r"[a-zA-Z_][\w.-]*\w", key):
+            raise QuarryError(
+                f"--config {value}: '{key}' is no key of a campaign file; write values as --config seed=8"
+            )
         if "." in key:
             first, *rest = key.split(".")
             nested = "".join(f"{{{part}: " for part in rest) + text + "}" * len(rest)
@@ -71,8 +124,8 @@ def check_values(values: Sequence[str]) -> None:
         if key in seen:
             raise QuarryError(f"--config {value}: {key} is there twice; give all its values at once, or remove one")
         seen.add(key)
-        if text.lstrip().startswith("{"):
-            check_yaml(text, f"--config {key}")
+        if text.lstrip()[:1] in ("{", "[", "&"):
+            check_yaml(text, f"--config {key}", sections_only=False)
 
 
 def check_settings(settings: Any) -> None:

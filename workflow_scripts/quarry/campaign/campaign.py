@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from quarry.campaign import manifest as manifests
-from quarry.campaign.arguments import check_files, check_rules, check_settings
+from quarry.campaign.arguments import check_files, check_rules, check_settings, check_workflow_profile
 from quarry.campaign.batch_table import jobs_of, keys_of_job, read_batch
+from quarry.campaign.beside import BesideMain
+from quarry.campaign.file_count import drawing_rules
 from quarry.campaign.folders import check_arms, check_folders, check_project, check_results, check_store
-from quarry.campaign.invocation import Invocation, invocation_of
+from quarry.campaign.invocation import Invocation, command_line, invocation_of
 from quarry.campaign.lease import Lease
 from quarry.campaign.leave_out import check_ids, hold_from_now, read_left_out
 from quarry.campaign.nested import end_with_parent
+from quarry.campaign.packed import packed_record
 from quarry.campaign.paths import CampaignPaths
 from quarry.campaign.planned import memory_MB, walltime_min
 from quarry.campaign.preflight import preflight
@@ -24,13 +27,13 @@ from quarry.campaign.recovery import Recovery
 from quarry.campaign.replacing import has_label, set_aside
 from quarry.campaign.retries import TARGET, RetryRequest, read_requests, requests_for
 from quarry.campaign.retry_failed import retry_failed
-from quarry.campaign.state_records import forgive_damaged_records
+from quarry.campaign.state_records import read_records_with, show_as_there
 from quarry.campaign.times import refuse_future
 from quarry.config.campaign import MAIN_ARM, Configuration, drawn_files, load_configuration
 from quarry.config.command_line import apply_types
 from quarry.config.models import member_jobs
 from quarry.config.spectrum import LEARNT
-from quarry.errors import QuarryError
+from quarry.errors import QuarryError, reason_of
 from quarry.files import canonical_json, write_text
 from quarry.labeling.attempts import Attempts, needed, read_attempts
 from quarry.labeling.sharing import check_rights
@@ -59,6 +62,7 @@ class Campaign:
         self.paths = CampaignPaths(configuration.name)
         check_arms(configuration, self.paths)
         self.arms = configuration.arm_names
+        self.beside_main = BesideMain(configuration, self.paths)
         scored = {arm for arm in self.arms if self.needs_scores(arm)}
         self.recovery = Recovery(self.paths, self.arms, scored, {arm: self.members(arm) for arm in self.arms})
         # Per instance: input functions ask for these again and again while the graph is built.
@@ -106,11 +110,13 @@ class Campaign:
         if wanted != old:
             manifests.save(self.paths.manifest, wanted)
         self._write_spectrum_settings()
+        self.recovery.restore(Path(self.configuration.labeling.store) / checked["method_id"], say)
         self.recovery.mend(say)
         asked = TARGET in self.targets and retry_failed(self, say)
         if self._leave_out() or asked:
             # What was opened again opens what was built on it.
             self.recovery.mend(say)
+        self.recovery.pack(say)
 
     def _is_replaced(self, old: dict[str, Any], new: dict[str, Any]) -> bool:
         """Return whether the configuration is another one and the campaign, without one good label, begins anew with it.
@@ -141,7 +147,9 @@ class Campaign:
             try:
                 pool = read_pool_ids(self.paths.structures).tolist()
             except (OSError, KeyError) as error:
-                raise QuarryError(f"{self.paths.structures} is damaged ({error}); a real run makes it again") from error
+                raise QuarryError(
+                    f"{self.paths.structures} is damaged ({reason_of(error)}); a real run makes it again"
+                ) from error
             check_ids(ids, pool)
         line = hold_from_now(ids, self.paths, self.arms, write)
         if line:
@@ -290,14 +298,7 @@ class Campaign:
     @property
     def drawing_rules(self) -> list[str]:
         """The rules that draw what this campaign's user sees."""
-        settings = self.configuration
-        wanted = {
-            "draw_figures": True,
-            "draw_savings": bool(settings.controls),
-            "draw_function": settings.is_function,
-            "draw_spectrum": settings.spectrum is not None,
-        }
-        return [rule for rule, is_wanted in wanted.items() if is_wanted]
+        return drawing_rules(self.configuration)
 
     def needs_scores(self, arm: str) -> bool:
         """Whether an arm's strategy ranks candidates by the model's predictions."""
@@ -329,6 +330,7 @@ def open_campaign(workflow: Any, config: dict[str, Any], default_file: Path) -> 
     try:
         if invocation is not Invocation.JOB:
             check_project(default_file.resolve().parents[1])
+            check_workflow_profile(command_line().get("workflow_profile"), default_file.resolve().parents[1])
             check_files([Path(_shown(path)) for path in given])
             check_settings(workflow.resource_settings)
         configuration = load_configuration(config, _shown(file))
@@ -337,9 +339,14 @@ def open_campaign(workflow: Any, config: dict[str, Any], default_file: Path) -> 
     except QuarryError as error:
         sys.exit(f"Quarry: {error}")
     if invocation is Invocation.RUN:
-        from quarry.submission.executors import install
+        from quarry.submission import executors, signals
 
-        install()
+        executors.install()
+        signals.install(workflow)
+        # A rule that the user gives resources of its own has its place on the cluster.
+        campaign.beside_main.is_possible = lambda rule: (
+            not workflow.local_exec and rule not in workflow.resource_settings.overwrite_resources
+        )
     # Without --cores and --jobs Snakemake refuses to start; a plain `snakemake` means this machine with all its cores.
     # A profile cannot say so: profiles/default would also cap the cores that a cluster profile may ask for.
     settings = workflow.resource_settings
@@ -360,7 +367,9 @@ def start_campaign(workflow: Any, campaign: Campaign) -> None:
     try:
         if campaign.invocation is not Invocation.JOB:
             check_rules(workflow, campaign.targets)
-        forgive_damaged_records()
+        read_records_with(packed_record)
+        if campaign.invocation in (Invocation.INSPECTION, Invocation.DRY_RUN):
+            show_as_there(campaign.recovery.packed)
         campaign.start()
     except QuarryError as error:
         sys.exit(f"Quarry: {error}")

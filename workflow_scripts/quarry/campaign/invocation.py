@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from collections.abc import Mapping
 from contextlib import redirect_stderr
 from enum import Enum
 from typing import Any
@@ -56,19 +57,24 @@ def invocation_of(workflow: Any) -> tuple[Invocation, tuple[str, ...]]:
         return Invocation.JOB, ()
     if VARIABLE in os.environ:
         return Invocation(os.environ[VARIABLE]), ()
+    given = command_line()
+    return kind_of(given), tuple(map(str, given.get("targets") or ()))
+
+
+def command_line() -> dict[str, Any]:
+    """Return Snakemake's options of this process by name; empty where there is no command line of Snakemake's."""
     try:
         from snakemake.cli import get_argument_parser
 
         # Not snakemake.cli.parse_args: it looks for profiles in the working directory, which may have changed by now.
         with redirect_stderr(io.StringIO()):
-            options = get_argument_parser().parse_args(sys.argv[1:])
+            return vars(get_argument_parser().parse_args(sys.argv[1:]))
     except (Exception, SystemExit):
-        return Invocation.RUN, ()
-    given = vars(options)
-    return _kind(given), tuple(map(str, given.get("targets") or ()))
+        return {}
 
 
-def _kind(given: dict[str, Any]) -> Invocation:
+def kind_of(given: Mapping[str, Any]) -> Invocation:
+    """Return what an invocation with these options is for."""
     if given.get("report_after_run"):
         return Invocation.RUN
     if any(given.get(name) for name in INSPECTIONS):

@@ -13,12 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from quarry.campaign.beside import keep_within
 from quarry.campaign.manifest import read_manifest
 from quarry.campaign.paths import receipts_folder
 from quarry.campaign.receipts import write_receipt
 from quarry.config.campaign import Configuration, load_configuration
-from quarry.errors import QuarryError, is_machine_fault
+from quarry.errors import QuarryError, is_machine_fault, reason_of
 from quarry.labeling.store import LabelStore
+from quarry.submission import BESIDE_MAIN
 from quarry.submission.marks import MARK
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -73,6 +75,8 @@ def job(
             if not (again or is_machine_fault(error)):
                 write(MARK)
 
+        if snakemake.resources.get(BESIDE_MAIN):
+            keep_within(snakemake.resources[BESIDE_MAIN], write)
         try:
             yield write
             write(_used())
@@ -83,7 +87,7 @@ def job(
         except Exception as error:
             log.write(traceback.format_exc())
             mark(error)
-            sys.exit(f"Quarry: {snakemake.rule}: {type(error).__name__}: {error} (traceback in {log_path})")
+            sys.exit(f"Quarry: {snakemake.rule}: {reason_of(error, named=True)} (traceback in {log_path})")
         if receipt:
             children = resource.getrusage(resource.RUSAGE_CHILDREN)
             cost = {

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 
-from quarry.processes import parent_of, process_group, start_ticks
+from quarry.processes import GRACE_S, end_children, parent_of, process_group, start_ticks
 
 LOOK_S = 1.0
-GRACE_S = 10.0
-"""Time that the job's own program has to give back what it holds."""
 ORPHANED = 1
 """Exit code of a process whose parent is gone; nobody is left to read it."""
 
@@ -45,25 +41,5 @@ def _parents() -> dict[int, str]:
 def _watch(parents: Mapping[int, str], look_s: float, grace_s: float) -> None:
     while all(start_ticks(pid) == started for pid, started in parents.items()):
         time.sleep(look_s)
-    end = time.monotonic() + grace_s
-    _signal_children(signal.SIGTERM)
-    while _signal_children(0) and time.monotonic() < end:
-        time.sleep(min(look_s, 0.2))
-    _signal_children(signal.SIGKILL)
+    end_children(grace_s)
     os._exit(ORPHANED)
-
-
-def _signal_children(number: int) -> int:
-    """Send a signal to every descendant of this process in its own process group, and return how many there were.
-
-    An engine has a group of its own: it is ended by its label job, which would take a signal to it for the engine's failure.
-    """
-    import psutil
-
-    count = 0
-    for child in psutil.Process().children(recursive=True):
-        with suppress(OSError, psutil.Error):
-            if os.getpgid(child.pid) == os.getpgrp() and child.status() != psutil.STATUS_ZOMBIE:
-                os.kill(child.pid, number)
-                count += 1
-    return count

@@ -73,10 +73,14 @@ class OwnFiles:
                     elif entry.is_file():
                         yield Path(entry.path)
 
-    def _own(self, path: str | Path) -> Path:
+    def has(self, path: str | Path) -> bool:
+        """Whether a path lies in the campaign's folder, links looked at: only then it may be changed."""
         # The folder, and not the file: a link that lies in the campaign's folder is its own, what it points to is not.
+        return Path(path).parent.resolve().is_relative_to(self.root.resolve())
+
+    def _own(self, path: str | Path) -> Path:
         own = Path(path)
-        if not own.parent.resolve().is_relative_to(self.root.resolve()):
+        if not self.has(own):
             raise QuarryError(
                 f"{own} leads out of the campaign's folder {self.root} to {own.parent.resolve()}, where nothing is changed; "
                 "put a folder of its own in place of the link"

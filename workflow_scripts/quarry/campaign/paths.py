@@ -101,6 +101,9 @@ MEMBERS = "train_member"
 """The place of a committee's members among the stages: a job for each."""
 MEMBER = "model/members/{}.h5"
 
+PACKED = "packed.zip"
+"""What was packed of a finished iteration (``quarry.campaign.packed``)."""
+
 PRODUCT = ["history.csv", "failures.csv", "outliers.csv", "audit.csv", "dataset.h5", "dataset.extxyz", "model/model.h5"]
 
 SPECTRUM = {
@@ -159,6 +162,10 @@ def outputs_of(receipt: str) -> list[str]:
 
 def receipts_folder(output: str | Path) -> Path:
     """Return the folder of the receipts that account for an output: that of its iteration, pool or arm."""
-    path = Path(output)
-    inside = [parent for parent in path.parents if parent.name[:5] == "iter_" and parent.name[5:].isdigit()]
-    return (inside[0] if inside else path.parent) / "receipts"
+    return (iteration_of(output) or Path(output).parent) / "receipts"
+
+
+def iteration_of(path: str | Path) -> Path | None:
+    """Return the folder of the iteration in which a path lies, None if it lies in none."""
+    parents = Path(path).parents
+    return next((parent for parent in parents if parent.name[:5] == "iter_" and parent.name[5:].isdigit()), None)

@@ -6,17 +6,18 @@ a full disk, a copy or a careless hand that is not so; here every file is compar
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from quarry.campaign.batch_table import jobs_of, read_batch
+from quarry.campaign.batch_table import BatchRow, jobs_of, read_batch
 from quarry.campaign.own_files import OwnFiles
+from quarry.campaign.packed import Folder, inputs_and_labels, is_damaged, pack, unpack
 from quarry.campaign.paths import (
     ARM_RULES,
     CAMPAIGN_RULES,
     FIGURE_RULES,
     OUTPUTS,
+    PACKED,
     POOL_RULES,
     CampaignPaths,
     outputs_of,
@@ -26,7 +27,9 @@ from quarry.campaign.receipts import Account, accounted, accounts, damaged_recei
 from quarry.campaign.retries import only_retries, read_requests
 from quarry.campaign.times import Product, bring_from_future, put_in_order
 from quarry.config.campaign import PROBES_ARM
-from quarry.labeling.record import read_records
+from quarry.errors import QuarryError
+from quarry.labeling.record import LabelRecord, read_records, write_records
+from quarry.labeling.store import place_of
 from quarry.stopping.facts import Cost, Facts
 
 PAST_NS = 10**9
@@ -87,6 +90,9 @@ class Recovery:
         pool, root = Path(self.paths.pool), Path(self.paths.root)
         products = {root / arm: ARM_RULES for arm in self.arms} | {root: CAMPAIGN_RULES, root / "figures": FIGURE_RULES}
         whole = {arm: self.count_whole(arm) for arm in self.arms}
+        for arm, first in whole.items():
+            for iteration in (t for t in self._iterations(arm) if t >= first):
+                self._unpack(arm, iteration, say)
         self._mend_future(whole, say)
         for folder in (pool, *products):
             self._move_damaged_aside(folder / "receipts", say)
@@ -103,10 +109,76 @@ class Recovery:
         for path in sorted(Path(self.paths.verification).glob("*/seed_*/*.json")):
             if not can_be_read(path):
                 self._say_aside(path, "cannot be read", say)
-        if Path(self.paths.iteration("", PROBES_ARM, 0)).exists():
+        if not whole[self.arms[0]]:
+            self._unpack(PROBES_ARM, 0, say)
+        probes = Path(self.paths.iteration("", PROBES_ARM, 0))
+        if probes.exists() and not (probes / PACKED).exists():
             self._mend_iteration(PROBES_ARM, 0, say)
             unfinished.append(self._receipts(PROBES_ARM, 0))
         self._mend_times([pool / "receipts", *unfinished], [folder / "receipts" for folder in products])
+
+    def packed(self) -> Iterator[tuple[str, float]]:
+        """Yield what is packed of job inputs and labels, with the time (s) that it would have if it were not."""
+        for arm in self.arms:
+            for iteration in self._iterations(arm):
+                yield from inputs_and_labels(Path(self.paths.iteration("", arm, iteration)))
+
+    def pack(self, say: Callable[[str], None]) -> None:
+        """Pack what no rule asks for any more of the iterations that are left out of the graph, and the forecast's probes.
+
+        say: receives a line where that cannot be done, which is no reason to end a run.
+        """
+        whole = {arm: self.count_whole(arm) for arm in self.arms}
+        done = [(arm, t) for arm in self.arms for t in range(whole[arm])]
+        pack_iterations(self.paths, [*done, *([(PROBES_ARM, 0)] if whole[self.arms[0]] else [])], say)
+
+    def restore(self, store: Path, say: Callable[[str], None]) -> None:
+        """Put labels in place whose archive is damaged, where the store or the ledger of failed ones has them.
+
+        store: the folder of the campaign's method. The iteration need not be made again then.
+        """
+        for arm in self.arms:
+            for iteration in self._iterations(arm):
+                archive = Path(self.paths.iteration(PACKED, arm, iteration))
+                if is_damaged(archive):
+                    aside = self.own.move_aside(archive)
+                    found, wanted = self._restore_labels(arm, iteration, store)
+                    say(
+                        f"{archive} is damaged: moved aside to {aside.name}, {found} of {wanted} label files are put in "
+                        "place from the store; logs and attempts are lost"
+                    )
+
+    def _restore_labels(self, arm: str, iteration: int, store: Path) -> tuple[int, int]:
+        """Return how many label files are there then, and how many there should be."""
+        table, found = Path(self.paths.batch(arm, iteration)), 0
+        try:
+            rows = read_batch(table)
+        except (OSError, ValueError):
+            return 0, 0
+        by_job: dict[str, list[BatchRow]] = {}
+        for row in rows:
+            by_job.setdefault(row.job, []).append(row)
+        for job in by_job:
+            label = Path(self.paths.label(job, arm, iteration))
+            records = [
+                _record_of(
+                    row.structure_id, [place_of(store, row.structure_id), Path(self.paths.failed, f"{row.key}.json")]
+                )
+                for row in by_job[job]
+            ]
+            if not label.exists() and None not in records:
+                write_records(label, [record for record in records if record is not None])
+                self.own.set_time(label, table.stat().st_mtime_ns)
+            found += label.exists()
+        return found, len(by_job)
+
+    def _unpack(self, arm: str, iteration: int, say: Callable[[str], None]) -> None:
+        folder = Path(self.paths.iteration("", arm, iteration))
+        lost = unpack(folder, self.own)
+        if lost:
+            say(
+                f"{folder / PACKED} is damaged ({lost[0]}): moved aside; its labels are taken from the store or computed again"
+            )
 
     def _mend_future(self, whole: Mapping[str, int], say: Callable[[str], None]) -> None:
         """Bring times from the future. whole: iterations of each arm; of their labels, which may be many, no rule asks."""
@@ -198,7 +270,7 @@ class Recovery:
         try:
             jobs = jobs_of(read_batch(self.paths.batch(arm, iteration)))
             # One listing instead of a look at each file: there may be thousands on a network file system.
-            there = {entry.name for entry in os.scandir(self.paths.iteration("labels", arm, iteration))}
+            there = set(Folder(self.paths.iteration("labels", arm, iteration)).names())
         except (OSError, ValueError):
             return False
         return all(f"{job}.json" in there for job in jobs)
@@ -254,12 +326,35 @@ class Recovery:
                 return
 
 
+def pack_iterations(paths: CampaignPaths, iterations: Iterable[tuple[str, int]], say: Callable[[str], None]) -> None:
+    """Pack iterations, given by arm and number, of which nothing in the graph asks for a label any more.
+
+    say: receives a line where that cannot be done.
+    """
+    own = OwnFiles(paths.root)
+    for arm, iteration in iterations:
+        folder = Path(paths.iteration("", arm, iteration))
+        try:
+            pack(folder, own)
+        except (OSError, QuarryError) as error:
+            say(f"{folder} is not packed ({getattr(error, 'strerror', None) or error}); its files stay as they are")
+            return
+
+
 def _is_outdated(account: Account, facts: list[Path]) -> bool:
     """Whether a product was made of other files than are there now, or before the last iteration. facts: all on disk."""
     arms = {path.parent.parent for path in account.inputs if path.name == "facts.json"}
     if any(path.parent.parent in arms and path not in account.inputs for path in facts):
         return True
     return all(path.exists() for path in account.inputs) and not account.is_true
+
+
+def _record_of(structure_id: str, files: Iterable[Path]) -> LabelRecord | None:
+    """Return the record of a structure from the first file that holds it, None if none does."""
+    for file in files:
+        if _holds(file, [structure_id]):
+            return read_records(file)[0]
+    return None
 
 
 def _holds(label: Path, ids: list[str]) -> bool:

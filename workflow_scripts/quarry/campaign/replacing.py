@@ -14,9 +14,10 @@ from typing import Any
 
 from quarry.campaign.batch_table import read_batch
 from quarry.campaign.own_files import OwnFiles
+from quarry.campaign.packed import Folder
 from quarry.campaign.paths import CampaignPaths
 from quarry.config.targets import OF_SEVERAL
-from quarry.labeling.record import LabelRecord, read_records
+from quarry.labeling.record import LabelRecord, decode_records
 from quarry.labeling.store import place_of
 from quarry.labeling.wanted import Wanted
 
@@ -53,11 +54,13 @@ def _records(paths: CampaignPaths, method: Path) -> Iterator[LabelRecord]:
     for batch in root.glob("*/iter_*/batch.csv"):
         with suppress(OSError, ValueError):
             asked |= {row.structure_id for row in read_batch(batch)}
-    files = [*root.glob("*/iter_*/labels/*.json"), *Path(paths.failed).glob("*.json")]
-    for file in [*files, *(place_of(method, structure_id) for structure_id in sorted(asked))]:
+    folders = [*map(Folder, (iteration / "labels" for iteration in root.glob("*/iter_*"))), Folder(paths.failed)]
+    files = [(folder, name) for folder in folders for name in folder.names()]
+    stored = [place_of(method, structure_id) for structure_id in sorted(asked)]
+    for folder, name in [*files, *((Folder(path.parent), path.name) for path in stored)]:
         # A file that is absent or damaged holds no label.
         with suppress(OSError, ValueError):
-            yield from read_records(file)
+            yield from decode_records(folder.read(name), folder.path / name)
 
 
 def _wanted(identity: dict[str, Any]) -> Wanted:

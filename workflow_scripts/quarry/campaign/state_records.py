@@ -1,29 +1,69 @@
-"""Snakemake's own records of finished jobs (``.snakemake/metadata``), where one of them is damaged.
+"""What Snakemake knows of finished jobs: damaged records of its own, and the files and records of packed iterations.
 
-A shim for Snakemake 9.27: its ``FilePersistence._io_read`` takes a record that is cut off for none, but ends with a traceback
+Shims for Snakemake 9.27: its ``FilePersistence._io_read`` takes a record that is cut off for none, but ends with a traceback
 at every start for one that is no text at all. Only the times and names of inputs are asked for in these records, and without
-one of them a file is taken by its time, so a damaged record counts as none.
+one of them a file is taken by its time, so a damaged record counts as none. A record that is not there is looked for in the
+archive of its output's iteration (``quarry.campaign.packed``), so that report and summary show what they did before. Where the
+whole campaign is shown, and nothing run, Snakemake takes packed files for there: it makes no job whose input it does not find.
 """
 
 from __future__ import annotations
 
+import json
+import os
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
+RECORDS = Path(".snakemake", "metadata")
 
-def forgive_damaged_records() -> None:
-    """Let Snakemake take any damaged record for none."""
+
+def record_path(output: str) -> Path:
+    """Return where Snakemake keeps the record of an output (``FilePersistence._record_path``), named as its rule names it."""
+    try:
+        longest = os.pathconf(RECORDS, "PC_NAME_MAX") or 255
+    except OSError:
+        longest = 255
+    text = urlsafe_b64encode(output.encode()).decode()
+    parts = [text[i : i + longest - 1] for i in range(0, len(text), longest - 1)]
+    return RECORDS.joinpath(*("@" + part for part in parts[:-1]), parts[-1])
+
+
+def read_records_with(packed: Callable[[str], bytes | None]) -> None:
+    """Let Snakemake take any damaged record for none, and absent ones from where they are packed.
+
+    packed: returns the record of an output, None if it has none.
+    """
     from snakemake.persistence.file import FilePersistence
 
     original = FilePersistence._io_read
-    if getattr(original, "forgives", False):
+    if getattr(original, "is_quarrys", False):
         return
 
     def read(self: Any, subject: Any, id: Any) -> Any:
         try:
             record = original(self, subject, id)
+            if record == {} and subject == self._metadata_path:
+                record = json.loads(packed(str(id)) or b"{}")
         except (ValueError, IsADirectoryError):
             return {}
         return record if isinstance(record, dict) else {}
 
-    read.forgives = True  # type: ignore[attr-defined]
+    read.is_quarrys = True  # type: ignore[attr-defined]
     FilePersistence._io_read = read
+
+
+def show_as_there(packed: Callable[[], Iterable[tuple[str, float]]]) -> None:
+    """Let Snakemake take packed files for there, as long as it only shows the campaign. packed: their paths and times (s)."""
+    from snakemake.io import IOCache, Mtime
+
+    original = IOCache.__init__
+
+    def begin(self: Any, *arguments: Any, **settings: Any) -> None:
+        original(self, *arguments, **settings)
+        for path, time_s in packed():
+            self.exists_local[path] = True
+            self.mtime[path] = Mtime(local=time_s)
+
+    IOCache.__init__ = begin

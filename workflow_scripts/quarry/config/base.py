@@ -17,9 +17,7 @@ LARGEST_WHOLE, LARGEST = 2**63 - 1, 1e15
 class Section(BaseModel):
     """A section of the configuration: unknown keys and silent conversions are errors."""
 
-    model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
-    )
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
     @field_validator("*")
     @classmethod

@@ -100,12 +100,23 @@ class LabelResources(StageResources):
         return max(1, cores // self.tasks)
 
 
+class ModelResources(StageResources):
+    """Cores, memory and time of one model job, and how short it must be to need no queue. A profile's set-resources win over
+    the first three; the threads are always these, because results may differ in the last digits with their number.
+    """
+
+    beside_main_s: float = Field(default=30.0, ge=0, le=3600)
+    """Seconds, on a cluster: training, evaluation, scoring or proposal that took less in the last iteration (all jobs of the
+    step together, grown with the third power of the labels) runs beside the main process and waits for no queue; after twice
+    the time it is ended and goes to the cluster. 0: never, for sites that forbid work on login nodes. profiles/README.md."""
+
+
 class Resources(Section):
     """What one job of each kind asks for; no part of the campaign's identity."""
 
     label: LabelResources = LabelResources()
     """Jobs that label a structure, and the optimisation and Hessian of a wigner pool."""
-    model: StageResources = StageResources()
+    model: ModelResources = ModelResources()
     """Jobs that build features, train, score and propose."""
 
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
+from quarry.errors import reason_of
 from quarry.files import canonical_json
 from quarry.labeling.channel import Channel, ChannelError
 from quarry.labeling.engines.answers import plain_properties
@@ -106,8 +107,7 @@ def _call(engine: Engine, structure: Structure, threads: int) -> EngineResult:
     except SystemExit as error:
         return EngineResult("engine_error", message=f"the engine's code called sys.exit({error.code!r:.100})")
     except Exception as error:
-        reason = " ".join(str(error).split())
-        return EngineResult(status_of(error), message=f"{type(error).__name__}: {reason}")
+        return EngineResult(status_of(error), message=reason_of(error, named=True))
 
 
 def _checked(result: EngineResult, n_atoms: int) -> EngineResult:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from quarry.errors import QuarryError
+from quarry.errors import QuarryError, reason_of
 from quarry.files import canonical_json, digest_of, read_file, write_text
 from quarry.labeling.plain import check_numbers
 
@@ -84,12 +84,21 @@ def write_records(path: str | Path, records: list[LabelRecord]) -> None:
 def read_records(path: str | Path) -> list[LabelRecord]:
     """Read a record file. Raises ValueError (one line) if it is damaged or no record file."""
     try:
-        data = json.loads(read_file(path)[0])
+        content = read_file(path)[0]
+    except ValueError as error:
+        raise ValueError(f"{path}: damaged label record: {reason_of(error)}") from error
+    return decode_records(content, path)
+
+
+def decode_records(content: bytes, path: str | Path) -> list[LabelRecord]:
+    """Return the records of a record file's content. path: for the message. Raises ValueError as ``read_records``."""
+    try:
+        data = json.loads(content)
         if not isinstance(data, list) or not data:
             raise ValueError("no records in it")
         return [LabelRecord.from_json(item) for item in data]
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path}: damaged label record: {error}") from error
+        raise ValueError(f"{path}: damaged label record: {reason_of(error)}") from error
 
 
 def read_valid_records(path: str | Path) -> list[LabelRecord]:

@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 
 from quarry.config.models import Model as ModelSettings
-from quarry.errors import QuarryError
+from quarry.errors import QuarryError, reason_of
 from quarry.models.base import Model
 
 MODELS = {
@@ -32,7 +32,7 @@ def load_model(path: str | Path) -> Model:
         with h5py.File(path, "r") as handle:
             kind = str(handle.attrs["kind"])
     except (OSError, KeyError) as error:
-        raise QuarryError(f"{path}: this is not a whole model file ({error}); remove it and start again") from error
+        raise QuarryError(f"{path}: this is not a whole model file ({reason_of(error)}); remove it and start again") from error
     if kind not in MODELS:
         raise QuarryError(f"{path}: unknown kind of model '{kind}'; known are {', '.join(MODELS)}")
     model: Model = _class_of(kind).load(path)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from quarry.config.query import STRATEGIES as TRAITS
 from quarry.config.query import Query
-from quarry.errors import QuarryError
+from quarry.errors import QuarryError, reason_of
 from quarry.imports import check_arguments, load
 from quarry.processes import only_this_process
 from quarry.query.base import MEANINGS, PoolView, Strategy
@@ -89,9 +89,8 @@ def make_strategy(query: Query, base: Path | None = None) -> Strategy:
         with only_this_process():
             strategy: Strategy = made(**query.arguments)
     except Exception as error:
-        reason = " ".join(str(error).split())
         raise QuarryError(
-            f"query.strategy: {query.strategy} cannot be made with query.arguments ({type(error).__name__}: {reason})"
+            f"query.strategy: {query.strategy} cannot be made with query.arguments ({reason_of(error, named=True)}); correct them"
         ) from error
     if not callable(getattr(strategy, "select", None)):
         raise QuarryError(f"query.strategy: {query.strategy} has no method select(pool, n, rng)")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quarry.errors import QuarryError
+from quarry.errors import QuarryError, reason_of
 from quarry.files import write_json
 from quarry.structures import Structure
 
@@ -75,9 +75,8 @@ class NormalModes:
                 raise ValueError(f"{len(masses)} masses for {len(equilibrium)} atoms")
             return NormalModes(equilibrium, frequencies, modes, masses, float(data["energy_eV"]), data["method"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            reason = " ".join(str(error).split())
             raise QuarryError(
-                f"{path}: no normal modes file ({type(error).__name__}: {reason}); compute it again"
+                f"{path}: no normal modes file ({reason_of(error, named=True)}); compute it again"
             ) from error
 
     def check(self, key: str, mend: str) -> None:

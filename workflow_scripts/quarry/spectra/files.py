@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quarry.csv_tables import read_dicts, write_rows
-from quarry.errors import QuarryError
+from quarry.errors import QuarryError, reason_of
 from quarry.files import write_text
 from quarry.spectra.cross_section import HC_EV_NM, CrossSection
 from quarry.structures.tables import Table, read_feature_rows
@@ -40,7 +40,7 @@ def read_dat(path: str | Path) -> CrossSection:
         if header.split() != DAT_HEADER.split() or (rows.size and rows.shape[1:] != (3,)):
             raise ValueError(f"its columns are not {', '.join(DAT_HEADER.split())}")
     except (OSError, ValueError) as error:
-        raise QuarryError(f"{path}: this is no spectrum ({error})") from error
+        raise QuarryError(f"{path}: this is no spectrum ({reason_of(error)}); correct or remove it") from error
     rows = rows.reshape(-1, 3)
     return CrossSection(rows[:, 0], rows[:, 2])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quarry.campaign.batch_table import BatchRow, read_batch
+from quarry.campaign.file_count import LOOSE_PER_JOB, files_at_end
 from quarry.campaign.paths import CampaignPaths
 from quarry.config.campaign import PROBES_ARM, Configuration
 from quarry.errors import QuarryError
@@ -65,6 +66,8 @@ class Forecast:
     memory_MB: tuple[float, float]
     end_s: dict[int, tuple[float, float]]
     budget_labels: tuple[int, int] | None
+    files: tuple[int, int]
+    """Files of results, store and .snakemake: at the end, and at most while it runs."""
 
 
 def choose_probes(configuration: Configuration, structures: str, store: LabelStore) -> list[BatchRow]:
@@ -128,6 +131,7 @@ def make_forecast(
         memory_MB=(float(model.memory_MB([largest])[0]), float(model.memory_MB([largest], 0.9)[0])),
         end_s={n: _end_s(n, model.cores, grouped, walls) for n in sorted({cores, *CORE_COUNTS})},
         budget_labels=_within_budget(configuration, totals, flat, model, spent, pool, planner),
+        files=_files(configuration, arms, {arm: facts for arm, (facts, _) in finished.items()}, grouped),
     )
 
 
@@ -293,6 +297,20 @@ def _within_budget(
     return int(left / median), int(left / high)
 
 
+def _files(
+    configuration: Configuration,
+    arms: Sequence[ArmForecast],
+    finished: Mapping[str, Sequence[Facts]],
+    grouped: Sequence[Sequence[Sequence[list[int]]]],
+) -> tuple[int, int]:
+    """Return how many files the campaign has at its end and at most before: an iteration is packed in the next one."""
+    labels = sum(sum(arm.batches) + (finished[arm.arm][-1].n_labels if finished[arm.arm] else 0) for arm in arms)
+    end = files_at_end(configuration, {arm.arm: arm.done + len(arm.batches) for arm in arms}, labels)
+    # Jobs of two iterations that follow each other, in all arms at a time.
+    pairs = [[len(first) + len(second) for first, second in zip([[], *jobs], jobs, strict=False)] for jobs in grouped]
+    return end, end + LOOSE_PER_JOB * sum(max(counts, default=0) for counts in pairs)
+
+
 def _pair(values: NDArray[np.float64]) -> tuple[float, float]:
     return float(np.median(values)), float(np.quantile(values, 0.9))
 
@@ -316,6 +334,7 @@ def to_json(forecast: Forecast) -> dict[str, Any]:
         "longest_label_s": list(forecast.longest_s),
         "memory_MB": list(forecast.memory_MB),
         "end_s": {str(cores): list(pair) for cores, pair in forecast.end_s.items()},
+        "files": {"at_end": forecast.files[0], "at_most": forecast.files[1]},
         "budget_labels": None if forecast.budget_labels is None else list(forecast.budget_labels),
     }
 

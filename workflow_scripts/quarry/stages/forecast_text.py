@@ -21,6 +21,12 @@ def forecast_text(forecast: Forecast, configuration: Configuration, cores: int) 
         _row("core-hours", _core_hours(forecast)),
         _row("longest", _longest(forecast, configuration)),
     ]
+    lines += [
+        _row(
+            "files",
+            f"{forecast.files[0]:,} at the end, up to {forecast.files[1]:,} before (results, store, .snakemake)",
+        )
+    ]
     lines += _budget(forecast, configuration)
     lines += ["", f"  {'cores':>12}  {'labels done after':>18}  {'with 90 % certainty':>20}"]
     for count, (median, high) in forecast.end_s.items():

@@ -13,10 +13,10 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from quarry.campaign.batch_table import BatchRow
+from quarry.campaign.packed import Folder
 from quarry.campaign.paths import CampaignPaths
 from quarry.campaign.planned import PlannedJob
 from quarry.config.campaign import Configuration
@@ -238,13 +238,14 @@ def read_costs(paths: CampaignPaths, arm: str, before: int, pool: StructureSet) 
     atoms = dict(zip(map(str, pool.ids), (pool.offsets[1:] - pool.offsets[:-1]).tolist(), strict=True))
     costs: dict[str, LabelCost] = {}
     for t in range(before - 1, -1, -1):
-        files = sorted(Path(paths.iteration("labels", arm, t)).glob("*.json"))
+        folder = Folder(paths.iteration("labels", arm, t))
+        files = [name for name in folder.names() if name.endswith(".json")]
         room = MOST_RECORDS - len(costs)
         if room <= 0:
             break
-        for path in files[:: math.ceil(len(files) / room)] if files else []:
+        for name in files[:: math.ceil(len(files) / room)] if files else []:
             try:
-                records = json.loads(path.read_bytes())
+                records = json.loads(folder.read(name))
                 found = {str(r["structure_id"]): (r["status"], r["cost"]) for r in records}
             except (OSError, ValueError, KeyError, TypeError):
                 continue

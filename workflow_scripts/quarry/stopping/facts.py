@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from quarry.errors import reason_of
 from quarry.files import digest_of, write_json
 
 FACTS_FORMAT = 1
@@ -89,7 +90,7 @@ class Facts:
                 raise ValueError("the checksum does not match the content")
             return Facts(**data)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path}: damaged facts: {error}") from error
+            raise ValueError(f"{path}: damaged facts: {reason_of(error)}") from error
 
 
 def ratio_at_most(errors: Mapping[str, Any]) -> float | None:
@@ -125,4 +126,4 @@ class Cost:
         try:
             return Cost(**json.loads(Path(path).read_bytes()))
         except (ValueError, TypeError) as error:
-            raise ValueError(f"{path}: damaged cost: {error}") from error
+            raise ValueError(f"{path}: damaged cost: {reason_of(error)}") from error

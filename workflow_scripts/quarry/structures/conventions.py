@@ -11,10 +11,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from quarry.structures.stated import LEAST, PLAIN, Column, Stated, StateKeys
-
-_LARGEST = 20
-"""Numbers beyond this are no charge or spin, whatever they are called."""
+from quarry.structures.state_names import short_name
+from quarry.structures.stated import LEAST, PLAIN, SMALL, Column, Stated, StateKeys
 
 
 def resolve(
@@ -45,7 +43,7 @@ def _told(stated: Stated, quantity: str, keys: StateKeys, electrons: NDArray[np.
         other = np.flatnonzero(~np.isnan(told) & ~np.isnan(values) & (told != values))
         if keys.lenient:
             values[other] = told[other] = np.nan
-        elif column.says_nothing() or (problem and quantity in keys.settled and _gives_way(column)):
+        elif column.says_nothing() or (problem and quantity in keys.settled and (column.unfit or _gives_way(column))):
             # What is not clear gives way to the configuration's own value.
             continue
         elif len(other):
@@ -99,9 +97,11 @@ def _problem_of(
 
 def _by_key(stated: Stated, quantity: str, name: str, keys: StateKeys) -> NDArray[np.float64]:
     """Return what the structures say under the name that the configuration gives."""
-    column = next((c for c in stated.columns if name in (c.name, c.name.rpartition("/")[2])), None)
+    column = next((c for c in stated.columns if name in (c.name, short_name(c.name))), None)
     told = np.full(len(stated), np.nan) if column is None else column.told()
     if column is not None:
+        if column.meaning.per_electron:
+            raise ValueError(f"'{name}' (pool.{quantity}_key) counts electrons and is no {quantity}; {_mend(column)}")
         if column.problems:
             raise ValueError(_problem(stated, column, column.problems))
         low = np.flatnonzero(told < 1)
@@ -136,13 +136,14 @@ def _refuse_unread(stated: Stated, quantity: str, untold: NDArray[np.bool_]) -> 
             continue
         carried = column.values[~np.isnan(column.values)]
         # A number of another kind, however it is called.
-        if not (carried == np.rint(carried)).all() or np.abs(carried).max(initial=0) > _LARGEST:
+        largest = SMALL if not column.meaning.per_electron else np.inf
+        if not (carried == np.rint(carried)).all() or np.abs(carried).max(initial=0) > largest:
             continue
-        usual = 1 if "mult" in column.name.lower() else 0
+        usual = column.meaning.usual + column.meaning.per_electron * stated.nuclei
         rows = np.flatnonzero(untold & ~np.isnan(column.values) & (column.values != usual))
         if len(rows):
             meant = "charge" if quantity == "charge" else "spin"
-            if column.firm:
+            if not column.calculated:
                 why = f"which looks like a {meant} and is not read; {_mend(column)}"
             else:
                 why = (
@@ -173,6 +174,6 @@ def _mend(column: Column) -> str:
     quantity = column.meaning.quantity
     meant = " (2S + 1)" if quantity == "multiplicity" else ""
     key = f"set pool.{quantity}_key to the name that holds the {quantity}{meant}"
-    if column.firm and column.meaning.known and not _gives_way(column):
+    if column.firm and column.meaning.known and not column.unfit and not _gives_way(column):
         return f"correct the file, or {key}"
     return f"{key}, or set pool.{quantity}, or correct the file"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from quarry.errors import QuarryError
 from quarry.files import atomic_path
 from quarry.structures.conventions import resolve
-from quarry.structures.reading import check_geometry, read_frames
+from quarry.structures.reading import check_geometry, comments_of, read_frames, require_file
 from quarry.structures.sources import Source, info_of_frames, info_of_rows, numbers_in_file, read_sources, write_sources
 from quarry.structures.stated import PLAIN, StateKeys, stated_by_frames
 from quarry.structures.structure import ID_LENGTH, Structure, StructureSet, rows_of
@@ -252,14 +252,14 @@ def find_in_file(
         count = shape[0] if len(shape) == 3 else table.shapes[geometry[2]][0][0] - 1
         names = info_of_rows(table, rows, geometry, count)
         return [Found(*item) for item in zip(structures, rows.tolist(), names, strict=True)]
-    if not path.is_file():
-        raise QuarryError(f"{key}: {path} does not exist; give a path relative to the campaign file")
+    require_file(path, key)
     frames = read_frames(path, index, key)
     if not frames or not all(len(atoms) for atoms in frames):
         empty = next((f": frame {n} of {len(frames)}" for n, atoms in enumerate(frames, 1) if not len(atoms)), "")
         raise QuarryError(f"{key}: {path} (index '{index}') holds no structure or one without atoms{empty}")
+    stated = stated_by_frames(frames, keys, comments_of(path, index, len(frames)))
     try:
-        charges, multiplicities = resolve(stated_by_frames(frames, keys), charge, multiplicity, keys)
+        charges, multiplicities = resolve(stated, charge, multiplicity, keys)
     except ValueError as error:
         raise QuarryError(f"{key}: {path}: {error}") from error
     structures = []

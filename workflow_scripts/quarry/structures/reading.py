@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import lzma
 import re
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from io import StringIO
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from quarry.errors import QuarryError
-from quarry.structures.databases import DATABASES, read_database
-from quarry.structures.program_files import state_in_text
+from quarry.structures.databases import is_database, read_database
+from quarry.structures.molfiles import is_molfile, read_molecules
+from quarry.structures.program_files import gaussian_input_for_ase, is_gaussian_input, second_frame, state_in_text
 from quarry.structures.stated import is_number
 
 if TYPE_CHECKING:
@@ -24,6 +28,8 @@ XYZ_FORMATS = ("xyz", "extxyz")
 DEFAULT_COLUMNS = "species:S:1:pos:R:3"
 PROPERTIES = re.compile(r'\bProperties\s*=\s*"?([\w:.-]+)', re.IGNORECASE)
 LATTICE, PBC = (re.compile(rf'(?:^|\s)"?{name}"?\s*=', re.IGNORECASE) for name in ("Lattice", "pbc"))
+DAMAGED = (EOFError, zlib.error, lzma.LZMAError)
+"""What is raised for a compressed file that is cut off or damaged (beside OSError)."""
 FORTRAN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[dD][+-]?\d+")
 ISOTOPES = {"D": "deuterium", "T": "tritium"}
 
@@ -44,12 +50,22 @@ def read_frames(path: Path, index: str, key: str) -> list[Atoms]:
     from ase.io import read
 
     try:
-        if path.suffix.lower() in DATABASES:
+        if is_database(path):
             return read_database(path, index)
-        frames = read(path, index=index or ":", do_not_split_by_at_sign=True)
+        if is_molfile(path):
+            return chosen_of(read_molecules(path), index)
+        # ASE would look for the lines without end, or leave out frames.
+        if fault := more_atoms_than_lines(path) or second_frame(path):
+            raise ValueError(fault)
+        if is_gaussian_input(path):
+            frames = read(StringIO(gaussian_input_for_ase(path)), index=index or ":", format="gaussian-in")
+        else:
+            frames = read(path, index=index or ":", do_not_split_by_at_sign=True)
     except Exception as error:
-        reason = first_fault(path) or " ".join(str(error).split()) or type(error).__name__
-        raise QuarryError(f"{key}: ASE cannot read {path} (index '{index}'): {reason}") from error
+        who = "cannot" if is_molfile(path) else "ASE cannot"
+        raise QuarryError(
+            f"{key}: {who} read {path} (index '{index}'): {first_fault(path) or _reason(error, path)}"
+        ) from error
     empty_line = _empty_line_between(path)
     if empty_line:
         raise QuarryError(
@@ -59,6 +75,38 @@ def read_frames(path: Path, index: str, key: str) -> list[Atoms]:
     for atoms in frames if (state := state_in_text(path)) else ():
         atoms.info = {**state, **atoms.info}
     return frames
+
+
+def require_file(path: Path, key: str) -> None:
+    """Raise QuarryError, naming the configuration's key, if a path is no file, with what it is."""
+    if path.is_file():
+        return
+    if path.is_dir():
+        raise QuarryError(f"{key}: {path} is a directory; give a file in it")
+    if path.exists():
+        raise QuarryError(f"{key}: {path} is a device or pipe and no file; write the structures to a file")
+    raise QuarryError(f"{key}: {path} does not exist; give a path relative to the campaign file")
+
+
+def _reason(error: Exception, path: Path) -> str:
+    """Return in words why ASE did not read a file; its own words where they are a sentence."""
+    from ase.io.formats import UnknownFileTypeError
+
+    text = " ".join(str(error).split())
+    if isinstance(error, UnknownFileTypeError):
+        return f"ASE does not know files that end in '{path.suffix}'; give extended XYZ, or the ending that ASE knows"
+    if isinstance(error, EOFError | zlib.error | lzma.LZMAError):
+        return f"it is cut off or damaged ({text or 'it ends too early'}); write or copy it again"
+    if isinstance(error, UnicodeDecodeError):
+        return "it is no text; give the ending that belongs to its format"
+    if isinstance(error, IndexError | StopIteration) and not is_xyz(path):
+        return "it is empty, cut off or has no such structure; correct the file or the index"
+    if " " in text and not isinstance(error, AssertionError | KeyError | AttributeError):
+        return text
+    more = f" ({type(error).__name__}{': ' + text if text else ''})"
+    return (
+        f"it does not follow the format that ASE takes it for, by its ending '{path.suffix}' or its first lines{more}"
+    )
 
 
 def check_geometry(atoms: Atoms) -> None:
@@ -77,7 +125,7 @@ def is_xyz(path: Path) -> bool:
 
     try:
         return filetype(str(path)) in XYZ_FORMATS
-    except (OSError, UnknownFileTypeError, UnicodeDecodeError):
+    except (OSError, UnknownFileTypeError, UnicodeDecodeError, *DAMAGED):
         return path.suffix in (".xyz", ".extxyz")
 
 
@@ -94,6 +142,43 @@ def comment_lines(path: Path) -> list[str]:
     if not is_xyz(path):
         return []
     return [comment.text for _, comment in _frames(_lines(path)) if comment is not None]
+
+
+def chosen_of(items: list[Any], index: str) -> list[Any]:
+    """Return those of a list that ASE's index takes. Raises ValueError or IndexError for an index that does not fit."""
+    from ase.io.formats import string2index
+
+    chosen: Any = string2index(index or ":")
+    found = items[chosen]
+    return found if isinstance(found, list) else [found]
+
+
+def comments_of(path: Path, index: str, count: int) -> list[str]:
+    """Return the comment lines of the frames that ASE has read by an index; nothing where it is no XYZ or not clear.
+
+    count: how many frames ASE has read.
+    """
+    try:
+        found = chosen_of(comment_lines(path), index)
+    except (ValueError, TypeError, IndexError):
+        return []
+    return found if len(found) == count else []
+
+
+def more_atoms_than_lines(path: Path) -> str:
+    """Return what is wrong with an XYZ file whose frame says more atoms than the file has lines; empty if there is none."""
+    if not is_xyz(path):
+        return ""
+    lines = 0
+
+    def counted() -> Iterator[_Line]:
+        nonlocal lines
+        for line in _lines(path):
+            lines = line.number
+            yield line
+
+    most = max((_whole(header.text) or 0 for header, _ in _frames(counted())), default=0)
+    return f"a frame says {most} atoms, but the file has {lines} lines" if most > lines else ""
 
 
 def _frames(lines: Iterator[_Line]) -> Iterator[tuple[_Line, _Line | None]]:
@@ -166,8 +251,8 @@ def first_fault(path: Path) -> str:
         lines = list(_lines(path))
     except UnicodeDecodeError:
         return "it is no text"
-    except (OSError, EOFError) as error:
-        return " ".join(str(error).split())
+    except (OSError, *DAMAGED) as error:
+        return f"it is cut off or damaged ({' '.join(str(error).split())}); write or copy it again"
     while lines and not lines[-1].text.strip():
         lines.pop()
     if not lines:

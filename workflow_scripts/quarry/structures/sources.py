@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quarry.files import canonical_json
-from quarry.structures.reading import comment_lines
-from quarry.structures.stated import meaning_in_plural
+from quarry.structures.reading import comments_of
+from quarry.structures.state_names import meaning_in_plural
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -88,9 +88,8 @@ def info_of_frames(frames: Sequence[Atoms], path: Path, index: str) -> Iterator[
     infos: Sequence[Mapping[str, Any]] = [atoms.info for atoms in frames]
     texts: list[dict[str, str]] = [{} for _ in frames]
     if any(isinstance(value, int | float | np.number) for info in infos[:1] for value in info.values()):
-        comments = _chosen(comment_lines(path), index)
-        if len(comments) == len(frames):
-            texts = [dict(_NUMBER_LIKE.findall(comment)) for comment in comments]
+        comments = comments_of(path, index, len(frames))
+        texts = [dict(_NUMBER_LIKE.findall(comment)) for comment in comments] or texts
     for info, text in zip(infos, texts, strict=True):
         yield _as_json({**info, **{name: value for name, value in text.items() if name in info}})
 
@@ -188,14 +187,3 @@ def _as_json(info: Mapping[str, Any]) -> str:
         if plain is not None and not isinstance(plain, dict) and len(text) <= LONGEST:
             kept[str(name)] = plain
     return canonical_json(kept) if kept else ""
-
-
-def _chosen(items: list[str], index: str) -> list[str]:
-    from ase.io.formats import string2index
-
-    try:
-        chosen: Any = string2index(index or ":")
-        found = items[chosen]
-    except (ValueError, TypeError, IndexError):
-        return []
-    return [found] if isinstance(found, str) else found

@@ -2,40 +2,33 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quarry.structures.moments import CHARGES, MOMENTS, PerAtom, calculated_sums
+from quarry.structures.comments import Comment
+from quarry.structures.moments import PerAtom, calculated_sums, per_atom_of
+from quarry.structures.state_names import (
+    MAY_BE_UNSAID,
+    Meaning,
+    is_plural,
+    meaning_in_plural,
+    meaning_of,
+    of_each_structure,
+    places_of,
+    short_name,
+)
+from quarry.structures.state_words import SPINS, says_state, whole_number
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-OF_CHARGE = frozenset({"charge", "total_charge", "tot_charge", "net_charge", "molecular_charge", "system_charge"})
-OF_MULTIPLICITY = frozenset({"multiplicity", "spin_multiplicity", "mult", "spin", "total_spin"})
-"""Names of 2S + 1."""
-OF_UNPAIRED = frozenset({"uhf", "nunpaired", "number_of_unpaired_electrons"}) | frozenset(
-    n + "unpaired" + electrons for n in ("", "n_", "num_") for electrons in ("", "_electrons")
-)
-"""Names of the number of unpaired electrons, 2S (xtb: uhf)."""
-MAY_BE_UNSAID = ("spin", "total_spin")
-"""Names under which a zero in every structure says nothing (fairchem writes it where no spin is meant)."""
-_CHARGE_WORDS = frozenset({"charge", "chg"})
-_SPIN_WORDS = frozenset({"spin", "mult", "multiplicity", "unpaired", "magmom", "magnetization", "magnetisation"})
-_OTHER_WORDS = (
-    frozenset({"total", "tot", "net", "mol", "molecule", "molecular", "system", "sys", "formal", "overall", "global"})
-    | frozenset({"electron", "electrons", "quantum", "ion", "ionic", "cell", "state", "value", "initial", "input"})
-    | frozenset({"target", "dft", "qm", "ref", "scf"})
-)
-_LETTERS = {"q": "charge", "s": "multiplicity", "2s": "multiplicity", "qtot": "charge"}
-"""Names that may be a charge or a spin where all their values are small whole numbers."""
 LEAST = {"charge": -np.inf, "multiplicity": 1}
+SMALL = 20
+"""Whole numbers beyond this are no charge or spin, whatever they are called."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +54,12 @@ PLAIN = StateKeys()
 LENIENT = StateKeys(lenient=True)
 
 
-class Meaning(NamedTuple):
-    """What a name says. quantity: charge or multiplicity, which is the value + add. known: read without being told."""
+class Part(NamedTuple):
+    """A column or attribute of a table. here: it stands with the geometries, so that it is about them."""
 
-    quantity: str
-    add: int
-    known: bool
+    name: str
+    values: NDArray[Any]
+    here: bool = True
 
 
 @dataclass(eq=False)
@@ -74,7 +67,8 @@ class Column:
     """What structures say under one name.
 
     values: shape (n,), NaN where a structure does not carry the name. problems: row and what is wrong with what it carries.
-    firm: an entry that says what it is, so that a problem is refused although something else is clear.
+    firm: an entry that says what it is, so that a problem is refused although something else is clear. calculated: a result.
+    unfit: of a shape that does not fit the structures.
     """
 
     name: str
@@ -82,6 +76,8 @@ class Column:
     values: NDArray[np.float64]
     problems: dict[int, str] = field(default_factory=dict)
     firm: bool = True
+    calculated: bool = False
+    unfit: bool = False
 
     def told(self) -> NDArray[np.float64]:
         """Return charge or multiplicity, shape (n,), NaN where the name does not say it."""
@@ -105,12 +101,12 @@ class Stated:
     def __len__(self) -> int:
         return len(self.nuclei)
 
-    def column(self, name: str, meaning: Meaning, firm: bool = True) -> Column:
+    def column(self, name: str, meaning: Meaning, firm: bool = True, calculated: bool = False) -> Column:
         """Return the column of a name; a new one has no values."""
         for column in self.columns:
             if column.name == name:
                 return column
-        self.columns.append(Column(name, meaning, np.full(len(self), np.nan), firm=firm))
+        self.columns.append(Column(name, meaning, np.full(len(self), np.nan), {}, firm, calculated))
         return self.columns[-1]
 
     def at(self, rows: NDArray[np.int64]) -> Stated:
@@ -142,33 +138,11 @@ class Stated:
         return True
 
 
-@lru_cache(maxsize=10_000)
-def meaning_of(name: str) -> Meaning | None:
-    """Return what an entry or column of this name says, or None if it has nothing to do with charge and spin."""
-    words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
-    plain = re.sub(r"[^a-z0-9]+", "_", words).strip("_")
-    if plain in OF_CHARGE:
-        return Meaning("charge", 0, True)
-    if plain in OF_MULTIPLICITY:
-        return Meaning("multiplicity", 0, True)
-    if plain in OF_UNPAIRED:
-        return Meaning("multiplicity", 1, True)
-    if plain in _LETTERS:
-        return Meaning(_LETTERS[plain], 0, False)
-    tokens = set(plain.split("_"))
-    for quantity, kernel in (("charge", _CHARGE_WORDS), ("multiplicity", _SPIN_WORDS)):
-        if tokens & kernel and tokens <= kernel | _OTHER_WORDS:
-            return Meaning(quantity, 0, False)
-    return None
+def stated_by_frames(frames: Sequence[Atoms], keys: StateKeys = PLAIN, comments: Sequence[str] = ()) -> Stated:
+    """Return what frames that ASE has read say in info, in per-atom columns and in the results of their calculators.
 
-
-def meaning_in_plural(name: str) -> Meaning | None:
-    """Return what a name says, also one in the plural, as of columns ('charges', 'total_spins'; our own files among them)."""
-    return meaning_of(name) or meaning_of(re.sub(r"s$", "", re.sub(r"(?i)ties$", "ty", name)))
-
-
-def stated_by_frames(frames: Sequence[Atoms], keys: StateKeys = PLAIN) -> Stated:
-    """Return what frames that ASE has read say in info, in per-atom columns and in the results of their calculators."""
+    comments: the comment lines of the frames as they stand in the file, where it is XYZ.
+    """
     stated = Stated(
         nuclei=np.array([int(atoms.numbers.sum()) for atoms in frames], dtype=np.int64),
         periodic=np.array([bool(atoms.pbc.any()) for atoms in frames], dtype=bool),
@@ -177,85 +151,131 @@ def stated_by_frames(frames: Sequence[Atoms], keys: StateKeys = PLAIN) -> Stated
     for row, atoms in enumerate(frames):
         results = {} if atoms.calc is None else atoms.calc.results
         stated.names.update(map(str, atoms.info), set(atoms.arrays) - {"numbers", "positions"}, results)
-        for name, value in atoms.info.items():
+        for name, value in _entries(atoms.info):
+            of_atoms = np.size(value) == len(atoms) > 1
             # Several values under a plural are those of the atoms.
-            of_name = meaning_in_plural if np.size(value) == 1 else meaning_of
-            meaning = named.get(name) or of_name(str(name))
+            meaning = named.get(name) or (meaning_of(name) if np.size(value) > 1 else meaning_in_plural(name))
+            if of_atoms and meaning is not None and not meaning.known and name not in named:
+                _put_sum(stated, row, per_atom_of(name), np.ravel(value))
+            elif meaning is None and isinstance(value, str) and value.lower() in SPINS:
+                _put(stated.column(name, Meaning("multiplicity", 0, False)), row, value)
             # A bare word of the comment line reads as True.
-            if meaning is not None and not isinstance(value, bool | np.bool_):
-                _put(stated.column(str(name), meaning), row, value)
-        for per_atom in (CHARGES, MOMENTS):
-            if per_atom.name in atoms.arrays:
-                _put_sum(stated, row, per_atom, atoms.arrays[per_atom.name])
-        for name, quantity, value in calculated_sums(atoms):
-            given = named.get(name)
-            column = stated.column(name, given or Meaning(quantity, int(quantity == "multiplicity"), False), firm=False)
-            column.values[row] = abs(value) if quantity == "multiplicity" else value
-    _read_bare_comments(stated, frames)
+            elif meaning is not None and not isinstance(value, bool | np.bool_):
+                _put(stated.column(name, meaning), row, value)
+        for name, array in atoms.arrays.items():
+            if array.dtype.kind in "iufO" and name not in ("numbers", "positions"):
+                given = named.get(name)
+                _put_sum(stated, row, PerAtom(name, given.quantity) if given else per_atom_of(name), array)
+        for name, quantity, total, problem in calculated_sums(atoms):
+            add = int(quantity == "multiplicity")
+            meaning = named.get(name) or Meaning(quantity, add, False)
+            column = stated.column(name, meaning, firm=False, calculated=True)
+            if total is None:
+                column.problems[row] = f"{name} {problem}"
+            else:
+                column.values[row] = total
+    for row, said in Comment.of_frames(comments or [_bare(atoms) for atoms in frames], stated.nuclei):
+        _put_comment(stated, row, said)
     return stated
 
 
 def stated_by_columns(
-    columns: Iterator[tuple[str, NDArray[Any]]], nuclei: NDArray[np.int64], sizes: NDArray[np.int64], keys: StateKeys
+    parts: Iterable[Part], nuclei: NDArray[np.int64], sizes: NDArray[np.int64], keys: StateKeys
 ) -> Stated:
-    """Return what columns of a table say. columns: names and arrays. nuclei, sizes: sum of atomic numbers and number of atoms
-    of each structure, shape (n,).
-    """
-    n = len(nuclei)
-    stated = Stated(nuclei, np.zeros(n, dtype=bool))
+    """Return what a table says. nuclei, sizes: sum of atomic numbers and number of atoms of each structure, shape (n,)."""
+    stated = Stated(nuclei, np.zeros(len(nuclei), dtype=bool))
     named = {name: _meaning_of_key(name, quantity) for quantity, name in _given(keys)}
-    for name, array in columns:
-        short = name.rpartition("/")[2]
-        stated.names.add(name)
-        meaning = named.get(name) or named.get(short) or meaning_in_plural(short)
-        per_atom = next((kind for kind in (CHARGES, MOMENTS) if kind.name == short), None)
-        if array.dtype.kind == "b":
-            continue
-        if per_atom is not None and array.shape[:1] == (n,) and array.ndim > 1:
-            for row in range(n):
-                _put_sum(stated, row, per_atom, array[row])
-        elif per_atom is not None and array.shape[:1] == (sizes.sum(),):
-            for row, part in enumerate(np.split(array, np.cumsum(sizes)[:-1])):
-                _put_sum(stated, row, per_atom, part)
-        elif meaning is not None and (array.size == 1 or (array.shape[:1] == (n,) and array.size == n)):
-            values = np.broadcast_to(array.reshape(-1), (n,)).tolist()
-            # Charges of the atoms of molecules that have as many atoms as there are rows.
-            if meaning_of(short) is None and not (array.dtype.kind in "iu" or not np.any(array % 1)):
-                continue
-            for row, value in enumerate(values):
-                _put(stated.column(name, meaning), row, value)
+    for part in parts:
+        stated.names.add(part.name)
+        given = named.get(part.name) or named.get(short_name(part.name))
+        meaning = given or meaning_in_plural(short_name(part.name))
+        if meaning is not None:
+            _put_part(
+                stated, part, meaning if part.here or given else meaning._replace(known=False), sizes, bool(given)
+            )
     return stated
 
 
+def _put_part(stated: Stated, part: Part, meaning: Meaning, sizes: NDArray[np.int64], given: bool) -> None:
+    """Take over a column of a table. given: its name is the configuration's."""
+    name, array, here = part
+    short = short_name(name)
+    per_atom = per_atom_of(short)
+    plural = is_plural(short) or (per_atom is not None and per_atom.known)
+    numbers = array if array.dtype.kind in "iuf" else None
+    places = places_of(array.shape, sizes)
+    everywhere = range(len(sizes))
+    if not meaning.known and (array.dtype.kind == "b" or not array.size):
+        return
+    if array.dtype.kind == "b" and not array.any():
+        return
+    if places.structures and places.atoms and plural and not given:
+        if numbers is None or not numbers.any() or (numbers % 1).any():
+            return
+        which = "may hold a number for each structure or for each atom"
+        _refuse(stated, name, meaning, everywhere, f"{name} of shape {array.shape}, which {which}")
+    elif places.structures:
+        # Numbers under a plural that are not whole are partial charges, of some of the atoms.
+        if plural and not given and (numbers is None or (numbers % 1).any()):
+            return
+        values = np.broadcast_to(array.reshape(-1), (len(sizes),))
+        if array.dtype.kind in "iu":
+            stated.column(name, meaning).values[:] = values
+            return
+        for row in everywhere:
+            _put(stated.column(name, meaning), row, values[row].item() if array.dtype.kind != "b" else "true or false")
+    elif places.atoms:
+        if per_atom is None or numbers is None or not numbers.any():
+            return
+        known = given or (per_atom.known and here)
+        for row, values in enumerate(of_each_structure(array, sizes)):
+            _put_sum(stated, row, PerAtom(name, meaning.quantity, known), values)
+    elif (meaning.known and not plural) or _are_small(numbers):
+        n = len(sizes)
+        fits = f"which is not one for each of {n} structures" + (" or of their atoms" if plural else "")
+        _refuse(stated, name, meaning, everywhere, f"{name} of shape {array.shape}, {fits}")
+
+
+def _are_small(numbers: NDArray[Any] | None) -> bool:
+    """Return whether numbers are whole and small, as charges and spins are, and not all zero."""
+    return numbers is not None and bool(numbers.any() and not (numbers % 1).any() and np.abs(numbers).max() <= SMALL)
+
+
+def _refuse(stated: Stated, name: str, meaning: Meaning, rows: Iterable[int], text: str) -> None:
+    column = stated.column(name, meaning)
+    column.unfit = True
+    column.problems.update(dict.fromkeys(rows, text))
+
+
 def concerns_state(name: str, keys: StateKeys) -> bool:
-    """Return whether a column of a table may say charge or spin."""
-    short = name.rpartition("/")[2]
+    """Return whether a column or attribute of a table may say charge or spin."""
+    short = short_name(name)
     given = {key for _, key in _given(keys)}
-    known = meaning_in_plural(short) is not None or short in (CHARGES.name, MOMENTS.name)
-    return known or name in given or short in given
+    return meaning_in_plural(short) is not None or name in given or short in given
 
 
-def _read_bare_comments(stated: Stated, frames: Sequence[Atoms]) -> None:
-    """Find comment lines that are charge and multiplicity alone ('0 3', possible in every frame), or say 'charge: -2'."""
-    comments = [
-        [str(name) for name, value in atoms.info.items() if value is True or _is_small(str(name))] for atoms in frames
-    ]
-    pairs = [(int(w[0]), int(w[1])) if len(w) == 2 == sum(map(_is_small, w)) else None for w in comments]
-    alone = all(
-        pair is not None and pair[1] >= 1 and (nuclei - pair[0] - pair[1] + 1) % 2 == 0
-        for pair, nuclei in zip(pairs, stated.nuclei.tolist(), strict=True)
-    )
-    # Numbers that count the frames differ from frame to frame.
-    repeated = len(set(pairs)) == 1 or 2 * len(set(pairs)) <= len(pairs)
-    for row, (words, pair) in enumerate(zip(comments, pairs, strict=True)):
-        said = next((f"{a} {b}" for a, b in pairwise(words) if _is_small(b) and meaning_of(a.rstrip(":"))), None)
-        if alone and repeated and pair != (0, 1):
-            said = " ".join(words)
-        if said is None:
-            continue
-        of_charge = pair[0] != 0 if pair and alone else said.lower().startswith(("charge", "chrg", "total_charge"))
-        column = stated.column("comment", Meaning("charge" if of_charge else "multiplicity", 0, False), firm=False)
-        column.problems[row] = f"the comment '{said}', which looks like charge and multiplicity and is not read"
+def _entries(info: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield names and values of an ``info``, and of dictionaries in it (key_value_pairs, data)."""
+    for name, value in info.items():
+        if isinstance(value, Mapping):
+            yield from ((str(inner), item) for inner, item in value.items() if not isinstance(item, Mapping))
+        else:
+            yield str(name), value
+
+
+def _bare(atoms: Atoms) -> str:
+    """Return the words and numbers of a comment line that are no entries, as far as ASE keeps them."""
+    return " ".join(str(name) for name, value in atoms.info.items() if value is True)
+
+
+def _put_comment(stated: Stated, row: int, said: Comment) -> None:
+    for name, text in said.wrong.items():
+        meaning = meaning_in_plural(name)
+        if meaning is not None:
+            stated.column(name, meaning).problems[row] = text
+    for quantity, text in said.unread.items():
+        column = stated.column(f"comment ({quantity})", Meaning(quantity, 0, False), firm=False)
+        column.problems[row] = f"the comment '{text}', which looks like charge and multiplicity and is not read"
 
 
 def is_number(text: Any) -> bool:
@@ -267,10 +287,6 @@ def is_number(text: Any) -> bool:
     return True
 
 
-def _is_small(word: str) -> bool:
-    return re.fullmatch(r"[-+]?\d{1,2}", word) is not None
-
-
 def _given(keys: StateKeys) -> Iterator[tuple[str, str]]:
     for quantity in ("charge", "multiplicity"):
         name = keys.of(quantity)
@@ -280,34 +296,32 @@ def _given(keys: StateKeys) -> Iterator[tuple[str, str]]:
 
 def _meaning_of_key(name: str, quantity: str) -> Meaning:
     """Return what a name says that the configuration gives; one of another quantity is taken at its word."""
-    usual = meaning_of(name)
-    add = usual.add if usual is not None and usual.quantity == quantity else 0
-    calculated = quantity == "multiplicity" and name in ("magmom", "magmoms")
-    return Meaning(quantity, 1 if calculated else add, True)
+    usual = meaning_in_plural(name.rpartition("/")[2])
+    if usual is not None and usual.quantity == quantity:
+        return usual._replace(known=True)
+    return Meaning(quantity, 0, True, per_electron=0.0 if usual is None else usual.per_electron)
 
 
 def _put(column: Column, row: int, value: Any) -> None:
-    array = np.asarray(value)
-    try:
-        number = float(str(array.item())) if array.size == 1 else np.nan
-    except ValueError:
-        number = np.nan
-    if abs(number - np.rint(number)) < 1e-6:
-        column.values[row] = np.rint(number)
-    elif column.meaning.known:
+    number = whole_number(value)
+    if number is not None:
+        column.values[row] = number
+    elif column.meaning.known or says_state(value):
         text = " ".join(str(value).split())[:40]
-        half = " (S?)" if column.meaning.quantity == "multiplicity" and (2 * number).is_integer() else ""
+        doubled = 2 * float(text) if is_number(text) else 0.5
+        half = " (S?)" if column.meaning.quantity == "multiplicity" and doubled.is_integer() else ""
         column.problems[row] = f"{column.name} = {text}, which is no whole number{half}"
-    else:
-        column.values[row] = np.inf if np.isnan(number) else number
+    elif np.size(value) == 1 and is_number(value):
+        column.values[row] = float(value)
 
 
-def _put_sum(stated: Stated, row: int, per_atom: PerAtom, array: NDArray[Any]) -> None:
+def _put_sum(stated: Stated, row: int, per_atom: PerAtom | None, array: NDArray[Any]) -> None:
+    if per_atom is None:
+        return
     value, problem = per_atom.sum_of(array, bool(stated.periodic[row]))
     if value is None and not problem:
         return
-    meaning = Meaning(per_atom.quantity, per_atom.add, True)
-    column = stated.column(per_atom.name, meaning, firm=False)
+    column = stated.column(per_atom.name, Meaning(per_atom.quantity, per_atom.add, per_atom.known), firm=False)
     if value is None:
         column.problems[row] = f"{per_atom.name} {problem}"
     else:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,16 @@ from numpy.typing import NDArray
 
 from quarry.errors import QuarryError
 from quarry.structures.conventions import resolve
-from quarry.structures.stated import PLAIN, Stated, StateKeys, concerns_state, is_number, stated_by_columns
+from quarry.structures.reading import require_file
+from quarry.structures.state_names import is_known, meaning_in_plural, short_name
+from quarry.structures.stated import PLAIN, Part, Stated, StateKeys, concerns_state, is_number, stated_by_columns
 from quarry.structures.structure import Structure
 
 ARRAY_TABLES = (".npz", ".h5", ".hdf5")
 TABLES = (*ARRAY_TABLES, ".csv")
 """Endings of tables."""
+_UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
+"""What numpy and h5py raise for a file that is empty, cut off or of another kind."""
 
 
 class Table:
@@ -32,8 +38,7 @@ class Table:
         self._suffix = path.suffix.lower()
         if self._suffix not in TABLES:
             raise QuarryError(f"{key}: {path} is no table; known are {', '.join(TABLES)}")
-        if not path.is_file():
-            raise QuarryError(f"{key}: {path} does not exist; give a path relative to the campaign file")
+        require_file(path, key)
 
     @cached_property
     def names(self) -> list[str]:
@@ -50,7 +55,7 @@ class Table:
             with h5py.File(self.path, "r") as handle:
                 handle.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None)
             return found
-        except (OSError, ValueError) as error:
+        except _UNREADABLE as error:
             raise QuarryError(f"{self.key}: cannot read {self.path} ({error})") from error
 
     @cached_property
@@ -66,7 +71,7 @@ class Table:
 
             with h5py.File(self.path, "r") as handle:
                 return {name: (handle[name].shape or (), handle[name].dtype.kind) for name in self.names}
-        except (OSError, ValueError) as error:
+        except _UNREADABLE as error:
             raise QuarryError(f"{self.key}: cannot read {self.path} ({error})") from error
 
     def get(self, name: str) -> NDArray[Any] | None:
@@ -83,8 +88,30 @@ class Table:
 
             with h5py.File(self.path, "r") as handle:
                 return np.asarray(handle[name][()])
-        except (OSError, ValueError, TypeError) as error:
-            raise QuarryError(f"{self.key}: cannot read {name} in {self.path} ({error})") from error
+        except (*_UNREADABLE, TypeError) as error:
+            mend = "; save it as an array of numbers or texts" if "allow_pickle" in str(error) else ""
+            raise QuarryError(f"{self.key}: cannot read {name} in {self.path} ({error}){mend}") from error
+
+    def attributes(self) -> Iterator[tuple[str, str, NDArray[Any]]]:
+        """Yield owner ("" for the file), name and value of every attribute of an HDF5 file, its groups and data sets."""
+        if self._suffix not in (".h5", ".hdf5"):
+            return
+        import h5py
+
+        found: list[tuple[str, str, NDArray[Any]]] = []
+
+        def add(owner: str, item: Any) -> None:
+            # Those of types that numpy does not have are no numbers and texts.
+            with suppress(OSError, TypeError):
+                found.extend((owner, name, np.asarray(value)) for name, value in item.attrs.items())
+
+        try:
+            with h5py.File(self.path, "r") as handle:
+                add("", handle)
+                handle.visititems(add)
+        except _UNREADABLE as error:
+            raise QuarryError(f"{self.key}: cannot read {self.path} ({error})") from error
+        yield from found
 
     def column(self, name: str, key: str) -> NDArray[Any]:
         """Return a column. Raises QuarryError, naming the configuration's key that asks for it, if there is none."""
@@ -316,11 +343,38 @@ def structures_of_table(
 def stated_by_table(
     table: Table, names: Sequence[str], offsets: NDArray[np.int64], numbers: NDArray[np.int64], keys: StateKeys = PLAIN
 ) -> Stated:
-    """Return what a table of geometries says about charge and spin, in columns of the group that holds the positions.
+    """Return what a table of geometries says about charge and spin.
 
+    Columns of the group that holds the positions, and attributes of it, of the groups around it and of the positions
+    themselves, are about the geometries; those elsewhere may be, but for groups with geometries of their own.
     names: of atomic numbers, positions and offsets. offsets, numbers: flat, as ``read_geometries`` gives them.
     """
+    return stated_by_columns(_parts(table, names, keys), np.add.reduceat(numbers, offsets[:-1]), np.diff(offsets), keys)
+
+
+def _parts(table: Table, names: Sequence[str], keys: StateKeys) -> Iterator[Part]:
     group = names[1].rpartition("/")[0]
-    beside = [name for name in table.names if name.rpartition("/")[0] == group and name not in names]
-    columns = ((name, table.column(name, table.key)) for name in beside if concerns_state(name, keys))
-    return stated_by_columns(columns, np.add.reduceat(numbers, offsets[:-1]), np.diff(offsets), keys)
+    around = {"", group, *(group[:place] for place, letter in enumerate(group) if letter == "/")}
+    shorts = {name.rpartition("/")[2] for name in names[:2]}
+    with_geometries = {
+        folder
+        for name in table.names
+        if (folder := name.rpartition("/")[0]) not in around and name[len(folder) + 1 :] in shorts
+    }
+
+    def of_another(owner: str) -> bool:
+        return any(owner == folder or owner.startswith(folder + "/") for folder in with_geometries)
+
+    for name in table.names:
+        owner = name.rpartition("/")[0]
+        if name in names or of_another(owner) or not concerns_state(name, keys):
+            continue
+        try:
+            yield Part(name, table.column(name, table.key), owner == group)
+        except QuarryError:
+            # An array of Python objects in an npz file, which is no column of numbers.
+            if is_known(meaning_in_plural(short_name(name))):
+                raise
+    for owner, name, value in table.attributes():
+        if not of_another(owner) and concerns_state(name, keys):
+            yield Part(f"{owner}/@{name}".lstrip("/"), value, owner in around or owner in names)

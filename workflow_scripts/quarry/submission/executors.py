@@ -11,16 +11,21 @@ import re
 import threading
 import time
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from snakemake.utils import available_cpu_count
 from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.executors.real import RealExecutor
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 
+from quarry.processes import end_children
+from quarry.submission import BESIDE_MAIN
 from quarry.submission.line import WaitingLine
 from quarry.submission.marks import forget_mark, is_marked
+from quarry.submission.pauses import Pauses
 from quarry.submission.refusals import Refusal, Reminders, words_of
 from quarry.terminal import say
 
@@ -58,6 +63,15 @@ class Discerning(RealExecutor):
         super().report_job_error(job_info, msg, **kwargs)
 
 
+class Ending(RealExecutor):
+    """Ends its jobs when the run is interrupted, where Snakemake's own waits for them: a signal may reach its process only."""
+
+    def cancel(self) -> None:
+        """End the jobs."""
+        end_children()
+        super().cancel()
+
+
 class Patient(RemoteExecutor):
     """Lets refused jobs wait, and loses no job from sight.
 
@@ -71,6 +85,8 @@ class Patient(RemoteExecutor):
         self._reminders = Reminders()
         self._looked_at: list[SubmittedJobInfo] = []
         self._ended: set[int] = set()
+        self._pauses = Pauses()
+        self._beside: Any = None
         self.line = WaitingLine(
             submit=self._submit,
             give_up=self._refuse,
@@ -81,8 +97,16 @@ class Patient(RemoteExecutor):
         super().__init__(workflow, logger)
 
     def run_job(self, job: Any) -> None:
-        """Submit a job, or let it wait."""
-        self.line.put(job)
+        """Submit a job, or let it wait; run it here if its resources say so, on as many cores as --local-cores leaves."""
+        if not job.resources.get(BESIDE_MAIN):
+            self.line.put(job)
+            return
+        if self._beside is None:
+            local = ExecutorPluginRegistry().get_plugin("local").executor(self.workflow, self.logger)
+            cores = self.workflow.resource_settings.local_cores or available_cpu_count()
+            local.pool = ThreadPoolExecutor(max_workers=max(1, cores // job.threads))
+            self._beside = local
+        self._beside.run_job(job)
 
     def _submit(self, job: Any) -> Refusal | None:
         self._attempt.job, self._attempt.answer = job, None
@@ -137,22 +161,34 @@ class Patient(RemoteExecutor):
             yield job_info
 
     async def sleep(self) -> None:
-        """Pause between two looks; the end of the run ends it."""
-        until = time.monotonic() + self.next_seconds_between_status_checks
-        while self.wait and (remaining := until - time.monotonic()) > 0:
-            await asyncio.sleep(min(remaining, SLEEP_S))
+        """Pause between two looks; the end of the run ends it, and files of jobs that are there."""
+        self._pauses.begin(self._active(), self.next_seconds_between_status_checks, self.least_pause_s)
+        while self.wait and not self._pauses.is_over(self._active()):
+            await asyncio.sleep(SLEEP_S)
+
+    @property
+    def least_pause_s(self) -> float:
+        """Seconds between two looks while jobs end one after the other."""
+        return float(self.workflow.remote_execution_settings.seconds_between_status_checks)
+
+    def _active(self) -> list[SubmittedJobInfo]:
+        with self.lock:
+            return list(self.active_jobs)
 
     def cancel(self) -> None:
-        """Cancel the jobs, those that are being looked at among them."""
+        """Cancel the jobs, those that are being looked at and those that run beside this process among them."""
         self.line.close()
         with self.lock:
             known = {id(job_info) for job_info in self.active_jobs} | self._ended
             self.active_jobs += [job_info for job_info in self._looked_at if id(job_info) not in known]
         super().cancel()
+        end_children()
 
     def shutdown(self) -> None:
         """End the executor."""
         self.line.close()
+        if self._beside is not None:
+            self._beside.pool.shutdown(wait=False, cancel_futures=True)
         super().shutdown()
 
 
@@ -177,7 +213,7 @@ def install() -> None:
     if issubclass(registry.get_plugin("local").executor, Discerning):
         return
     own: dict[str, tuple[type, ...]] = {
-        "local": (Discerning,),
+        "local": (Discerning, Ending),
         "cluster-generic": (Discerning, Patient),
         "slurm": (Discerning, slurm.Watchful, Patient),
     }

@@ -70,6 +70,11 @@ class Watchful(RemoteExecutor):
                 words = state or "no longer in the queue, and Slurm does not say how it ended"
                 self.report_job_error(job_info, msg=f"Slurm job {job_info.external_jobid}: {words}. ")
 
+    @property
+    def least_pause_s(self) -> float:
+        """Seconds between two looks while jobs end one after the other: after such a look the plugin takes this pause."""
+        return float(self.workflow.executor_settings.init_seconds_before_status_checks)
+
     def cancel(self) -> None:
         """Cancel the jobs, those that are just being submitted among them; submit nothing more."""
         self._job_submission_executor.shutdown(wait=True, cancel_futures=True)
@@ -172,10 +177,14 @@ def mend_functions() -> None:
         last_listing[:] = [shown]
         return shown, seconds
 
+    known_age: list[float] = []
+
     def get_min_job_age() -> float:
-        # None makes the plugin turn to sacct whatever is configured, although the controller is only away for a while.
-        age = min_job_age()
-        return math.inf if age is None else age
+        # Asked once: the plugin asks in every look. None makes it turn to sacct whatever is configured, although the
+        # controller is only away for a while.
+        if not known_age and (age := min_job_age()) is not None:
+            known_age.append(age)
+        return known_age[0] if known_age else math.inf
 
     plugin.query_job_status = query_job_status
     plugin.get_min_job_age = get_min_job_age

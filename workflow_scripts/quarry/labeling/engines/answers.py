@@ -12,6 +12,7 @@ from quarry.config.units import UNITS_OF, unit_factor
 from quarry.labeling.engines.base import PROPERTIES
 from quarry.labeling.plain import OPTIONAL_VALUES, PER_STATE, check_count, check_numbers
 from quarry.structures import Structure
+from quarry.written_numbers import meant_by
 
 SAME_PLACE_A = 1e-3
 """How far an atom of the answer may be from the structure's: programs print rounded positions, in bohr perhaps."""
@@ -53,7 +54,8 @@ def real_numbers(value: Any, name: str) -> NDArray[np.float64]:
     """Return a number, list or array as float64. name: of the property, for messages.
 
     Raises ValueError for everything that numpy would make a number of in silence: complex numbers (it drops the imaginary
-    part), True and False, text, dates, masked entries, quantities with a unit; and for objects of any other kind.
+    part), True and False, text, dates, masked entries, quantities with a unit, bytes, ranges; and for objects of any other
+    kind than numbers, lists, tuples and arrays (what has ``__array__``).
     """
     check_count(name, len(value) if isinstance(value, (list, tuple)) else 1)
     for item in _parts(value):
@@ -65,7 +67,8 @@ def real_numbers(value: Any, name: str) -> NDArray[np.float64]:
         check_count(name, array.size)
         if array.dtype.kind not in "iuf":
             raise ValueError(f"{type(value).__name__} of {array.dtype}")
-        return array.astype(np.float64)
+        with np.errstate(over="ignore"):
+            return array.astype(np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{name} is no real number or array of them ({' '.join(str(error).split())})") from error
 
@@ -80,6 +83,8 @@ def _parts(value: Any) -> Iterator[Any]:
 
 def _no_real_number(value: Any) -> str:
     """Return what an item is in place of a real number or an array of these, or nothing."""
+    if isinstance(value, str) and meant_by(value):
+        return f"{value!r:.40}, a text; give the number {meant_by(value)}"
     if value is None or isinstance(value, (str, bytes, bool)):
         return f"{value!r:.40}"
     if np.ma.is_masked(value):
@@ -88,6 +93,8 @@ def _no_real_number(value: Any) -> str:
         return f"a {type(value).__name__} with a unit of its own; give plain numbers"
     kind = getattr(getattr(value, "dtype", None), "kind", "c" if isinstance(value, complex) else "")
     kinds = {"c": "it is complex", "b": "it is True or False", "U": "text", "S": "text", "M": "a date", "m": "a time"}
+    if kind == "" and not isinstance(value, (int, float)) and not hasattr(value, "__array__"):
+        return f"of type {type(value).__name__}; give a number, a list of numbers or a numpy array"
     return kinds.get(kind, "")
 
 

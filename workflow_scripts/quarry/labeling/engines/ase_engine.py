@@ -18,7 +18,7 @@ from ase.calculators.calculator import SCFError
 from threadpoolctl import threadpool_limits
 
 from quarry.config.engines import AseLabeling
-from quarry.errors import QuarryError
+from quarry.errors import QuarryError, reason_of
 from quarry.files import sha256_of
 from quarry.imports import check_arguments, load
 from quarry.labeling.engines.answers import plain_properties
@@ -92,9 +92,9 @@ class AseEngine:
         except QuarryError:
             raise
         except Exception as error:
-            reason = " ".join(str(error).split())
+            reason = reason_of(error, named=True)
             raise QuarryError(
-                f"labeling: {self.labeling.calculator} cannot be made with these arguments ({type(error).__name__}: {reason})"
+                f"labeling.arguments: {self.labeling.calculator} cannot be made with these ({reason}); correct them"
             ) from error
         for key, names in self._names_by_key().items():
             check_calculator_arguments(calculator_class, calculator, names, self.labeling.calculator, key)
@@ -118,10 +118,10 @@ class AseEngine:
         except MemoryError:
             result = EngineResult("out_of_memory", message=f"{self.labeling.calculator}: out of memory")
         except Exception as error:
-            reason = " ".join(str(error).split())
+            reason = reason_of(error, named=True)
             unconverged = isinstance(error, SCFError) or UNCONVERGED.search(reason)
             status = "scf_not_converged" if unconverged else status_of(error)
-            result = EngineResult(status, message=f"{self.labeling.calculator}: {type(error).__name__}: {reason}")
+            result = EngineResult(status, message=f"{self.labeling.calculator}: {reason}")
         result.size = self.size(structure)
         result.attempts.append(
             {

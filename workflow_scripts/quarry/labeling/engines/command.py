@@ -19,7 +19,7 @@ from typing import Any
 
 from quarry.config.engines import CommandLabeling
 from quarry.config.labeling import LabelResources
-from quarry.errors import QuarryError
+from quarry.errors import QuarryError, reason_of
 from quarry.files import sha256_of
 from quarry.imports import check_arguments, load
 from quarry.labeling.attempts import MACHINE_FAULT
@@ -215,8 +215,7 @@ class CommandEngine:
         try:
             properties = self._read(folder, structure)
         except Exception as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            message = f"the command's output {self.labeling.output.file}: {reason}"
+            message = f"the command's output {self.labeling.output.file}: {reason_of(error)}"
             return EngineResult("engine_error", message=message, details=details)
         return EngineResult("ok", properties=properties, details=details)
 

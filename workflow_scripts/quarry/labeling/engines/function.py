@@ -9,6 +9,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
+from quarry.errors import reason_of
 from quarry.imports import check_arguments, load
 from quarry.labeling.engines.answers import plain_properties
 from quarry.labeling.engines.base import EngineResult, status_of
@@ -66,8 +67,7 @@ class FunctionEngine:
         except MemoryError:
             result = EngineResult("out_of_memory", message=f"{self.function}: out of memory")
         except Exception as error:
-            reason = " ".join(str(error).split())
-            result = EngineResult(status_of(error), message=f"{self.function}: {type(error).__name__}: {reason}")
+            result = EngineResult(status_of(error), message=f"{self.function}: {reason_of(error, named=True)}")
         result.attempts.append(
             {
                 "name": "call",

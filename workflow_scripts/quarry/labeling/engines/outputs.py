@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quarry.config.units import BOHR_A, UNITS_OF
+from quarry.errors import reason_of
 from quarry.labeling.engines.answers import check_same_structure, converted, plain_properties
 from quarry.processes import only_this_process
 from quarry.structures import Structure
+from quarry.written_numbers import number_of
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -62,11 +64,11 @@ def read_engrad(path: Path) -> dict[str, Any]:
     ]
     try:
         n_atoms = int(lines[0][0])
-        energy = float(lines[1][0])
-        gradient = [float(line[0]) for line in lines[2 : 2 + 3 * n_atoms]]
-        atoms = [[float(x) for x in line] for line in lines[2 + 3 * n_atoms : 2 + 4 * n_atoms]]
+        energy = number_of(lines[1][0])
+        gradient = [number_of(line[0]) for line in lines[2 : 2 + 3 * n_atoms]]
+        atoms = [[number_of(x) for x in line] for line in lines[2 + 3 * n_atoms : 2 + 4 * n_atoms]]
     except (IndexError, ValueError) as error:
-        raise ValueError(f"is no .engrad file ({error})") from error
+        raise ValueError(f"is no .engrad file ({reason_of(error)})") from error
     if len(gradient) != 3 * n_atoms or len(atoms) != n_atoms or any(len(row) != 4 for row in atoms):
         raise ValueError(f"is cut short: {n_atoms} atoms announced")
     table = np.array(atoms).reshape(-1, 4)

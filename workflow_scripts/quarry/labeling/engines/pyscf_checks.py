@@ -17,7 +17,7 @@ from pyscf.gto import basis as basis_library
 from pyscf.scf import dispersion as pyscf_dispersion
 
 from quarry.config.methods import PyscfMethod
-from quarry.errors import QuarryError
+from quarry.errors import QuarryError, reason_of
 from quarry.labeling.engines.pyscf_engine import (
     PyscfEngine,
     dispersion_name,
@@ -213,9 +213,8 @@ def _check_dispersion(method: PyscfMethod, symbols: list[str], where: str) -> No
         else:
             energy = pyscf_dispersion.dftd3.DFTD3Dispersion(chain, xc=name, version="d3bj").get_dispersion()["energy"]
     except Exception as error:
-        reason = " ".join(str(error).split())
         raise QuarryError(
-            f"{key}: {method.dispersion} has no parameters for '{method.xc}' with these elements ({reason}); "
+            f"{key}: {method.dispersion} has no parameters for '{method.xc}' with these elements ({reason_of(error)}); "
             "set dispersion to null or choose another functional"
         ) from error
     if not np.isfinite(energy):

@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits
 
 from quarry.config.labeling import PyscfLabeling
 from quarry.config.methods import PyscfMethod
-from quarry.errors import QuarryError
+from quarry.errors import QuarryError, reason_of
 from quarry.labeling.engines.base import EngineResult, status_of
 from quarry.labeling.engines.pyscf_recovery import climb
 from quarry.labeling.engines.pyscf_runs import HARTREE_EV, Runs, ScfNotConverged, Unsolved, attempt, turned_guess
@@ -313,8 +313,7 @@ def quiet() -> Iterator[io.StringIO]:
 
 def one_line(error: BaseException) -> str:
     """Return PySCF's reason in one line."""
-    reason = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
-    return f"PySCF: {type(error).__name__}: {reason}" if reason else f"PySCF: {type(error).__name__}"
+    return f"PySCF: {reason_of(error, named=True)}"
 
 
 def normalised_basis_name(name: str) -> str:

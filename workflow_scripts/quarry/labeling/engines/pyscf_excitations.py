@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pyscf import gto, scf
 
 from quarry.config.methods import Excitations
+from quarry.errors import reason_of
 from quarry.labeling.characters import StateCharacters, leading_pairs
 from quarry.labeling.engines.pyscf_runs import HARTREE_EV, Unsolved
 from quarry.labeling.engines.pyscf_stability import UNSTABLE_BELOW_HARTREE, lowest_curvature, on_grid
@@ -152,8 +153,7 @@ def _solve(
         with np.errstate(invalid="ignore"):
             solver.kernel(x0=start, nstates=roots)
     except (RuntimeError, np.linalg.LinAlgError) as error:
-        reason = " ".join(str(error).split())
-        raise ExcitationsNotConverged(f"PySCF's {wanted.kind} solver gave up: {reason}") from error
+        raise ExcitationsNotConverged(f"PySCF's {wanted.kind} solver gave up: {reason_of(error)}") from error
     energies = np.atleast_1d(np.asarray(solver.e, dtype=np.float64))
     converged = np.atleast_1d(np.asarray(solver.converged, dtype=bool))[: len(energies)]
     if not np.isfinite(energies).all() or (energies <= 0).any():

@@ -1,0 +1,64 @@
+"""How many files a campaign leaves: results, label store and ``.snakemake``. What a quota counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from quarry.campaign.paths import OUTPUTS, CampaignPaths
+from quarry.config.campaign import Configuration
+from quarry.config.models import member_jobs
+
+LOOSE_PER_JOB = 4
+"""Files of a label job until its iteration is packed: input, records, log, and Snakemake's record."""
+OF_PACKING = 2
+"""Files of a packed iteration beside its rules' own: the archive, and Snakemake's mark in the folder of job inputs."""
+OTHERS = 4
+"""Manifest, the store's description of the method, cached checks of the start, and the log of one run of Snakemake."""
+
+
+def files_at_end(configuration: Configuration, iterations: Mapping[str, int], labels: int) -> int:
+    """Return the number of files when the campaign is finished and packed.
+
+    iterations: of each arm, with the first one. labels: distinct successful labels, one file of the store each.
+    """
+    paths = CampaignPaths(configuration.name)
+    of_iterations = sum(
+        _of_iteration(configuration, paths, arm, t) for arm, count in iterations.items() for t in range(count)
+    )
+    return labels + of_iterations + _of_products(configuration) + OTHERS
+
+
+def drawing_rules(configuration: Configuration) -> list[str]:
+    """Return the rules that draw what a campaign's user sees."""
+    wanted = {
+        "draw_figures": True,
+        "draw_savings": bool(configuration.controls),
+        "draw_function": configuration.is_function,
+        "draw_spectrum": configuration.spectrum is not None,
+    }
+    return [rule for rule, is_wanted in wanted.items() if is_wanted]
+
+
+def _of_iteration(configuration: Configuration, paths: CampaignPaths, arm: str, iteration: int) -> int:
+    """Return the files of a packed iteration: outputs, and a receipt of each job that is no label."""
+    settings = configuration.arm(arm)
+    members = member_jobs(settings.model)
+    stages = paths.stages(arm, iteration, settings.query.needs_scores, iteration > 0, members)
+    return sum(map(len, stages)) + sum(map(bool, stages)) + max(0, members - 1) + OF_PACKING
+
+
+def _of_products(configuration: Configuration) -> int:
+    """Return the files of pool, products and figures: outputs with Snakemake's record, log and receipt of each job."""
+    arms, pool = len(configuration.arm_names), configuration.pool
+    jobs = {"build_pool": 1, "build_features": 1, "collect_results": arms, "publish_results": 1}
+    if configuration.search is not None and configuration.labeling.engine == "replay":
+        jobs["collect_pool_labels"] = 1
+    if configuration.controls:
+        jobs["compare_arms"] = 1
+    if configuration.spectrum is not None:
+        jobs |= {"compute_spectrum": arms, "publish_spectrum": 1}
+    jobs |= dict.fromkeys(drawing_rules(configuration), 1)
+    count = sum(number * (2 * len(OUTPUTS[rule]) + 2) for rule, number in jobs.items())
+    # Normal modes: no receipt. Settings of the spectrum: made by no rule.
+    modes = pool.source == "wigner" and pool.modes_file is None
+    return count + 3 * modes + (configuration.spectrum is not None)
