@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from ase.io import write
 from quarry.campaign.own_files import OwnFiles
 from quarry.campaign.packed import Folder, unpack
 from quarry.labeling.record import LabelRecord, decode_records
+from support.snakemake_process import run_snakemake
 
 REPOSITORY = Path(__file__).parents[2]
 SNAKEFILE = REPOSITORY / "Snakefile"
@@ -99,7 +101,10 @@ class CampaignFolder:
         return [record for content, name in files for record in decode_records(content, name)]
 
     def command(self, *arguments: str) -> list[str]:
-        base = [sys.executable, "-m", "snakemake", "-s", str(SNAKEFILE), "--configfile", "campaign.yaml"]
+        return [sys.executable, "-m", "snakemake", *self.arguments(*arguments)]
+
+    def arguments(self, *arguments: str) -> list[str]:
+        base = ["-s", str(SNAKEFILE), "--configfile", "campaign.yaml"]
         cores = (
             []
             if any(
@@ -116,25 +121,17 @@ class CampaignFolder:
 
     def run(self, *arguments: str, timeout: float = 300) -> Outcome:
         """Run Snakemake to its end."""
-        return self._run(self.command(*arguments), timeout)
+        return self._run(self.arguments(*arguments), timeout)
 
     def run_as_given(self, *arguments: str, timeout: float = 300) -> Outcome:
         """Run Snakemake with these arguments alone, no campaign file among them."""
-        return self._run([sys.executable, "-m", "snakemake", "-s", str(SNAKEFILE), *arguments], timeout)
+        return self._run(["-s", str(SNAKEFILE), *arguments], timeout)
 
-    def _run(self, command: list[str], timeout: float) -> Outcome:
-        process = subprocess.run(
-            command,
-            cwd=self.path,
-            env=self.env(),
-            text=True,
-            timeout=timeout,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
-        return Outcome(process.returncode, process.stdout)
+    def _run(self, arguments: list[str], timeout: float) -> Outcome:
+        with tempfile.TemporaryDirectory() as folder:
+            output = Path(folder) / "output"
+            code = run_snakemake(arguments, self.path, self.env(), output, timeout)
+            return Outcome(code, output.read_text())
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start Snakemake in a process group of its own."""
