@@ -12,10 +12,14 @@ from quarry.structures import Structure
 from support.campaigns import CampaignFolder, stand_in_configuration
 from support.stand_in import morse
 
+TWO_ITERATIONS = {"rrmse": None, "max_iterations": 1}
+
 
 def test_replayed_campaign_is_the_computed_one(tmp_path):
     """A batch is one job, and data set and decisions are those of the campaign that computed its labels."""
-    computed = CampaignFolder.create(tmp_path / "computed")
+    settings = stand_in_configuration(stop=TWO_ITERATIONS)
+    settings["labeling"]["structures_per_job"] = 3
+    computed = CampaignFolder.create(tmp_path / "computed", settings)
     assert computed.run().code == 0
     replayed = CampaignFolder.create(tmp_path / "replayed")
     pool = ase.io.read(replayed.path / "pool.extxyz", ":")
@@ -33,10 +37,10 @@ def test_replayed_campaign_is_the_computed_one(tmp_path):
     )
     columns = {"energy": "E/hartree", "forces": "F", "gap": "gap"}
     labeling = {"engine": "replay", "file": "table.npz", "columns": columns, "units": {"energy": "hartree"}}
-    replayed.configure(stand_in_configuration(labeling=labeling))
+    replayed.configure(stand_in_configuration(labeling=labeling, stop=TWO_ITERATIONS))
     outcome = replayed.run()
     assert outcome.code == 0, outcome.text[-3000:]
-    for name in ("main/iter_000/batch.csv", "main/iter_002/batch.csv"):
+    for name in ("main/iter_000/batch.csv", "main/iter_001/batch.csv"):
         ids = [
             [line.split(",")[0] for line in (f.results / name).read_text().splitlines()] for f in (computed, replayed)
         ]
@@ -59,7 +63,8 @@ def test_program_of_the_user(tmp_path):
         "max_failed_fraction": 0.9,
         "retries": 0,
     }
-    folder = CampaignFolder.create(tmp_path / "campaign", stand_in_configuration(labeling=labeling))
+    settings = stand_in_configuration(labeling=labeling, stop=TWO_ITERATIONS)
+    folder = CampaignFolder.create(tmp_path / "campaign", settings)
     (folder.path / "job.inp").write_text("charge $charge, 2S+1 $multiplicity\n$atoms\n")
     (folder.path / "program.py").write_text(
         "import json, sys\n"

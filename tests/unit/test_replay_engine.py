@@ -157,6 +157,13 @@ def test_a_charge_that_none_has_is_no_label_of_another(charge: float, tmp_path: 
     assert replay(tmp_path, "f.extxyz", {"energy": "E"}).label(structure, 1).properties == {"energy": -2.0}
 
 
+@pytest.mark.parametrize("charge", [0.5, "plus", 10**400], ids=["half", "word", "huge"])
+def test_a_charge_that_nobody_understands_is_no_label(charge: Any, tmp_path: Path) -> None:
+    structure = Structure.from_atoms(in_states([None])[0])
+    write(tmp_path / "f.extxyz", in_states([charge]))
+    assert replay(tmp_path, "f.extxyz", {"energy": "E"}).label(structure, 1).status == "invalid_structure"
+
+
 def test_one_molecule_in_many_geometries(tmp_path: Path) -> None:
     positions = np.random.default_rng(0).normal(0, 1, (20, 3, 3)).astype(np.float32)
     energies = np.linspace(0, 1, 20)

@@ -67,6 +67,11 @@ class TestTables:
         )
         assert states(tmp_path / "a.npz") == [(1, 1), (-2, 1)]
 
+    @pytest.mark.parametrize("charge", [1e30, 9.3e18, -40])
+    def test_a_charge_that_the_nuclei_cannot_have(self, tmp_path: Path, charge: float) -> None:
+        line = refusal(self.npz(tmp_path, charge=[0, charge, 0]))
+        assert f"charge = {charge:g}, but the nuclei of the first have 16 protons in all" in line
+
     def test_texts(self, tmp_path: Path) -> None:
         assert states(self.npz(tmp_path, charge=["0", "2", "-2"])) == [(0, 1), (2, 1), (-2, 1)]
         assert "spin = triplet" in refusal(self.npz(tmp_path, spin=["triplet"] * 3))

@@ -37,7 +37,7 @@ from quarry.structures.files import (
     write_pool,
 )
 from quarry.structures.labelled import LabelledSet
-from quarry.structures.tables import read_feature_rows
+from quarry.structures.tables import read_feature_rows, read_numbers
 
 ROWS = st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=5)
 
@@ -337,3 +337,30 @@ def test_the_checks_before_any_job_refuse_in_one_line(text, change, reason, tmp_
 
 def test_the_checks_pass_a_right_campaign(folder):
     assert check(configuration(), folder)["inputs"].keys() == {"x.csv"}
+
+
+class TestNumbersThatPeopleWrite:
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            ("x;y\n1,5;2\n", "its columns are separated by semicolons; write commas between them"),
+            (
+                "x,y\n1,5,2\n",
+                "row 1: 3 values for 2 columns; correct it (a comma separates columns, and numbers have points",
+            ),
+            ("x,y\n1,2\n1_0,2\n", "holds no number in row 2 ('1_0'); correct the file"),
+            ("x,y\n1,2\n-1.0D+01,2\n", "holds no number in row 2 ('-1.0D+01'); correct the file"),
+        ],
+    )
+    def test_a_table_of_features(self, tmp_path: Path, text: str, words: str) -> None:
+        (tmp_path / "x.csv").write_text(text)
+        with pytest.raises(QuarryError) as caught:
+            read_feature_rows([("x.csv", tmp_path / "x.csv")], ["x"])
+        assert words in str(caught.value)
+
+    def test_a_text_file(self, tmp_path: Path) -> None:
+        (tmp_path / "E.dat").write_text("1.5\n-1.0D+01\n")
+        with pytest.raises(
+            QuarryError, match=r"E\.dat, line 2: '-1\.0D\+01' is no number; write -1\.0e\+01; correct the file$"
+        ):
+            read_numbers([tmp_path / "E.dat"], "labeling.text")

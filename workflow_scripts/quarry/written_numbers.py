@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?|[-+]?(nan|inf|infinity)", re.ASCII | re.IGNORECASE)
 """A number as programs and tables write it. Python reads more: 1_0 is ten, and so are digits of other scripts."""
@@ -30,6 +31,15 @@ def number_of(text: str) -> float:
         return float(plain)
     meant = meant_by(plain)
     raise ValueError(f"'{plain:.40}' is no number" + (f"; write {meant}" if meant else ""))
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a value is a number, or the text of one (nan and inf too)."""
+    try:
+        number_of(value) if isinstance(value, str) else float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def meant_by(text: str) -> str:

@@ -23,10 +23,25 @@ def resolve(
     Raises ValueError (one line, with what to change) for what is no whole number, contradicts itself, cannot be, or looks
     like a charge or spin and is not read.
     """
-    told = _told(stated, "charge", keys, None)
+    told = _possible(stated, "charge", _told(stated, "charge", keys, None), keys)
     charges = np.where(np.isnan(told), charge, told).astype(np.int64)
-    told = _told(stated, "multiplicity", keys, stated.nuclei - charges)
+    told = _possible(stated, "multiplicity", _told(stated, "multiplicity", keys, stated.nuclei - charges), keys)
     return charges, np.where(np.isnan(told), multiplicity, told).astype(np.int64)
+
+
+def _possible(stated: Stated, quantity: str, told: NDArray[np.float64], keys: StateKeys) -> NDArray[np.float64]:
+    """Return what the structures say, shape (n,), where their nuclei can carry it: a charge has no more electrons."""
+    rows = np.flatnonzero(np.abs(told) > stated.nuclei + 1)
+    if not len(rows):
+        return told
+    if keys.lenient:
+        told[rows] = np.nan
+        return told
+    row = int(rows[0])
+    raise ValueError(
+        f"{_counted(len(rows), stated)} {quantity} = {told[row]:g}, but the nuclei of the first have {stated.nuclei[row]} "
+        f"protons in all; correct the file, or set pool.{quantity}"
+    )
 
 
 def _told(stated: Stated, quantity: str, keys: StateKeys, electrons: NDArray[np.int64] | None) -> NDArray[np.float64]:

@@ -18,7 +18,7 @@ from quarry.errors import QuarryError
 from quarry.structures.databases import is_database, read_database
 from quarry.structures.molfiles import is_molfile, read_molecules
 from quarry.structures.program_files import gaussian_input_for_ase, is_gaussian_input, second_frame, state_in_text
-from quarry.structures.stated import is_number
+from quarry.written_numbers import is_number
 
 if TYPE_CHECKING:
     from ase import Atoms

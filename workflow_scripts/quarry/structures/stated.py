@@ -22,6 +22,7 @@ from quarry.structures.state_names import (
     short_name,
 )
 from quarry.structures.state_words import SPINS, says_state, whole_number
+from quarry.written_numbers import is_number
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -130,6 +131,9 @@ class Stated:
         """Return whether a structure's charge and multiplicity are these, as far as the file says them."""
         electrons = self.nuclei[row] - charge
         for quantity, value in (("charge", charge), ("multiplicity", multiplicity)):
+            if any(column.firm and row in column.problems for column in self.known(quantity)):
+                # It says something that nobody understands: none of ours, to be safe.
+                return False
             said = [column.values[row] + column.meaning.add for column in self.known(quantity)]
             # A spin that the electrons cannot have is meant in another way than it is read.
             possible = [v for v in said if quantity == "charge" or (v >= 1 and (electrons - v) % 2 == 1)]
@@ -276,15 +280,6 @@ def _put_comment(stated: Stated, row: int, said: Comment) -> None:
     for quantity, text in said.unread.items():
         column = stated.column(f"comment ({quantity})", Meaning(quantity, 0, False), firm=False)
         column.problems[row] = f"the comment '{text}', which looks like charge and multiplicity and is not read"
-
-
-def is_number(text: Any) -> bool:
-    """Return whether a text is a number (nan and inf too)."""
-    try:
-        float(text)
-    except (TypeError, ValueError):
-        return False
-    return True
 
 
 def _given(keys: StateKeys) -> Iterator[tuple[str, str]]:

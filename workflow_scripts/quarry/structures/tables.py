@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quarry.errors import QuarryError
+from quarry.csv_tables import separator_fault
+from quarry.errors import QuarryError, reason_of
 from quarry.structures.conventions import resolve
 from quarry.structures.reading import require_file
 from quarry.structures.state_names import is_known, meaning_in_plural, short_name
-from quarry.structures.stated import PLAIN, Part, Stated, StateKeys, concerns_state, is_number, stated_by_columns
+from quarry.structures.stated import PLAIN, Part, Stated, StateKeys, concerns_state, stated_by_columns
 from quarry.structures.structure import Structure
+from quarry.written_numbers import is_number, number_of
 
 ARRAY_TABLES = (".npz", ".h5", ".hdf5")
 TABLES = (*ARRAY_TABLES, ".csv")
@@ -140,13 +142,19 @@ class Table:
             with open(self.path, newline="", encoding="utf-8-sig") as handle:
                 rows = [row for row in csv.reader(handle) if row]
         except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise QuarryError(f"{self.key}: cannot read {self.path} ({error})") from error
+            raise QuarryError(f"{self.key}: cannot read {self.path} ({reason_of(error)})") from error
+        fault = separator_fault(self.path)
+        if fault:
+            raise QuarryError(f"{self.key}: {self.path}: {fault}")
         names = [name.strip() for name in rows[0]] if rows else []
         if len(set(names)) < len(names):
             raise QuarryError(f"{self.key}: {self.path} has two columns of one name; rename one")
         for number, row in enumerate(rows[1:], 1):
             if len(row) != len(names):
-                raise QuarryError(f"{self.key}: {self.path}, row {number}: {len(row)} values for {len(names)} columns")
+                raise QuarryError(
+                    f"{self.key}: {self.path}, row {number}: {len(row)} values for {len(names)} columns; correct it "
+                    "(a comma separates columns, and numbers have points: 1.5)"
+                )
         return {name: [row[place].strip() for row in rows[1:]] for place, name in enumerate(names)}
 
 
@@ -165,7 +173,7 @@ def _headers(path: Path) -> Iterator[tuple[str, tuple[tuple[int, ...], str]]]:
 
 def _numbers_or_texts(texts: list[str]) -> NDArray[Any]:
     try:
-        return np.array([float(text) for text in texts], dtype=np.float64)
+        return np.array([number_of(text) for text in texts], dtype=np.float64)
     except ValueError:
         return np.array(texts)
 
@@ -246,15 +254,16 @@ def _numbers_in(path: Path, key: str) -> NDArray[np.float64]:
                 words = line.partition("#")[0].split()
                 if not words:
                     continue
-                wrong = next((word for word in words if not is_number(word)), None)
-                if wrong is not None:
-                    raise QuarryError(f"{key}: {path}, line {number}: '{wrong}' is no number; correct the file")
+                try:
+                    found = [number_of(word) for word in words]
+                except ValueError as error:
+                    raise QuarryError(f"{key}: {path}, line {number}: {error}; correct the file") from error
                 if rows and len(words) != len(rows[0]):
                     raise QuarryError(
                         f"{key}: {path}, line {number}: {len(words)} numbers, but {len(rows[0])} in the lines before; "
                         "correct the file"
                     )
-                rows.append([float(word) for word in words])
+                rows.append(found)
     except FileNotFoundError as error:
         raise QuarryError(f"{key}: {path} does not exist; give a path relative to the campaign file") from error
     except (OSError, UnicodeDecodeError) as error:

@@ -13,8 +13,8 @@ LOOK_FOR_FILES_S = 1.0
 """Seconds between two looks for files."""
 FILES_AT_A_TIME = 20
 """Jobs whose files are looked for at a time: the others have their turn later, so that a file server hardly notices it."""
-SETTLE_S = 1.5
-"""Seconds that a job still takes to end when its files are there."""
+SETTLE_S = 3.0
+"""Seconds that a job still takes to end when its files are there: two Snakemake processes and the scheduler's epilogue."""
 CLOSING_S = (2.0, 4.0, 8.0)
 """Pauses while all files are there and the scheduler does not show the ends yet; after these the usual ones."""
 SPACING_S = 5.0
