@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from quarry.campaign.manifest import compare, joined, make_manifest, read_manifest, save
+from quarry.campaign.manifest import (
+    compare,
+    is_store_of,
+    joined,
+    make_manifest,
+    read_manifest,
+    save,
+    shown,
+    with_store,
+)
 from quarry.config import load_configuration
 from quarry.errors import QuarryError
 from support.campaigns import stand_in_configuration
@@ -191,3 +201,33 @@ class TestManifestOfAnEarlierVersion:
         del old["identity"]["filters"]
         with pytest.raises(QuarryError, match="filters"):
             self.check(tmp_path, old, filters={"near_duplicates": 0.1})
+
+
+class TestStores:
+    def test_the_last_one_is_in_use(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        found = with_store(with_store({"name": "a"}, "one"), tmp_path.parent / "two")
+        assert found == {"name": "a", "stores": ["one", str(tmp_path.parent / "two")]}
+        again = with_store(found, tmp_path / "one")
+        assert again["stores"] == [str(tmp_path.parent / "two"), "one"], "a store that is used again is the last one"
+        save("campaign.json", again)
+        assert is_store_of("campaign.json", tmp_path / "one") and is_store_of("campaign.json", Path("one"))
+        assert not is_store_of("campaign.json", tmp_path.parent / "two")
+
+    @pytest.mark.parametrize("text", [None, "{", "[]", "{}", '{"stores": []}'])
+    def test_a_manifest_that_says_nothing_takes_no_store_away(self, tmp_path, text):
+        if text is not None:
+            (tmp_path / "campaign.json").write_text(text)
+        assert is_store_of(tmp_path / "campaign.json", tmp_path / "store")
+
+
+def test_four_differences_are_shown_and_the_others_counted():
+    assert shown(list("abcd")) == "a; b; c; d"
+    assert shown(list("abcdef")) == "a; b; c; d and 2 more"
+
+
+def test_an_empty_section_is_a_difference(tmp_path):
+    old, new = manifest(), manifest()
+    old["identity"]["labeling"] = {**old["identity"]["labeling"], "arguments": {"fail": ["a"]}}
+    new["identity"]["labeling"] = {**new["identity"]["labeling"], "arguments": {}}
+    assert "arguments" in difference(tmp_path, old, new)
