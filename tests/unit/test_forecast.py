@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from quarry.campaign.file_count import files_at_end
 from quarry.campaign.paths import CampaignPaths
 from quarry.errors import QuarryError
 from quarry.labeling.cost_model import CostModel, LabelCost
@@ -184,6 +185,8 @@ class TestForecast:
         assert ends == sorted(ends, reverse=True) and ends[-1] == ends[-2]
         assert found.budget_labels[0] == pytest.approx(0.5 / (expected / 25), rel=0.06)
         assert found.budget_labels[1] <= found.budget_labels[0]
+        end = files_at_end(conf, {"main": 5}, 34)
+        assert found.files == (end, end + 4 * (5 + 5)), "jobs of two iterations have their files loose"
         text = forecast_text(found, conf, 4)
         for part in (
             "34 in 5 iterations (14, 5, 5, 5 ...) up to stop.max_labels = 34; 9 of them are in the store",
@@ -192,6 +195,7 @@ class TestForecast:
             "(this run)",
             "not included",
             "buys",
+            f"{end} at the end, up to {end + 40} before",
         ):
             assert part in text
         assert max(map(len, text.splitlines())) < 180
@@ -206,6 +210,7 @@ class TestForecast:
             Cost(5, 0, 0, 0.25, 0.25, 0.125, 1.0).write(paths.cost("main", t))
         found = self.forecast(tmp_path, monkeypatch, mixed, conf)
         assert (found.arms[0].batches, found.arms[0].known, found.arms[0].stopped) == ([5, 5, 5], 0, None)
+        assert found.files[0] == files_at_end(conf, {"main": 5}, 34), "what is finished counts"
         assert found.spent_core_hours == pytest.approx(0.75) and found.train_core_hours == pytest.approx(3 * 0.125)
         done = configuration(stop={"rrmse": None, "max_labels": 19})
         found = self.forecast(tmp_path, monkeypatch, mixed, done)

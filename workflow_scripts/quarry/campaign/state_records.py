@@ -58,7 +58,7 @@ def show_as_there(packed: Callable[[], Iterable[tuple[str, float]]]) -> None:
     """Let Snakemake take packed files for there, as long as it only shows the campaign. packed: their paths and times (s)."""
     from snakemake.io import IOCache, Mtime
 
-    original = IOCache.__init__
+    original = getattr(IOCache.__init__, "original", IOCache.__init__)
 
     def begin(self: Any, *arguments: Any, **settings: Any) -> None:
         original(self, *arguments, **settings)
@@ -66,4 +66,6 @@ def show_as_there(packed: Callable[[], Iterable[tuple[str, float]]]) -> None:
             self.exists_local[path] = True
             self.mtime[path] = Mtime(local=time_s)
 
+    # Of the last campaign only, where one process shows several.
+    begin.original = original  # type: ignore[attr-defined]
     IOCache.__init__ = begin
