@@ -42,6 +42,10 @@ class FaultyCluster:
         self.injected: Counter[str] = Counter()
         self.main = folder.start()
 
+    @property
+    def finished(self) -> bool:
+        return (self.folder.results / "history.csv").exists()
+
     def running(self) -> list[str]:
         answer = subprocess.run(
             ["squeue", "--noheader", "--states=R", "--format=%i"],
@@ -106,7 +110,7 @@ class FaultyCluster:
         return True
 
     def go_on(self) -> None:
-        if self.main.poll() is not None:
+        if self.main.poll() is not None and (self.main.returncode != 0 or not self.finished):
             self.main = self.folder.start()
 
     def run(self) -> None:
@@ -119,9 +123,9 @@ class FaultyCluster:
             self.ended_main_process,
         ]
         last, labels = time.monotonic(), 0
-        while self.main.poll() is None or self.main.returncode != 0:
-            time.sleep(self.dice.uniform(1, 5))
-            if sum(self.injected.values()) < FAULTS:
+        while self.main.poll() != 0 or not self.finished:
+            time.sleep(self.dice.uniform(0.5, 4))
+            if not self.finished and sum(self.injected.values()) < FAULTS:
                 fault = self.dice.choice(kinds)
                 if fault():
                     self.injected[fault.__name__] += 1
