@@ -14,8 +14,8 @@ rule train_member:
     threads: CAMPAIGN.configuration.resources.model.threads
     resources:
         **CAMPAIGN.beside_main.resource("train_member"),
-        mem_mb=CAMPAIGN.configuration.resources.model.memory_MB,
-        runtime=CAMPAIGN.configuration.resources.model.walltime_min,
+        mem_mb=CAMPAIGN.model_memory_MB,
+        runtime=CAMPAIGN.model_walltime_min,
     conda:
         "../envs/learn.yaml"
     script:
@@ -37,8 +37,8 @@ rule train_model:
     threads: CAMPAIGN.configuration.resources.model.threads
     resources:
         **CAMPAIGN.beside_main.resource("train_model"),
-        mem_mb=CAMPAIGN.configuration.resources.model.memory_MB,
-        runtime=CAMPAIGN.configuration.resources.model.walltime_min,
+        mem_mb=CAMPAIGN.model_memory_MB,
+        runtime=CAMPAIGN.model_walltime_min,
     conda:
         "../envs/learn.yaml"
     script:
@@ -65,8 +65,8 @@ rule evaluate_model:
     threads: CAMPAIGN.configuration.resources.model.threads
     resources:
         **CAMPAIGN.beside_main.resource("evaluate_model"),
-        mem_mb=CAMPAIGN.configuration.resources.model.memory_MB,
-        runtime=CAMPAIGN.configuration.resources.model.walltime_min,
+        mem_mb=CAMPAIGN.model_memory_MB,
+        runtime=CAMPAIGN.model_walltime_min,
     conda:
         "../envs/learn.yaml"
     script:

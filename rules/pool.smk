@@ -34,8 +34,8 @@ rule build_pool:
         f"{PATHS.pool}/logs/build_pool.log",
     threads: CAMPAIGN.configuration.resources.model.threads
     resources:
-        mem_mb=CAMPAIGN.configuration.resources.model.memory_MB,
-        runtime=CAMPAIGN.configuration.resources.model.walltime_min,
+        mem_mb=CAMPAIGN.model_memory_MB,
+        runtime=CAMPAIGN.model_walltime_min,
     conda:
         "../envs/learn.yaml"
     script:
@@ -55,8 +55,8 @@ rule build_features:
         f"{PATHS.pool}/logs/build_features.log",
     threads: CAMPAIGN.configuration.resources.model.threads
     resources:
-        mem_mb=CAMPAIGN.configuration.resources.model.memory_MB,
-        runtime=CAMPAIGN.configuration.resources.model.walltime_min,
+        mem_mb=CAMPAIGN.model_memory_MB,
+        runtime=CAMPAIGN.model_walltime_min,
     conda:
         "../envs/learn.yaml"
     script:
@@ -77,8 +77,8 @@ rule collect_pool_labels:
         f"{PATHS.pool}/logs/collect_pool_labels.log",
     threads: CAMPAIGN.configuration.resources.model.threads
     resources:
-        mem_mb=CAMPAIGN.configuration.resources.model.memory_MB,
-        runtime=CAMPAIGN.configuration.resources.model.walltime_min,
+        mem_mb=CAMPAIGN.model_memory_MB,
+        runtime=CAMPAIGN.model_walltime_min,
     conda:
         "../envs/label.yaml"
     script:

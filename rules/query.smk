@@ -18,8 +18,8 @@ rule score_pool:
     threads: CAMPAIGN.configuration.resources.model.threads
     resources:
         **CAMPAIGN.beside_main.resource("score_pool", behind=1),
-        mem_mb=CAMPAIGN.configuration.resources.model.memory_MB,
-        runtime=CAMPAIGN.configuration.resources.model.walltime_min,
+        mem_mb=CAMPAIGN.model_memory_MB,
+        runtime=CAMPAIGN.model_walltime_min,
     conda:
         "../envs/learn.yaml"
     script:
@@ -46,8 +46,8 @@ rule propose_batch:
     threads: CAMPAIGN.configuration.resources.model.threads
     resources:
         **CAMPAIGN.beside_main.resource("propose_batch", behind=1),
-        mem_mb=CAMPAIGN.configuration.resources.model.memory_MB,
-        runtime=CAMPAIGN.configuration.resources.model.walltime_min,
+        mem_mb=CAMPAIGN.model_memory_MB,
+        runtime=CAMPAIGN.model_walltime_min,
     conda:
         "../envs/learn.yaml"
     script:

@@ -18,8 +18,8 @@ rule compute_spectrum:
         PATHS.arm(file="logs/compute_spectrum.log"),
     threads: CAMPAIGN.configuration.resources.model.threads
     resources:
-        mem_mb=CAMPAIGN.configuration.resources.model.memory_MB,
-        runtime=CAMPAIGN.configuration.resources.model.walltime_min,
+        mem_mb=CAMPAIGN.model_memory_MB,
+        runtime=CAMPAIGN.model_walltime_min,
     conda:
         "../envs/learn.yaml"
     script:

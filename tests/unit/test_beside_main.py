@@ -13,6 +13,8 @@ from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
 from quarry.campaign.batch_table import BatchRow, write_batch
 from quarry.campaign.beside import ALLOWANCE, BesideMain
+from quarry.campaign.campaign import Campaign
+from quarry.campaign.invocation import Invocation
 from quarry.campaign.paths import CampaignPaths
 from quarry.campaign.receipts import write_receipt
 from quarry.config.campaign import load_configuration
@@ -186,3 +188,12 @@ def test_a_job_has_its_outputs_when_all_are_there(tmp_path):
         seen.append(pauses.has_outputs(job_info))
     assert seen == [False, False, True]
     assert not pauses.has_outputs(SubmittedJobInfo(SimpleNamespace())), "a group of jobs"
+
+
+def test_a_model_job_gets_more_with_every_attempt():
+    """Nothing tells whether a killed job lacked memory or time."""
+    settings = stand_in_configuration(resources={"model": {"memory_MB": 1500, "walltime_min": 20}})
+    settings["labeling"]["growth"] = 1.5
+    campaign = Campaign(load_configuration(settings, "campaign.yaml"), Path(), Invocation.RUN)
+    assert [campaign.model_memory_MB(None, attempt) for attempt in (1, 2, 3)] == [1500, 2250, 3375]
+    assert [campaign.model_walltime_min(None, attempt) for attempt in (1, 2, 3)] == [20, 30, 45]

@@ -121,9 +121,6 @@ def look(executor, jobs):
     return asyncio.run(collect())
 
 
-# --- every look
-
-
 def test_a_job_that_a_look_does_not_mention_is_kept(executor, events):
     jobs = infos(3)
     executor.look = lambda job_info: {"100": "done", "101": "keep", "102": "forget"}[job_info.external_jobid]
@@ -160,9 +157,6 @@ def test_the_end_of_a_run_does_not_wait_for_the_next_look(executor):
     began = time.monotonic()
     asyncio.run(executor.sleep())
     assert time.monotonic() - began < 10
-
-
-# --- Slurm
 
 
 def ask(executor, listing):
@@ -309,9 +303,6 @@ def test_what_could_never_be_seen_is_refused_at_the_start_in_one_line(
         assert words in problem and "\n" not in problem
 
 
-# --- submissions
-
-
 def test_a_refusal_is_no_failed_job(executor, events, capsys):
     executor.line._pause_s = lambda refusals: 0.01
     executor.answers = [
@@ -350,9 +341,6 @@ def test_a_refusal_for_good_is_one_line_and_no_further_attempt(executor, events,
     assert all(job.attempt > job.restart_times for job in jobs)
     [line] = capsys.readouterr().err.splitlines()
     assert "label_structure" in line and "'Invalid partition name specified'" in line
-
-
-# --- faults of the machine, and others
 
 
 def test_a_job_with_a_fault_of_its_own_is_not_tried_again(executor, events, tmp_path):

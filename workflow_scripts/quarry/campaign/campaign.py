@@ -261,6 +261,16 @@ class Campaign:
         first = walltime_min(self._planned(wildcards), wildcards.job, self.configuration.resources.label.walltime_min)
         return max(first, ceil(self._needed(wildcards)[1] / 60))
 
+    def model_memory_MB(self, wildcards: Any, attempt: int) -> int:
+        """Return the memory of a model job: more at each attempt, because nothing tells what was not enough."""
+        return ceil(self.configuration.resources.model.memory_MB * self.configuration.labeling.growth ** (attempt - 1))
+
+    def model_walltime_min(self, wildcards: Any, attempt: int) -> int:
+        """Return the walltime of a model job: more at each attempt."""
+        return ceil(
+            self.configuration.resources.model.walltime_min * self.configuration.labeling.growth ** (attempt - 1)
+        )
+
     def _planned(self, wildcards: Any) -> str:
         return self.paths.iteration("planned.csv", wildcards.arm, wildcards.iteration)
 

@@ -42,7 +42,7 @@ class LabelingBase(Section):
     retries: int = Field(default=2, ge=0, le=1000)
     """How often a label job is tried again: after a fault of the machine, and with more memory or time when those ran out."""
     growth: float = Field(default=2.0, gt=1, le=100)
-    """Factor by which memory or time grows with every attempt that ran out of it."""
+    """Factor by which memory or time grows with every attempt that ran out of it; of model jobs both, with every attempt."""
     structures_per_job: Annotated[int, Field(gt=0)] | Literal["auto"] = 1
     """Structures that one job labels one after another; auto: as many as make a job of about 20 minutes, by measured cost."""
     right_size: bool = True

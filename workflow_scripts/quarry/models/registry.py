@@ -32,7 +32,9 @@ def load_model(path: str | Path) -> Model:
         with h5py.File(path, "r") as handle:
             kind = str(handle.attrs["kind"])
     except (OSError, KeyError) as error:
-        raise QuarryError(f"{path}: this is not a whole model file ({reason_of(error)}); remove it and start again") from error
+        raise QuarryError(
+            f"{path}: this is not a whole model file ({reason_of(error)}); remove it and start again"
+        ) from error
     if kind not in MODELS:
         raise QuarryError(f"{path}: unknown kind of model '{kind}'; known are {', '.join(MODELS)}")
     model: Model = _class_of(kind).load(path)

@@ -22,6 +22,12 @@ GONE_AFTER_S = 60.0
 """Seconds for which the queue must not have listed a job before another look decides that it is gone."""
 SILENT_AFTER_S = 120.0
 """Seconds after which a scheduler that does not answer is worth a line."""
+REASONS_EVERY_S = 600.0
+"""Seconds between two questions why jobs wait, asked only while some do."""
+HELD = ("JobHeldUser", "JobHeldAdmin")
+"""Reasons of jobs that somebody holds."""
+NOT_STARTED = "launch failed requeued held"
+"""Reason of a job that a node failed to start: Slurm holds it until somebody acts."""
 LOOK_ATTEMPTS = 3
 """Questions in one look. A look that gets no answer loses no job here, so that it may end soon (Ctrl-C waits for it)."""
 # fmt: off
@@ -48,7 +54,8 @@ class Watchful(RemoteExecutor):
         settings.status_attempts = min(settings.status_attempts, LOOK_ATTEMPTS)
         self._missing: dict[str, float] = {}
         self._answered = time.monotonic()
-        self._silence = Reminders()
+        self._silence, self._held = Reminders(), Reminders()
+        self._reasons_at = time.monotonic()
         super().__init__(workflow, logger)
 
     async def check_active_jobs(self, active_jobs: list[SubmittedJobInfo]) -> AsyncIterator[SubmittedJobInfo]:
@@ -60,6 +67,8 @@ class Watchful(RemoteExecutor):
         else:
             self._answered = time.monotonic()
         gone = await self._gone(still) if last_listing else {}
+        if last_listing:
+            self._look_for_held(still)
         for job_info in still:
             state = gone.get(id(job_info))
             if state is None:
@@ -96,6 +105,22 @@ class Watchful(RemoteExecutor):
         states = {id(job_info): state_in(queue, job_info) or state_in(listing, job_info) for job_info in due}
         return {key: state for key, state in states.items() if state not in ALIVE}
 
+    def _look_for_held(self, jobs: list[SubmittedJobInfo]) -> None:
+        """Tell of jobs that wait until somebody releases them; let go those that a node failed to start."""
+        now = time.monotonic()
+        waiting = {str(j.external_jobid) for j in jobs if state_in(last_listing[-1], j) == "PENDING"}
+        if not waiting or now - self._reasons_at < REASONS_EVERY_S:
+            return
+        self._reasons_at = now
+        reasons = {job: reason for job, reason in reasons_of(self.run_uuid).items() if job in waiting}
+        held = ",".join(job for job, reason in reasons.items() if reason in HELD)
+        if held and self._held.is_due(held, now):
+            say(f"jobs {held} are held; 'scontrol release {held}' lets them run, 'scancel' submits them again")
+        not_started = [job for job, reason in reasons.items() if reason == NOT_STARTED]
+        if not_started:
+            say(f"a node failed to start the jobs {','.join(not_started)}; they are cancelled and submitted again")
+            slurm_answer("scancel", *not_started)
+
     def _tell_of_silence(self) -> None:
         now = time.monotonic()
         silent_s = now - self._answered
@@ -128,15 +153,25 @@ def job_id_of(answer: str) -> str:
     return str(found[-1])
 
 
+def slurm_answer(*command: str) -> str:
+    """Return what a command of Slurm prints; nothing while the controller does not answer."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=15, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
 def slurm_configuration() -> dict[str, str]:
     """Return what ``scontrol show config`` says, by name; nothing while the controller does not answer."""
-    try:
-        answer = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True, timeout=15, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return {}
-    return {
-        name.strip(): value.strip() for name, _, value in (line.partition("=") for line in answer.stdout.splitlines())
-    }
+    lines = (line.partition("=") for line in slurm_answer("scontrol", "show", "config").splitlines())
+    return {name.strip(): value.strip() for name, _, value in lines}
+
+
+def reasons_of(run: str) -> dict[str, str]:
+    """Return why the jobs of a run wait, by job id; nothing while the controller does not answer."""
+    answer = slurm_answer("squeue", "--noheader", "--name", run, "--states=PENDING", "--format=%i|%r")
+    lines = (line.partition("|") for line in answer.splitlines())
+    return {job.strip(): reason.strip().replace("_", " ") for job, _, reason in lines}
 
 
 def problem_of(status_command: str | None, interval_s: int, configuration: Mapping[str, str]) -> str | None:
