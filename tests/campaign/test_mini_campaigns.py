@@ -152,7 +152,6 @@ def test_arms_and_control(tmp_path):
         search={"maximum": 0.22},
         stop={"rrmse": None, "max_iterations": 20, "target_rmse": 0.004},
     )
-    configuration["labeling"]["structures_per_job"] = 10
     folder = CampaignFolder.create(tmp_path / "arms", configuration)
     outcome = folder.run()
     assert outcome.code == 0, outcome.text[-3000:]

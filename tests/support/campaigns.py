@@ -96,7 +96,7 @@ class CampaignFolder:
 
     def labels(self, iterations: str = "main/iter_*") -> list[LabelRecord]:
         """Return the label records of some iterations, packed or not."""
-        folders = [Folder(iteration / "labels") for iteration in self.results.glob(iterations)]
+        folders = [Folder(os.path.normpath(iteration / "labels")) for iteration in self.results.glob(iterations)]
         files = [(folder.read(name), name) for folder in folders for name in folder.names()]
         return [record for content, name in files for record in decode_records(content, name)]
 
