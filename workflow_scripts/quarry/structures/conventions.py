@@ -15,6 +15,10 @@ from quarry.structures.state_names import short_name
 from quarry.structures.stated import LEAST, PLAIN, SMALL, Column, Stated, StateKeys
 
 
+LARGEST = 1000
+"""Charges and multiplicities beyond this are mistakes."""
+
+
 def resolve(
     stated: Stated, charge: int, multiplicity: int, keys: StateKeys = PLAIN
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -30,17 +34,16 @@ def resolve(
 
 
 def _possible(stated: Stated, quantity: str, told: NDArray[np.float64], keys: StateKeys) -> NDArray[np.float64]:
-    """Return what the structures say, shape (n,), where their nuclei can carry it: a charge has no more electrons."""
-    rows = np.flatnonzero(np.abs(told) > stated.nuclei + 1)
+    """Return what the structures say, shape (n,), where it can be meant."""
+    rows = np.flatnonzero(np.abs(told) > LARGEST)
     if not len(rows):
         return told
     if keys.lenient:
         told[rows] = np.nan
         return told
-    row = int(rows[0])
     raise ValueError(
-        f"{_counted(len(rows), stated)} {quantity} = {told[row]:g}, but the nuclei of the first have {stated.nuclei[row]} "
-        f"protons in all; correct the file, or set pool.{quantity}"
+        f"{_counted(len(rows), stated)} {quantity} = {told[rows[0]]:g}, which is far too large; correct the file, or set "
+        f"pool.{quantity}"
     )
 
 
