@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from quarry.structures.state_names import short_name
 from quarry.structures.stated import LEAST, PLAIN, SMALL, Column, Stated, StateKeys
 
-
 LARGEST = 1000
 """Charges and multiplicities beyond this are mistakes."""
 
