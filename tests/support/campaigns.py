@@ -94,9 +94,10 @@ class CampaignFolder:
                 assert unpack(archive.parent, OwnFiles(archive.parents[2])) == []
         return self
 
-    def labels(self, iterations: str = "main/iter_*") -> list[LabelRecord]:
-        """Return the label records of some iterations, packed or not."""
-        folders = [Folder(os.path.normpath(iteration / "labels")) for iteration in self.results.glob(iterations)]
+    def labels(self, iterations: str = "main/iter_*", name: str | None = None) -> list[LabelRecord]:
+        """Return the label records of some iterations, packed or not. name: of another campaign in the folder."""
+        results = self.results if name is None else self.results.with_name(name)
+        folders = [Folder(iteration / "labels") for iteration in results.glob(iterations)]
         files = [(folder.read(name), name) for folder in folders for name in folder.names()]
         return [record for content, name in files for record in decode_records(content, name)]
 
