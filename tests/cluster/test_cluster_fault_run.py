@@ -24,6 +24,7 @@ from support.stand_in import morse
 
 FAULTS = int(os.environ.get("QUARRY_CLUSTER_FAULTS", "0"))
 SEED = int(os.environ.get("QUARRY_CLUSTER_SEED", "1"))
+LABELS = 60
 OPTIONS = [
     *("--profile", str(REPOSITORY / "profiles" / "slurm"), "--profile", str(Path(__file__).parent / "slurm-overrides")),
     *("--workflow-profile", "none"),
@@ -139,10 +140,10 @@ class FaultyCluster:
 @pytest.mark.timeout(3600)
 @pytest.mark.skipif(not FAULTS, reason="takes minutes; QUARRY_CLUSTER_FAULTS=50 asks for it")
 def test_a_campaign_under_a_stream_of_faults(slurm_cluster, tmp_path):
-    settings = stand_in_configuration(stop={"max_labels": 100})
+    settings = stand_in_configuration(stop={"max_labels": LABELS})
     settings["query"] |= {"initial": 15, "batch": {"schedule": "constant", "size": 15}}
     settings["labeling"] |= {"arguments": {"seconds": 2.0}, "retries": 8, "heartbeat_s": 1.0}
-    folder = CampaignFolder.create(tmp_path / "campaign", settings, size=120)
+    folder = CampaignFolder.create(tmp_path / "campaign", settings, size=LABELS + 20)
     real = subprocess.run(
         ["sh", "-c", "command -v sbatch"], env=slurm_cluster.environment, capture_output=True, text=True, check=True
     ).stdout.strip()
@@ -171,14 +172,14 @@ def test_a_campaign_under_a_stream_of_faults(slurm_cluster, tmp_path):
         "faults": sum(faulty.injected.values()),
         "injected": dict(faulty.injected),
         "labels": len(records),
-        "lost": sum(not record.ok for record in records) + 100 - len(records),
+        "lost": sum(not record.ok for record in records) + LABELS - len(records),
         "wrong": sum(abs(r.properties["energy"] - energies[r.structure_id]) > 1e-9 for r in records if r.ok),
         "calls finished": sum(calls.values()),
         "calculated twice": sum(count - 1 for count in calls.values()),
         "seconds": round(time.monotonic() - started),
     }
     print(json.dumps(account))
-    assert account["faults"] >= FAULTS and account["labels"] == 100
+    assert account["faults"] >= FAULTS and account["labels"] == LABELS
     assert (account["lost"], account["wrong"]) == (0, 0)
     # A job that is killed between a calculation and its record leaves nothing that another could take.
     assert account["calculated twice"] <= faulty.injected["killed_job"] + faulty.injected["cancelled_job"]
