@@ -223,7 +223,7 @@ class TestStores:
 
 def test_four_differences_are_shown_and_the_others_counted():
     assert shown(list("abcd")) == "a; b; c; d"
-    assert shown(list("abcdef")) == "a; b; c; d and 2 more"
+    assert shown(list("abcde")) == "a; b; c; d and 1 more"
 
 
 def test_an_empty_section_is_a_difference(tmp_path):
