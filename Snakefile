@@ -9,11 +9,11 @@ min_version("9.27.1")
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow_scripts"))
 
+from quarry.campaign.arguments import DEFAULT_CAMPAIGN
 from quarry.campaign.campaign import open_campaign, start_campaign
 from quarry.terminal import say
 
 # A campaign file given with --configfile stands alone: the default campaign is read only when there is none.
-DEFAULT_CAMPAIGN = Path(workflow.basedir) / "config" / "config.yaml"
 if not workflow.overwrite_configfiles:
 
     configfile: str(DEFAULT_CAMPAIGN)

@@ -53,6 +53,10 @@ class SlurmCluster:
             assert time.monotonic() < end, "slurmctld does not start"
             time.sleep(0.5)
 
+    def kill_node(self, node: str) -> None:
+        """Kill the slurmd of a node; the processes of its jobs run on."""
+        os.kill(int((self._state / "run" / f"slurmd-{node}.pid").read_text()), signal.SIGKILL)
+
     def answers(self) -> bool:
         """Return whether the controller answers."""
         ping = subprocess.run(["scontrol", "ping"], env=self.environment, capture_output=True, text=True, check=False)

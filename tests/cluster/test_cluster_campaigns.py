@@ -1,25 +1,12 @@
 """Whole campaigns on a real Slurm: success, jobs that fail or are cancelled, a main process that is killed."""
 
 import time
-from pathlib import Path
 
 import ase.io
 import pytest
 
-from support.campaigns import REPOSITORY, CampaignFolder, stand_in_configuration
-
-HERE = Path(__file__).parent
-OPTIONS = {
-    "slurm": [
-        *("--profile", str(REPOSITORY / "profiles" / "slurm"), "--profile", str(HERE / "slurm-overrides")),
-        *("--workflow-profile", "none"),
-    ],
-    "cluster-generic": [
-        *("--workflow-profile", str(REPOSITORY / "profiles" / "cluster-generic")),
-        *("--seconds-between-status-checks", "1", "--latency-wait", "10"),
-        *("--cluster-generic-status-cmd", ".snakemake/cluster-generic/status.py --cache 1 --grace 4"),
-    ],
-}
+from support.campaigns import CampaignFolder, stand_in_configuration
+from support.profiles import OPTIONS
 
 
 def configuration(function="morse", retries=1, max_labels=9, **arguments):

@@ -19,16 +19,13 @@ import psutil
 import pytest
 
 from quarry.structures import Structure
-from support.campaigns import REPOSITORY, CampaignFolder, kill_group, stand_in_configuration
+from support.campaigns import CampaignFolder, kill_group, stand_in_configuration
+from support.profiles import SLURM
 from support.stand_in import morse
 
 FAULTS = int(os.environ.get("QUARRY_CLUSTER_FAULTS", "0"))
 SEED = int(os.environ.get("QUARRY_CLUSTER_SEED", "1"))
 LABELS = 60
-OPTIONS = [
-    *("--profile", str(REPOSITORY / "profiles" / "slurm"), "--profile", str(Path(__file__).parent / "slurm-overrides")),
-    *("--workflow-profile", "none"),
-]
 HANG_S = 420.0
 """Without a new label, fault or end for so long, the run hangs."""
 REFUSING = '#!/bin/sh\n[ -e "$QUARRY_REFUSE" ] && { echo "sbatch: error: busy" >&2; exit 1; }\nexec %s "$@"\n'
@@ -80,8 +77,7 @@ class FaultyCluster:
 
     def node_down(self) -> bool:
         node = self.dice.choice(self.cluster.nodes)
-        state = Path(self.cluster.environment["SLURM_CONF"]).parents[1]
-        os.kill(int((state / "run" / f"slurmd-{node}.pid").read_text()), signal.SIGKILL)
+        self.cluster.kill_node(node)
         time.sleep(self.dice.uniform(2, 8))
         subprocess.run(["slurmd", "-N", node], env=self.cluster.environment, check=True)
         return True
@@ -152,7 +148,7 @@ def test_a_campaign_under_a_stream_of_faults(slurm_cluster, tmp_path):
     (tmp_path / "bin" / "sbatch").chmod(0o755)
     path = f"{tmp_path / 'bin'}:{slurm_cluster.environment['PATH']}"
     folder.environment = {**slurm_cluster.environment, "PATH": path, "QUARRY_REFUSE": str(tmp_path / "refuse")}
-    folder.options = OPTIONS
+    folder.options = SLURM
     faulty = FaultyCluster(slurm_cluster, folder, tmp_path / "refuse")
     started = time.monotonic()
     try:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
-from pathlib import Path
 
-from support.campaigns import REPOSITORY, CampaignFolder, kill_group, stand_in_configuration
+from support.campaigns import CampaignFolder, kill_group, stand_in_configuration
 from support.label_desk import ENGINE_FUNCTIONS, wait_until
+from support.profiles import SLURM
 
 OPTIONS = [
-    *("--profile", str(REPOSITORY / "profiles" / "slurm"), "--profile", str(Path(__file__).parent / "slurm-overrides")),
-    *("--workflow-profile", "none"),
+    *SLURM,
     # Slurm would start the jobs of a lost node again by itself, but only after two minutes.
     *("--default-resources", "mem_mb=1000", "runtime=60", "slurm_extra='--no-requeue'"),
 ]
@@ -44,8 +41,7 @@ def test_node_down_and_cancelled_job(slurm_cluster, tmp_path):
         jobs = label_jobs(slurm_cluster)
         lost = jobs[max(jobs, key=int)]
         cancelled = next(job for job, node in jobs.items() if node != lost)
-        state = Path(slurm_cluster.environment["SLURM_CONF"]).parents[1]
-        os.kill(int((state / "run" / f"slurmd-{lost}.pid").read_text()), signal.SIGKILL)
+        slurm_cluster.kill_node(lost)
         slurm_cluster.run("scancel", cancelled)
         wait_until(lambda: "down" in slurm_cluster.run("sinfo", "--noheader", f"--nodes={lost}", "--format=%T"), 90)
         # Submitted again, and not as what Slurm still shows of the old ones.

@@ -6,24 +6,13 @@ import os
 import shutil
 import signal
 import time
-from pathlib import Path
 
 import pytest
 
 from support.campaigns import REPOSITORY, CampaignFolder, kill_group, stand_in_configuration
 from support.label_desk import wait_until
+from support.profiles import OPTIONS
 
-OPTIONS = {
-    "slurm": [
-        *("--profile", str(REPOSITORY / "profiles" / "slurm")),
-        *("--profile", str(Path(__file__).parent / "slurm-overrides"), "--workflow-profile", "none"),
-    ],
-    "cluster-generic": [
-        *("--workflow-profile", str(REPOSITORY / "profiles" / "cluster-generic")),
-        *("--seconds-between-status-checks", "1", "--latency-wait", "10"),
-        *("--cluster-generic-status-cmd", ".snakemake/cluster-generic/status.py --cache 1 --grace 4"),
-    ],
-}
 SBATCH = """
 # A site's sbatch: a banner with dates before the id, no more than three jobs at a time, and a hiccup now and then.
 echo $BASHPID >> {folder}/sbatch.calls

@@ -20,8 +20,8 @@ from quarry.config.labeling import LabelResources
 from quarry.structures import Structure
 from support.campaigns import REPOSITORY, CampaignFolder, stand_in_configuration
 from support.commands import WATER, command_engines
+from support.profiles import SLURM
 
-HERE = Path(__file__).parent
 SOURCE = REPOSITORY / "tests" / "support" / "mpi" / "harmonic_mpi.c"
 TASKS, MEMORY_MB = 3, 1800
 COMMAND = "$launcher $base/harmonic_mpi structure.xyz 2.5 1.1"
@@ -124,8 +124,7 @@ def test_campaign_of_mpi_jobs_on_slurm(program, slurm_cluster, tmp_path) -> None
     )
     folder = CampaignFolder.create(tmp_path / "campaign", settings)
     shutil.copy(program, folder.path)
-    profiles = ["--profile", str(REPOSITORY / "profiles" / "slurm"), "--profile", str(HERE / "slurm-overrides")]
-    folder.options = [*profiles, "--workflow-profile", "none"]
+    folder.options = SLURM
     folder.environment = dict(slurm_cluster.environment)
     outcome = folder.run(timeout=300)
     assert outcome.code == 0, outcome.text[-3000:]

@@ -224,52 +224,41 @@ class TestReplay:
         with pytest.raises(QuarryError, match=r"^labeling\.columns\.energy: 'E' in .* holds no real numbers"):
             self.engine(tmp_path, "t.npz").check([1])
 
-    def test_holes_of_a_csv_file_are_holes(self, tmp_path: Path) -> None:
-        features = {
+    def of_features(self, folder: Path) -> ReplayEngine:
+        section = {
             "engine": "replay",
             "file": "t.csv",
             "columns": {"value": "E"},
             "match": "features",
             "features": ["x"],
         }
+        return ReplayEngine(ReplayLabeling.model_validate(section), folder)
+
+    def test_holes_of_a_csv_file_are_holes(self, tmp_path: Path) -> None:
         (tmp_path / "t.csv").write_text("x,E\n1,2.5\n2,n/a\n3,\n4,****\n5,1e3\n")
-        engine = ReplayEngine(ReplayLabeling.model_validate(features), tmp_path)
+        engine = self.of_features(tmp_path)
         engine.check([])
         found = [engine.label(Structure.of_features(np.array([float(x)])), 1) for x in range(1, 6)]
         assert [result.status for result in found] == ["ok", "engine_error", "engine_error", "engine_error", "ok"]
         assert [found[0].properties, found[4].properties] == [{"value": 2.5}, {"value": 1000.0}]
         (tmp_path / "t.csv").write_text("x,E\n1,low\n2,n/a\n")
         with pytest.raises(QuarryError, match=r"holds no real numbers"):
-            ReplayEngine(ReplayLabeling.model_validate(features), tmp_path).check([])
+            self.of_features(tmp_path).check([])
 
     @pytest.mark.parametrize(("text", "meant"), [("-1.0D+01", "-1.0e+01"), ('"1,5"', "1.5"), ("1_0", "10")])
     def test_numbers_of_a_csv_file_that_are_written_otherwise(self, text: str, meant: str, tmp_path: Path) -> None:
         """Rows without a label they would be: refused before any job, with what to write."""
-        section = {
-            "engine": "replay",
-            "file": "t.csv",
-            "columns": {"value": "E"},
-            "match": "features",
-            "features": ["x"],
-        }
         (tmp_path / "t.csv").write_text(f"x,E\n1,2.5\n2,{text}\n")
         with pytest.raises(QuarryError, match=r"^labeling\.columns\.value: 'E' in .*t\.csv, row 2: ") as caught:
-            ReplayEngine(ReplayLabeling.model_validate(section), tmp_path).check([])
+            self.of_features(tmp_path).check([])
         plain = text.strip('"')
         assert str(caught.value).endswith(f"'{plain}' is no number; write {meant}")
 
     @pytest.mark.parametrize(("sign", "name"), [(";", "semicolons"), ("\t", "tabs"), ("|", "bars")])
     def test_tables_with_other_separators(self, sign: str, name: str, tmp_path: Path) -> None:
-        section = {
-            "engine": "replay",
-            "file": "t.csv",
-            "columns": {"value": "E"},
-            "match": "features",
-            "features": ["x"],
-        }
         (tmp_path / "t.csv").write_text(f"x{sign}E\n1,0{sign}2,5\n")
         with pytest.raises(QuarryError) as caught:
-            ReplayEngine(ReplayLabeling.model_validate(section), tmp_path).check([])
+            self.of_features(tmp_path).check([])
         assert str(caught.value) == (
             f"labeling.file: {tmp_path}/t.csv: its columns are separated by {name}; write commas between them, and numbers "
             "with points (1.5)"

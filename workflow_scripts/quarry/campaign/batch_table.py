@@ -69,10 +69,16 @@ def keys_of_job(path: str | Path, job: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=8)
 def _keys_by_job(path: str, mtime_ns: int, size: int) -> dict[str, tuple[str, ...]]:
-    keys: dict[str, list[str]] = {}
-    for row in _read_batch(path, mtime_ns, size):
-        keys.setdefault(row.job, []).append(row.key)
-    return {job: tuple(found) for job, found in keys.items()}
+    by_job = rows_by_job(_read_batch(path, mtime_ns, size))
+    return {job: tuple(row.key for row in rows) for job, rows in by_job.items()}
+
+
+def rows_by_job(rows: Iterable[BatchRow]) -> dict[str, list[BatchRow]]:
+    """Return the rows of each job, jobs and rows in their order."""
+    by_job: dict[str, list[BatchRow]] = {}
+    for row in rows:
+        by_job.setdefault(row.job, []).append(row)
+    return by_job
 
 
 def jobs_of(rows: Iterable[BatchRow]) -> list[str]:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import redirect_stderr
 from enum import Enum
+from functools import lru_cache
 from typing import Any
 
 INSPECTIONS = (
@@ -63,12 +64,18 @@ def invocation_of(workflow: Any) -> tuple[Invocation, tuple[str, ...]]:
 
 def command_line() -> dict[str, Any]:
     """Return Snakemake's options of this process by name; empty where there is no command line of Snakemake's."""
+    return _options(tuple(sys.argv[1:]))
+
+
+@lru_cache(maxsize=1)
+def _options(arguments: tuple[str, ...]) -> dict[str, Any]:
+    # To make Snakemake's parser takes a fifth of a second.
     try:
         from snakemake.cli import get_argument_parser
 
         # Not snakemake.cli.parse_args: it looks for profiles in the working directory, which may have changed by now.
         with redirect_stderr(io.StringIO()):
-            return vars(get_argument_parser().parse_args(sys.argv[1:]))
+            return vars(get_argument_parser().parse_args(arguments))
     except (Exception, SystemExit):
         return {}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from quarry.campaign.batch_table import BatchRow, jobs_of, read_batch
+from quarry.campaign.batch_table import jobs_of, read_batch, rows_by_job
 from quarry.campaign.own_files import OwnFiles
 from quarry.campaign.packed import Folder, inputs_and_labels, is_damaged, pack, unpack
 from quarry.campaign.paths import (
@@ -152,19 +152,16 @@ class Recovery:
         """Return how many label files are there then, and how many there should be."""
         table, found = Path(self.paths.batch(arm, iteration)), 0
         try:
-            rows = read_batch(table)
+            by_job = rows_by_job(read_batch(table))
         except (OSError, ValueError):
             return 0, 0
-        by_job: dict[str, list[BatchRow]] = {}
-        for row in rows:
-            by_job.setdefault(row.job, []).append(row)
-        for job in by_job:
+        for job, rows in by_job.items():
             label = Path(self.paths.label(job, arm, iteration))
             records = [
                 _record_of(
                     row.structure_id, [place_of(store, row.structure_id), Path(self.paths.failed, f"{row.key}.json")]
                 )
-                for row in by_job[job]
+                for row in rows
             ]
             if not label.exists() and None not in records:
                 write_records(label, [record for record in records if record is not None])
@@ -210,10 +207,8 @@ class Recovery:
 
     def _labels_of(self, folder: Path) -> list[Product]:
         """Return the labels of an iteration, each made of its job's input."""
-        wanted: dict[str, list[str]] = {}
         try:
-            for row in read_batch(folder / "batch.csv"):
-                wanted.setdefault(row.job, []).append(row.structure_id)
+            by_job = rows_by_job(read_batch(folder / "batch.csv"))
         except (OSError, ValueError):
             return []
 
@@ -221,7 +216,7 @@ class Recovery:
             label = folder / "labels" / f"{job}.json"
             return Product([label], [folder / "batch" / f"{job}.extxyz"], lambda: _holds(label, ids))
 
-        return [product(job, ids) for job, ids in wanted.items()]
+        return [product(job, [row.structure_id for row in rows]) for job, rows in by_job.items()]
 
     def _mend_iteration(self, arm: str, iteration: int, say: Callable[[str], None]) -> None:
         receipts = self._receipts(arm, iteration)

@@ -219,16 +219,15 @@ def _of(path: str, ending: str = ": ") -> str:
 
 def _wrong_kind(node: yaml.Node) -> str:
     """Return what is to be said of a node that is not of the kind it claims to be, or of no kind that is used; or nothing."""
-    kind = node.tag.removeprefix(STANDARD_TAG)
-    if not isinstance(node, yaml.ScalarNode):
-        own = "map" if isinstance(node, yaml.MappingNode) else "seq"
-        shown = node.tag.replace(STANDARD_TAG, "!!")
-        return "" if kind == own else f"{shown} means nothing here; put text that begins with ! in quotes"
-    if kind in ("value", "merge"):
+    kind, single = node.tag.removeprefix(STANDARD_TAG), isinstance(node, yaml.ScalarNode)
+    if single and kind in ("value", "merge"):
         return f"{node.value} means nothing here; put it in quotes"
-    if kind not in KINDS or not node.tag.startswith(STANDARD_TAG):
+    kinds = KINDS if single else {"map"} if isinstance(node, yaml.MappingNode) else {"seq"}
+    if kind not in kinds or not node.tag.startswith(STANDARD_TAG):
         shown = node.tag.replace(STANDARD_TAG, "!!")
         return f"{shown} means nothing here; put text that begins with ! in quotes"
+    if not single:
+        return ""
     found = NO_TEXT.search(node.value)
     if found:
         return f"the character {ord(found[0]):#x} is no text; remove it, or write the character itself"

@@ -20,12 +20,10 @@ def forecast_text(forecast: Forecast, configuration: Configuration, cores: int) 
         _row("jobs", f"{forecast.jobs} label jobs{per_job}, {cores_of_job} core{'s' * (cores_of_job > 1)} each"),
         _row("core-hours", _core_hours(forecast)),
         _row("longest", _longest(forecast, configuration)),
-    ]
-    lines += [
         _row(
             "files",
             f"{forecast.files[0]:,} at the end, up to {forecast.files[1]:,} before (results, store, .snakemake)",
-        )
+        ),
     ]
     lines += _budget(forecast, configuration)
     lines += ["", f"  {'cores':>12}  {'labels done after':>18}  {'with 90 % certainty':>20}"]

@@ -257,9 +257,9 @@ def find_in_file(
     if not frames or not all(len(atoms) for atoms in frames):
         empty = next((f": frame {n} of {len(frames)}" for n, atoms in enumerate(frames, 1) if not len(atoms)), "")
         raise QuarryError(f"{key}: {path} (index '{index}') holds no structure or one without atoms{empty}")
-    stated = stated_by_frames(frames, keys, comments_of(path, index, len(frames)))
+    comments = comments_of(path, index, len(frames))
     try:
-        charges, multiplicities = resolve(stated, charge, multiplicity, keys)
+        charges, multiplicities = resolve(stated_by_frames(frames, keys, comments), charge, multiplicity, keys)
     except ValueError as error:
         raise QuarryError(f"{key}: {path}: {error}") from error
     structures = []
@@ -272,4 +272,4 @@ def find_in_file(
                 f"{key}: {path} (index '{index}'), frame {number + 1} of {len(frames)}: {error}; correct the file"
             ) from error
     numbers: Sequence[int | None] = numbers_in_file(index, len(frames)) or [None] * len(frames)
-    return [Found(*item) for item in zip(structures, numbers, info_of_frames(frames, path, index), strict=True)]
+    return [Found(*item) for item in zip(structures, numbers, info_of_frames(frames, comments), strict=True)]

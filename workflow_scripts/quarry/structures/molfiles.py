@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quarry.structures.program_files import COMPRESSED
+from quarry.structures.program_files import ending_of
 from quarry.structures.state_names import meaning_in_plural
 from quarry.structures.state_words import whole_number
 
@@ -23,8 +23,7 @@ _RADICAL = 4
 
 def is_molfile(path: Path) -> bool:
     """Return whether a file's ending is that of molfiles, also compressed."""
-    plain = Path(path.stem) if path.suffix.lower() in COMPRESSED else path
-    return plain.suffix.lower() in _KINDS
+    return ending_of(path) in _KINDS
 
 
 def read_molecules(path: Path) -> list[Atoms]:

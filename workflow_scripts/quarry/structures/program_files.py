@@ -39,7 +39,7 @@ def state_in_text(path: Path) -> dict[str, Any]:
     """Return charge and multiplicity, or spin where it is not clear, as entries of ``info``; empty for other files."""
     from ase.io.formats import open_with_compression
 
-    read = _READERS.get(_kind(path))
+    read = _READERS.get(ending_of(path))
     if read is None:
         return {}
     try:
@@ -49,7 +49,7 @@ def state_in_text(path: Path) -> dict[str, Any]:
         return {}
 
 
-def _kind(path: Path) -> str:
+def ending_of(path: Path) -> str:
     """Return the ending of a file's name, without that of a compressed file; "" where it has none."""
     plain = Path(path.stem) if path.suffix.lower() in COMPRESSED else path
     return plain.suffix.lower()
@@ -59,7 +59,7 @@ def second_frame(path: Path) -> str:
     """Return what is wrong with a file of several frames of which ASE reads the first alone (GROMACS); empty if there is one."""
     from ase.io.formats import open_with_compression
 
-    if _kind(path) != ".gro":
+    if ending_of(path) != ".gro":
         return ""
     with open_with_compression(str(path), "rt") as handle:
         lines = handle.read().split("\n")
@@ -71,7 +71,7 @@ def second_frame(path: Path) -> str:
 
 def is_gaussian_input(path: Path) -> bool:
     """Return whether a file's ending is that of an input of Gaussian, also compressed."""
-    return _kind(path) in _GAUSSIAN_INPUTS
+    return ending_of(path) in _GAUSSIAN_INPUTS
 
 
 def _of_output(text: str) -> dict[str, Any]:

@@ -95,7 +95,7 @@ def _reason(error: Exception, path: Path) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, UnknownFileTypeError):
         return f"ASE does not know files that end in '{path.suffix}'; give extended XYZ, or the ending that ASE knows"
-    if isinstance(error, EOFError | zlib.error | lzma.LZMAError):
+    if isinstance(error, DAMAGED):
         return f"it is cut off or damaged ({text or 'it ends too early'}); write or copy it again"
     if isinstance(error, UnicodeDecodeError):
         return "it is no text; give the ending that belongs to its format"

@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -14,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quarry.files import canonical_json
-from quarry.structures.reading import comments_of
 from quarry.structures.state_names import meaning_in_plural
 
 if TYPE_CHECKING:
@@ -80,15 +78,15 @@ class Source:
         return {**found, "source_file": self.file, "source_frame": self.frame}
 
 
-def info_of_frames(frames: Sequence[Atoms], path: Path, index: str) -> Iterator[str]:
+def info_of_frames(frames: Sequence[Atoms], comments: Sequence[str]) -> Iterator[str]:
     """Yield the user's own names and values of frames that ASE has read, as JSON.
 
-    index: ASE's, with which they were read. Names of digits alone, or of digits and one e, are kept letter by letter.
+    comments: the comment lines of the frames, where the file is XYZ. Names of digits alone, or of digits and one e, are kept
+    letter by letter.
     """
     infos: Sequence[Mapping[str, Any]] = [atoms.info for atoms in frames]
     texts: list[dict[str, str]] = [{} for _ in frames]
     if any(isinstance(value, int | float | np.number) for info in infos[:1] for value in info.values()):
-        comments = comments_of(path, index, len(frames))
         texts = [dict(_NUMBER_LIKE.findall(comment)) for comment in comments] or texts
     for info, text in zip(infos, texts, strict=True):
         yield _as_json({**info, **{name: value for name, value in text.items() if name in info}})

@@ -291,7 +291,7 @@ def _given(keys: StateKeys) -> Iterator[tuple[str, str]]:
 
 def _meaning_of_key(name: str, quantity: str) -> Meaning:
     """Return what a name says that the configuration gives; one of another quantity is taken at its word."""
-    usual = meaning_in_plural(name.rpartition("/")[2])
+    usual = meaning_in_plural(short_name(name))
     if usual is not None and usual.quantity == quantity:
         return usual._replace(known=True)
     return Meaning(quantity, 0, True, per_electron=0.0 if usual is None else usual.per_electron)

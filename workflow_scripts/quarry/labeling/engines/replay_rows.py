@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quarry.config.engines import OF_SEVERAL_NUMBERS, PER_ATOM, ReplayLabeling
-from quarry.csv_tables import separator_fault
 from quarry.errors import QuarryError
 from quarry.labeling.engines.answers import real_numbers
 from quarry.labeling.engines.outputs import frame_value
@@ -173,9 +171,6 @@ class _TableRows(_ArrayRows):
     def __init__(self, path: Path, labeling: ReplayLabeling) -> None:
         self.path, self.labeling = path, labeling
         self.table = Table(path, "labeling.file")
-        fault = separator_fault(path) if path.suffix.lower() not in ARRAY_TABLES else ""
-        if fault:
-            raise QuarryError(f"labeling.file: {path}: {fault}")
         self.columns = {name: self._column(name, keys) for name, keys in labeling.columns.items()}
         self._ragged = [name for name in self.columns if name in PER_ATOM and self.columns[name].ndim == 2]
         offsets = "labeling.geometry.offsets"
@@ -208,12 +203,11 @@ class _TableRows(_ArrayRows):
         """
         values = np.full(len(texts), np.nan)
         for row, text in enumerate(texts):
-            if meant := meant_by(text):
-                raise QuarryError(
-                    f"{where}: '{key}' in {self.path}, row {row + 1}: '{text}' is no number; write {meant}"
-                )
-            with suppress(ValueError):
+            try:
                 values[row] = number_of(text)
+            except ValueError as error:
+                if meant_by(text):
+                    raise QuarryError(f"{where}: '{key}' in {self.path}, row {row + 1}: {error}") from error
         if len(values) and np.isnan(values).all():
             raise QuarryError(
                 f"{where}: '{key}' in {self.path} holds no real numbers ('{texts[0]:.40}' in row 1); name another column"
