@@ -32,7 +32,7 @@ def test_a_job_of_any_rule_that_is_killed_is_tried_again(tmp_path):
     site.mkdir()
     (site / "sitecustomize.py").write_text(SITE.format(killed=KILLED, folder=site))
     folder = CampaignFolder.create(tmp_path / "campaign")
-    folder.environment = {"PYTHONPATH": str(site)}
+    folder.environment, folder.forked_jobs = {"PYTHONPATH": str(site)}, False
     outcome = folder.run("--", "results/toy/main/iter_000/facts.json")
     assert outcome.code == 0, outcome.text[-3000:]
     assert {path.name for path in site.iterdir()} >= set(KILLED)

@@ -68,6 +68,7 @@ class CampaignFolder:
     path: Path
     options: list[str] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
+    forked_jobs: bool = True
 
     @staticmethod
     def create(path: Path, configuration: dict[str, Any] | None = None, size: int = 60) -> CampaignFolder:
@@ -85,7 +86,7 @@ class CampaignFolder:
     def copy(self, path: Path) -> CampaignFolder:
         """Copy the folder with everything in it, modification times included."""
         shutil.copytree(self.path, path, symlinks=True, ignore=shutil.ignore_patterns("log", "background.log"))
-        return CampaignFolder(path, list(self.options), dict(self.environment))
+        return CampaignFolder(path, list(self.options), dict(self.environment), self.forked_jobs)
 
     def unpack(self, arms: str = "*") -> CampaignFolder:
         """Put the files of finished iterations back in their places, where they are while a campaign runs."""
@@ -131,7 +132,7 @@ class CampaignFolder:
     def _run(self, arguments: list[str], timeout: float) -> Outcome:
         with tempfile.TemporaryDirectory() as folder:
             output = Path(folder) / "output"
-            code = run_snakemake(arguments, self.path, self.env(), output, timeout)
+            code = run_snakemake(arguments, self.path, self.env(), output, timeout, self.forked_jobs)
             return Outcome(code, output.read_text())
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:

@@ -15,15 +15,26 @@ from pathlib import Path
 
 import snakemake
 
+from support.job_processes import quick_python
+
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["snakemake.cli", "snakemake_executor_plugin_slurm"])
 
 
 def run_snakemake(
-    arguments: Sequence[str], folder: Path, environment: Mapping[str, str], output: Path, timeout_s: float
+    arguments: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    output: Path,
+    timeout_s: float,
+    forked_jobs: bool = True,
 ) -> int:
-    """Run ``python -m snakemake`` in a folder and return its exit code. output: the file for what it prints."""
-    process = CONTEXT.Process(target=_run, args=(list(arguments), folder, dict(environment), output))
+    """Run ``python -m snakemake`` in a folder and return its exit code.
+
+    output: the file for what it prints. forked_jobs: jobs too are forked from a process that has their imports.
+    """
+    python = quick_python() if forked_jobs else sys.executable
+    process = CONTEXT.Process(target=_run, args=(list(arguments), folder, dict(environment), output, python))
     process.start()
     process.join(timeout_s)
     if process.exitcode is None:
@@ -33,7 +44,7 @@ def run_snakemake(
     return process.exitcode
 
 
-def _run(arguments: list[str], folder: Path, environment: dict[str, str], output: Path) -> None:
+def _run(arguments: list[str], folder: Path, environment: dict[str, str], output: Path, python: str) -> None:
     os.setsid()
     os.chdir(folder)
     os.environ.clear()
@@ -42,6 +53,7 @@ def _run(arguments: list[str], folder: Path, environment: dict[str, str], output
         os.dup2(nothing.fileno(), 0)
         os.dup2(printed.fileno(), 1)
         os.dup2(printed.fileno(), 2)
+    sys.executable = python
     sys.argv = [str(Path(snakemake.__file__).with_name("__main__.py")), *arguments]
     sys.path[:] = [str(folder), *(path for path in sys.path if path not in PROJECT)]
     from snakemake.cli import main
