@@ -14,6 +14,7 @@ import importlib
 import json
 import os
 import runpy
+import shutil
 import signal
 import socket
 import subprocess
@@ -87,7 +88,8 @@ def serve(listener: socket.socket) -> None:
     ):
         importlib.import_module(name)
     sys.path.remove(str(LIBRARY))
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    folder = Path(listener.getsockname()).parent
+    threading.Thread(target=_end_with_parent, args=(folder,), daemon=True).start()
     while True:
         connection, _ = listener.accept()
         if os.fork() == 0:
@@ -99,8 +101,9 @@ def serve(listener: socket.socket) -> None:
                 pass
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(folder: Path) -> None:
     os.read(0, 1)
+    shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)
 
 

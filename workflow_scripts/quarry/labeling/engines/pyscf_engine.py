@@ -222,7 +222,7 @@ class PyscfEngine:
         def downhill(runs: Runs) -> scf.hf.SCF:
             end, found = (solution, look(solution)) if self.stability == "none" else minimum_below(runs, solution)
             try:
-                end = below_closed_shell(end, found, unrestricted)
+                end = below_closed_shell(end, found, unrestricted, before=solution)
             finally:
                 if unrestricted is not None:
                     runs.cycles, runs.last = runs.cycles + unrestricted.cycles, unrestricted.last or runs.last

@@ -197,13 +197,16 @@ def look(solution: scf.hf.SCF) -> dict[str, Any]:
     return {**found, "stable": stable, "internal": word, "lowest_curvature": _plain(curvature)}
 
 
-def below_closed_shell(solution: scf.hf.SCF, found: dict[str, Any], unrestricted: Runs | None) -> scf.hf.SCF:
+def below_closed_shell(
+    solution: scf.hf.SCF, found: dict[str, Any], unrestricted: Runs | None, before: scf.hf.SCF | None = None
+) -> scf.hf.SCF:
     """Look for the external instability of a solution, follow it if asked to, and return the lowest solution.
 
     found: the account of the internal stability; gets external, external_curvature and not_looked_for, and what it says is
     that of the unrestricted solution, with its spin_squared, where that one is returned. unrestricted: the unrestricted runs;
-    None: only look.
-    Raises ScfNotConverged if the way down does not converge or does not end.
+    None: only look. before: the closed shell whose internal instability was followed to the solution. A closed shell of lower
+    symmetry may lead to a minimum far above the one below the symmetric closed shell: both are followed, the lowest end counts.
+    Raises ScfNotConverged if no way down converges or ends.
     """
     found["not_looked_for"] = list(ALWAYS_LEFT_OUT)
     if np.ndim(solution.mo_occ) > 1:
@@ -216,21 +219,37 @@ def below_closed_shell(solution: scf.hf.SCF, found: dict[str, Any], unrestricted
         return solution
     stable = curvature >= UNSTABLE_BELOW_HARTREE
     found |= {"external": STABLE if stable else UNSTABLE, "external_curvature": _plain(curvature)}
-    if stable or unrestricted is None:
+    if unrestricted is None:
         return solution
-    start = _parted(unrestricted, solution, direction)
-    if start is None:
-        found["external"] = FLAT
+    left = [] if stable else [(solution, curvature, direction, found["energies"])]
+    if before is not None and found["followed"]:
+        curvature, direction = external_curvature(before)
+        if curvature < UNSTABLE_BELOW_HARTREE:
+            left.append((before, curvature, direction, found["energies"][:1]))
+    if not left:
         return solution
-    end, inside = minimum_below(unrestricted, start)
-    inside["energies"] = [*found["energies"], *inside["energies"]]
-    inside["followed"] += found["followed"] + 1
-    found |= {**inside, "external": FOLLOWED, "spin_squared": float(end.spin_square()[0])}
+    ways, failures = [], []
+    for closed, curvature, direction, energies in left:
+        try:
+            for start in _parted(unrestricted, closed, direction):
+                end, inside = minimum_below(unrestricted, start)
+                ways.append((end, {**inside, "energies": [*energies, *inside["energies"]]}, curvature))
+        except ScfNotConverged as failure:
+            failures.append(failure)
+    if not ways and failures:
+        raise failures[0]
+    end, inside, curvature = min(ways, key=lambda way: way[0].e_tot, default=(solution, {}, curvature))
+    if end.e_tot >= solution.e_tot - FLAT_HARTREE:
+        found["external"] = STABLE if stable else FLAT
+        return solution
+    inside["followed"] = len(inside["energies"]) - 1
+    found |= {**inside, "external": FOLLOWED, "external_curvature": curvature}
+    found["spin_squared"] = float(end.spin_square()[0])
     return end
 
 
-def _parted(runs: Runs, solution: scf.hf.SCF, direction: NDArray[np.float64]) -> scf.hf.SCF | None:
-    """Return an unrestricted solution that is lower than a closed shell by more than ``FLAT_HARTREE``, None without a gain.
+def _parted(runs: Runs, solution: scf.hf.SCF, direction: NDArray[np.float64]) -> list[scf.hf.SCF]:
+    """Return the unrestricted solution that is lower than a closed shell by more than ``FLAT_HARTREE``, none without a gain.
 
     Either sign of the direction only exchanges the spins. Raises ScfNotConverged if no step converges.
     """
@@ -242,11 +261,11 @@ def _parted(runs: Runs, solution: scf.hf.SCF, direction: NDArray[np.float64]) ->
         orbitals = np.stack([solver.rotate_mo(solution.mo_coeff, turn) for turn in turns])
         end = runs.second_order(orbitals=orbitals, occupations=occupations)
         if end.converged and end.e_tot < solution.e_tot - FLAT_HARTREE:
-            return end
+            return [end]
         converged |= bool(end.converged)
     if not converged:
         raise ScfNotConverged("the closed shell is unstable, and the way to the unrestricted solution did not converge")
-    return None
+    return []
 
 
 def _plain(curvature: float) -> float | None:
