@@ -273,10 +273,11 @@ def _plain(curvature: float) -> float | None:
 
 
 def _step_down(runs: Runs, solution: scf.hf.SCF, direction: NDArray[np.float64], number: int) -> scf.hf.SCF | None:
-    """Return a solution that is lower by more than ``FLAT_HARTREE``, None if neither way leads to one.
+    """Return the lowest solution that is lower by more than ``FLAT_HARTREE``, None if neither way leads to one.
 
-    Both ways along a curvature are downhill alike, but a long step may end in another valley, as high as this one. What
-    counts is the gain over the lowest solution: steps between solutions that differ by rounding go up and down for ever.
+    Both ways along a curvature are downhill alike, but may end in valleys of other depths; which way is called positive,
+    rounding decides, so that both are gone. What counts is the gain over the lowest solution: steps between solutions that
+    differ by rounding go up and down for ever.
     Raises ScfNotConverged if no step converges. number: of the step, for the message.
     """
     solver = solution.newton()
@@ -286,9 +287,8 @@ def _step_down(runs: Runs, solution: scf.hf.SCF, direction: NDArray[np.float64],
         orbitals = solver.rotate_mo(solution.mo_coeff, rotation)
         end = runs.second_order(orbitals=orbitals, occupations=solution.mo_occ)
         if end.converged:
-            if end.e_tot < solution.e_tot - FLAT_HARTREE:
-                return end
             ends.append(end)
     if not ends:
         raise ScfNotConverged(f"the SCF solution is unstable, and the way down did not converge (step {number})")
-    return None
+    lowest = min(ends, key=lambda end: end.e_tot)
+    return lowest if lowest.e_tot < solution.e_tot - FLAT_HARTREE else None
