@@ -26,6 +26,16 @@ from contextlib import suppress
 from pathlib import Path
 
 LIBRARY = Path(__file__).parents[2] / "workflow_scripts"
+FURTHER = {
+    "ase.io.extxyz",
+    "pyscf.dft",
+    "pyscf.grad",
+    "snakemake.cli",
+    "snakemake_executor_plugin_cluster_generic",
+    "snakemake_executor_plugin_slurm",
+    "snakemake_executor_plugin_slurm_jobstep",
+}
+"""What jobs import beside what stands in the scripts, those of Snakemake in a job of a cluster among them."""
 
 CLIENT = """#!{python} -IS
 import array, json, os, signal, socket, sys
@@ -83,9 +93,7 @@ def imports_of(script: Path) -> set[str]:
 
 
 def serve(listener: socket.socket) -> None:
-    for name in sorted(
-        set.union(*map(imports_of, LIBRARY.glob("*.py"))) | {"pyscf.dft", "pyscf.grad", "ase.io.extxyz"}
-    ):
+    for name in sorted(set.union(FURTHER, *map(imports_of, LIBRARY.glob("*.py")))):
         importlib.import_module(name)
     sys.path.remove(str(LIBRARY))
     folder = Path(listener.getsockname()).parent
@@ -94,7 +102,7 @@ def serve(listener: socket.socket) -> None:
         connection, _ = listener.accept()
         if os.fork() == 0:
             listener.close()
-            _look_after(connection)
+            _look_after(connection, folder / "python")
         connection.close()
         with suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
@@ -107,7 +115,7 @@ def _end_with_parent(folder: Path) -> None:
     os._exit(0)
 
 
-def _look_after(connection: socket.socket) -> None:
+def _look_after(connection: socket.socket, client: Path) -> None:
     """Fork the job, tell the client its process and how it ended."""
     head, control, _, _ = connection.recvmsg(8, socket.CMSG_SPACE(3 * array.array("i").itemsize))
     streams = array.array("i", control[0][2])
@@ -117,7 +125,7 @@ def _look_after(connection: socket.socket) -> None:
     job = os.fork()
     if job == 0:
         connection.close()
-        _run(*json.loads(content), list(streams))
+        _run(*json.loads(content), list(streams), client)
     for stream in streams:
         os.close(stream)
     with suppress(BrokenPipeError):
@@ -128,7 +136,7 @@ def _look_after(connection: socket.socket) -> None:
     os._exit(0)
 
 
-def _run(arguments: list[str], folder: str, environment: dict[str, str], streams: list[int]) -> None:
+def _run(arguments: list[str], folder: str, environment: dict[str, str], streams: list[int], client: Path) -> None:
     code = 1
     try:
         for number, stream in enumerate(streams):
@@ -138,10 +146,13 @@ def _run(arguments: list[str], folder: str, environment: dict[str, str], streams
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(environment)
-        sys.path[:] = [*environment.get("PYTHONPATH", "").split(os.pathsep), *sys.path]
+        sys.path[:0] = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        if arguments[:2] == ["-m", "snakemake"]:
+            sys.executable = str(client)
         if arguments[0] == "-m":
             sys.argv = arguments[1:]
+            sys.path.insert(0, folder)
             runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
         else:
             sys.argv = arguments

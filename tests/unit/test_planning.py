@@ -348,7 +348,7 @@ class TestSelectBatch:
         rng = np.random.default_rng(3)
         pool = [
             Structure.create(numbers, rng.uniform(0, 9, (len(numbers), 3)))
-            for numbers in ([9, 9], [1] * 6, [1, 1], [8, 1, 1], [1] * 12, [16, 1, 1], [9, 9])
+            for numbers in ([9, 9], [1] * 6, [1, 1], [8, 1, 1], [9, 1], [1] * 12, [16, 1, 1], [9, 9])
         ]
         write_pool(tmp_path / "pool.h5", StructureSet.from_structures(pool))
         known = costs(atoms=2, basis_functions=2) | {"x": LabelCost(10000.0, 1, 200.0, 9, 40)}

@@ -7,15 +7,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from pydantic import ValidationError
 from pyscf import dft, gto, scf
+from scipy.spatial.transform import Rotation
+from scipy.stats import ortho_group
 
 from quarry.config.labeling import PyscfLabeling
 from quarry.config.methods import Excitations
 from quarry.files import canonical_json
 from quarry.labeling.engines import pyscf_stability
 from quarry.labeling.engines.pyscf_engine import HARTREE_EV, PyscfEngine
-from quarry.labeling.engines.pyscf_stability import external_curvature, lowest_curvature
+from quarry.labeling.engines.pyscf_runs import Runs
+from quarry.labeling.engines.pyscf_stability import (
+    below_closed_shell,
+    external_curvature,
+    lowest_curvature,
+    minimum_below,
+)
 from quarry.labeling.engines.registry import make_engine
 from quarry.labeling.stability import external_instability, external_looked_for
 from quarry.structures import Structure
@@ -35,7 +44,11 @@ def solved(structure: Structure, level: Any = LEVEL) -> scf.hf.SCF:
 
 
 def unrestricted(atoms: str, xc: str, basis: str, grid_level: int) -> tuple[float, float]:
-    """Energy (hartree) and <S^2> of a spin-polarised calculation by PySCF alone: HOMO and LUMO mixed, then its own analysis."""
+    """Energy (hartree) and <S^2> of the lowest spin-polarised calculation by PySCF alone that a wide search finds.
+
+    Starts: HOMO and LUMO mixed; three pairs, in either sense; spin up on the first atom and down on the last one. From the
+    lowest end PySCF's own analysis leads on. One start alone may end in a metastable minimum, as rounding will.
+    """
     molecule = gto.M(atom=atoms, basis=basis, verbose=0)
     calculation = scf.UHF(molecule) if xc == "hf" else dft.UKS(molecule, xc=xc)
     if xc != "hf":
@@ -44,19 +57,47 @@ def unrestricted(atoms: str, xc: str, basis: str, grid_level: int) -> tuple[floa
     closed = (scf.RHF(molecule) if xc == "hf" else dft.RKS(molecule, xc=xc)).run()
     half = molecule.nelectron // 2
     turn = np.sqrt(0.5) * np.array([[1, 1], [-1, 1]])
-    densities = []
-    for mix in (turn, turn.T):
-        orbitals = closed.mo_coeff.copy()
-        orbitals[:, half - 1 : half + 1] = orbitals[:, half - 1 : half + 1] @ mix
-        densities.append(orbitals[:, :half] @ orbitals[:, :half].T)
-    solver = calculation.newton()
-    solver.kernel(dm0=np.array(densities))
+    starts = []
+    for senses in ((1,), (1, 1, 1), (1, -1, 1)):
+        if len(senses) > min(half, molecule.nao - half):
+            continue
+        densities = []
+        for spin in (1, -1):
+            orbitals = closed.mo_coeff.copy()
+            for k, sense in enumerate(senses):
+                pair = [half - 1 - k, half + k]
+                orbitals[:, pair] = orbitals[:, pair] @ (turn if sense * spin > 0 else turn.T)
+            densities.append(orbitals[:, :half] @ orbitals[:, :half].T)
+        starts.append(np.array(densities))
+    first, last = (molecule.aoslice_by_atom()[atom, 2:] for atom in (0, -1))
+    share = np.zeros(molecule.nao)
+    share[slice(*first)], share[slice(*last)] = 1, -1
+    atoms_density = calculation.get_init_guess()[0]
+    for part in (0.3, 0.9):
+        weights = [np.sqrt(1 + spin * part * share) for spin in (1, -1)]
+        starts.append(np.array([atoms_density * np.outer(w, w) for w in weights]))
+    solvers = [calculation.copy().newton() for _ in starts]
+    for each, start in zip(solvers, starts, strict=True):
+        each.kernel(dm0=start)
+    solver = min(solvers, key=lambda each: each.e_tot)
     for _ in range(4):
         orbitals, _, stable, _ = solver.stability(return_status=True)
         if stable:
             break
         solver.kernel(orbitals, solver.mo_occ)
     return float(solver.e_tot), float(solver.spin_square()[0])
+
+
+def degenerate_turned(solution: scf.hf.SCF, seed: int) -> NDArray[np.float64]:
+    """Return the orbitals of a closed shell, degenerate ones turned into each other at random."""
+    random = np.random.default_rng(seed)
+    groups = np.cumsum(np.diff(solution.mo_energy, prepend=solution.mo_energy[0]) > 1e-4)
+    orbitals = np.array(solution.mo_coeff)
+    for group in np.unique(groups):
+        (members,) = np.nonzero(groups == group)
+        if len(members) > 1:
+            orbitals[:, members] = orbitals[:, members] @ ortho_group.rvs(len(members), random_state=random)
+    return orbitals
 
 
 class TestLooking:
@@ -160,6 +201,42 @@ class TestFollowing:
         assert external_looked_for(result.details) and external_instability(result.details) is None
         (last,) = result.attempts[1:]
         assert last["name"] == "stability" and last["converged"] and last["cycles"] > 0
+
+    @pytest.mark.parametrize(("number", "distance", "expected"), [(7, 1.8, -108.746502), (6, 1.25, -75.482154)])
+    def test_neither_orientation_nor_degenerate_orbitals_decide(
+        self, number: int, distance: float, expected: float
+    ) -> None:
+        """N2 and C2: below a closed shell of lower symmetry lies a minimum 3.2 and 1.1 eV above the one expected."""
+        for seed in range(2):
+            turn = Rotation.random(random_state=seed).as_matrix()
+            structure = unrounded([number] * 2, np.array([[0, 0, 0], [0, 0, distance]]) @ turn.T)
+            engine = PyscfEngine(method("hf", "6-31g"), stability="external")
+            molecule = engine.molecule(structure)
+            runs, unrestricted = (Runs(engine._calculation(molecule, unrestricted=u)) for u in (False, True))
+            solution = runs.run(runs.fresh())
+            solution.mo_coeff = degenerate_turned(solution, seed)
+            end, found = minimum_below(runs, solution)
+            assert found["followed"] > 0, "the closed shell itself is no minimum"
+            lowest = below_closed_shell(end, found, unrestricted, before=solution)
+            assert lowest.e_tot == pytest.approx(expected, abs=2e-6), seed
+            assert found["external"] == "followed" and found["stable"] and found["external_curvature"] < 0
+            assert found["followed"] == len(found["energies"]) - 1
+            assert found["energies"][0] == solution.e_tot * HARTREE_EV
+            assert found["energies"][-1] == lowest.e_tot * HARTREE_EV
+
+    @pytest.mark.parametrize("sign", [1, -1])
+    def test_the_sign_of_a_direction_does_not_decide(self, sign: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        """OH: the two ways down end 1.2 eV apart."""
+
+        def signed(solution: scf.hf.SCF) -> tuple[float, Any]:
+            curvature, direction = lowest_curvature(solution)
+            return curvature, sign * direction
+
+        monkeypatch.setattr(pyscf_stability, "lowest_curvature", signed)
+        structure = unrounded([8, 1], [[0, 0, 0], [0, 0, 2.5]], multiplicity=2)
+        result = PyscfEngine(method("hf", "6-31g", forces=False), stability="internal").label(structure, 1)
+        assert result.details["stability"]["followed"] > 0
+        assert result.properties["energy"] / HARTREE_EV == pytest.approx(-75.278837, abs=2e-6)
 
     def test_the_forces_are_those_of_the_unrestricted_energy(self) -> None:
         engine = PyscfEngine(method("hf", "6-31g", convergence_hartree=1e-11), stability="external")

@@ -12,13 +12,15 @@ import numpy as np
 import pytest
 
 from quarry.campaign.batch_table import BatchRow, jobs_of, read_batch
+from quarry.config import Configuration
+from quarry.csv_tables import write_dicts
 from quarry.errors import QuarryError
 from quarry.labeling.failed import FailedLabels
 from quarry.labeling.record import write_records
 from quarry.labeling.store import LabelStore
 from quarry.models.registry import load_model
 from quarry.randomness import generator
-from quarry.stages.batch import draw_initial, read_proposal, select_batch
+from quarry.stages.batch import batch_rows, draw_initial, read_proposal, select_batch
 from quarry.stages.pool import pool_rows, read_features
 from quarry.stages.proposal import candidate_rows, check_strategy, propose_batch, score_pool
 from quarry.structures.files import read_leaf
@@ -96,6 +98,27 @@ class TestInitial:
         assert len(draw_initial(exact, structures)) == SIZE
         with pytest.raises(QuarryError, match=r"query.initial \+ test.size = 41 is more than the pool's 40 structures"):
             draw_initial(configuration(test={"size": 33}), structures)
+
+
+class TestRows:
+    def test_drawn_at_first_and_proposed_later(self, structures, pool, tmp_path):
+        settings = configuration()
+        proposal = tmp_path / "proposal.csv"
+        write_dicts(proposal, ["structure_id", "score"], [{"structure_id": pool.ids[3], "score": "0.5"}])
+        rows = batch_rows(settings, "main", 0, structures, str(proposal))
+        assert rows == draw_initial(settings, structures)
+        proposed = batch_rows(settings, "main", 2, structures, str(proposal))
+        assert proposed == [BatchRow(pool.ids[3], "train", pool.ids[3], "0.5")]
+        assert batch_rows(settings, "main", 2, structures, None) == []
+
+    def test_the_equilibrium_of_a_spectrum_comes_first(self, structures, pool, monkeypatch):
+        plain = draw_initial(configuration(), structures)
+        monkeypatch.setattr(Configuration, "has_equilibrium", True)
+        rows = draw_initial(configuration(), structures)
+        train = [row.structure_id for row in rows if row.role == "train"]
+        drawn = [row.structure_id for row in plain if row.structure_id != pool.ids[0]]
+        assert train[0] == pool.ids[0] and len(train) == 8
+        assert [*(row.structure_id for row in rows if row.role == "test"), *train[1:]] == drawn[:13]
 
 
 class TestSelectBatch:

@@ -231,7 +231,8 @@ def below_closed_shell(
     ways, failures = [], []
     for closed, curvature, direction, energies in left:
         try:
-            for start in _parted(unrestricted, closed, direction):
+            start = _parted(unrestricted, closed, direction)
+            if start is not None:
                 end, inside = minimum_below(unrestricted, start)
                 ways.append((end, {**inside, "energies": [*energies, *inside["energies"]]}, curvature))
         except ScfNotConverged as failure:
@@ -248,8 +249,8 @@ def below_closed_shell(
     return end
 
 
-def _parted(runs: Runs, solution: scf.hf.SCF, direction: NDArray[np.float64]) -> list[scf.hf.SCF]:
-    """Return the unrestricted solution that is lower than a closed shell by more than ``FLAT_HARTREE``, none without a gain.
+def _parted(runs: Runs, solution: scf.hf.SCF, direction: NDArray[np.float64]) -> scf.hf.SCF | None:
+    """Return an unrestricted solution that is lower than a closed shell by more than ``FLAT_HARTREE``, None without a gain.
 
     Either sign of the direction only exchanges the spins. Raises ScfNotConverged if no step converges.
     """
@@ -261,11 +262,11 @@ def _parted(runs: Runs, solution: scf.hf.SCF, direction: NDArray[np.float64]) ->
         orbitals = np.stack([solver.rotate_mo(solution.mo_coeff, turn) for turn in turns])
         end = runs.second_order(orbitals=orbitals, occupations=occupations)
         if end.converged and end.e_tot < solution.e_tot - FLAT_HARTREE:
-            return [end]
+            return end
         converged |= bool(end.converged)
     if not converged:
         raise ScfNotConverged("the closed shell is unstable, and the way to the unrestricted solution did not converge")
-    return []
+    return None
 
 
 def _plain(curvature: float) -> float | None:
