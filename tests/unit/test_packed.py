@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from quarry.campaign import packed
+from quarry.campaign import packed, recovery
 from quarry.campaign.own_files import OwnFiles
 from quarry.campaign.packed import Folder, pack, packed_record, unpack
 from quarry.campaign.state_records import record_path
@@ -57,6 +57,13 @@ def loose(disk: Disk) -> list[str]:
 
 
 class TestPack:
+    def test_many_at_once_are_announced(self, whole, monkeypatch):
+        monkeypatch.setattr(recovery, "MANY", ITERATIONS - 1)
+        assert pack_all(whole) == [
+            f"results/toy: packing {ITERATIONS} finished iterations, once; thousands of labels take minutes"
+        ]
+        assert pack_all(whole) == []
+
     def test_one_file_is_left_and_everything_is_read_as_before(self, whole):
         before = [seen(whole.at("", t)) for t in range(ITERATIONS)]
         rest = {
@@ -230,6 +237,14 @@ class TestDamagedArchive:
         assert len(said) == 1 and f"{BATCH} of {BATCH} label files" in said[0] and "damaged" in said[0]
         assert whole.recovery.count_whole("main") == ITERATIONS and whole.mend() == []
         assert pack_all(whole) == [] and whole.at("packed.zip", 1).exists()
+
+    def test_a_look_says_what_a_start_would_do_and_changes_nothing(self, whole):
+        pack_all(whole)
+        whole.at("packed.zip", 1).write_bytes(b"")
+        before = whole.content()
+        said: list[str] = []
+        whole.recovery.tell_damaged(said.append)
+        assert len(said) == 1 and "iter_001/packed.zip is damaged" in said[0] and whole.content() == before
 
     def test_without_the_store_the_iteration_is_made_again(self, whole):
         pack_all(whole)

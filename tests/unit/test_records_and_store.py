@@ -118,6 +118,10 @@ class TestRecord:
     def test_what_is_no_record_is_refused(self, folder, text):
         assert self.check_damage(folder, text.encode())
 
+    def test_a_format_to_come_is_no_record_of_ours(self):
+        with pytest.raises(ValueError, match="not a label record of this format"):
+            LabelRecord.from_json(record(format=2).to_json())
+
     def test_read_valid_records_says_what_to_do(self, tmp_path):
         (tmp_path / "a.json").write_text("[")
         with pytest.raises(QuarryError, match="start again") as caught:

@@ -98,6 +98,7 @@ class Campaign:
                 retry_failed(self, say, write=False)
             if self.invocation is Invocation.DRY_RUN:
                 self._leave_out(write=False)
+                self.recovery.tell_damaged(say)
             return
         check_store(self.configuration.labeling.store)
         if old is None and (Path(self.paths.structures).exists() or any(Path(self.paths.root).glob("*/iter_*"))):

@@ -34,6 +34,8 @@ from quarry.stopping.facts import Cost, Facts
 
 PAST_NS = 10**9
 """Time (1970) of a file that is to be made again."""
+MANY = 5
+"""So many iterations are packed without a word."""
 NO_INPUTS = frozenset({"logs", "receipts", "attempts", "failed", "set_aside"})
 """Folders whose files no rule reads, so that their times mean nothing."""
 
@@ -130,33 +132,45 @@ class Recovery:
         """
         whole = {arm: self.count_whole(arm) for arm in self.arms}
         done = [(arm, t) for arm in self.arms for t in range(whole[arm])]
+        first = [place for place in done if not Path(self.paths.iteration(PACKED, *place)).exists()]
+        if len(first) > MANY:
+            say(f"{self.paths.root}: packing {len(first)} finished iterations, once; thousands of labels take minutes")
         pack_iterations(self.paths, [*done, *([(PROBES_ARM, 0)] if whole[self.arms[0]] else [])], say)
+
+    def tell_damaged(self, say: Callable[[str], None]) -> None:
+        """Say what a start would do (``restore``) about damaged archives; nothing is written. say: receives a line for each."""
+        for archive in self._damaged_archives():
+            say(
+                f"{archive} is damaged: the label jobs of its iteration are listed, but a start first puts the labels in place "
+                "that the store has"
+            )
+
+    def _damaged_archives(self) -> Iterator[Path]:
+        archives = (Path(self.paths.iteration(PACKED, arm, t)) for arm in self.arms for t in self._iterations(arm))
+        yield from filter(is_damaged, archives)
 
     def restore(self, store: Path, say: Callable[[str], None]) -> None:
         """Put labels in place whose archive is damaged, where the store or the ledger of failed ones has them.
 
         store: the folder of the campaign's method. The iteration need not be made again then.
         """
-        for arm in self.arms:
-            for iteration in self._iterations(arm):
-                archive = Path(self.paths.iteration(PACKED, arm, iteration))
-                if is_damaged(archive):
-                    aside = self.own.move_aside(archive)
-                    found, wanted = self._restore_labels(arm, iteration, store)
-                    say(
-                        f"{archive} is damaged: moved aside to {aside.name}, {found} of {wanted} label files are put in "
-                        "place from the store; logs and attempts are lost"
-                    )
+        for archive in self._damaged_archives():
+            aside = self.own.move_aside(archive)
+            found, wanted = self._restore_labels(archive.parent, store)
+            say(
+                f"{archive} is damaged: moved aside to {aside.name}, {found} of {wanted} label files are put in place from "
+                "the store; logs and attempts are lost"
+            )
 
-    def _restore_labels(self, arm: str, iteration: int, store: Path) -> tuple[int, int]:
+    def _restore_labels(self, iteration: Path, store: Path) -> tuple[int, int]:
         """Return how many label files are there then, and how many there should be."""
-        table, found = Path(self.paths.batch(arm, iteration)), 0
+        table, found = iteration / "batch.csv", 0
         try:
             by_job = rows_by_job(read_batch(table))
         except (OSError, ValueError):
             return 0, 0
         for job, rows in by_job.items():
-            label = Path(self.paths.label(job, arm, iteration))
+            label = iteration / "labels" / f"{job}.json"
             records = [
                 _record_of(
                     row.structure_id, [place_of(store, row.structure_id), Path(self.paths.failed, f"{row.key}.json")]
