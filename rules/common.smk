@@ -1,8 +1,9 @@
-"""Input functions. `walk_arm` is the one place that expands the loop."""
+"""Input functions. `walk_arm` expands the loop (quarry.campaign.walk)."""
 
 from quarry.campaign.closing import closing_words, error_words
 from quarry.campaign.invocation import Invocation
 from quarry.campaign.paths import OUTPUTS, PRODUCT, SPECTRUM, padded
+from quarry.campaign.walk import Walk
 from quarry.config.campaign import PROBES_ARM
 
 
@@ -16,52 +17,20 @@ def taken_from_disk(arm, iteration, path):
     return before_update(path) if CAMPAIGN.is_sealed(arm, iteration) else path
 
 
-def touch(arm, iteration):
+def ask(arm, iteration):
     """Ask for the checkpoints of an iteration, in order."""
     checkpoints.select_batch.get(arm=arm, iteration=padded(iteration))
     checkpoints.assess_iteration.get(arm=arm, iteration=padded(iteration))
 
 
-def goes_on(arm, iteration):
-    """Return whether an iteration is to be walked whatever the stop rules say: it is on disk, or holds retries."""
-    return CAMPAIGN.has_facts(arm, iteration) or CAMPAIGN.retry_requests(arm, iteration)
-
-
-def stops(arm, iteration):
-    """Return why an arm ends at an iteration, or None. A control arm ends where arm main does, which is walked there."""
-    leader = CAMPAIGN.leader(arm)
-    if leader:
-        for step in range(CAMPAIGN.sealed(leader), iteration + 1):
-            if step and not goes_on(leader, step) and CAMPAIGN.stop_reason(leader, step - 1):
-                break
-            touch(leader, step)
-    return CAMPAIGN.stop_reason(arm, iteration)
-
-
-def walk_to_last(arm):
-    """Walk an arm's loop and return its last iteration; ask for the next checkpoint on the way.
-
-    Every checkpoint of an iteration is touched, in order: Snakemake forgets inputs behind an untouched one when a
-    campaign is resumed (snakemake issue 3862), and labels would be lost silently. A stop rule is asked only where no
-    later iteration is on disk (what is paid for is used) and no failed labels are to be tried again.
-    """
-    iteration = CAMPAIGN.sealed(arm)
-    if iteration and not CAMPAIGN.retry_requests(arm, iteration) and stops(arm, iteration - 1):
-        return iteration - 1
-    while True:
-        if iteration == 0 and arm != CAMPAIGN.arms[0] and not CAMPAIGN.is_sealed(CAMPAIGN.arms[0], 0):
-            touch(CAMPAIGN.arms[0], 0)
-        touch(arm, iteration)
-        if not goes_on(arm, iteration + 1) and stops(arm, iteration):
-            return iteration
-        iteration += 1
+WALK = Walk(CAMPAIGN, ask)
 
 
 def walk_arm(arm):
     """Return the input function that carries an arm to its end."""
 
     def walk(wildcards):
-        last = walk_to_last(arm)
+        last = WALK.last(arm)
         return taken_from_disk(arm, last, PATHS.facts(arm, last))
 
     return walk
@@ -72,7 +41,7 @@ def from_last(file, arm=None):
 
     def path(wildcards):
         name = arm or wildcards.arm
-        last = walk_to_last(name)
+        last = WALK.last(name)
         return taken_from_disk(name, last, PATHS.iteration(file, name, last))
 
     return path
@@ -80,7 +49,7 @@ def from_last(file, arm=None):
 
 def of_every_iteration(file, arm):
     """Return a file of every iteration of an arm."""
-    return [taken_from_disk(arm, t, PATHS.iteration(file, arm, t)) for t in range(walk_to_last(arm) + 1)]
+    return [taken_from_disk(arm, t, PATHS.iteration(file, arm, t)) for t in range(WALK.last(arm) + 1)]
 
 
 def all_facts(wildcards):
@@ -147,7 +116,7 @@ def from_iterations(file, after=()):
     """Return an input function: a file of the first two and the last iterations of arm main, and of ``after`` each."""
 
     def paths(wildcards):
-        last = walk_to_last("main")
+        last = WALK.last("main")
         steps = {min(step + more, last) for step in (0, 1, last) for more in (0, *after)}
         return [taken_from_disk("main", step, PATHS.iteration(file, "main", step)) for step in sorted(steps)]
 
@@ -156,7 +125,7 @@ def from_iterations(file, after=()):
 
 def stop_words(arm):
     """Return why an arm stopped, in words."""
-    reason = CAMPAIGN.stop_reason(arm, walk_to_last(arm))
+    reason = CAMPAIGN.stop_reason(arm, WALK.last(arm))
     return reason.words if reason else ""
 
 

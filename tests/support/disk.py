@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,8 +38,8 @@ def structure(iteration: int, number: int) -> Structure:
     return Structure.create([1, 1], np.array([[0.0, 0.0, 0.0], [0.0, iteration, 0.7 + number]]))
 
 
-def write_iteration(paths: CampaignPaths, arm: str, t: int) -> None:
-    """Write a finished iteration as its rules do; only the gates and labels have real content."""
+def write_iteration(paths: CampaignPaths, arm: str, t: int, **facts: Any) -> None:
+    """Write a finished iteration as its rules do; only the gates and labels have real content. facts: some that differ."""
 
     def at(name: str) -> Path:
         return Path(paths.iteration(name, arm, t))
@@ -54,10 +55,9 @@ def write_iteration(paths: CampaignPaths, arm: str, t: int) -> None:
                 write_leaf(at(f"batch/{s.structure_id}.extxyz"), [LeafEntry(s)])
         elif rule == "assess_iteration":
             counts = dict.fromkeys(("n_train", "n_test", "n_labels", "n_failed", "pool_size", "pool_left"), t)
+            words = {"arm": arm, "phase": "query", "target": "energy", "metric": "test"}
             changes = dict.fromkeys(("rrmse", "rrmse_low", "rrmse_high"), 1.0)
-            Facts(
-                arm=arm, iteration=t, phase="query", target="energy", metric="test", errors={}, **counts, **changes
-            ).write(at("facts.json"))
+            Facts(iteration=t, errors={}, **(words | counts | changes | facts)).write(at("facts.json"))
             Cost(BATCH, 0, 0, 0.0, 0.0, 0.0, 0.0).write(at("cost.json"))
         for name in names:
             if name != "batch" and not at(name).exists():
