@@ -2,7 +2,7 @@
 
 from quarry.campaign.closing import closing_words, error_words
 from quarry.campaign.invocation import Invocation
-from quarry.campaign.paths import OUTPUTS, PRODUCT, SPECTRUM, padded
+from quarry.campaign.loop import padded
 from quarry.campaign.walk import Walk
 from quarry.config.campaign import PROBES_ARM
 
@@ -92,7 +92,8 @@ def scores(wildcards):
 
 def members(wildcards):
     """Return the members of the arm's committee, nothing for a model that is trained by one job."""
-    return [PATHS.member(k, wildcards.arm, wildcards.iteration) for k in range(CAMPAIGN.members(wildcards.arm))]
+    pattern = PATHS.outputs("train_member", wildcards.arm, wildcards.iteration)["member"]
+    return [pattern.format(member=padded(number)) for number in range(CAMPAIGN.members(wildcards.arm))]
 
 
 def batch_labels(wildcards):
@@ -131,10 +132,11 @@ def stop_words(arm):
 
 def products(wildcards):
     """Return the files that a campaign leaves for its user."""
-    product = PRODUCT + (OUTPUTS["compute_spectrum"] if CAMPAIGN.configuration.spectrum else [])
-    arms = [PATHS.arm(arm, file) for arm in CAMPAIGN.arms for file in product]
-    figures = [f"{PATHS.figures}/{name}" for rule in CAMPAIGN.drawing_rules for name in OUTPUTS[rule]]
-    return arms + [f"{PATHS.root}/{file}" for file in product] + figures
+    spectrum = bool(CAMPAIGN.configuration.spectrum)
+    of_arm = ["collect_results"] + ["compute_spectrum"] * spectrum
+    of_campaign = ["publish_results"] + ["publish_spectrum"] * spectrum + CAMPAIGN.drawing_rules
+    arms = [path for arm in CAMPAIGN.arms for rule in of_arm for path in PATHS.outputs(rule, arm).values()]
+    return arms + [path for rule in of_campaign for path in PATHS.outputs(rule).values()]
 
 
 def from_product(file, arm=None):

@@ -12,10 +12,8 @@ checkpoint choose_probes:
     input:
         structures=PATHS.structures,
     output:
-        batch=PATHS.batch(PROBES_ARM, 0),
-        planned=PATHS.planned(PROBES_ARM, 0),
+        **PATHS.outputs("select_batch", PROBES_ARM, 0),
         leaves=directory(PATHS.iteration("batch", PROBES_ARM, 0)),
-        reused=PATHS.iteration("reused.csv", PROBES_ARM, 0),
     params:
         base=base_folder,
         manifest=PATHS.manifest,

@@ -39,10 +39,7 @@ rule merge_labels:
         outliers=from_previous("outliers.csv"),
         audit=from_previous("audit.csv"),
     output:
-        dataset=PATHS.iteration("dataset.h5"),
-        failures=PATHS.iteration("failures.csv"),
-        outliers=PATHS.iteration("outliers.csv"),
-        audit=PATHS.iteration("audit.csv"),
+        **PATHS.outputs("merge_labels"),
     params:
         manifest=PATHS.manifest,
         left_out=PATHS.left_out,

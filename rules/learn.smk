@@ -6,7 +6,7 @@ rule train_member:
         dataset=PATHS.iteration("dataset.h5"),
         features=PATHS.features,
     output:
-        PATHS.member(),
+        **PATHS.outputs("train_member"),
     wildcard_constraints:
         member="[0-9]+",
     log:
@@ -31,7 +31,7 @@ rule train_model:
         dataset=PATHS.iteration("dataset.h5"),
         features=PATHS.features,
     output:
-        PATHS.iteration("model/model.h5"),
+        **PATHS.outputs("train_model"),
     log:
         PATHS.iteration("logs/train_model.log"),
     threads: CAMPAIGN.configuration.resources.model.threads
@@ -58,8 +58,7 @@ rule evaluate_model:
         structures=PATHS.structures,
         truth=pool_labels,
     output:
-        predictions=PATHS.iteration("predictions.h5"),
-        metrics=PATHS.iteration("metrics.json"),
+        **PATHS.outputs("evaluate_model"),
     log:
         PATHS.iteration("logs/evaluate_model.log"),
     threads: CAMPAIGN.configuration.resources.model.threads
@@ -83,8 +82,7 @@ checkpoint assess_iteration:
         labels=batch_labels,
         structures=PATHS.structures,
     output:
-        facts=PATHS.facts(),
-        cost=PATHS.cost(),
+        **PATHS.outputs("assess_iteration"),
     params:
         manifest=PATHS.manifest,
         failed=PATHS.failed,

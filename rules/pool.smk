@@ -25,9 +25,7 @@ rule build_pool:
     input:
         modes=normal_modes,
     output:
-        structures=PATHS.structures,
-        reference=PATHS.reference,
-        filtered=PATHS.filtered,
+        **PATHS.outputs("build_pool"),
     params:
         base=base_folder,
     log:
@@ -50,7 +48,7 @@ rule build_features:
         structures=PATHS.structures,
         reference=PATHS.reference,
     output:
-        PATHS.features,
+        **PATHS.outputs("build_features"),
     log:
         f"{PATHS.pool}/logs/build_features.log",
     threads: CAMPAIGN.configuration.resources.model.threads
@@ -70,7 +68,7 @@ rule collect_pool_labels:
     input:
         structures=PATHS.structures,
     output:
-        PATHS.pool_labels,
+        **PATHS.outputs("collect_pool_labels"),
     params:
         base=base_folder,
     log:

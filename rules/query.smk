@@ -10,7 +10,7 @@ rule score_pool:
         structures=PATHS.structures,
         features=PATHS.features,
     output:
-        PATHS.iteration("scores.h5"),
+        **PATHS.outputs("score_pool"),
     params:
         base=base_folder,
     log:
@@ -38,7 +38,7 @@ rule propose_batch:
         structures=PATHS.structures,
         features=PATHS.features,
     output:
-        PATHS.iteration("proposal.csv"),
+        **PATHS.outputs("propose_batch"),
     params:
         base=base_folder,
     log:
@@ -63,10 +63,8 @@ checkpoint select_batch:
         failures=from_previous("failures.csv"),
         structures=PATHS.structures,
     output:
-        batch=PATHS.batch(),
-        planned=PATHS.planned(),
+        **PATHS.outputs("select_batch"),
         leaves=directory(PATHS.iteration("batch")),
-        reused=PATHS.iteration("reused.csv"),
     params:
         base=base_folder,
         manifest=PATHS.manifest,

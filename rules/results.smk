@@ -6,7 +6,7 @@ rule compare_arms:
         facts=lambda wildcards: of_compared("facts.json"),
         predictions=lambda wildcards: of_compared("predictions.h5"),
     output:
-        PATHS.arm("main", "savings.json"),
+        **PATHS.outputs("compare_arms", "main"),
     log:
         PATHS.arm("main", "logs/compare_arms.log"),
     localrule: True
@@ -31,13 +31,7 @@ rule collect_results:
         audit=from_last("audit.csv"),
         model=from_last("model/model.h5"),
     output:
-        history=PATHS.arm(file="history.csv"),
-        failures=PATHS.arm(file="failures.csv"),
-        outliers=PATHS.arm(file="outliers.csv"),
-        audit=PATHS.arm(file="audit.csv"),
-        dataset=PATHS.arm(file="dataset.h5"),
-        extxyz=PATHS.arm(file="dataset.extxyz"),
-        model=PATHS.arm(file="model/model.h5"),
+        **PATHS.outputs("collect_results"),
     params:
         reason=lambda wildcards: stop_words(wildcards.arm),
     log:
@@ -54,21 +48,9 @@ rule publish_results:
     message:
         "publishing the results in {PATHS.root}"
     input:
-        history=PATHS.arm("main", "history.csv"),
-        failures=PATHS.arm("main", "failures.csv"),
-        outliers=PATHS.arm("main", "outliers.csv"),
-        audit=PATHS.arm("main", "audit.csv"),
-        dataset=PATHS.arm("main", "dataset.h5"),
-        extxyz=PATHS.arm("main", "dataset.extxyz"),
-        model=PATHS.arm("main", "model/model.h5"),
+        **PATHS.outputs("collect_results", "main"),
     output:
-        history=f"{PATHS.root}/history.csv",
-        failures=f"{PATHS.root}/failures.csv",
-        outliers=f"{PATHS.root}/outliers.csv",
-        audit=f"{PATHS.root}/audit.csv",
-        dataset=f"{PATHS.root}/dataset.h5",
-        extxyz=f"{PATHS.root}/dataset.extxyz",
-        model=f"{PATHS.root}/model/model.h5",
+        **PATHS.outputs("publish_results"),
     log:
         f"{PATHS.logs}/publish_results.log",
     localrule: True
@@ -88,25 +70,25 @@ rule draw_figures:
         predictions=from_last("predictions.h5", "main"),
     output:
         learning_curve=report(
-            f"{PATHS.figures}/learning_curve.svg",
+            PATHS.outputs("draw_figures")["learning_curve"],
             category="Learning",
             labels={"figure": "learning curve"},
             caption="../report/learning_curve.rst",
         ),
         parity=report(
-            f"{PATHS.figures}/parity.svg",
+            PATHS.outputs("draw_figures")["parity"],
             category="Learning",
             labels={"figure": "parity and uncertainty"},
             caption="../report/parity.rst",
         ),
         iterations=report(
-            f"{PATHS.figures}/iterations.html",
+            PATHS.outputs("draw_figures")["iterations"],
             category="Iterations",
             labels={"figure": "table of iterations"},
             caption="../report/iterations.rst",
         ),
         audit=report(
-            f"{PATHS.figures}/audit.html",
+            PATHS.outputs("draw_figures")["audit"],
             category="Labels",
             labels={"figure": "audit of the labels"},
             caption="../report/audit.rst",
@@ -128,7 +110,7 @@ rule draw_savings:
         PATHS.arm("main", "savings.json"),
     output:
         report(
-            f"{PATHS.figures}/savings.svg",
+            PATHS.outputs("draw_savings")["savings"],
             category="Learning",
             labels={"figure": "labels saved against random"},
             caption="../report/savings.rst",
@@ -153,7 +135,7 @@ rule draw_function:
         features=PATHS.features,
     output:
         report(
-            f"{PATHS.figures}/function.svg",
+            PATHS.outputs("draw_function")["function"],
             category="Learning",
             labels={"figure": "model of one variable"},
             caption="../report/function.rst",

@@ -13,7 +13,7 @@ rule compute_spectrum:
         # How lines are broadened; an inspection before the first run has no such file.
         settings=lambda wildcards: [path for path in [PATHS.spectrum_settings] if Path(path).exists()],
     output:
-        **{name: PATHS.arm(file=file) for name, file in SPECTRUM.items()},
+        **PATHS.outputs("compute_spectrum"),
     log:
         PATHS.arm(file="logs/compute_spectrum.log"),
     threads: CAMPAIGN.configuration.resources.model.threads
@@ -31,9 +31,9 @@ rule publish_spectrum:
     message:
         "publishing the spectra in {PATHS.root}"
     input:
-        **{name: PATHS.arm("main", file) for name, file in SPECTRUM.items()},
+        **PATHS.outputs("compute_spectrum", "main"),
     output:
-        **{name: f"{PATHS.root}/{file}" for name, file in SPECTRUM.items()},
+        **PATHS.outputs("publish_spectrum"),
     log:
         f"{PATHS.logs}/publish_spectrum.log",
     localrule: True
@@ -57,7 +57,7 @@ rule draw_spectrum:
         ),
     output:
         report(
-            f"{PATHS.figures}/spectrum.svg",
+            PATHS.outputs("draw_spectrum")["spectrum"],
             category="Spectrum",
             labels={"figure": "absorption spectra"},
             caption="../report/spectrum.rst",

@@ -39,6 +39,7 @@ def folder(tmp_path_factory) -> CampaignFolder:
         stop={"rrmse": None, "max_iterations": 1},
     )
     folder = CampaignFolder.create(tmp_path_factory.mktemp("mixed") / "campaign", configuration)
+    folder.forked_jobs = False  # They would count the memory of what they were forked from.
     (folder.path / "slow.py").write_text(SLOW)
     rng = np.random.default_rng(1)
     pool = [Atoms(["H"] * n, np.arange(n)[:, None] * [[0.9, 0, 0]] + rng.normal(0, 0.05, (n, 3))) for n in SIZES]

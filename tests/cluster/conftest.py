@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from support.job_processes import quick_python
+
 HERE = Path(__file__).parent
 NODES = 4
 
@@ -139,7 +141,7 @@ class Run:
             self.kill()
             pytest.fail(f"no end after {timeout_s} s:\n{self.output}")
 
-    def wait_until(self, condition: Callable[[], object], what: str, timeout_s: float = 60) -> None:
+    def wait_until(self, condition: Callable[[], object], what: str, timeout_s: float = 180) -> None:
         """Return when `condition` is true; after `timeout_s` seconds the test fails."""
         end = time.monotonic() + timeout_s
         while not condition():
@@ -156,14 +158,17 @@ class Run:
 
 @pytest.fixture
 def start_snakemake(tmp_path: Path) -> Iterator[Callable[..., Run]]:
-    """Return a function that starts Snakemake in a folder: (folder, *options, environment) -> Run."""
+    """Return a function that starts Snakemake in a folder: (folder, *options, environment, forked) -> Run.
+
+    forked: it and its jobs are forked from a process that has their imports; not where one of them is to be killed.
+    """
     runs: list[Run] = []
 
-    def start(folder: Path, *options: str, environment: dict[str, str]) -> Run:
+    def start(folder: Path, *options: str, environment: dict[str, str], forked: bool = False) -> Run:
         log = tmp_path / f"snakemake-{len(runs)}.log"
         with log.open("wb") as stream:
             process = subprocess.Popen(
-                [sys.executable, "-m", "snakemake", *options],
+                [quick_python() if forked else sys.executable, "-m", "snakemake", *options],
                 cwd=folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,

@@ -110,13 +110,13 @@ start() {
     munged --force --key-file="$etc/munge.key" --socket="$run/munge.socket" --pid-file="$run/munged.pid" \
       --log-file="$log/munged.log" --seed-file="$run/munge.seed" 2>>"$log/start.log" || fail "munged: see $log/start.log"
   fi
-  wait_for 10 munge -S "$run/munge.socket" -n || fail "munged does not answer; see $log/munged.log"
+  wait_for 60 munge -S "$run/munge.socket" -n || fail "munged does not answer; see $log/munged.log"
   alive "$run/slurmctld.pid" slurmctld || slurmctld </dev/null >>"$log/start.log" 2>&1 || fail "slurmctld: see $log/start.log"
-  wait_for 20 scontrol ping || fail "slurmctld does not answer; see $log/slurmctld.log"
+  wait_for 60 scontrol ping || fail "slurmctld does not answer; see $log/slurmctld.log"
   for i in $(seq "$nodes"); do
     alive "$run/slurmd-n$i.pid" slurmd || slurmd -N "n$i" </dev/null >>"$log/start.log" 2>&1 || fail "slurmd: see $log/start.log"
   done
-  wait_for 30 all_up || fail "the nodes do not come up; see $log"
+  wait_for 120 all_up || fail "the nodes do not come up; see $log"
   sinfo
 }
 

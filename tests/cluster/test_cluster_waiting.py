@@ -78,7 +78,7 @@ def test_refused_submissions_wait_and_use_up_no_attempt(profile, slurm_cluster, 
     real = shutil.which("sbatch", path=slurm_cluster.environment["PATH"])
     site_command(workflow, "sbatch", SBATCH.format(folder=workflow, real=real))
     environment = {**slurm_cluster.environment, "PATH": f"{workflow / 'site'}:{slurm_cluster.environment['PATH']}"}
-    run = start_snakemake(workflow, *OPTIONS[profile], "--retries", "0", environment=environment)
+    run = start_snakemake(workflow, *OPTIONS[profile], "--retries", "0", environment=environment, forked=True)
     run.wait_until(lambda: "AssocMaxSubmitJobLimit" in run.output and len(began(workflow)) == 3, "limit")
     (workflow / "go").touch()
     code, output = run.wait()
@@ -95,7 +95,7 @@ def test_the_controller_is_away_while_jobs_end(slurm_cluster, workflow, start_sn
     asked = workflow / "asked.nobody"
     site_command(workflow, "squeue", f"scontrol ping | grep -q 'is UP' || touch {asked}\nexec {real} \"$@\"\n")
     environment = {**slurm_cluster.environment, "PATH": f"{workflow / 'site'}:{slurm_cluster.environment['PATH']}"}
-    run = start_snakemake(workflow, *OPTIONS["slurm"], environment=environment)
+    run = start_snakemake(workflow, *OPTIONS["slurm"], environment=environment, forked=True)
     run.wait_until(lambda: len(began(workflow)) == 6, "running jobs")
     slurm_cluster.stop_controller()
     try:

@@ -9,9 +9,11 @@ import pytest
 import yaml
 
 from quarry.campaign.file_count import files_at_end
+from quarry.campaign.loop import LABELS, LOOP, RULES, ArmPlan, stages_of
+from quarry.campaign.paths import CampaignPaths
 from quarry.config import load_configuration
 from support.campaigns import REPOSITORY, CampaignFolder, stand_in_configuration
-from support.graph import all_rules, graph_of, rules_to_run
+from support.graph import all_rules, graph_of, jobs_of, rules_to_run
 
 PER_ITERATION = {"select_batch", "merge_labels", "train_model", "evaluate_model", "assess_iteration"}
 PRODUCTS = {"collect_results", "publish_results", "draw_figures", "all"}
@@ -89,6 +91,28 @@ def test_finished_iterations_are_left_out_of_a_run_and_shown_in_an_inspection(fi
     assert rules["label_structure"] == len(finished.calls()) == 12
     assert all(rules[rule] == 3 for rule in PER_ITERATION)
     assert rules["score_pool"] == rules["propose_batch"] == 2
+
+
+def test_the_table_of_rules_says_what_the_graph_says(finished):
+    """Which rules an iteration has, in which order they run, and every file that they make."""
+    paths, order = CampaignPaths("toy"), [stage.rule for stage in LOOP]
+    found: dict[int, set[str]] = {}
+    for job in jobs_of(finished, "inspection"):
+        iteration = job.wildcards.get("iteration")
+        if job.rule in RULES and job.rule != LABELS.rule:
+            stage = RULES[job.rule]
+            made = list(paths.outputs(job.rule, job.wildcards.get("arm", "main"), iteration or "").values())
+            made += [paths.iteration(stage.folder, "main", iteration)] if stage.folder else []
+            assert sorted(job.outputs) == sorted(made), job.rule
+        elif job.rule != LABELS.rule:
+            assert not job.outputs, f"{job.rule} makes files that no receipt accounts for"
+        if iteration is not None:
+            found.setdefault(int(iteration), set()).add(job.rule)
+            for rule, wildcards in job.needs:
+                if wildcards.get("iteration") == iteration:
+                    assert order.index(rule) < order.index(job.rule)
+    for iteration, rules in found.items():
+        assert rules == {stage.rule for stage in stages_of(ArmPlan(scored=True, proposed=iteration > 0))}
 
 
 def test_a_finished_campaign_is_packed_and_shown_as_before(finished, tmp_path):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from quarry.campaign.batch_table import BatchRow, write_batch
+from quarry.campaign.loop import LABELS, ArmPlan, stages_of
 from quarry.campaign.paths import CampaignPaths
 from quarry.campaign.receipts import write_receipt
 from quarry.campaign.recovery import Recovery
@@ -21,13 +22,9 @@ from support.stub_files import write_stub
 ITERATIONS = 3
 BATCH = 2
 RULES = {
-    "score_pool": ["scores.h5"],
-    "propose_batch": ["proposal.csv"],
-    "select_batch": ["batch.csv", "batch", "planned.csv", "reused.csv"],
-    "merge_labels": ["dataset.h5", "failures.csv", "outliers.csv", "audit.csv"],
-    "train_model": ["model/model.h5"],
-    "evaluate_model": ["predictions.h5", "metrics.json"],
-    "assess_iteration": ["facts.json", "cost.json"],
+    stage.rule: [*stage.outputs.values(), *filter(None, [stage.folder])]
+    for stage in stages_of(ArmPlan(scored=True))
+    if stage is not LABELS
 }
 """The outputs of every rule of an iteration in the order in which they run (labels come after select_batch)."""
 COST = {"wall_s": 1.0, "cpu_s": 1.0, "threads": 1, "host": "here"}
@@ -117,7 +114,7 @@ class Disk:
         assert self.recovery.count_whole("main") == whole
         for t in range(whole, ITERATIONS):
             labels = all(self.label(t, n).exists() for n in range(BATCH))
-            stages = self.paths.stages("main", t, scored=True, proposed=t > 0)
+            stages = self.paths.stages("main", t, ArmPlan(scored=True, proposed=t > 0))
             there = [[Path(f).exists() for f in stage] for stage in stages]
             if t == whole:
                 place = stages.index([])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 from support.campaigns import SNAKEFILE, CampaignFolder
@@ -25,20 +27,43 @@ with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
     dag = workflow.dag(DAGSettings(targets=set(targets), rerun_triggers={RerunTrigger.MTIME, RerunTrigger.INPUT}))
     dag.execute_workflow(executor="dryrun")
     graph = workflow._workflow.dag
-    jobs = [[job.rule.name, dict(job.wildcards.items()), bool(graph.needrun(job))] for job in graph.jobs]
+    jobs = [
+        dict(
+            rule=job.rule.name,
+            wildcards=dict(job.wildcards.items()),
+            needed=bool(graph.needrun(job)),
+            outputs=list(map(str, job.output)),
+            needs=[[other.rule.name, dict(other.wildcards.items())] for other in graph.dependencies[job]],
+        )
+        for job in graph.jobs
+    ]
 print("GRAPH " + json.dumps(jobs))
 """
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job of the graph. needed: whether it must run. needs: rule and wildcards of the jobs before it."""
+
+    rule: str
+    wildcards: dict[str, str]
+    needed: bool
+    outputs: list[str]
+    needs: list[tuple[str, dict[str, str]]]
 
 
 def graph_of(
     folder: CampaignFolder, invocation: str = "dry_run", *targets: str
 ) -> list[tuple[str, dict[str, str], bool]]:
-    """Return (rule, wildcards, must run) of every job in the graph that Snakemake's API builds for a dry run.
+    """Return (rule, wildcards, must run) of every job in the graph (``jobs_of``)."""
+    return [(job.rule, job.wildcards, job.needed) for job in jobs_of(folder, invocation, *targets)]
+
+
+def jobs_of(folder: CampaignFolder, invocation: str = "dry_run", *targets: str) -> list[Job]:
+    """Return every job in the graph that Snakemake's API builds for a dry run.
 
     In a process of its own: the API changes the working directory and keeps state between workflows.
     """
-    import json
-
     process = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(SNAKEFILE), *targets],
         cwd=folder.path,
@@ -50,7 +75,7 @@ def graph_of(
     )
     line = next((x for x in process.stdout.splitlines() if x.startswith("GRAPH ")), None)
     assert line is not None, process.stdout[-2000:] + process.stderr[-2000:]
-    return [(rule, wildcards, needed) for rule, wildcards, needed in json.loads(line[6:])]
+    return [Job(**job) for job in json.loads(line[6:])]
 
 
 def rules_to_run(folder: CampaignFolder, *targets: str) -> Counter[str]:

@@ -36,7 +36,7 @@ def morse_energy(structure: Structure) -> float:
     return (1 - math.exp(-1.2 * (float(structure.positions[1, 2]) - 1.0))) ** 2
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 60.0) -> None:
+def wait_until(condition: Callable[[], Any], seconds: float = 180.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"

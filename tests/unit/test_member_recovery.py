@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from quarry.campaign.batch_table import BatchRow, write_batch
-from quarry.campaign.paths import CampaignPaths, outputs_of
+from quarry.campaign.loop import ArmPlan, outputs_of
+from quarry.campaign.paths import CampaignPaths
 from quarry.campaign.receipts import write_receipt
 from quarry.campaign.recovery import Recovery
 from quarry.labeling.record import LabelRecord, write_records
@@ -86,12 +87,11 @@ def test_members_of_a_lost_data_set_are_trained_again(recovery):
 
 
 def test_models_that_one_job_trains_have_no_such_stage():
-    without, with_members = (PATHS.stages("main", 0, False, False, members=m) for m in (0, 2))
+    without, with_members = (PATHS.stages("main", 0, ArmPlan(proposed=False, members=m)) for m in (0, 2))
     assert [s for s in with_members if s not in without] == [
         [str(at("model/members/000.h5")), str(at("model/members/001.h5"))]
     ]
-    assert without == PATHS.stages("main", 0, False, False)
-    assert PATHS.member() == PATHS.iteration("model/members/{member}.h5")
+    assert PATHS.outputs("train_member") == {"member": PATHS.iteration("model/members/{member}.h5")}
     assert outputs_of("train_member_012") == ["model/members/012.h5"] and outputs_of("train_model") == [
         "model/model.h5"
     ]

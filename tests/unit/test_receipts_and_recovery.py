@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quarry.campaign.batch_table import BatchRow, write_batch
+from quarry.campaign.loop import ArmPlan
 from quarry.campaign.receipts import write_receipt
 from quarry.campaign.recovery import Recovery
 from quarry.labeling.record import read_records
@@ -28,7 +29,7 @@ class TestCountWhole:
     def test_any_missing_file_ends_the_count(self, disk, iteration):
         names = [
             f.as_posix()
-            for stage in disk.paths.stages("main", iteration, True, iteration > 0)
+            for stage in disk.paths.stages("main", iteration, ArmPlan(True, iteration > 0))
             for f in map(Path, stage)
         ]
         for name in [*names, str(disk.label(iteration, 0)), str(disk.label(iteration, 1))]:

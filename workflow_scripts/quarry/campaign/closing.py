@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 from quarry.campaign.campaign import Campaign
-from quarry.campaign.paths import OUTPUTS
+from quarry.campaign.loop import product_of
 from quarry.config.campaign import MAIN_ARM
 
 
@@ -26,12 +27,18 @@ def closing_words(campaign: Campaign) -> str:
     root = campaign.paths.root
     if not lines:
         return f"Quarry: no iteration of {root} is finished yet"
-    lines.append(
-        f"Quarry: results in {root}: history.csv, dataset.extxyz, dataset.h5, model/model.h5, failures.csv, "
-        f"outliers.csv, audit.csv, {'cross-section/, ensemble.h5, ' if campaign.configuration.spectrum else ''}figures/"
-    )
+    made = product_of("publish_results")
+    made += product_of("publish_spectrum") if campaign.configuration.spectrum else []
+    lines.append(f"Quarry: results in {root}: {', '.join([*_shown(made), 'figures/'])}")
     lines.append(f"Quarry: report: the same command with --report {root}/report.html")
     return "\n".join(lines)
+
+
+def _shown(files: list[str]) -> list[str]:
+    """Return files by their names, those of one folder together by the folder's."""
+    count = Counter(file.partition("/")[0] for file in files)
+    folders = {file: file.partition("/")[0] for file in files}
+    return list(dict.fromkeys(file if count[folders[file]] == 1 else f"{folders[file]}/" for file in files))
 
 
 def error_words(campaign: Campaign) -> str:
@@ -44,7 +51,7 @@ def error_words(campaign: Campaign) -> str:
 
 def _savings_words(campaign: Campaign) -> list[str]:
     """Return the lines about the labels saved, or none without control arms or where they are of an earlier run."""
-    path = Path(campaign.paths.arm(MAIN_ARM, OUTPUTS["compare_arms"][0]))
+    path = Path(campaign.paths.outputs("compare_arms", MAIN_ARM)["savings"])
     if not campaign.configuration.controls or not path.exists():
         return []
     found = json.loads(path.read_bytes())

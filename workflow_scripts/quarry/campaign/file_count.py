@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from quarry.campaign.paths import OUTPUTS, CampaignPaths
+from quarry.campaign.loop import ArmPlan, product_of, stages_of
 from quarry.config.campaign import Configuration
 from quarry.config.models import member_jobs
 
@@ -21,10 +21,7 @@ def files_at_end(configuration: Configuration, iterations: Mapping[str, int], la
 
     iterations: of each arm, with the first one. labels: distinct successful labels, one file of the store each.
     """
-    paths = CampaignPaths(configuration.name)
-    of_iterations = sum(
-        _of_iteration(configuration, paths, arm, t) for arm, count in iterations.items() for t in range(count)
-    )
+    of_iterations = sum(_of_iteration(configuration, arm, t) for arm, count in iterations.items() for t in range(count))
     return labels + of_iterations + _of_products(configuration) + OTHERS
 
 
@@ -39,12 +36,13 @@ def drawing_rules(configuration: Configuration) -> list[str]:
     return [rule for rule, is_wanted in wanted.items() if is_wanted]
 
 
-def _of_iteration(configuration: Configuration, paths: CampaignPaths, arm: str, iteration: int) -> int:
+def _of_iteration(configuration: Configuration, arm: str, iteration: int) -> int:
     """Return the files of a packed iteration: outputs, and a receipt of each job that is no label."""
     settings = configuration.arm(arm)
     members = member_jobs(settings.model)
-    stages = paths.stages(arm, iteration, settings.query.needs_scores, iteration > 0, members)
-    return sum(map(len, stages)) + sum(map(bool, stages)) + max(0, members - 1) + OF_PACKING
+    plan = ArmPlan(settings.query.needs_scores, iteration > 0, members)
+    files = [stage.files(plan) for stage in stages_of(plan)]
+    return sum(map(len, files)) + sum(map(bool, files)) + max(0, members - 1) + OF_PACKING
 
 
 def _of_products(configuration: Configuration) -> int:
@@ -58,7 +56,7 @@ def _of_products(configuration: Configuration) -> int:
     if configuration.spectrum is not None:
         jobs |= {"compute_spectrum": arms, "publish_spectrum": 1}
     jobs |= dict.fromkeys(drawing_rules(configuration), 1)
-    count = sum(number * (2 * len(OUTPUTS[rule]) + 2) for rule, number in jobs.items())
+    count = sum(number * (2 * len(product_of(rule)) + 2) for rule, number in jobs.items())
     # Normal modes: no receipt. Settings of the spectrum: made by no rule.
     modes = pool.source == "wigner" and pool.modes_file is None
     return count + 3 * modes + (configuration.spectrum is not None)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from quarry.campaign.loop import RULES, ArmPlan, Place, files_in, padded, stages_of
+
 
 class CampaignPaths:
     """Paths of one campaign, relative to the working directory."""
@@ -29,7 +31,7 @@ class CampaignPaths:
         self.figures = f"{self.root}/figures"
         self.logs = f"{self.root}/logs"
         self.receipts = f"{self.root}/receipts"
-        self.product = [f"{self.root}/{file}" for file in [*PRODUCT, *SPECTRUM.values()]]
+        self.product = [f"{self.root}/{file}" for file in files_in(Place.CAMPAIGN)]
 
     @property
     def names(self) -> set[str]:
@@ -77,87 +79,26 @@ class CampaignPaths:
         """Return the path of a label that is computed again."""
         return f"{self.verification}/{check}/seed_{seed}/{number}.json"
 
-    def member(self, member: int | str = "{member}", arm: str = "{arm}", iteration: int | str = "{iteration}") -> str:
-        """Return the path of a committee's member that a job of its own trains."""
-        return self.iteration(MEMBER.format(padded(member)), arm, iteration)
+    def outputs(self, rule: str, arm: str = "{arm}", iteration: int | str = "{iteration}") -> dict[str, str]:
+        """Return what a rule makes, by the names that it gives its files (``quarry.campaign.loop``)."""
+        stage = RULES[rule]
+        return {name: self._file(stage.place, file, arm, iteration) for name, file in stage.outputs.items()}
 
-    def stages(self, arm: str, iteration: int, scored: bool, proposed: bool, members: int = 0) -> list[list[str]]:
-        """Return the files of an iteration's jobs in the order in which they are made (labels left out).
+    def _file(self, place: Place, file: str, arm: str, iteration: int | str) -> str:
+        if place is Place.ITERATION:
+            return self.iteration(file, arm, iteration)
+        if place is Place.ARM:
+            return self.arm(arm, file)
+        folders = {Place.POOL: self.pool, Place.CAMPAIGN: self.root, Place.FIGURES: self.figures}
+        return f"{folders[place]}/{file}"
 
-        scored: whether the arm's strategy looks at scores of the pool. proposed: whether the batch comes from a proposal.
-        members: of the arm's committee that are trained by jobs of their own.
-        """
-        rules = ["score_pool"] * (scored and proposed) + ["propose_batch"] * proposed
-        rules += ["select_batch", LABELS, "merge_labels", MEMBERS, "train_model", "evaluate_model", "assess_iteration"]
-        names = {**OUTPUTS, MEMBERS: [MEMBER.format(padded(member)) for member in range(members)]}
-        stages = [names.get(rule, []) for rule in rules if members or rule != MEMBERS]
-        return [[self.iteration(name, arm, iteration) for name in stage] for stage in stages]
+    def stages(self, arm: str, iteration: int, plan: ArmPlan) -> list[list[str]]:
+        """Return the files of an iteration's rules in the order in which they are made (labels left out)."""
+        return [[self.iteration(file, arm, iteration) for file in stage.files(plan)] for stage in stages_of(plan)]
 
-
-LABELS = "label_structure"
-"""The place of the labels among the stages: they are never removed, so no files stand for them."""
-
-MEMBERS = "train_member"
-"""The place of a committee's members among the stages: a job for each."""
-MEMBER = "model/members/{}.h5"
 
 PACKED = "packed.zip"
 """What was packed of a finished iteration (``quarry.campaign.packed``)."""
-
-PRODUCT = ["history.csv", "failures.csv", "outliers.csv", "audit.csv", "dataset.h5", "dataset.extxyz", "model/model.h5"]
-
-SPECTRUM = {
-    "ensemble": "ensemble.h5",
-    "ml_nea": "cross-section/cross-section_ml-nea.dat",
-    "qc_nea": "cross-section/cross-section_qc-nea.dat",
-    "single_point": "cross-section/cross-section_spc.dat",
-    "table": "cross-section/spectra.csv",
-    "summary": "cross-section/summary.json",
-}
-"""Further product of a campaign with a spectrum, by the name that rules give each file."""
-
-OUTPUTS: dict[str, list[str]] = {
-    "build_pool": ["structures.h5", "reference.extxyz", "filtered.csv"],
-    "build_features": ["features.h5"],
-    "collect_pool_labels": ["labels.h5"],
-    "score_pool": ["scores.h5"],
-    "propose_batch": ["proposal.csv"],
-    "select_batch": ["batch.csv", "planned.csv", "reused.csv"],
-    "merge_labels": ["dataset.h5", "failures.csv", "outliers.csv", "audit.csv"],
-    "train_model": ["model/model.h5"],
-    "evaluate_model": ["predictions.h5", "metrics.json"],
-    "assess_iteration": ["facts.json", "cost.json"],
-    "compare_arms": ["savings.json"],
-    "collect_results": PRODUCT,
-    "publish_results": PRODUCT,
-    "compute_spectrum": [*SPECTRUM.values()],
-    "publish_spectrum": [*SPECTRUM.values()],
-    "draw_savings": ["savings.svg"],
-    "draw_function": ["function.svg"],
-    "draw_spectrum": ["spectrum.svg"],
-    "draw_figures": ["learning_curve.svg", "parity.svg", "iterations.html", "audit.html"],
-}
-"""Files that each rule makes in its iteration, pool, arm, campaign or figures folder. Not the normal modes: made again
-they could differ in the last digit, and with them the pool.
-"""
-
-POOL_RULES = ("build_pool", "build_features", "collect_pool_labels")
-ARM_RULES = ("collect_results", "compare_arms", "compute_spectrum")
-CAMPAIGN_RULES = ("publish_results", "publish_spectrum")
-FIGURE_RULES = ("draw_figures", "draw_savings", "draw_function", "draw_spectrum")
-"""Rules by the folder that their outputs lie in."""
-
-
-def padded(iteration: int | str) -> str:
-    """Return the iteration as it stands in paths and wildcards (000, 001 ...); patterns pass unchanged."""
-    return f"{iteration:03d}" if isinstance(iteration, int) else iteration
-
-
-def outputs_of(receipt: str) -> list[str]:
-    """Return the files that the job of a receipt (by its name without ending) makes."""
-    if receipt.startswith(f"{MEMBERS}_"):
-        return [MEMBER.format(receipt.removeprefix(f"{MEMBERS}_"))]
-    return OUTPUTS.get(receipt, [])
 
 
 def receipts_folder(output: str | Path) -> Path:

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from quarry.campaign.batch_table import jobs_of, read_batch
-from quarry.campaign.paths import outputs_of
+from quarry.campaign.loop import outputs_of
 from quarry.files import digest_of, sha256_of, write_json
 
 RECEIPT_FORMAT = 2

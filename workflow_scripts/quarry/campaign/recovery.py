@@ -6,22 +6,15 @@ a full disk, a copy or a careless hand that is not so; here every file is compar
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from quarry.campaign.batch_table import jobs_of, read_batch, rows_by_job
+from quarry.campaign.loop import LABELS, ArmPlan, Place, files_in, outputs_of, stages_of
 from quarry.campaign.own_files import OwnFiles
 from quarry.campaign.packed import Folder, inputs_and_labels, is_damaged, pack, unpack
-from quarry.campaign.paths import (
-    ARM_RULES,
-    CAMPAIGN_RULES,
-    FIGURE_RULES,
-    OUTPUTS,
-    PACKED,
-    POOL_RULES,
-    CampaignPaths,
-    outputs_of,
-)
+from quarry.campaign.paths import PACKED, CampaignPaths
 from quarry.campaign.reading import can_be_read, frames_of
 from quarry.campaign.receipts import Account, accounted, accounts, damaged_receipts, missing_and_damaged
 from quarry.campaign.retries import only_retries, read_requests
@@ -73,7 +66,7 @@ class Recovery:
                 return False
         except (OSError, ValueError):
             return False
-        files = [Path(f) for stage in self._stages(arm, iteration) for f in stage]
+        files = self._files(arm, iteration)
         if not all(file.exists() for file in files):
             return False
         receipts = self._receipts(arm, iteration)
@@ -90,7 +83,10 @@ class Recovery:
         say: receives one line per mended file.
         """
         pool, root = Path(self.paths.pool), Path(self.paths.root)
-        products = {root / arm: ARM_RULES for arm in self.arms} | {root: CAMPAIGN_RULES, root / "figures": FIGURE_RULES}
+        products = {root / arm: Place.ARM for arm in self.arms} | {
+            root: Place.CAMPAIGN,
+            root / "figures": Place.FIGURES,
+        }
         whole = {arm: self.count_whole(arm) for arm in self.arms}
         for arm, first in whole.items():
             for iteration in (t for t in self._iterations(arm) if t >= first):
@@ -98,10 +94,10 @@ class Recovery:
         self._mend_future(whole, say)
         for folder in (pool, *products):
             self._move_damaged_aside(folder / "receipts", say)
-        self._move_unaccounted_aside(pool, POOL_RULES, can_be_read, say)
-        for folder, rules in products.items():
+        self._move_unaccounted_aside(pool, Place.POOL, can_be_read, say)
+        for folder, place in products.items():
             # Made again in seconds, and for a user to rely on: what nobody vouches for is not kept.
-            self._move_unaccounted_aside(folder, rules, lambda path: False, say)
+            self._move_unaccounted_aside(folder, place, lambda path: False, say)
         unfinished = []
         for arm, first in whole.items():
             for iteration in (t for t in self._iterations(arm) if t >= first):
@@ -236,7 +232,7 @@ class Recovery:
         receipts = self._receipts(arm, iteration)
         self._move_damaged_aside(receipts, say)
         known = accounted(receipts)
-        for file in (Path(f) for stage in self._stages(arm, iteration) for f in stage):
+        for file in self._files(arm, iteration):
             if file not in known and file.exists() and not can_be_read(file):
                 self._say_aside(file, "has no receipt and cannot be read", say)
         for label in sorted(Path(self.paths.iteration("labels", arm, iteration)).glob("*.json")):
@@ -255,16 +251,18 @@ class Recovery:
         on disk must be what an interrupted run leaves. reopen: an earlier iteration is made again, so the gates of this
         one (batch.csv, facts.json) must open again too; what lies between them is found unchanged and kept.
         """
-        stages = self._stages(arm, iteration)
-        complete = 0
-        for stage in stages:
-            if not all(Path(f).exists() for f in stage) or (not stage and not self._labels_are_there(arm, iteration)):
+        plan, complete = self._plan(arm, iteration), 0
+        stages = stages_of(plan)
+        files = [[self.paths.iteration(file, arm, iteration) for file in stage.files(plan)] for stage in stages]
+        for stage, made in zip(stages, files, strict=True):
+            there = self._labels_are_there(arm, iteration) if stage is LABELS else all(map(os.path.exists, made))
+            if not there:
                 break
             complete += 1
-        doomed = [f for stage in stages[complete:] for f in stage] + stages[-1]
-        if complete < len(stages) and self._are_members(stages[complete], arm, iteration):
+        doomed = [file for made in files[complete:] for file in made] + files[-1]
+        if complete < len(stages) and stages[complete].part:
             # Each is made by a job of its own, so that an interrupted run leaves some of them; they took long.
-            doomed = doomed[len(stages[complete]) :]
+            doomed = doomed[len(files[complete]) :]
         if reopen:
             doomed.append(self.paths.batch(arm, iteration))
         for file in doomed:
@@ -284,12 +282,14 @@ class Recovery:
             return False
         return all(f"{job}.json" in there for job in jobs)
 
-    def _stages(self, arm: str, iteration: int) -> list[list[str]]:
+    def _plan(self, arm: str, iteration: int) -> ArmPlan:
         proposed = iteration > 0 and not only_retries(read_requests(self.paths.retries), arm, iteration)
-        return self.paths.stages(arm, iteration, arm in self.scored, proposed, self.members.get(arm, 0))
+        return ArmPlan(arm in self.scored, proposed, self.members.get(arm, 0))
 
-    def _are_members(self, stage: list[str], arm: str, iteration: int) -> bool:
-        return stage == [self.paths.member(number, arm, iteration) for number in range(self.members.get(arm, 0))] != []
+    def _files(self, arm: str, iteration: int) -> list[Path]:
+        """Return the files of an iteration's rules (labels left out)."""
+        stages = self.paths.stages(arm, iteration, self._plan(arm, iteration))
+        return [Path(file) for files in stages for file in files]
 
     def _receipts(self, arm: str, iteration: int) -> Path:
         return Path(self.paths.iteration("receipts", arm, iteration))
@@ -306,11 +306,11 @@ class Recovery:
             self._say_aside(path, "is not what was written there", say)
 
     def _move_unaccounted_aside(
-        self, folder: Path, rules: Iterable[str], is_whole: Callable[[Path], bool], say: Callable[[str], None]
+        self, folder: Path, place: Place, is_whole: Callable[[Path], bool], say: Callable[[str], None]
     ) -> None:
-        """Move the files of rules aside that no receipt vouches for and that are not whole."""
+        """Move the files of a folder's rules aside that no receipt vouches for and that are not whole."""
         known = accounted(folder / "receipts")
-        for path in sorted({folder / name for rule in rules for name in OUTPUTS[rule]}):
+        for path in sorted(folder / name for name in files_in(place)):
             if path not in known and path.exists() and not is_whole(path):
                 self._say_aside(path, "has no receipt", say)
 

@@ -1,0 +1,171 @@
+"""The rules and what they make: one table that rules, recovery, receipts, the count of files and closing words read.
+
+Standard library only (used at parse time).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+
+def padded(number: int | str) -> str:
+    """Return an iteration or a committee's member as it stands in paths and wildcards (000, 001 ...); patterns unchanged."""
+    return f"{number:03d}" if isinstance(number, int) else number
+
+
+class Place(Enum):
+    """Whose folder a rule writes to."""
+
+    POOL = "pool"
+    ITERATION = "iteration"
+    ARM = "arm"
+    CAMPAIGN = "campaign"
+    FIGURES = "figures"
+
+
+@dataclass(frozen=True)
+class ArmPlan:
+    """What an iteration of an arm has to do.
+
+    scored: its strategy looks at scores of the pool. proposed: its batch comes from a proposal (not the first one, and none
+    of nothing but retries). members: of its committee that are trained by jobs of their own.
+    """
+
+    scored: bool = False
+    proposed: bool = True
+    members: int = 0
+
+
+def _always(plan: ArmPlan) -> bool:
+    return True
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A rule: the files it makes in its folder, by the names that the rule gives them.
+
+    when: whether an iteration has it. part: the wildcard in the file of a rule with several jobs an iteration, one for each
+    of ``parts``. folder: a folder that it makes too, whose files are for the jobs that come next.
+    """
+
+    rule: str
+    outputs: Mapping[str, str]
+    place: Place = Place.ITERATION
+    when: Callable[[ArmPlan], bool] = _always
+    part: str = ""
+    parts: Callable[[ArmPlan], int] = lambda plan: 1
+    folder: str = ""
+
+    def files(self, plan: ArmPlan) -> list[str]:
+        """Return the files of all its jobs in an iteration."""
+        if not self.part:
+            return list(self.outputs.values())
+        return [file for number in range(self.parts(plan)) for file in self.files_of_part(padded(number))]
+
+    def files_of_part(self, number: str) -> list[str]:
+        """Return the files of one of its several jobs."""
+        return [file.format(**{self.part: number}) for file in self.outputs.values()]
+
+
+LABELS = Stage("label_structure", {})
+"""The place of the labels in the loop. They are never removed and have no receipts, so no files stand for them."""
+
+LOOP = (
+    Stage("score_pool", {"scores": "scores.h5"}, when=lambda plan: plan.scored and plan.proposed),
+    Stage("propose_batch", {"proposal": "proposal.csv"}, when=lambda plan: plan.proposed),
+    Stage("select_batch", {"batch": "batch.csv", "planned": "planned.csv", "reused": "reused.csv"}, folder="batch"),
+    LABELS,
+    Stage(
+        "merge_labels",
+        {"dataset": "dataset.h5", "failures": "failures.csv", "outliers": "outliers.csv", "audit": "audit.csv"},
+    ),
+    Stage(
+        "train_member",
+        {"member": "model/members/{member}.h5"},
+        when=lambda plan: plan.members > 0,
+        part="member",
+        parts=lambda plan: plan.members,
+    ),
+    Stage("train_model", {"model": "model/model.h5"}),
+    Stage("evaluate_model", {"predictions": "predictions.h5", "metrics": "metrics.json"}),
+    Stage("assess_iteration", {"facts": "facts.json", "cost": "cost.json"}),
+)
+"""The rules of an iteration in the order in which they run."""
+
+_PRODUCT = {
+    "history": "history.csv",
+    "extxyz": "dataset.extxyz",
+    "dataset": "dataset.h5",
+    "model": "model/model.h5",
+    "failures": "failures.csv",
+    "outliers": "outliers.csv",
+    "audit": "audit.csv",
+}
+_SPECTRUM = {
+    "ml_nea": "cross-section/cross-section_ml-nea.dat",
+    "qc_nea": "cross-section/cross-section_qc-nea.dat",
+    "single_point": "cross-section/cross-section_spc.dat",
+    "table": "cross-section/spectra.csv",
+    "summary": "cross-section/summary.json",
+    "ensemble": "ensemble.h5",
+}
+
+RULES = {
+    stage.rule: stage
+    for stage in (
+        # Not the normal modes: made again they could differ in the last digit, and with them the pool.
+        Stage(
+            "build_pool",
+            {"structures": "structures.h5", "reference": "reference.extxyz", "filtered": "filtered.csv"},
+            Place.POOL,
+        ),
+        Stage("build_features", {"features": "features.h5"}, Place.POOL),
+        Stage("collect_pool_labels", {"labels": "labels.h5"}, Place.POOL),
+        *LOOP,
+        Stage("compare_arms", {"savings": "savings.json"}, Place.ARM),
+        Stage("collect_results", _PRODUCT, Place.ARM),
+        Stage("compute_spectrum", _SPECTRUM, Place.ARM),
+        Stage("publish_results", _PRODUCT, Place.CAMPAIGN),
+        Stage("publish_spectrum", _SPECTRUM, Place.CAMPAIGN),
+        Stage(
+            "draw_figures",
+            {
+                "learning_curve": "learning_curve.svg",
+                "parity": "parity.svg",
+                "iterations": "iterations.html",
+                "audit": "audit.html",
+            },
+            Place.FIGURES,
+        ),
+        Stage("draw_savings", {"savings": "savings.svg"}, Place.FIGURES),
+        Stage("draw_function", {"function": "function.svg"}, Place.FIGURES),
+        Stage("draw_spectrum", {"spectrum": "spectrum.svg"}, Place.FIGURES),
+    )
+}
+"""Every rule whose files are accounted for by receipts (and the labels, which account for themselves)."""
+
+
+def stages_of(plan: ArmPlan) -> list[Stage]:
+    """Return the rules that an iteration has, in the order in which they run."""
+    return [stage for stage in LOOP if stage.when(plan)]
+
+
+def files_in(place: Place) -> list[str]:
+    """Return the files that rules make in a folder of the pool, an arm, the campaign or the figures."""
+    return sorted({file for stage in RULES.values() if stage.place is place for file in stage.outputs.values()})
+
+
+def product_of(rule: str) -> list[str]:
+    """Return the files that a rule makes, by their names in its folder."""
+    return list(RULES[rule].outputs.values())
+
+
+def outputs_of(receipt: str) -> list[str]:
+    """Return the files that the job of a receipt (by its name without ending) makes."""
+    if receipt in RULES:
+        return product_of(receipt)
+    rule, _, number = receipt.rpartition("_")
+    stage = RULES.get(rule)
+    return stage.files_of_part(number) if stage is not None and stage.part else []
