@@ -199,6 +199,13 @@ class TestFailures:
         assert MENDS[failure] in message and "needs a campaign of another name" in message
         assert "every key may be changed" not in message
 
+    def test_the_advice_is_about_the_two_most_frequent_causes(self, first):
+        causes = ["out_of_time", "scf_not_converged", "engine_error", "scf_not_converged", "out_of_time"]
+        first.fill(range(8), dict(enumerate(causes)))
+        message = first.refused(limit=0.2)
+        named = [cause for cause in FAILURE_CLASSES if f"{cause}: {MENDS.get(cause)}" in message]
+        assert sorted(named) == ["out_of_time", "scf_not_converged"]
+
     def test_none_is_allowed_at_a_limit_of_zero(self, first):
         first.fill(range(10), {3: "out_of_time"})
         assert "1 of 10" in first.refused(limit=0.0)
