@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -12,12 +13,13 @@ import pytest
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
 from quarry.campaign.batch_table import BatchRow, write_batch
-from quarry.campaign.beside import ALLOWANCE, BesideMain
+from quarry.campaign.beside import ALLOWANCE, MAIN_PROCESS, BesideMain, announce_main
 from quarry.campaign.campaign import Campaign
 from quarry.campaign.invocation import Invocation
 from quarry.campaign.paths import CampaignPaths
 from quarry.campaign.receipts import write_receipt
 from quarry.config.campaign import load_configuration
+from quarry.processes import start_ticks
 from quarry.submission import BESIDE_MAIN, pauses
 from quarry.submission.pauses import CLOSING_S, FILES_AT_A_TIME, LOOK_FOR_FILES_S, SETTLE_S, SPACING_S, Pauses
 from support.campaigns import REPOSITORY, stand_in_configuration
@@ -114,6 +116,23 @@ def test_a_step_ends_with_the_main_process():
         main.kill()
         assert main.stdout.read() == b"", "its end closes the pipe"
     assert time.monotonic() - began < 30
+
+
+def test_a_step_whose_main_process_is_gone_before_it_has_imported_anything_ends_too():
+    with subprocess.Popen(["sleep", "60"]) as gone:
+        started = start_ticks(gone.pid)
+        gone.kill()
+    command = [sys.executable, "-uc", STEP.format(60)]
+    began = time.monotonic()
+    ended = subprocess.run(command, env=LIBRARY | {MAIN_PROCESS: f"{gone.pid} {started}"}, timeout=50, check=False)
+    assert ended.returncode == 1 and time.monotonic() - began < 40
+
+
+def test_a_main_process_announces_itself(monkeypatch):
+    monkeypatch.delenv(MAIN_PROCESS, raising=False)
+    announce_main()
+    assert os.environ[MAIN_PROCESS] == f"{os.getpid()} {start_ticks(os.getpid())}"
+    monkeypatch.delenv(MAIN_PROCESS)
 
 
 # --- when to look again

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from quarry.campaign import packed, recovery
 from quarry.campaign.own_files import OwnFiles
 from quarry.campaign.packed import Folder, pack, packed_record, unpack
 from quarry.campaign.state_records import record_path
+from quarry.errors import QuarryError
 from quarry.labeling.record import encode_records
 from support.disk import BATCH, ITERATIONS, Disk, record, structure
 
@@ -217,6 +219,75 @@ class TestUnpack:
         [line] = [line for line in whole.mend() if "packed.zip" in line]
         assert f"labels/{label.name}" in line
         assert not label.exists() and whole.label(1, 1).exists() and whole.at("packed.zip.damaged", 1).exists()
+
+
+class TestBadLabels:
+    """Label files that are not what batch, archive or store say."""
+
+    def store_with(self, *records) -> Path:
+        store = Path("label_store/m")
+        for one in records:
+            place = store / one.structure_id[:2] / f"{one.structure_id}.json"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(encode_records([one]))
+        return store
+
+    def mended(self, whole, store: Path) -> list[str]:
+        said: list[str] = []
+        whole.recovery.mend(said.append, store)
+        return [line for line in said if "/labels/" in line]
+
+    @pytest.mark.parametrize(
+        ("changes", "words"),
+        [
+            ({"properties": {"energy": 1.02}}, "differs from the label of"),
+            ({"method_id": "other"}, "has a label of method other, not of m"),
+            ({"structure_id": "f" * 20}, "has the labels of other structures"),
+        ],
+    )
+    def test_what_somebody_changed_with_a_checksum_of_its_own_is_not_gone_on_with(self, whole, changes, words):
+        right = record(structure(1, 0).structure_id)
+        store = self.store_with(right)
+        whole.label(1).write_bytes(encode_records([replace(right, **changes)]))
+        pack_all(whole)
+        whole.at("dataset.h5", 1).unlink()
+        [line] = self.mended(whole, store)
+        assert words in line and "taken from the store" in line and not whole.label(1).exists()
+        assert whole.label(1, 1).exists(), "of which the store knows nothing"
+
+    def test_failed_labels_are_compared_with_nothing(self, whole):
+        right = record(structure(1, 0).structure_id)
+        whole.label(1).write_bytes(encode_records([replace(right, status="out_of_time", properties={})]))
+        whole.at("dataset.h5", 1).unlink()
+        assert self.mended(whole, self.store_with(right)) == []
+
+    def test_a_damaged_file_does_not_beat_the_archive(self, whole):
+        content = whole.label(1).read_bytes()
+        pack_all(whole)
+        for again in (lambda: pack_all(whole), lambda: unpack(whole.at("", 1), OwnFiles(whole.paths.root))):
+            whole.label(1).parent.mkdir(exist_ok=True)
+            whole.label(1).write_bytes(b"")
+            again()
+            assert Folder(whole.label(1).parent).read(whole.label(1).name) == content
+
+    def test_an_archive_of_another_campaign_is_not_read_through_a_link(self, whole):
+        other = Path("results/other/main/iter_001/packed.zip")
+        other.parent.mkdir(parents=True)
+        Path("results/other/campaign.json").write_text("{}")
+        pack_all(whole)
+        whole.at("packed.zip", 1).rename(other)
+        whole.at("packed.zip", 1).symlink_to(other.resolve())
+        whole.at("dataset.h5", 1).unlink()
+        with pytest.raises(QuarryError, match="is a link into another campaign"):
+            whole.mend()
+
+    def test_what_a_killed_packing_left_is_removed_when_it_is_old(self, whole):
+        new, old = (whole.at(f".packed.zip.1.{name}.tmp", 1) for name in ("new", "old"))
+        for path in (new, old):
+            path.write_bytes(b"half")
+        os.utime(old, (1e9, 1e9))
+        pack_all(whole)
+        assert new.exists() and not old.exists()
 
 
 class TestDamagedArchive:

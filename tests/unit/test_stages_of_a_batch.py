@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from quarry.campaign.batch_table import BatchRow, jobs_of, read_batch
+from quarry.campaign.planned import planned_jobs
 from quarry.config import Configuration
 from quarry.csv_tables import write_dicts
 from quarry.errors import QuarryError
@@ -147,6 +148,7 @@ class TestSelectBatch:
             store.put(label_record(structure_id))
         assert self.select(tmp_path, rows, structures, store) == "14 structures, 2 of them labelled already"
         assert list(read_batch(tmp_path / "batch.csv")) == rows
+        assert set(planned_jobs(tmp_path / "planned.csv")) == set(jobs_of(rows))
         for job in jobs_of(rows):
             [leaf] = read_leaf(tmp_path / "batch" / f"{job}.extxyz")
             assert leaf.key == leaf.structure.structure_id == job

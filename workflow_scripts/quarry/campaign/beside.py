@@ -14,7 +14,7 @@ from quarry.campaign.nested import end_with_parent
 from quarry.campaign.paths import CampaignPaths
 from quarry.campaign.receipts import read_receipts
 from quarry.config.campaign import Configuration
-from quarry.processes import end_children
+from quarry.processes import end_children, start_ticks
 from quarry.stopping.facts import Facts
 from quarry.submission import BESIDE_MAIN
 
@@ -22,6 +22,10 @@ ALLOWANCE = 2
 """A step beside the main process may take so many times the limit by which it was chosen; then it goes to the cluster."""
 GROWTH_POWER = 3
 """Power of the number of labels that bounds the cost of every model (Gaussian processes: a Cholesky factorisation)."""
+
+
+MAIN_PROCESS = "QUARRY_MAIN_PROCESS"
+"""Environment variable with the main process's number and start; on other hosts it means nothing."""
 
 
 class BesideMain:
@@ -74,12 +78,18 @@ def _labels(paths: CampaignPaths, arm: str, iteration: int) -> int:
     return _labels(paths, arm, iteration - 1) + len(read_batch(paths.batch(arm, iteration)))
 
 
+def announce_main() -> None:
+    """Let the steps beside this main process know which it is."""
+    os.environ[MAIN_PROCESS] = f"{os.getpid()} {start_ticks(os.getpid())}"
+
+
 def keep_within(seconds: float, write: Callable[[str], None]) -> None:
     """Let the script of a step beside the main process end with that, and after so many seconds: then the cluster has it.
 
-    write: writes a line to the job's log.
+    write: writes a line to the job's log. The main process may be gone before this one has imported what it needs.
     """
-    end_with_parent()
+    pid, _, started = os.environ.get(MAIN_PROCESS, "").partition(" ")
+    end_with_parent({int(pid): started} if pid else {})
 
     def end() -> None:
         write(f"took more than {seconds:.0f} s beside the main process; it is tried again as a job of the cluster")

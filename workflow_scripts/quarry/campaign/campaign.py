@@ -12,7 +12,7 @@ from typing import Any
 from quarry.campaign import manifest as manifests
 from quarry.campaign.arguments import check_files, check_rules, check_settings, check_workflow_profile
 from quarry.campaign.batch_table import jobs_of, keys_of_job, read_batch
-from quarry.campaign.beside import BesideMain
+from quarry.campaign.beside import BesideMain, announce_main
 from quarry.campaign.file_count import drawing_rules
 from quarry.campaign.folders import check_arms, check_folders, check_project, check_results, check_store
 from quarry.campaign.invocation import Invocation, command_line, invocation_of
@@ -111,12 +111,13 @@ class Campaign:
         if wanted != old:
             manifests.save(self.paths.manifest, wanted)
         self._write_spectrum_settings()
-        self.recovery.restore(Path(self.configuration.labeling.store) / checked["method_id"], say)
-        self.recovery.mend(say)
+        store = Path(self.configuration.labeling.store) / checked["method_id"]
+        self.recovery.restore(store, say)
+        self.recovery.mend(say, store)
         asked = TARGET in self.targets and retry_failed(self, say)
         if self._leave_out() or asked:
             # What was opened again opens what was built on it.
-            self.recovery.mend(say)
+            self.recovery.mend(say, store)
         self.recovery.pack(say)
 
     def _is_replaced(self, old: dict[str, Any], new: dict[str, Any]) -> bool:
@@ -354,6 +355,7 @@ def open_campaign(workflow: Any, config: dict[str, Any], default_file: Path) -> 
 
         executors.install()
         signals.install(workflow)
+        announce_main()
         # A rule that the user gives resources of its own has its place on the cluster.
         campaign.beside_main.is_possible = lambda rule: (
             not workflow.local_exec and rule not in workflow.resource_settings.overwrite_resources

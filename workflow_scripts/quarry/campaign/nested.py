@@ -14,14 +14,15 @@ ORPHANED = 1
 """Exit code of a process whose parent is gone; nobody is left to read it."""
 
 
-def end_with_parent(look_s: float = LOOK_S, grace_s: float = GRACE_S) -> None:
+def end_with_parent(also: Mapping[int, str] | None = None, look_s: float = LOOK_S, grace_s: float = GRACE_S) -> None:
     """Let this process and what it has started end soon after its parents, whatever its main thread waits for.
 
     These are the process that started it and those before that one in the same process group: a job's script starts a shell.
     A scheduler that cancels a job may reach the job's script only; and Snakemake, asked to end, may wait for a lock for ever.
-    Not by the kernel's signal at the parent's death: that one would leave the programs that this process started.
+    also: further processes, by their start times. Not by the kernel's signal at the parent's death: that one would leave the
+    programs that this process started.
     """
-    parents = _parents()
+    parents = _parents() | dict(also or {})
     if parents:
         threading.Thread(target=_watch, args=(parents, look_s, grace_s), name="quarry-parent", daemon=True).start()
 

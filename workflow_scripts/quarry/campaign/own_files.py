@@ -67,7 +67,7 @@ class OwnFiles:
             with os.scandir(folders.pop()) as entries:
                 for entry in entries:
                     if entry.is_symlink():
-                        self._check_link(Path(entry.path))
+                        self.check_link(Path(entry.path))
                     if entry.is_dir() and not entry.is_symlink():
                         folders += [folder for folder in [Path(entry.path)] if not skipped(folder)]
                     elif entry.is_file():
@@ -87,7 +87,8 @@ class OwnFiles:
             )
         return own
 
-    def _check_link(self, link: Path) -> None:
+    def check_link(self, link: Path) -> None:
+        """Raise QuarryError if a path is a link into another campaign, which a run of this one would change."""
         target, root = link.resolve(), self.root.resolve()
         other = next((place for place in (target, *target.parents) if (place / MANIFEST).exists()), None)
         if other is not None and other != root:

@@ -10,6 +10,7 @@ both are, the file counts. Standard library only (used at parse time).
 from __future__ import annotations
 
 import os
+import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from quarry.campaign.paths import PACKED, iteration_of
 from quarry.campaign.state_records import record_path
 from quarry.campaign.times import TIMESTAMP
 from quarry.files import atomic_path, read_file
+from quarry.labeling.record import read_records
 
 LABELS, STAYS = "labels", "batch"
 FOLDERS = (LABELS, STAYS, "attempts", "logs")
@@ -32,6 +34,8 @@ SNAKEMAKE = "snakemake"
 """Folder of the archive with Snakemake's records."""
 DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError)
 """What reading an archive that is not whole raises, beside OSError."""
+LITTER_S = 3600
+"""Age from which the temporary archive of a packing that was killed is removed."""
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -109,8 +113,15 @@ def pack(iteration: Path, own: OwnFiles) -> int:
         return 0
     files |= {f"{SNAKEMAKE}/{output}": record for output, record in _records(iteration, files)}
     archive = iteration / PACKED
+    own.check_link(archive)
+    for litter in iteration.glob(f".{PACKED}.*.tmp"):
+        if time.time() - litter.stat().st_mtime > LITTER_S:
+            own.remove(litter)
     if is_damaged(archive):
         own.move_aside(archive)
+    for name in members(archive):
+        if name in files and _is_damaged_label(name, files[name]):
+            own.move_aside(files.pop(name))
     try:
         _write(archive, files)
     except FileNotFoundError:
@@ -139,6 +150,7 @@ def unpack(iteration: Path, own: OwnFiles) -> list[str]:
     archive, lost = iteration / PACKED, []
     if not archive.exists():
         return []
+    own.check_link(archive)
     if is_damaged(archive):
         own.move_aside(archive)
         return [PACKED]
@@ -146,13 +158,15 @@ def unpack(iteration: Path, own: OwnFiles) -> list[str]:
     with zipfile.ZipFile(archive) as file:
         for name in file.namelist():
             path = _place(iteration, name)
-            if path is None or path.exists():
+            if path is None or (path.exists() and not _is_damaged_label(name, path)):
                 continue
             try:
                 content = file.read(name)
             except DAMAGE:
                 lost.append(name)
                 continue
+            if path.exists():
+                own.move_aside(path)
             _put(path, content)
             if not name.startswith(f"{SNAKEMAKE}/"):
                 own.set_time(path, time_ns)
@@ -200,6 +214,17 @@ def _files(iteration: Path) -> Iterator[tuple[str, Path]]:
             for path in sorted(Path(place, file) for file in files):
                 if not path.name.startswith(".") and path.is_file() and not path.is_symlink():
                     yield path.relative_to(iteration).as_posix(), path
+
+
+def _is_damaged_label(name: str, path: Path) -> bool:
+    """Whether the file of a member is a label that cannot be read: then that in the archive is the better one."""
+    if not name.startswith(f"{LABELS}/"):
+        return False
+    try:
+        read_records(path)
+    except ValueError:
+        return True
+    return False
 
 
 def _records(iteration: Path, files: dict[str, Path]) -> Iterator[tuple[str, Path]]:

@@ -10,7 +10,8 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from quarry.campaign.batch_table import jobs_of, read_batch, rows_by_job
+from quarry.campaign.batch_table import jobs_of, read_batch
+from quarry.campaign.label_files import fault_of, holds, record_of, rows_of
 from quarry.campaign.loop import LABELS, ArmPlan, Place, files_in, outputs_of, stages_of
 from quarry.campaign.own_files import OwnFiles
 from quarry.campaign.packed import Folder, inputs_and_labels, is_damaged, pack, unpack
@@ -21,7 +22,7 @@ from quarry.campaign.retries import only_retries, read_requests
 from quarry.campaign.times import Product, bring_from_future, put_in_order
 from quarry.config.campaign import PROBES_ARM
 from quarry.errors import QuarryError
-from quarry.labeling.record import LabelRecord, read_records, write_records
+from quarry.labeling.record import write_records
 from quarry.labeling.store import place_of
 from quarry.stopping.facts import Cost, Facts
 
@@ -76,11 +77,11 @@ class Recovery:
         known = accounted(receipts)
         return all(can_be_read(file) for file in files if file not in known)
 
-    def mend(self, say: Callable[[str], None]) -> None:
+    def mend(self, say: Callable[[str], None], store: Path | None = None) -> None:
         """Move damaged files aside so that they are made again; never remove or overwrite a label.
 
         Only what a restart builds on is looked at: pool and features, products, and the iterations that are not whole.
-        say: receives one line per mended file.
+        say: receives one line per mended file. store: the folder of the campaign's method, which labels are compared with.
         """
         pool, root = Path(self.paths.pool), Path(self.paths.root)
         products = {root / arm: Place.ARM for arm in self.arms} | {
@@ -101,7 +102,7 @@ class Recovery:
         unfinished = []
         for arm, first in whole.items():
             for iteration in (t for t in self._iterations(arm) if t >= first):
-                self._mend_iteration(arm, iteration, say)
+                self._mend_iteration(arm, iteration, say, store)
                 self._leave_leading_files(arm, iteration, reopen=iteration > first)
                 unfinished.append(self._receipts(arm, iteration))
         for path in sorted(Path(self.paths.verification).glob("*/seed_*/*.json")):
@@ -111,7 +112,7 @@ class Recovery:
             self._unpack(PROBES_ARM, 0, say)
         probes = Path(self.paths.iteration("", PROBES_ARM, 0))
         if probes.exists() and not (probes / PACKED).exists():
-            self._mend_iteration(PROBES_ARM, 0, say)
+            self._mend_iteration(PROBES_ARM, 0, say, store)
             unfinished.append(self._receipts(PROBES_ARM, 0))
         self._mend_times([pool / "receipts", *unfinished], [folder / "receipts" for folder in products])
 
@@ -161,14 +162,11 @@ class Recovery:
     def _restore_labels(self, iteration: Path, store: Path) -> tuple[int, int]:
         """Return how many label files are there then, and how many there should be."""
         table, found = iteration / "batch.csv", 0
-        try:
-            by_job = rows_by_job(read_batch(table))
-        except (OSError, ValueError):
-            return 0, 0
+        by_job = rows_of(table)
         for job, rows in by_job.items():
             label = iteration / "labels" / f"{job}.json"
             records = [
-                _record_of(
+                record_of(
                     row.structure_id, [place_of(store, row.structure_id), Path(self.paths.failed, f"{row.key}.json")]
                 )
                 for row in rows
@@ -217,30 +215,28 @@ class Recovery:
 
     def _labels_of(self, folder: Path) -> list[Product]:
         """Return the labels of an iteration, each made of its job's input."""
-        try:
-            by_job = rows_by_job(read_batch(folder / "batch.csv"))
-        except (OSError, ValueError):
-            return []
+        by_job = rows_of(folder / "batch.csv")
 
         def product(job: str, ids: list[str]) -> Product:
             label = folder / "labels" / f"{job}.json"
-            return Product([label], [folder / "batch" / f"{job}.extxyz"], lambda: _holds(label, ids))
+            return Product([label], [folder / "batch" / f"{job}.extxyz"], lambda: holds(label, ids))
 
         return [product(job, [row.structure_id for row in rows]) for job, rows in by_job.items()]
 
-    def _mend_iteration(self, arm: str, iteration: int, say: Callable[[str], None]) -> None:
+    def _mend_iteration(self, arm: str, iteration: int, say: Callable[[str], None], store: Path | None) -> None:
         receipts = self._receipts(arm, iteration)
         self._move_damaged_aside(receipts, say)
         known = accounted(receipts)
         for file in self._files(arm, iteration):
             if file not in known and file.exists() and not can_be_read(file):
                 self._say_aside(file, "has no receipt and cannot be read", say)
+        rows = rows_of(self.paths.batch(arm, iteration))
         for label in sorted(Path(self.paths.iteration("labels", arm, iteration)).glob("*.json")):
-            try:
-                read_records(label)
-            except ValueError as error:
+            ids = [row.structure_id for row in rows.get(label.stem, [])]
+            fault = fault_of(label, ids, store)
+            if fault:
                 aside = self.own.move_aside(label).name
-                say(f"{error}: moved aside to {aside}, it will be taken from the store or computed again")
+                say(f"{fault}: moved aside to {aside}, it will be taken from the store or computed again")
         self._mend_batch(arm, iteration, say)
 
     def _leave_leading_files(self, arm: str, iteration: int, reopen: bool) -> None:
@@ -356,22 +352,6 @@ def _is_outdated(account: Account, facts: list[Path]) -> bool:
     if any(path.parent.parent in arms and path not in account.inputs for path in facts):
         return True
     return all(path.exists() for path in account.inputs) and not account.is_true
-
-
-def _record_of(structure_id: str, files: Iterable[Path]) -> LabelRecord | None:
-    """Return the record of a structure from the first file that holds it, None if none does."""
-    for file in files:
-        if _holds(file, [structure_id]):
-            return read_records(file)[0]
-    return None
-
-
-def _holds(label: Path, ids: list[str]) -> bool:
-    """Whether a label file is whole and has the labels of these structures."""
-    try:
-        return [record.structure_id for record in read_records(label)] == ids
-    except (OSError, ValueError):
-        return False
 
 
 def _leaf_is_whole(leaf: Path) -> bool:
