@@ -79,7 +79,13 @@ class Iteration:
         following.previous = self
         return following
 
-    def merge(self, limit: float = 0.2, wanted: Wanted = ANY_LABEL, settings: AuditSettings | None = None) -> str:
+    def merge(
+        self,
+        limit: float = 0.2,
+        wanted: Wanted = ANY_LABEL,
+        settings: AuditSettings | None = None,
+        outlier_z: float | None = 6.0,
+    ) -> str:
         return merge_labels(
             batch=str(self.folder / "batch.csv"),
             labels=self.labels,
@@ -90,7 +96,7 @@ class Iteration:
             method_id=METHOD_ID,
             max_failed_fraction=limit,
             dataset=str(self.folder / "dataset.h5"),
-            outlier_z=6.0,
+            outlier_z=outlier_z,
             wanted=wanted,
             previous_outliers=str(self.previous.folder / "outliers.csv") if self.previous else None,
             ledger=FailedLabels(self.folder / "failed"),

@@ -288,6 +288,21 @@ def test_outliers_are_flagged_and_kept(first):
     assert {o.structure_id for o in read_outliers(second.folder / "outliers.csv")} >= {POOL[7].structure_id}
 
 
+def test_three_outliers_are_named_and_none_is_looked_for_unasked(first):
+    first.fill(range(40))
+    far = [7, 11, 13, 29]
+    for n in far:
+        wrong = record(POOL[n])
+        properties = {**wrong.properties, "energy": wrong.properties["energy"] + 500.0 + n}
+        write_records(first.folder / "labels" / f"{POOL[n].structure_id}.json", [replace(wrong, properties=properties)])
+    line = first.merge()
+    flagged = {o.structure_id for o in read_outliers(first.folder / "outliers.csv")}
+    assert flagged >= {POOL[n].structure_id for n in far}
+    assert f"see outliers.csv ({', '.join(sorted(flagged)[:3])})" in line
+    assert "stand out" not in first.merge(outlier_z=None)
+    assert read_outliers(first.folder / "outliers.csv") == []
+
+
 class TestLabelsThatLackTheTarget:
     """One rule for forces, states and orbitals: they count as failed, by name, and are no hole in the data set."""
 

@@ -32,6 +32,11 @@ class TestReceipts:
         digest = "84d89877f0d4041efb6bf91a16f0248f2fd573e6af05c19f96bedb9f882f7882"
         assert receipt["outputs"] == {"data": {"bytes": 10, "sha256": digest}}
 
+    @pytest.mark.parametrize("text", ["{", '{"format": 0, "inputs": {}}'])
+    def test_one_that_is_left_out_does_not_hide_the_others(self, folder, text):
+        (folder / "a_rule_before.json").write_text(text)
+        assert [list(account.outputs) for account in accounts(folder)] == [[Path("data")]]
+
     def test_whole(self, folder):
         assert missing_and_damaged(folder, thorough=True) == ([], [])
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quarry.errors import QuarryError
+from quarry.errors import QuarryError, is_machine_fault
 from quarry.labeling import store as store_module
 from quarry.labeling.engines.base import FAILURE_CLASSES
 from quarry.labeling.record import LabelRecord, encode_records, read_records, read_valid_records, write_records
@@ -135,6 +135,11 @@ def store(tmp_path) -> LabelStore:
 
 
 class TestStore:
+    def test_a_look_finds_the_record_and_a_fault_of_the_store_is_one_of_the_machine(self, store):
+        store.put(record())
+        assert store.look(ID) == record() and store.look("0" * 20) is None
+        assert is_machine_fault(store_module.StoreError("store", "full"))
+
     def test_layout(self, store, tmp_path):
         store.put(record())
         path = tmp_path / "label_store" / METHOD_ID / ID[:2] / f"{ID}.json"

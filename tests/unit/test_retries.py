@@ -24,6 +24,10 @@ def request(*keys: str, iteration: int = 1, only: bool = False) -> RetryRequest:
     return RetryRequest("main", iteration, tuple((key, key.partition("_r")[0], "train") for key in keys), only)
 
 
+def test_a_request_holds_nothing_else_only_where_it_says_so():
+    assert not RetryRequest("main", 1, ()).only
+
+
 @given(st.text("0123456789abcdef", min_size=1, max_size=8), st.integers(0, 20))
 def test_keys_count_the_retries_and_lead_back(structure_id, number):
     key, chain = structure_id, [""]

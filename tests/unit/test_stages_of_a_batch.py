@@ -39,6 +39,9 @@ from support.stages import (
 )
 
 
+INITIAL = 
+
+
 class TestPool:
     def test_features_of_some_rows_come_in_their_order(self, features):
         everything = read_features(features)
@@ -76,6 +79,11 @@ class TestInitial:
             arms={"other": {"seed": 99}},
         )
         assert draw_initial(other, structures) == draw_initial(configuration(), structures)
+
+    def test_another_version_draws_the_same(self, structures, pool):
+        """A campaign of 2026 draws these, whatever has changed since."""
+        place = {structure_id: n for n, structure_id in enumerate(pool.ids.tolist())}
+        assert [place[row.structure_id] for row in draw_initial(configuration(), structures)] == INITIAL
 
     def test_the_test_set_does_not_depend_on_the_initial_batch(self, structures):
         small = configuration(query={"strategy": "random", "initial": 2, "batch": {"schedule": "constant", "size": 2}})
