@@ -189,6 +189,24 @@ class TestRunningEngines:
         assert [r.status for r in found] == ["ok"] * 4 and desk.began() == [A, B, C, D] == desk.began("ended")
         assert capsys.readouterr().out.count("No space left on device") == 1
 
+    def test_a_running_attempt_is_written_down_at_every_heartbeat(self, desk, monkeypatch):
+        written: list[tuple[str, float]] = []
+        update = Attempts.update
+
+        def note(attempts, key, **changes):
+            written.append((key, changes.get("elapsed_s", 0.0)))
+            update(attempts, key, **changes)
+
+        monkeypatch.setattr(Attempts, "update", note)
+        desk.label({B: lambda: time.sleep(1.5)}, heartbeat_s=0.2)
+        elapsed = [seconds for key, seconds in written if key == B]
+        assert len(elapsed) >= 3 and elapsed == sorted(elapsed) and elapsed[-1] > 0.5
+
+    def test_what_the_cost_depends_on_is_what_the_engine_says(self, desk):
+        size = {"basis_functions": 9}
+        found = desk.label({B: EngineResult("ok", {"energy": 1.0}, size=size)})
+        assert found[1].cost["size"] == size and found[0].cost["size"] == {"atoms": len(STRUCTURES[0])}
+
     def test_the_label_is_in_the_store_before_anything_is_written_into_the_results(self, desk, monkeypatch):
         states = []
         finish = Attempts.finish

@@ -356,3 +356,23 @@ def test_a_group_can_write_everything_when_the_umask_says_so(folder):
         assert claim.path.stat().st_mode & 0o777 == 0o664
     finally:
         os.umask(before)
+
+
+def test_a_claim_that_goes_between_listing_and_reading_is_asked_for_again(folder, monkeypatch):
+    """Its holder has published the label: whoever asked looks into the store before it asks again."""
+    elsewhere(folder)
+
+    def gone(path):
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(claims_module, "_read", gone)
+    assert Claims(folder, HEARTBEAT_S).acquire(ID) is None
+
+
+def test_a_claim_is_held_until_it_is_given_back(folder):
+    claims = Claims(folder, HEARTBEAT_S)
+    assert not claims.is_held(ID)
+    claim = claims.acquire(ID)
+    assert Claims(folder, HEARTBEAT_S).is_held(ID) is True
+    claim.release()
+    assert Claims(folder, HEARTBEAT_S).is_held(ID) is False

@@ -184,6 +184,7 @@ class TestDeaths:
         found = desk.label({B: kill_job}, retries=1)
         assert [r.status for r in found] == ["ok", "engine_error", "ok", "ok"]
         assert "killed 2 times" in found[1].message
+        assert found[1].cost["wall_s"] == 0 and len(found[1].cost["earlier_attempts"]) == 2
         assert desk.began() == [A, B, B, C, D]
 
     def test_a_power_failure_is_no_fault_of_the_structure(self, desk):
