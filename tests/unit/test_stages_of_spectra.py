@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from quarry.campaign.paths import SPECTRUM
+from quarry.campaign.loop import RULES
 from quarry.errors import QuarryError
 from quarry.models.base import Prediction
 from quarry.spectra.cross_section import nuclear_ensemble, single_point
@@ -19,6 +19,8 @@ from quarry.stages import spectrum
 from quarry.stages.spectrum import compute_spectrum
 from quarry.structures.labelled import LabelledSet
 from support.stages import SIZE, configuration
+
+SPECTRUM = RULES["compute_spectrum"].outputs
 
 ROLES = {0: "train", 1: "train", 2: "train", 5: "test", 9: "train"}
 """Row 0 is the equilibrium geometry. Row 9 has a label with a state too few."""

@@ -1,0 +1,39 @@
+"""The table of rules: what it says of files and receipts (tests/dag compares it with Snakemake's graph)."""
+
+from quarry.campaign.closing import _shown
+from quarry.campaign.loop import LOOP, RULES, ArmPlan, Place, files_in, outputs_of, product_of, stages_of
+from quarry.campaign.paths import CampaignPaths, receipts_folder
+
+
+def test_the_receipt_of_a_rule_lies_in_its_folder():
+    """Jobs put it beside their first file, wherever in an iteration that lies."""
+    paths = CampaignPaths("toy")
+    folders = {
+        Place.POOL: "results/toy/pool",
+        Place.ITERATION: "results/toy/main/iter_002",
+        Place.ARM: "results/toy/main",
+        Place.CAMPAIGN: "results/toy",
+        Place.FIGURES: "results/toy/figures",
+    }
+    for rule, stage in RULES.items():
+        for output in list(paths.outputs(rule, "main", 2).values())[:1]:
+            assert str(receipts_folder(output)) == f"{folders[stage.place]}/receipts", rule
+
+
+def test_what_an_iteration_has():
+    assert [stage.rule for stage in stages_of(ArmPlan(scored=True, members=2))] == [stage.rule for stage in LOOP]
+    first = [stage.rule for stage in stages_of(ArmPlan(scored=True, proposed=False))]
+    assert first == [r.rule for r in LOOP if r.rule not in ("score_pool", "propose_batch", "train_member")]
+    assert [stage.rule for stage in stages_of(ArmPlan())][0] == "propose_batch"
+
+
+def test_files_of_receipts():
+    assert outputs_of("train_member_012") == ["model/members/012.h5"]
+    assert outputs_of("merge_labels") == ["dataset.h5", "failures.csv", "outliers.csv", "audit.csv"]
+    assert outputs_of("merge_labels_3") == outputs_of("no_rule") == []
+    assert "structures.h5" in files_in(Place.POOL) and "features.h5" in files_in(Place.POOL)
+
+
+def test_files_of_one_folder_are_shown_together():
+    made = product_of("publish_results") + product_of("publish_spectrum")
+    assert _shown(made) == [*product_of("publish_results"), "ensemble.h5", "cross-section/"]
