@@ -24,7 +24,7 @@ def test_what_an_iteration_has():
     assert [stage.rule for stage in stages_of(ArmPlan(scored=True, members=2))] == [stage.rule for stage in LOOP]
     first = [stage.rule for stage in stages_of(ArmPlan(scored=True, proposed=False))]
     assert first == [r.rule for r in LOOP if r.rule not in ("score_pool", "propose_batch", "train_member")]
-    assert [stage.rule for stage in stages_of(ArmPlan())][0] == "propose_batch"
+    assert stages_of(ArmPlan())[0].rule == "propose_batch"
 
 
 def test_files_of_receipts():
