@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from quarry import __version__
 from quarry.campaign.manifest import (
+    MANIFEST_FORMAT,
     compare,
+    differences,
     is_store_of,
     joined,
     make_manifest,
@@ -231,3 +234,15 @@ def test_an_empty_section_is_a_difference(tmp_path):
     old["identity"]["labeling"] = {**old["identity"]["labeling"], "arguments": {"fail": ["a"]}}
     new["identity"]["labeling"] = {**new["identity"]["labeling"], "arguments": {}}
     assert "arguments" in difference(tmp_path, old, new)
+
+
+def test_a_retired_key_hides_no_difference_behind_it():
+    old, new = manifest(), manifest(seed=4)
+    old["identity"]["model"]["restarts"] = 10
+    [found] = differences(old, new)
+    assert found.startswith("seed ") and "restarts" not in found
+
+
+def test_who_made_it_stands_in_it():
+    found = manifest()
+    assert found["quarry"] == __version__ and found["format"] == MANIFEST_FORMAT and found["created"].startswith("20")

@@ -39,6 +39,9 @@ class Run:
 
     def ask(self, arm: str, iteration: int) -> None:
         self.asked.append((arm, iteration))
+        if arm != ARMS[0] and iteration == 0:
+            first = Path(self.campaign.paths.facts(ARMS[0], 0))
+            assert first.exists(), "the labels of iteration 0 are those of the first arm, which must have them"
         for gate in GATES:
             if not Path(self.campaign.paths.iteration(gate, arm, iteration)).exists():
                 raise NotMade(arm, iteration)
@@ -64,6 +67,10 @@ class Run:
         """A walk that came to its end has asked for every iteration that is not sealed, in order, and for none behind it."""
         own = list(dict.fromkeys(t for name, t in self.asked if name == arm))
         assert own == list(range(self.campaign.sealed(arm), last + 1))
+        leader = self.campaign.leader(arm)
+        if leader:
+            wanted = [t for t in range(self.campaign.sealed(leader), last + 1) if self.campaign.has_facts(leader, t)]
+            assert set(wanted) <= {t for name, t in self.asked if name == leader}
 
 
 def make(paths: CampaignPaths, arm: str, iteration: int) -> None:
