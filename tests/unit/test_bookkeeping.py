@@ -202,6 +202,15 @@ class TestRunningEngines:
         elapsed = [seconds for key, seconds in written if key == B]
         assert len(elapsed) >= 3 and elapsed == sorted(elapsed) and elapsed[-1] > 0.5
 
+    @pytest.mark.parametrize(("failing", "more"), [((A, B, C), ""), ((A, B, C, D), " and 1 more")])
+    def test_a_job_names_three_labels_that_are_to_be_tried_again(self, desk, failing, more):
+        with pytest.raises(QuarryError, match="to be tried again") as caught:
+            desk.label(dict.fromkeys(failing, EngineResult(MACHINE_FAULT)))
+        assert ("more" in str(caught.value)) == bool(more) and more in str(caught.value)
+        for key in failing:
+            [attempt] = read_attempts(desk.attempts / f"{key}.json")
+            assert attempt.elapsed_s <= attempt.job_elapsed_s < 300
+
     def test_what_the_cost_depends_on_is_what_the_engine_says(self, desk):
         size = {"basis_functions": 9}
         found = desk.label({B: EngineResult("ok", {"energy": 1.0}, size=size)})
