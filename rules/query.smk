@@ -64,7 +64,7 @@ checkpoint select_batch:
         structures=PATHS.structures,
     output:
         **PATHS.outputs("select_batch"),
-        leaves=directory(PATHS.iteration("batch")),
+        leaves=directory(PATHS.leaves()),
     params:
         base=base_folder,
         manifest=PATHS.manifest,

@@ -87,11 +87,11 @@ class TestReceipts:
         ],
     )
     def test_where_receipts_are(self, output, folder):
-        assert receipts_folder(output) == Path(folder)
+        assert receipts_folder([output]) == Path(folder)
 
     @pytest.mark.parametrize("name", ["pool", "iter_test"])
     def test_two_arms_never_share_receipts(self, name):
-        folders = {receipts_folder(CampaignPaths(name).arm(arm, "history.csv")) for arm in ("main", "random")}
+        folders = {receipts_folder([CampaignPaths(name).arm(arm, "history.csv")]) for arm in ("main", "random")}
         assert len(folders) == 2
 
 

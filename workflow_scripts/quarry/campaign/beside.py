@@ -22,8 +22,6 @@ ALLOWANCE = 2
 """A step beside the main process may take so many times the limit by which it was chosen; then it goes to the cluster."""
 GROWTH_POWER = 3
 """Power of the number of labels that bounds the cost of every model (Gaussian processes: a Cholesky factorisation)."""
-
-
 MAIN_PROCESS = "QUARRY_MAIN_PROCESS"
 """Environment variable with the main process's number and start; on other hosts it means nothing."""
 

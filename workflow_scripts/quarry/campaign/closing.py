@@ -36,9 +36,11 @@ def closing_words(campaign: Campaign) -> str:
 
 def _shown(files: list[str]) -> list[str]:
     """Return files by their names, those of one folder together by the folder's."""
-    count = Counter(file.partition("/")[0] for file in files)
-    folders = {file: file.partition("/")[0] for file in files}
-    return list(dict.fromkeys(file if count[folders[file]] == 1 else f"{folders[file]}/" for file in files))
+    heads = [file.partition("/")[0] for file in files]
+    count = Counter(heads)
+    return list(
+        dict.fromkeys(file if count[head] == 1 else f"{head}/" for file, head in zip(files, heads, strict=True))
+    )
 
 
 def error_words(campaign: Campaign) -> str:

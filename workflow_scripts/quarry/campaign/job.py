@@ -96,7 +96,7 @@ def job(
                 "threads": wanted,
                 "host": socket.gethostname(),
             }
-            folder = receipts_folder(snakemake.output[0])
+            folder = receipts_folder(snakemake.output)
             name = f"{snakemake.rule}_{part}" if part else snakemake.rule
             write_receipt(folder / f"{name}.json", snakemake.rule, list(snakemake.output), cost, list(snakemake.input))
 

@@ -42,15 +42,19 @@ def fault_of(label: Path, ids: list[str], store: Path | None) -> str:
 
 def record_of(structure_id: str, files: Iterable[Path]) -> LabelRecord | None:
     """Return the record of a structure from the first file that holds it, None if none does."""
-    for file in files:
-        if holds(file, [structure_id]):
-            return read_records(file)[0]
-    return None
+    found = (_records_of(file, [structure_id]) for file in files)
+    return next((records[0] for records in found if records), None)
 
 
 def holds(label: Path, ids: list[str]) -> bool:
     """Whether a label file is whole and has the labels of these structures."""
+    return bool(_records_of(label, ids))
+
+
+def _records_of(label: Path, ids: list[str]) -> list[LabelRecord]:
+    """Return the records of a label file that is whole and has the labels of these structures; none of another one."""
     try:
-        return [record.structure_id for record in read_records(label)] == ids
+        records = read_records(label)
     except (OSError, ValueError):
-        return False
+        return []
+    return records if [record.structure_id for record in records] == ids else []

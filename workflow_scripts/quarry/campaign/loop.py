@@ -104,7 +104,6 @@ _PRODUCT = {
     "audit": "audit.csv",
 }
 _SPECTRUM = {
-    # First: a rule's receipt lies in the folder of its first file.
     "ensemble": "ensemble.h5",
     "ml_nea": "cross-section/cross-section_ml-nea.dat",
     "qc_nea": "cross-section/cross-section_qc-nea.dat",

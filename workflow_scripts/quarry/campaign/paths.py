@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from quarry.campaign.loop import RULES, ArmPlan, Place, files_in, padded, stages_of
@@ -57,7 +59,11 @@ class CampaignPaths:
 
     def leaf(self, job: str = "{job}", arm: str = "{arm}", iteration: int | str = "{iteration}") -> str:
         """Return the path of a label job's input."""
-        return self.iteration(f"batch/{job}.extxyz", arm, iteration)
+        return f"{self.leaves(arm, iteration)}/{job}.extxyz"
+
+    def leaves(self, arm: str = "{arm}", iteration: int | str = "{iteration}") -> str:
+        """Return the folder of the inputs of an iteration's label jobs."""
+        return self.iteration(RULES["select_batch"].folder, arm, iteration)
 
     def label(self, job: str = "{job}", arm: str = "{arm}", iteration: int | str = "{iteration}") -> str:
         """Return the path of a label job's records."""
@@ -101,9 +107,10 @@ PACKED = "packed.zip"
 """What was packed of a finished iteration (``quarry.campaign.packed``)."""
 
 
-def receipts_folder(output: str | Path) -> Path:
-    """Return the folder of the receipts that account for an output: that of its iteration, pool or arm."""
-    return (iteration_of(output) or Path(output).parent) / "receipts"
+def receipts_folder(outputs: Sequence[str]) -> Path:
+    """Return the folder of the receipt that accounts for a job's outputs: that of their iteration, pool, arm or campaign."""
+    common = os.path.commonpath([Path(output).parent for output in outputs])
+    return (iteration_of(outputs[0]) or Path(common)) / "receipts"
 
 
 def iteration_of(path: str | Path) -> Path | None:

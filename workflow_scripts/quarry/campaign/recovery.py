@@ -249,7 +249,7 @@ class Recovery:
         """
         plan, complete = self._plan(arm, iteration), 0
         stages = stages_of(plan)
-        files = [[self.paths.iteration(file, arm, iteration) for file in stage.files(plan)] for stage in stages]
+        files = self.paths.stages(arm, iteration, plan)
         for stage, made in zip(stages, files, strict=True):
             there = self._labels_are_there(arm, iteration) if stage is LABELS else all(map(os.path.exists, made))
             if not there:
