@@ -21,7 +21,7 @@ from ase.io import write
 from quarry.campaign.own_files import OwnFiles
 from quarry.campaign.packed import Folder, unpack
 from quarry.labeling.record import LabelRecord, decode_records
-from support.snakemake_process import run_snakemake
+from support.job_processes import quick_python
 
 REPOSITORY = Path(__file__).parents[2]
 SNAKEFILE = REPOSITORY / "Snakefile"
@@ -69,6 +69,7 @@ class CampaignFolder:
     options: list[str] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
     forked_jobs: bool = True
+    """Whether ``run`` forks Snakemake and its jobs from a process that has their imports."""
 
     @staticmethod
     def create(path: Path, configuration: dict[str, Any] | None = None, size: int = 60) -> CampaignFolder:
@@ -130,10 +131,21 @@ class CampaignFolder:
         return self._run(["-s", str(SNAKEFILE), *arguments], timeout)
 
     def _run(self, arguments: list[str], timeout: float) -> Outcome:
-        with tempfile.TemporaryDirectory() as folder:
-            output = Path(folder) / "output"
-            code = run_snakemake(arguments, self.path, self.env(), output, timeout, self.forked_jobs)
-            return Outcome(code, output.read_text())
+        python = quick_python() if self.forked_jobs else sys.executable
+        # A file: what a run leaves behind would keep a pipe open.
+        with tempfile.TemporaryFile("w+") as output:
+            done = subprocess.run(
+                [python, "-m", "snakemake", *arguments],
+                cwd=self.path,
+                env=self.env(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                timeout=timeout,
+                check=False,
+            )
+            output.seek(0)
+            return Outcome(done.returncode, output.read())
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start Snakemake in a process group of its own."""

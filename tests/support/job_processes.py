@@ -1,7 +1,8 @@
-"""Jobs of tests without their imports: two thirds of a small job's work is to import numpy, scikit-learn and PySCF.
+"""Snakemake and its jobs without their imports: two thirds of a small job's work is to import numpy, scikit-learn and PySCF.
 
-A server imports what the scripts import and forks a process for each job, with the job's folder, environment and streams.
-Snakemake starts a client in place of Python, which ends as the job ends. Runs that are to be killed do without it.
+A server imports what Snakemake and the scripts import and forks a process for each run and job, with its folder, environment
+and streams. A client stands in place of Python; it ends as the process ends, and that with it. Runs whose processes are to
+be killed or measured do without it.
 """
 
 from __future__ import annotations
@@ -130,10 +131,20 @@ def _look_after(connection: socket.socket, client: Path) -> None:
         os.close(stream)
     with suppress(BrokenPipeError):
         connection.sendall(f"{job}\n".encode())
+    ended = threading.Event()
+    threading.Thread(target=_end_with_client, args=(connection, job, ended), daemon=True).start()
     _, status = os.waitpid(job, 0)
+    ended.set()
     with suppress(BrokenPipeError):
         connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
     os._exit(0)
+
+
+def _end_with_client(connection: socket.socket, job: int, ended: threading.Event) -> None:
+    connection.recv(1)
+    if not ended.is_set():
+        with suppress(ProcessLookupError):
+            os.killpg(job, signal.SIGKILL)
 
 
 def _run(arguments: list[str], folder: str, environment: dict[str, str], streams: list[int], client: Path) -> None:
