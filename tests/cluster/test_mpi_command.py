@@ -92,6 +92,9 @@ def test_tasks_end_with_the_engine(kill: Callable[[int, int], None], program: Pa
     program_path = str(tmp_path / "campaign" / "harmonic_mpi")
 
     def tasks() -> list[psutil.Process]:
+        # psutil keeps its objects and the executable that each had when first asked: a task that was seen between its
+        # fork and its exec would be mpirun for ever.
+        psutil.process_iter.cache_clear()
         return [p for p in psutil.process_iter(["exe"]) if p.info["exe"] == program_path]
 
     try:
