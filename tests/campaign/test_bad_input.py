@@ -8,7 +8,7 @@ import pytest
 from ase import Atoms
 from ase.io import read, write
 
-from quarry.config.campaign import load_configuration
+from quarry.config.loading import load_configuration
 from quarry.config.units import BOHR_A
 from quarry.errors import QuarryError
 from quarry.stages.preflight import check

@@ -18,7 +18,7 @@ from quarry.campaign.campaign import Campaign
 from quarry.campaign.invocation import Invocation
 from quarry.campaign.paths import CampaignPaths
 from quarry.campaign.receipts import write_receipt
-from quarry.config.campaign import load_configuration
+from quarry.config.loading import load_configuration
 from quarry.processes import start_ticks
 from quarry.submission import BESIDE_MAIN, pauses
 from quarry.submission.pauses import CLOSING_S, FILES_AT_A_TIME, LOOK_FOR_FILES_S, SETTLE_S, SPACING_S, Pauses

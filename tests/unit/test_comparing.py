@@ -13,7 +13,7 @@ import pytest
 from quarry.campaign.campaign import Campaign
 from quarry.campaign.closing import closing_words
 from quarry.campaign.invocation import Invocation
-from quarry.config.campaign import load_configuration
+from quarry.config.loading import load_configuration
 from quarry.errors import QuarryError
 from quarry.evaluation.comparison import Comparison
 from quarry.models.metrics import mae, maxe, rmse

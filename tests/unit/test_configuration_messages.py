@@ -11,7 +11,7 @@ from snakemake.cli import parse_set_resources, parse_set_threads
 from quarry.campaign.arguments import check_names, check_resources, check_targets
 from quarry.campaign.folders import check_arms, check_folders, check_project
 from quarry.campaign.paths import CampaignPaths
-from quarry.config.campaign import load_configuration
+from quarry.config.loading import load_configuration
 from quarry.errors import QuarryError
 from support.campaigns import stand_in_configuration
 from support.configurations import WIGNER, changed

@@ -11,7 +11,7 @@ from scipy.spatial.distance import cdist
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 
-from quarry.config.campaign import load_configuration
+from quarry.config.loading import load_configuration
 from quarry.config.models import Gpr
 from quarry.errors import QuarryError
 from quarry.models import gaussian_process, linear_algebra, nystroem

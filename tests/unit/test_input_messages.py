@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from quarry.config.campaign import load_configuration
+from quarry.config.loading import load_configuration
 from quarry.config.units import BOHR_A
 from quarry.errors import QuarryError
 from quarry.imports import load

@@ -13,7 +13,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF
 from sklearn.kernel_ridge import KernelRidge
 
-from quarry.config.campaign import load_configuration
+from quarry.config.loading import load_configuration
 from quarry.config.models import Kreg
 from quarry.descriptors.distances import inverse_distances
 from quarry.errors import QuarryError

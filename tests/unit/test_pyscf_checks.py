@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from quarry.config.campaign import load_configuration
+from quarry.config.loading import load_configuration
 from quarry.config.methods import Excitations, PyscfMethod
 from quarry.errors import QuarryError
 from quarry.labeling.engines import pyscf_checks

@@ -10,7 +10,7 @@ import pytest
 from ase.io import read as read_frames
 from ase.io import write as write_frames
 
-from quarry.config.campaign import load_configuration
+from quarry.config.loading import load_configuration
 from quarry.errors import QuarryError
 from quarry.evaluation.comparison import Comparison
 from quarry.stages.comparing import by_arm

@@ -29,8 +29,9 @@ from quarry.campaign.retries import TARGET, RetryRequest, read_requests, request
 from quarry.campaign.retry_failed import retry_failed
 from quarry.campaign.state_records import read_records_with, show_as_there
 from quarry.campaign.times import refuse_future
-from quarry.config.campaign import MAIN_ARM, Configuration, drawn_files, load_configuration
+from quarry.config.campaign import MAIN_ARM, Configuration, drawn_files
 from quarry.config.command_line import apply_types
+from quarry.config.loading import load_configuration
 from quarry.config.models import member_jobs
 from quarry.config.spectrum import LEARNT
 from quarry.errors import QuarryError, reason_of

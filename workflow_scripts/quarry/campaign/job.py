@@ -17,7 +17,8 @@ from quarry.campaign.beside import keep_within
 from quarry.campaign.manifest import read_manifest
 from quarry.campaign.paths import receipts_folder
 from quarry.campaign.receipts import write_receipt
-from quarry.config.campaign import Configuration, load_configuration
+from quarry.config.campaign import Configuration
+from quarry.config.loading import load_configuration
 from quarry.errors import QuarryError, is_machine_fault, reason_of
 from quarry.labeling.store import LabelStore
 from quarry.submission import BESIDE_MAIN

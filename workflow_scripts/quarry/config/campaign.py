@@ -1,16 +1,13 @@
-"""The whole configuration, the checks between its sections, and errors in one line."""
+"""The whole configuration: its sections, arms, identity and input files."""
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
-from quarry.config import classification, control, models, pool, query, search, spectrum, targets
 from quarry.config.base import Form, Section, energy_in_ev
 from quarry.config.classification import Classification
 from quarry.config.control import Control, control_names, split_names
@@ -20,14 +17,12 @@ from quarry.config.filters import Filters
 from quarry.config.labeling import Forecast, Labeling, PyscfLabeling, Resources
 from quarry.config.labeling_base import LabelingBase
 from quarry.config.learning import Stop, Test, Validation
-from quarry.config.messages import one_line
 from quarry.config.models import Gpr, Model
-from quarry.config.pool import Pool, TablePool, WignerPool, files_of, needs_geometry_method
+from quarry.config.pool import Pool, TablePool, WignerPool, files_of
 from quarry.config.query import OPTIONS, Query
 from quarry.config.search import Search
 from quarry.config.spectrum import LEARNT, Spectrum
 from quarry.config.verification import Verification
-from quarry.errors import QuarryError
 
 MAIN_ARM = "main"
 PROBES_ARM = "forecast"
@@ -248,95 +243,6 @@ def _merged(base: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:
         nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
         merged[key] = _merged(merged[key], value) if nested else value
     return merged
-
-
-def load_configuration(raw: dict[str, Any], origin: str) -> Configuration:
-    """Check a parsed configuration file and the rules between its sections.
-
-    raw: the dictionary from YAML. origin: where it comes from, for the message.
-    Raises QuarryError with one line that names the key, what is wrong and what to change.
-    """
-    try:
-        configuration = Configuration.model_validate(raw)
-        for name in configuration.arms:
-            try:
-                configuration.arm(name)
-            except ValidationError as error:
-                raise QuarryError(f"{origin}: {one_line(error, ArmSettings, prefix=f'arms.{name}.')}") from error
-    except ValidationError as error:
-        raise QuarryError(f"{origin}: {one_line(error, Configuration)}") from error
-    problem = _conflict(configuration)
-    if problem:
-        raise QuarryError(f"{origin}: {problem}")
-    return configuration
-
-
-def _conflict(c: Configuration) -> str | None:
-    """Return what contradicts itself between sections, or None."""
-    wanted = c.query.initial + c.test.size
-    if isinstance(c.pool, WignerPool) and wanted > c.pool.size:
-        return (
-            f"query.initial + test.size = {wanted} is more than the pool's {c.pool.size} structures; "
-            "make pool.size larger or the others smaller"
-        )
-    if c.stop.max_labels is not None and c.stop.max_labels < wanted:
-        return (
-            f"stop.max_labels = {c.stop.max_labels} is below the initial batch and test set, "
-            f"query.initial + test.size = {wanted}; raise it to at least {wanted}"
-        )
-    uses_error = any(end is not None for end in (c.stop.rrmse, c.stop.target_rmse, c.stop.target_accuracy))
-    if uses_error and c.stop.metric == "test" and c.test.size < 2:
-        return f"test.size = {c.test.size} is too small for stop.metric: test; set test.size to 2 or more, or another metric"
-    if c.stop.metric == "cross_validation" and c.query.initial < c.validation.folds:
-        return f"validation.folds = {c.validation.folds} is more than query.initial = {c.query.initial}; lower it"
-    if c.stop.metric == "validation" and not 2 <= round(c.validation.fraction * c.query.initial) <= c.query.initial - 1:
-        return (
-            f"validation.fraction = {c.validation.fraction} of query.initial = {c.query.initial} leaves fewer than 2 "
-            "structures to validate or none to train; raise query.initial"
-        )
-    if isinstance(c.stop.target_rmse, str):
-        if c.target in UNITS_OF_NO_ENERGY:
-            unit = UNITS_OF_NO_ENERGY[c.target]
-            return f"stop.target_rmse: {unit}; give a plain number"
-        try:
-            energy_in_ev(c.stop.target_rmse)
-        except ValueError as error:
-            return f"stop.target_rmse = '{c.stop.target_rmse}': {error}"
-    target_rmse = c.target_rmse()
-    if target_rmse is not None and not (math.isfinite(target_rmse) and target_rmse > 0):
-        return f"stop.target_rmse = {c.stop.target_rmse} must be a number greater than 0"
-    if c.labeling.engine != "pyscf" and needs_geometry_method(c.pool):
-        return (
-            "pool.geometry_method: a wigner pool needs a PySCF method for its Hessian when labeling.engine is "
-            f"{c.labeling.engine}"
-        )
-    if c.resources.label.tasks > 1 and c.labeling.engine != "command":
-        return (
-            f"resources.label.tasks = {c.resources.label.tasks}: only labeling.engine command starts MPI tasks, not "
-            f"{c.labeling.engine}; set threads instead"
-        )
-    return next((problem for check in CHECKS if (problem := check(c))), None)
-
-
-UNITS_OF_NO_ENERGY = {
-    "dipole": "the dipole's unit is e*Angstrom",
-    "value": "a value has no unit",
-    "excitations": "RMSE_geom is of mixed units",
-}
-"""Targets whose errors are no energies, and why."""
-
-
-CHECKS: tuple[Callable[[Configuration], str | None], ...] = (
-    pool.conflict,
-    search.conflict,
-    classification.conflict,
-    models.conflict,
-    query.conflict,
-    control.conflict,
-    spectrum.conflict,
-    targets.conflict,
-)
-"""Further checks between sections: each returns what contradicts itself, or None."""
 
 
 WAYS_OF_A_COMMAND = (

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from pydantic import Field, model_validator
 
 from quarry.config.base import Section, energy_in_ev
-
-if TYPE_CHECKING:
-    from quarry.config.campaign import Configuration
 
 CLASS = "class"
 """The target, and the property that is a class itself."""
@@ -60,25 +56,3 @@ class Classification(Section):
     def numbers(self) -> list[float]:
         """Return the boundaries in the property's unit."""
         return [float(energy_in_ev(boundary)) for boundary in self.boundaries or []]
-
-
-def conflict(configuration: Configuration) -> str | None:
-    """Return what contradicts target class, or None."""
-    is_class = configuration.target == CLASS
-    if configuration.classification is not None and not is_class:
-        return "classification: only target class has classes; set target: class, or remove this section"
-    if not is_class:
-        wanted = configuration.stop.target_accuracy
-        return None if wanted is None else f"stop.target_accuracy = {wanted} needs target: class; remove it"
-    if configuration.classification is None:
-        return "classification: target class needs this section; name the property, its boundaries and the classes"
-    for arm in configuration.arm_names:
-        kind = configuration.arm(arm).model.kind
-        if kind != "mlp":
-            where = "model.kind" if arm == configuration.arm_names[0] else f"arms.{arm}.model.kind"
-            return f"{where}: {kind} predicts numbers, not classes; for target class use mlp"
-    if configuration.stop.target_rmse is not None:
-        return "stop.target_rmse: classes have no RMSE; use stop.target_accuracy"
-    if configuration.search is not None:
-        return "search: classes have no range; remove this section, or set another target"
-    return None

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
 from quarry.config.base import Section
-
-if TYPE_CHECKING:
-    from quarry.config.campaign import Configuration
 
 
 class Control(Section):
@@ -42,24 +37,3 @@ def control_names(control: Control | None) -> tuple[list[str], list[str]]:
 def split_names(control: Control | None) -> list[tuple[str, str]]:
     """Return the names of the arms of each split: the campaign's strategy, and random selection."""
     return [] if control is None else [(f"main_split_{seed}", f"random_split_{seed}") for seed in control.splits]
-
-
-def conflict(configuration: Configuration) -> str | None:
-    """Return what is wrong with the control arms, or None."""
-    control = configuration.control
-    if control is None:
-        return None
-    for key, seeds in (("seeds", control.seeds), ("repeats", control.repeats), ("splits", control.splits)):
-        if any(seed < 0 for seed in seeds) or len(set(seeds)) < len(seeds):
-            return f"control.{key}: give different whole numbers, none below 0 (got {seeds})"
-    if configuration.seed in control.repeats:
-        return f"control.repeats: {configuration.seed} is arm main's own seed; give others"
-    if configuration.seed in control.splits:
-        return f"control.splits: {configuration.seed} is the campaign's own seed; give others"
-    made = [*control_names(control), *split_names(control)]
-    taken = sorted(set(configuration.arms) & {name for names in made for name in names})
-    if taken:
-        return f"arms.{taken[0]}: control makes an arm of this name; give yours another"
-    if configuration.query.strategy == "random":
-        return "control: arm main selects at random itself; give query.strategy another value, or remove control"
-    return None

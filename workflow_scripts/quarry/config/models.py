@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from quarry.config.base import Section
-
-if TYPE_CHECKING:
-    from quarry.config.campaign import Configuration
 
 
 class Gpr(Section):
@@ -200,32 +197,3 @@ Model = Annotated[Gpr | Mlp | Kreg, Field(discriminator="kind"), BeforeValidator
 def member_jobs(model: Gpr | Mlp | Kreg) -> int:
     """Return how many jobs train the members of a committee, 0 for a model that one job trains."""
     return model.networks if model.kind == "mlp" and model.uncertainty == "committee" else 0
-
-
-def conflict(configuration: Configuration) -> str | None:
-    """Return what model contradicts in another section, in one line, or None."""
-    for name in configuration.arm_names:
-        model = configuration.arm(name).model
-        where = "model" if name == configuration.arm_names[0] else f"arms.{name}.model"
-        if model.kind == "gpr" and model.prior_mean == "composition" and configuration.pool.source == "table":
-            return (
-                "model.prior_mean: composition needs the atoms of a structure, but pool.source is table; set constant"
-            )
-        if model.kind == "kreg" and configuration.descriptor.kind != "inverse_distances":
-            return (
-                f"{where}.kind: kreg needs descriptor.kind: inverse_distances, not {configuration.descriptor.kind}; "
-                "change it, or set gpr"
-            )
-        if model.kind != "kreg" and configuration.target == "energy_forces":
-            return (
-                f"{where}.kind: {model.kind} learns no forces; for target energy_forces set kreg, or set target: energy"
-            )
-    return _no_forces(configuration) if configuration.target == "energy_forces" else None
-
-
-def _no_forces(configuration: Configuration) -> str | None:
-    """Return what keeps the labels from having forces, or None."""
-    labeling = configuration.labeling
-    if labeling.engine == "pyscf" and not labeling.method.forces:
-        return "labeling.method.forces: target energy_forces learns forces; set True, or set target: energy"
-    return None

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from quarry.config.base import Section
 from quarry.config.methods import PyscfMethod
-
-if TYPE_CHECKING:
-    from quarry.config.campaign import Configuration
-
 
 MOST_CHARGES = 10_000
 """Charges and unpaired electrons beyond this are mistakes."""
@@ -158,30 +154,3 @@ def needs_geometry_method(pool: WignerPool | FilePool | TablePool) -> bool:
 
 ROW_ENGINES = ("function", "replay")
 """Engines that label rows of features."""
-
-
-def conflict(c: Configuration) -> str | None:
-    """Return what does not fit a pool of rows, or only fits one, or None."""
-    rows = isinstance(c.pool, TablePool)
-    matches = c.labeling.match if c.labeling.engine == "replay" else None
-    if (c.descriptor.kind == "table") != rows:
-        mend = "use descriptor.kind: table" if rows else "use another kind, or pool.source: table"
-        return f"descriptor.kind: {c.descriptor.kind} does not fit pool.source: {c.pool.source}; {mend}"
-    if not rows:
-        if matches is not None and (matches == "features" or c.labeling.features):  # type: ignore[union-attr]
-            return "labeling.features: only rows of features (pool.source: table) are found by them; use another match"
-        return None
-    if c.labeling.engine not in ROW_ENGINES:
-        return (
-            f"labeling.engine: {c.labeling.engine} labels structures, the pool holds rows of features "
-            f"(pool.source: table); use {' or '.join(ROW_ENGINES)}"
-        )
-    if matches == "geometry":
-        return "labeling.match: rows of features (pool.source: table) have no geometry; use features, row or id"
-    if matches == "row" and not c.labeling.features:  # type: ignore[union-attr]
-        return "labeling.features: name the features in labeling.structures by which a row of the pool is found"
-    asked = c.filters.model_fields_set & {"min_distance_factor", "bonds"}
-    for name in sorted(asked):
-        if getattr(c.filters, name) not in (None, "any"):
-            return f"filters.{name}: rows of features (pool.source: table) have no atoms; remove it"
-    return None

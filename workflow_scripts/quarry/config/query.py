@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema
 
 from quarry.config.base import Section
 from quarry.config.engines import IMPORT_PATH
 from quarry.config.labeling_base import PlainArguments
-
-if TYPE_CHECKING:
-    from quarry.config.campaign import Configuration
-    from quarry.config.models import Model
+from quarry.config.models import Model
 
 
 class ConstantBatch(Section):
@@ -195,27 +192,4 @@ def misfit(query: Query, model: Model, target: str, searches: bool, reads: froze
     if "embedding" in reads and query.embedding_of(model) not in (known := EMBEDDINGS.get(model.kind, ())):
         wanted = query.embedding_of(model)
         return f"cannot use the embedding {wanted}: model.kind: {model.kind} has {', '.join(known) or 'none'}"
-    return None
-
-
-def conflict(configuration: Configuration) -> str | None:
-    """Return which arm's strategy does not fit its model, the target or the search, or None."""
-    searches = configuration.search is not None
-    for name in configuration.arm_names:
-        arm = configuration.arm(name)
-        prefix = "" if name == configuration.arm_names[0] else f"arms.{name}."
-        query, target = arm.query, str(configuration.target)
-        for option in OPTIONS:
-            if getattr(query, option) not in (None, {}) and option not in query.options:
-                return f"{prefix}query.{option}: the strategy {query.strategy} has no such setting; remove it"
-        lack = misfit(query, arm.model, target, searches, query.reads)
-        if lack:
-            plain = query.model_copy(update=dict.fromkeys(("share", "distance", "embedding")))
-            fit = [
-                known
-                for known in STRATEGIES
-                if (other := plain.model_copy(update={"strategy": known}))
-                and misfit(other, arm.model, target, searches, other.reads) is None
-            ]
-            return f"{prefix}query.strategy: {query.strategy} {lack}; these fit: {', '.join(fit)}"
     return None

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 from pydantic import model_validator
 
 from quarry.config.base import Section, energy_in_ev
-
-if TYPE_CHECKING:
-    from quarry.config.campaign import Configuration
 
 
 class Search(Section):
@@ -32,22 +28,3 @@ class Search(Section):
         low = -math.inf if self.minimum is None else float(energy_in_ev(self.minimum))
         high = math.inf if self.maximum is None else float(energy_in_ev(self.maximum))
         return low, high
-
-
-def conflict(configuration: Configuration) -> str | None:
-    """Return what is wrong with the range, or None."""
-    search = configuration.search
-    if search is None:
-        return None
-    try:
-        low, high = search.range()
-    except ValueError as error:
-        return f"search: {error}"
-    if not low < high:
-        return f"search: minimum = {search.minimum} must be below maximum = {search.maximum}; change one of them"
-    if configuration.target in ("dipole", "value") and any(
-        isinstance(e, str) for e in (search.minimum, search.maximum)
-    ):
-        unit = "the dipole's unit is e*Angstrom" if configuration.target == "dipole" else "a value has no unit"
-        return f"search: {unit}; give plain numbers"
-    return None

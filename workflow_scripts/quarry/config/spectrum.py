@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from quarry.config.base import Section
-
-if TYPE_CHECKING:
-    from quarry.config.campaign import Configuration
 
 TARGET = "excitations"
 """The target that spectra need."""
@@ -57,43 +54,3 @@ class Spectrum(Section):
                 f"step_eV = {self.step_eV} leaves lines of {smallest} eV out; make it {smallest / 2:g} or less"
             )
         return self
-
-
-def conflict(configuration: Configuration) -> str | None:
-    """Return what a spectrum contradicts in another section, in one line, or None."""
-    c, spectrum = configuration, configuration.spectrum
-    if (c.target == TARGET) != (spectrum is not None):
-        return (
-            "spectrum: this section needs target: excitations"
-            if spectrum is not None
-            else "target: excitations needs the section spectrum; add it (spectrum: {} has all defaults)"
-        )
-    if spectrum is None:
-        return None
-    if c.search is not None:
-        return "search: a range is searched for one number, target: excitations has many; remove the section"
-    if c.pool.source == "table":
-        return "pool.source: table has no geometries, which target excitations needs; use wigner or file"
-    for name in c.arm_names:
-        if c.arm(name).model.kind != "kreg":
-            return (
-                f"model.kind: {c.arm(name).model.kind} (arm {name}) learns one number, target: excitations needs kreg"
-            )
-    labeling = c.labeling
-    if labeling.engine == "pyscf":
-        states = labeling.method.excitations
-        if states is None:
-            return "labeling.method.excitations: target excitations needs it, e.g. {n_states: 10, kind: tda}"
-        if spectrum.n_states is not None and spectrum.n_states > states.n_states:
-            return (
-                f"spectrum.n_states = {spectrum.n_states} is more than the labels' excitations.n_states = "
-                f"{states.n_states}; lower it or raise the other"
-            )
-        if spectrum.order == "overlap" and not states.characters:
-            return "spectrum.order: overlap needs labeling.method.excitations.characters: True"
-        return None
-    if spectrum.n_states is None:
-        return f"spectrum.n_states: labeling.engine {labeling.engine} does not say how many states a label has; set it"
-    if spectrum.order == "overlap":
-        return f"spectrum.order: overlap needs labeling.engine: pyscf, not {labeling.engine}; set order: energy"
-    return None

@@ -1,11 +1,8 @@
-"""What a target needs of the labels, and whether they can have it."""
+"""What a target needs of the labels."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from quarry.config.campaign import Configuration
+from quarry.config.campaign import Configuration
 
 OF_SEVERAL = {
     "energy_forces": ("energy", "forces"),
@@ -19,18 +16,3 @@ def needed(configuration: Configuration) -> tuple[str, ...]:
     if configuration.classification is not None:
         return (configuration.classification.property,)
     return OF_SEVERAL.get(configuration.target, (configuration.target,))
-
-
-def conflict(configuration: Configuration) -> str | None:
-    """Return what labels will lack of the target, as far as section labeling says it, or None."""
-    given = configuration.labeling.gives()
-    if given is None:
-        return None
-    key, properties = given
-    missing = [name for name in needed(configuration) if name not in properties]
-    if not missing:
-        return None
-    return (
-        f"labeling.{key}: target {configuration.target} needs {' and '.join(missing)}, but labels have only "
-        f"{', '.join(sorted(properties))}; change that, or set another target"
-    )

@@ -1,0 +1,299 @@
+"""The checks between sections: each function returns what contradicts itself, in one line that names the key, or None.
+
+Sections know only themselves; what holds between them stands here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from quarry.config.base import energy_in_ev
+from quarry.config.campaign import Configuration
+from quarry.config.classification import CLASS
+from quarry.config.control import control_names, split_names
+from quarry.config.pool import ROW_ENGINES, TablePool, WignerPool, needs_geometry_method
+from quarry.config.query import OPTIONS, STRATEGIES, misfit
+from quarry.config.spectrum import TARGET
+from quarry.config.targets import needed
+
+UNITS_OF_NO_ENERGY = {
+    "dipole": "the dipole's unit is e*Angstrom",
+    "value": "a value has no unit",
+    "excitations": "RMSE_geom is of mixed units",
+}
+"""Targets whose errors are no energies, and why."""
+
+
+def contradiction(configuration: Configuration) -> str | None:
+    """Return the first thing that contradicts itself between sections, or None."""
+    return next((problem for check in CHECKS if (problem := check(configuration))), None)
+
+
+def _sizes(c: Configuration) -> str | None:
+    """Return which number of structures is too small for another one, or None."""
+    wanted = c.query.initial + c.test.size
+    if isinstance(c.pool, WignerPool) and wanted > c.pool.size:
+        return (
+            f"query.initial + test.size = {wanted} is more than the pool's {c.pool.size} structures; "
+            "make pool.size larger or the others smaller"
+        )
+    if c.stop.max_labels is not None and c.stop.max_labels < wanted:
+        return (
+            f"stop.max_labels = {c.stop.max_labels} is below the initial batch and test set, "
+            f"query.initial + test.size = {wanted}; raise it to at least {wanted}"
+        )
+    uses_error = any(end is not None for end in (c.stop.rrmse, c.stop.target_rmse, c.stop.target_accuracy))
+    if uses_error and c.stop.metric == "test" and c.test.size < 2:
+        return f"test.size = {c.test.size} is too small for stop.metric: test; set test.size to 2 or more, or another metric"
+    if c.stop.metric == "cross_validation" and c.query.initial < c.validation.folds:
+        return f"validation.folds = {c.validation.folds} is more than query.initial = {c.query.initial}; lower it"
+    if c.stop.metric == "validation" and not 2 <= round(c.validation.fraction * c.query.initial) <= c.query.initial - 1:
+        return (
+            f"validation.fraction = {c.validation.fraction} of query.initial = {c.query.initial} leaves fewer than 2 "
+            "structures to validate or none to train; raise query.initial"
+        )
+    return None
+
+
+def _target_rmse(c: Configuration) -> str | None:
+    """Return what is wrong with the error at which the campaign stops, or None."""
+    if isinstance(c.stop.target_rmse, str):
+        if c.target in UNITS_OF_NO_ENERGY:
+            unit = UNITS_OF_NO_ENERGY[c.target]
+            return f"stop.target_rmse: {unit}; give a plain number"
+        try:
+            energy_in_ev(c.stop.target_rmse)
+        except ValueError as error:
+            return f"stop.target_rmse = '{c.stop.target_rmse}': {error}"
+    target_rmse = c.target_rmse()
+    if target_rmse is not None and not (math.isfinite(target_rmse) and target_rmse > 0):
+        return f"stop.target_rmse = {c.stop.target_rmse} must be a number greater than 0"
+    return None
+
+
+def _engine(c: Configuration) -> str | None:
+    """Return what the engine cannot do that another section asks for, or None."""
+    if c.labeling.engine != "pyscf" and needs_geometry_method(c.pool):
+        return (
+            "pool.geometry_method: a wigner pool needs a PySCF method for its Hessian when labeling.engine is "
+            f"{c.labeling.engine}"
+        )
+    if c.resources.label.tasks > 1 and c.labeling.engine != "command":
+        return (
+            f"resources.label.tasks = {c.resources.label.tasks}: only labeling.engine command starts MPI tasks, not "
+            f"{c.labeling.engine}; set threads instead"
+        )
+    return None
+
+
+def _rows(c: Configuration) -> str | None:
+    """Return what does not fit a pool of rows, or only fits one, or None."""
+    rows = isinstance(c.pool, TablePool)
+    matches = c.labeling.match if c.labeling.engine == "replay" else None
+    if (c.descriptor.kind == "table") != rows:
+        mend = "use descriptor.kind: table" if rows else "use another kind, or pool.source: table"
+        return f"descriptor.kind: {c.descriptor.kind} does not fit pool.source: {c.pool.source}; {mend}"
+    if not rows:
+        if matches is not None and (matches == "features" or c.labeling.features):  # type: ignore[union-attr]
+            return "labeling.features: only rows of features (pool.source: table) are found by them; use another match"
+        return None
+    if c.labeling.engine not in ROW_ENGINES:
+        return (
+            f"labeling.engine: {c.labeling.engine} labels structures, the pool holds rows of features "
+            f"(pool.source: table); use {' or '.join(ROW_ENGINES)}"
+        )
+    if matches == "geometry":
+        return "labeling.match: rows of features (pool.source: table) have no geometry; use features, row or id"
+    if matches == "row" and not c.labeling.features:  # type: ignore[union-attr]
+        return "labeling.features: name the features in labeling.structures by which a row of the pool is found"
+    asked = c.filters.model_fields_set & {"min_distance_factor", "bonds"}
+    for name in sorted(asked):
+        if getattr(c.filters, name) not in (None, "any"):
+            return f"filters.{name}: rows of features (pool.source: table) have no atoms; remove it"
+    return None
+
+
+def _search(configuration: Configuration) -> str | None:
+    """Return what is wrong with the range, or None."""
+    search = configuration.search
+    if search is None:
+        return None
+    try:
+        low, high = search.range()
+    except ValueError as error:
+        return f"search: {error}"
+    if not low < high:
+        return f"search: minimum = {search.minimum} must be below maximum = {search.maximum}; change one of them"
+    if configuration.target in ("dipole", "value") and any(
+        isinstance(e, str) for e in (search.minimum, search.maximum)
+    ):
+        unit = "the dipole's unit is e*Angstrom" if configuration.target == "dipole" else "a value has no unit"
+        return f"search: {unit}; give plain numbers"
+    return None
+
+
+def _classes(configuration: Configuration) -> str | None:
+    """Return what contradicts target class, or None."""
+    is_class = configuration.target == CLASS
+    if configuration.classification is not None and not is_class:
+        return "classification: only target class has classes; set target: class, or remove this section"
+    if not is_class:
+        wanted = configuration.stop.target_accuracy
+        return None if wanted is None else f"stop.target_accuracy = {wanted} needs target: class; remove it"
+    if configuration.classification is None:
+        return "classification: target class needs this section; name the property, its boundaries and the classes"
+    for arm in configuration.arm_names:
+        kind = configuration.arm(arm).model.kind
+        if kind != "mlp":
+            where = "model.kind" if arm == configuration.arm_names[0] else f"arms.{arm}.model.kind"
+            return f"{where}: {kind} predicts numbers, not classes; for target class use mlp"
+    if configuration.stop.target_rmse is not None:
+        return "stop.target_rmse: classes have no RMSE; use stop.target_accuracy"
+    if configuration.search is not None:
+        return "search: classes have no range; remove this section, or set another target"
+    return None
+
+
+def _models(configuration: Configuration) -> str | None:
+    """Return what model contradicts in another section, in one line, or None."""
+    for name in configuration.arm_names:
+        model = configuration.arm(name).model
+        where = "model" if name == configuration.arm_names[0] else f"arms.{name}.model"
+        if model.kind == "gpr" and model.prior_mean == "composition" and configuration.pool.source == "table":
+            return (
+                "model.prior_mean: composition needs the atoms of a structure, but pool.source is table; set constant"
+            )
+        if model.kind == "kreg" and configuration.descriptor.kind != "inverse_distances":
+            return (
+                f"{where}.kind: kreg needs descriptor.kind: inverse_distances, not {configuration.descriptor.kind}; "
+                "change it, or set gpr"
+            )
+        if model.kind != "kreg" and configuration.target == "energy_forces":
+            return (
+                f"{where}.kind: {model.kind} learns no forces; for target energy_forces set kreg, or set target: energy"
+            )
+    return _no_forces(configuration) if configuration.target == "energy_forces" else None
+
+
+def _no_forces(configuration: Configuration) -> str | None:
+    """Return what keeps the labels from having forces, or None."""
+    labeling = configuration.labeling
+    if labeling.engine == "pyscf" and not labeling.method.forces:
+        return "labeling.method.forces: target energy_forces learns forces; set True, or set target: energy"
+    return None
+
+
+def _strategies(configuration: Configuration) -> str | None:
+    """Return which arm's strategy does not fit its model, the target or the search, or None."""
+    searches = configuration.search is not None
+    for name in configuration.arm_names:
+        arm = configuration.arm(name)
+        prefix = "" if name == configuration.arm_names[0] else f"arms.{name}."
+        query, target = arm.query, str(configuration.target)
+        for option in OPTIONS:
+            if getattr(query, option) not in (None, {}) and option not in query.options:
+                return f"{prefix}query.{option}: the strategy {query.strategy} has no such setting; remove it"
+        lack = misfit(query, arm.model, target, searches, query.reads)
+        if lack:
+            plain = query.model_copy(update=dict.fromkeys(("share", "distance", "embedding")))
+            fit = [
+                known
+                for known in STRATEGIES
+                if (other := plain.model_copy(update={"strategy": known}))
+                and misfit(other, arm.model, target, searches, other.reads) is None
+            ]
+            return f"{prefix}query.strategy: {query.strategy} {lack}; these fit: {', '.join(fit)}"
+    return None
+
+
+def _control(configuration: Configuration) -> str | None:
+    """Return what is wrong with the control arms, or None."""
+    control = configuration.control
+    if control is None:
+        return None
+    for key, seeds in (("seeds", control.seeds), ("repeats", control.repeats), ("splits", control.splits)):
+        if any(seed < 0 for seed in seeds) or len(set(seeds)) < len(seeds):
+            return f"control.{key}: give different whole numbers, none below 0 (got {seeds})"
+    if configuration.seed in control.repeats:
+        return f"control.repeats: {configuration.seed} is arm main's own seed; give others"
+    if configuration.seed in control.splits:
+        return f"control.splits: {configuration.seed} is the campaign's own seed; give others"
+    made = [*control_names(control), *split_names(control)]
+    taken = sorted(set(configuration.arms) & {name for names in made for name in names})
+    if taken:
+        return f"arms.{taken[0]}: control makes an arm of this name; give yours another"
+    if configuration.query.strategy == "random":
+        return "control: arm main selects at random itself; give query.strategy another value, or remove control"
+    return None
+
+
+def _spectrum(configuration: Configuration) -> str | None:
+    """Return what a spectrum contradicts in another section, in one line, or None."""
+    c, spectrum = configuration, configuration.spectrum
+    if (c.target == TARGET) != (spectrum is not None):
+        return (
+            "spectrum: this section needs target: excitations"
+            if spectrum is not None
+            else "target: excitations needs the section spectrum; add it (spectrum: {} has all defaults)"
+        )
+    if spectrum is None:
+        return None
+    if c.search is not None:
+        return "search: a range is searched for one number, target: excitations has many; remove the section"
+    if c.pool.source == "table":
+        return "pool.source: table has no geometries, which target excitations needs; use wigner or file"
+    for name in c.arm_names:
+        if c.arm(name).model.kind != "kreg":
+            return (
+                f"model.kind: {c.arm(name).model.kind} (arm {name}) learns one number, target: excitations needs kreg"
+            )
+    labeling = c.labeling
+    if labeling.engine == "pyscf":
+        states = labeling.method.excitations
+        if states is None:
+            return "labeling.method.excitations: target excitations needs it, e.g. {n_states: 10, kind: tda}"
+        if spectrum.n_states is not None and spectrum.n_states > states.n_states:
+            return (
+                f"spectrum.n_states = {spectrum.n_states} is more than the labels' excitations.n_states = "
+                f"{states.n_states}; lower it or raise the other"
+            )
+        if spectrum.order == "overlap" and not states.characters:
+            return "spectrum.order: overlap needs labeling.method.excitations.characters: True"
+        return None
+    if spectrum.n_states is None:
+        return f"spectrum.n_states: labeling.engine {labeling.engine} does not say how many states a label has; set it"
+    if spectrum.order == "overlap":
+        return f"spectrum.order: overlap needs labeling.engine: pyscf, not {labeling.engine}; set order: energy"
+    return None
+
+
+def _labels_have_target(configuration: Configuration) -> str | None:
+    """Return what labels will lack of the target, as far as section labeling says it, or None."""
+    given = configuration.labeling.gives()
+    if given is None:
+        return None
+    key, properties = given
+    missing = [name for name in needed(configuration) if name not in properties]
+    if not missing:
+        return None
+    return (
+        f"labeling.{key}: target {configuration.target} needs {' and '.join(missing)}, but labels have only "
+        f"{', '.join(sorted(properties))}; change that, or set another target"
+    )
+
+
+CHECKS: tuple[Callable[[Configuration], str | None], ...] = (
+    _sizes,
+    _target_rmse,
+    _engine,
+    _rows,
+    _search,
+    _classes,
+    _models,
+    _strategies,
+    _control,
+    _spectrum,
+    _labels_have_target,
+)
+"""In the order in which they are told."""
