@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 import pytest
 
-from quarry.config.labeling import LabelResources
+from quarry.config.resources import LabelResources
 from quarry.structures import Structure
 from support.campaigns import REPOSITORY, CampaignFolder, stand_in_configuration
 from support.commands import WATER, command_engines

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from quarry.config.engines import CommandLabeling
-from quarry.config.labeling import LabelResources
+from quarry.config.engines.command import CommandLabeling
+from quarry.config.resources import LabelResources
 from quarry.labeling.engines.command import CommandEngine
 from quarry.labeling.engines.registry import make_engine
 from quarry.structures import Structure

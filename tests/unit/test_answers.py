@@ -15,7 +15,7 @@ import pytest
 from ase import Atoms
 from ase.io import write
 
-from quarry.config.engines import ReplayLabeling
+from quarry.config.engines.replay import ReplayLabeling
 from quarry.errors import QuarryError
 from quarry.files import digest_of
 from quarry.labeling.engines.answers import converted, plain_properties

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from quarry.config.engines import AseLabeling, CommandLabeling
+from quarry.config.engines.ase import AseLabeling
+from quarry.config.engines.command import CommandLabeling
 from quarry.config.query import Query
 from quarry.errors import QuarryError
 from quarry.labeling.engines.ase_engine import AseEngine

@@ -14,7 +14,7 @@ import pytest
 from ase import Atoms
 from ase.build import molecule
 
-from quarry.config.engines import AseLabeling
+from quarry.config.engines.ase import AseLabeling
 from quarry.errors import QuarryError
 from quarry.files import canonical_json
 from quarry.labeling.engines.ase_engine import AseEngine

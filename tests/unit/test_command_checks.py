@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from quarry.config.labeling import LabelResources
+from quarry.config.resources import LabelResources
 from quarry.errors import QuarryError
 from quarry.files import canonical_json
 from quarry.labeling.engines.command import CommandEngine
@@ -144,9 +144,9 @@ def test_identity_is_what_changes_the_number(engine: Callable[..., CommandEngine
 def test_failure_classes_and_names_are_those_of_the_engines() -> None:
     from typing import get_args
 
-    from quarry.config.engines import FailureClass
     from quarry.config.units import UNITS_OF
-    from quarry.labeling.engines.base import FAILURE_CLASSES, PROPERTIES
+    from quarry.failures import FAILURE_CLASSES, FailureClass
+    from quarry.labeling.engines.base import PROPERTIES
 
     assert set(get_args(FailureClass)) == set(FAILURE_CLASSES)
     assert set(UNITS_OF) == {*PROPERTIES, "gradient"}

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quarry.config.labeling import LabelResources
+from quarry.config.resources import LabelResources
 from quarry.errors import QuarryError
 from quarry.files import canonical_json
 from quarry.labeling.engines.command import CommandEngine

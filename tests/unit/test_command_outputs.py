@@ -13,7 +13,7 @@ import pytest
 import yaml
 from ase.build import molecule
 
-from quarry.config.labeling import LabelResources
+from quarry.config.resources import LabelResources
 from quarry.errors import QuarryError
 from quarry.files import canonical_json
 from quarry.labeling.engines.base import EngineResult

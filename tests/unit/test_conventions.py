@@ -11,7 +11,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from quarry.config import load_configuration
-from quarry.config.engines import ReplayLabeling
+from quarry.config.engines.replay import ReplayLabeling
 from quarry.config.pool import FilePool, WignerPool
 from quarry.errors import QuarryError
 from quarry.labeling.engines.replay import ReplayEngine

@@ -11,7 +11,7 @@ from ase.io import write
 
 from quarry.config import load_configuration
 from quarry.config.campaign import Configuration, inputs_of
-from quarry.config.labeling import LabelResources
+from quarry.config.resources import LabelResources
 from quarry.errors import QuarryError
 from quarry.files import sha256_of
 from quarry.stages.preflight import check

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from quarry.config.engines import CommandLabeling
+from quarry.config.engines.command import CommandLabeling
 from quarry.config.query import Query
 from quarry.errors import LONGEST, QuarryError, reason_of
 from quarry.labeling.engines.command import CommandEngine

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from quarry.config.labeling import FunctionLabeling
+from quarry.config.engines.function import FunctionLabeling
 from quarry.errors import QuarryError
 from quarry.files import canonical_json
 from quarry.labeling.engines import function as function_module
@@ -146,7 +146,7 @@ def test_identity_is_path_and_arguments() -> None:
 def test_function_engine_does_not_import_pyscf() -> None:
     script = (
         f"import sys; sys.path.insert(0, {str(LIBRARY)!r})\n"
-        "from quarry.config.labeling import FunctionLabeling\n"
+        "from quarry.config.engines.function import FunctionLabeling\n"
         "from quarry.labeling.engines.registry import make_engine\n"
         "from quarry.structures import Structure\n"
         "import numpy as np\n"

@@ -11,7 +11,7 @@ import pytest
 from quarry.campaign.batch_table import BatchRow, read_batch, write_batch
 from quarry.campaign.failure_table import FAILURE_COLUMNS, MENDS, open_failures, put_off, read_failures
 from quarry.errors import QuarryError
-from quarry.labeling.engines.base import FAILURE_CLASSES
+from quarry.failures import FAILURE_CLASSES
 from quarry.labeling.failed import FailedLabels
 from quarry.labeling.outliers import read_outliers
 from quarry.labeling.record import write_records

@@ -15,7 +15,7 @@ from pyscf import dft, gto, lib, scf
 from pyscf.dispersion import dftd3, dftd4
 from scipy.spatial.transform import Rotation
 
-from quarry.config.labeling import PyscfLabeling
+from quarry.config.engines.pyscf import PyscfLabeling
 from quarry.config.methods import PyscfMethod
 from quarry.errors import QuarryError
 from quarry.files import canonical_json

@@ -13,7 +13,7 @@ import pytest
 from pydantic import ValidationError
 from pyscf import dft, gto, scf
 
-from quarry.config.labeling import PyscfLabeling
+from quarry.config.engines.pyscf import PyscfLabeling
 from quarry.config.methods import PyscfMethod
 from quarry.files import canonical_json
 from quarry.labeling.engines import pyscf_engine, pyscf_recovery

@@ -13,7 +13,7 @@ from pyscf import dft, gto, scf
 from scipy.spatial.transform import Rotation
 from scipy.stats import ortho_group
 
-from quarry.config.labeling import PyscfLabeling
+from quarry.config.engines.pyscf import PyscfLabeling
 from quarry.config.methods import Excitations
 from quarry.files import canonical_json
 from quarry.labeling.engines import pyscf_stability

@@ -11,7 +11,8 @@ from ase import Atoms
 from ase.io import read, write
 
 from quarry.config.base import energy_in_ev
-from quarry.config.engines import CommandOutput, ReplayLabeling
+from quarry.config.engines.command import CommandOutput
+from quarry.config.engines.replay import ReplayLabeling
 from quarry.config.units import UNITS_OF, unit_factor
 from quarry.errors import QuarryError
 from quarry.labeling.engines.outputs import read_extxyz

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quarry.errors import QuarryError, is_machine_fault
+from quarry.failures import FAILURE_CLASSES
 from quarry.labeling import store as store_module
-from quarry.labeling.engines.base import FAILURE_CLASSES
 from quarry.labeling.record import LabelRecord, encode_records, read_records, read_valid_records, write_records
 from quarry.labeling.store import LabelStore, method_id_of
 from quarry.structures import Structure

@@ -14,7 +14,7 @@ from ase.io import write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quarry.config.engines import ReplayLabeling
+from quarry.config.engines.replay import ReplayLabeling
 from quarry.errors import QuarryError
 from quarry.files import canonical_json
 from quarry.labeling.engines.registry import make_engine

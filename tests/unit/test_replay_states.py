@@ -14,7 +14,7 @@ from ase.io import write
 
 from quarry.config import load_configuration
 from quarry.config.campaign import Configuration, inputs_of
-from quarry.config.engines import ReplayLabeling
+from quarry.config.engines.replay import ReplayLabeling
 from quarry.errors import QuarryError
 from quarry.files import canonical_json, sha256_of
 from quarry.labeling.engines.replay import ReplayEngine

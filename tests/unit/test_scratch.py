@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from quarry.config.engines import AseLabeling
+from quarry.config.engines.ase import AseLabeling
 from quarry.labeling.engines import scratch as scratch_module
 from quarry.labeling.engines.base import MACHINE_FAULT, MachineFault, status_of
 from quarry.labeling.engines.command import CommandEngine

@@ -19,6 +19,12 @@ LISTED = 20
 """Names of arguments that a message lists at most."""
 
 
+def named(path: str) -> Any:
+    """Return what an import path ``package.module:name`` of Quarry's own tables names."""
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
 def load(path: str, key: str, base: Path | None = None) -> Callable[..., Any]:
     """Return what the import path ``package.module:name`` names; modules of the working directory count too.
 

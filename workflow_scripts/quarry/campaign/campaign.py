@@ -300,7 +300,7 @@ class Campaign:
     @property
     def knows_pool(self) -> bool:
         """Whether a targeted search can be measured by labels of the whole pool: finished data are searched again."""
-        return self.configuration.search is not None and self.configuration.labeling.engine == "replay"
+        return self.configuration.knows_pool
 
     @property
     def displaced_copies(self) -> int:

@@ -35,7 +35,7 @@ MENDS = {
     "engine_error": "mend what the message says, in the engine's program or in section labeling",
     "lacks_target": "let labels have what the target needs (section labeling), or set another target",
 }
-"""What may help against each failure class (``quarry.labeling.engines.base.FAILURE_CLASSES``)."""
+"""What may help against each failure class (``quarry.failures.FAILURE_CLASSES``)."""
 
 
 def read_failures(path: str | Path) -> list[dict[str, str]]:

@@ -49,7 +49,7 @@ def _of_products(configuration: Configuration) -> int:
     """Return the files of pool, products and figures: outputs with Snakemake's record, log and receipt of each job."""
     arms, pool = len(configuration.arm_names), configuration.pool
     jobs = {"build_pool": 1, "build_features": 1, "collect_results": arms, "publish_results": 1}
-    if configuration.search is not None and configuration.labeling.engine == "replay":
+    if configuration.knows_pool:
         jobs["collect_pool_labels"] = 1
     if configuration.controls:
         jobs["compare_arms"] = 1

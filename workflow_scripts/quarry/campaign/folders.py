@@ -10,7 +10,6 @@ from tempfile import TemporaryFile
 
 from quarry.campaign.paths import CampaignPaths
 from quarry.config.campaign import Configuration
-from quarry.config.engines import CommandLabeling
 from quarry.errors import QuarryError
 from quarry.labeling.sharing import check_rights, make_shared
 
@@ -47,9 +46,8 @@ def check_folders(configuration: Configuration, paths: CampaignPaths) -> None:
     check_writable(STATE, "Snakemake's folder", "start in another folder, or name one with --directory", look=True)
     check_results(paths, look=True)
     check_store(configuration.labeling.store, look=True)
-    labeling = configuration.labeling
-    if isinstance(labeling, CommandLabeling) and labeling.keep:
-        check_writable(labeling.keep_in, "labeling.keep_in:", "mend its permissions, or name another folder", look=True)
+    for key, folder in configuration.labeling.written_folders().items():
+        check_writable(folder, f"labeling.{key}:", "mend its permissions, or name another folder", look=True)
 
 
 def check_results(paths: CampaignPaths, look: bool = False) -> None:

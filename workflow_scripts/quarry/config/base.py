@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, field_validator
 from pydantic_core import CoreSchema, core_schema
@@ -48,6 +48,10 @@ class Form:
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return {**handler(schema), "pattern": self.pattern}
+
+
+IMPORT_PATH = r"^[\w.]+:\w+$"
+ImportPath = Annotated[str, Form(IMPORT_PATH, "must be an import path like package.module:name")]
 
 
 # Electronvolt per unit, CODATA 2018.

@@ -12,14 +12,13 @@ from quarry.config.base import Form, Section, energy_in_ev
 from quarry.config.classification import Classification
 from quarry.config.control import Control, control_names, split_names
 from quarry.config.descriptors import Descriptor, InverseDistances
-from quarry.config.engines import AseLabeling, CommandLabeling, ReplayLabeling
+from quarry.config.engines.registry import Labeling
 from quarry.config.filters import Filters
-from quarry.config.labeling import Forecast, Labeling, PyscfLabeling, Resources
-from quarry.config.labeling_base import LabelingBase
 from quarry.config.learning import Stop, Test, Validation
 from quarry.config.models import Gpr, Model
 from quarry.config.pool import Pool, TablePool, WignerPool, files_of
 from quarry.config.query import OPTIONS, Query
+from quarry.config.resources import Forecast, Resources
 from quarry.config.search import Search
 from quarry.config.spectrum import LEARNT, Spectrum
 from quarry.config.verification import Verification
@@ -195,8 +194,8 @@ class Configuration(Section):
             return 0
         if self.spectrum.n_states is not None:
             return self.spectrum.n_states
-        assert isinstance(self.labeling, PyscfLabeling) and self.labeling.method.excitations is not None
-        return self.labeling.method.excitations.n_states
+        assert self.labeling.excitations is not None
+        return self.labeling.excitations.n_states
 
     @property
     def has_equilibrium(self) -> bool:
@@ -205,6 +204,11 @@ class Configuration(Section):
             return False
         wanted = self.spectrum.equilibrium
         return isinstance(self.pool, WignerPool) if wanted is None else wanted
+
+    @property
+    def knows_pool(self) -> bool:
+        """Whether a targeted search can be measured by labels of the whole pool: finished data are searched again."""
+        return self.search is not None and not self.labeling.computes
 
     def target_rmse(self) -> float | None:
         """Return stop.target_rmse in the target's unit (eV, or e*Angstrom for the dipole)."""
@@ -222,7 +226,7 @@ class Configuration(Section):
         """
         left_out = {"stop", "resources", "verification", "forecast", "name"}
         data = self.model_dump(mode="json", exclude=left_out, exclude_defaults=not with_defaults)
-        for key in NOT_IDENTITY:
+        for key in (*self.labeling.names_of_shared_keys(), *self.labeling.free_keys):
             data["labeling"].pop(key, None)
         if data.get("spectrum"):
             data["spectrum"] = {key: data["spectrum"][key] for key in LEARNT if key in data["spectrum"]}
@@ -245,25 +249,12 @@ def _merged(base: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-WAYS_OF_A_COMMAND = (
-    *("launcher", "launcher_options", "memory_fraction", "version_command", "modules", "environment"),
-    *("scratch", "keep", "keep_in"),
-)
-NOT_IDENTITY = (*LabelingBase.model_fields, *WAYS_OF_A_COMMAND, "recovery", "look_for_instabilities")
-"""Keys of labeling that decide how labels come about, not which numbers they are."""
-
-
 def inputs_of(configuration: Configuration, base: Path) -> list[Path]:
     """Return every input file that the configuration names, resolved against the campaign file's folder."""
-    names, labeling = files_of(configuration.pool), configuration.labeling
+    names = files_of(configuration.pool)
     if configuration.reference:
         names.append(configuration.reference)
-    if isinstance(labeling, AseLabeling):
-        names += labeling.files.values()
-    elif isinstance(labeling, CommandLabeling):
-        names += labeling.input.values()
-    elif isinstance(labeling, ReplayLabeling):
-        names += labeling.files()
+    names += configuration.labeling.input_files()
     return [base / name for name in dict.fromkeys(names)]
 
 

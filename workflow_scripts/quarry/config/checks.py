@@ -12,7 +12,8 @@ from quarry.config.base import energy_in_ev
 from quarry.config.campaign import Configuration
 from quarry.config.classification import CLASS
 from quarry.config.control import control_names, split_names
-from quarry.config.pool import ROW_ENGINES, TablePool, WignerPool, needs_geometry_method
+from quarry.config.engines.registry import engines_that
+from quarry.config.pool import TablePool, WignerPool, needs_geometry_method
 from quarry.config.query import OPTIONS, STRATEGIES, misfit
 from quarry.config.spectrum import TARGET
 from quarry.config.targets import needed
@@ -74,14 +75,15 @@ def _target_rmse(c: Configuration) -> str | None:
 
 def _engine(c: Configuration) -> str | None:
     """Return what the engine cannot do that another section asks for, or None."""
-    if c.labeling.engine != "pyscf" and needs_geometry_method(c.pool):
+    if c.labeling.geometry_method is None and needs_geometry_method(c.pool):
         return (
             "pool.geometry_method: a wigner pool needs a PySCF method for its Hessian when labeling.engine is "
             f"{c.labeling.engine}"
         )
-    if c.resources.label.tasks > 1 and c.labeling.engine != "command":
+    if c.resources.label.tasks > 1 and not c.labeling.starts_mpi_tasks:
+        able = " or ".join(engines_that(lambda section: section.starts_mpi_tasks))
         return (
-            f"resources.label.tasks = {c.resources.label.tasks}: only labeling.engine command starts MPI tasks, not "
+            f"resources.label.tasks = {c.resources.label.tasks}: only labeling.engine {able} starts MPI tasks, not "
             f"{c.labeling.engine}; set threads instead"
         )
     return None
@@ -90,23 +92,18 @@ def _engine(c: Configuration) -> str | None:
 def _rows(c: Configuration) -> str | None:
     """Return what does not fit a pool of rows, or only fits one, or None."""
     rows = isinstance(c.pool, TablePool)
-    matches = c.labeling.match if c.labeling.engine == "replay" else None
     if (c.descriptor.kind == "table") != rows:
         mend = "use descriptor.kind: table" if rows else "use another kind, or pool.source: table"
         return f"descriptor.kind: {c.descriptor.kind} does not fit pool.source: {c.pool.source}; {mend}"
-    if not rows:
-        if matches is not None and (matches == "features" or c.labeling.features):  # type: ignore[union-attr]
-            return "labeling.features: only rows of features (pool.source: table) are found by them; use another match"
-        return None
-    if c.labeling.engine not in ROW_ENGINES:
+    if rows and not c.labeling.labels_rows:
+        able = " or ".join(engines_that(lambda section: section.labels_rows))
         return (
             f"labeling.engine: {c.labeling.engine} labels structures, the pool holds rows of features "
-            f"(pool.source: table); use {' or '.join(ROW_ENGINES)}"
+            f"(pool.source: table); use {able}"
         )
-    if matches == "geometry":
-        return "labeling.match: rows of features (pool.source: table) have no geometry; use features, row or id"
-    if matches == "row" and not c.labeling.features:  # type: ignore[union-attr]
-        return "labeling.features: name the features in labeling.structures by which a row of the pool is found"
+    problem = c.labeling.problem_with_pool(rows)
+    if problem or not rows:
+        return problem
     asked = c.filters.model_fields_set & {"min_distance_factor", "bonds"}
     for name in sorted(asked):
         if getattr(c.filters, name) not in (None, "any"):
@@ -173,14 +170,6 @@ def _models(configuration: Configuration) -> str | None:
             return (
                 f"{where}.kind: {model.kind} learns no forces; for target energy_forces set kreg, or set target: energy"
             )
-    return _no_forces(configuration) if configuration.target == "energy_forces" else None
-
-
-def _no_forces(configuration: Configuration) -> str | None:
-    """Return what keeps the labels from having forces, or None."""
-    labeling = configuration.labeling
-    if labeling.engine == "pyscf" and not labeling.method.forces:
-        return "labeling.method.forces: target energy_forces learns forces; set True, or set target: energy"
     return None
 
 
@@ -249,22 +238,23 @@ def _spectrum(configuration: Configuration) -> str | None:
                 f"model.kind: {c.arm(name).model.kind} (arm {name}) learns one number, target: excitations needs kreg"
             )
     labeling = c.labeling
-    if labeling.engine == "pyscf":
-        states = labeling.method.excitations
+    if labeling.key_of_states is not None:
+        states = labeling.excitations
         if states is None:
-            return "labeling.method.excitations: target excitations needs it, e.g. {n_states: 10, kind: tda}"
+            return f"labeling.{labeling.key_of_states}: target excitations needs it, e.g. {{n_states: 10, kind: tda}}"
         if spectrum.n_states is not None and spectrum.n_states > states.n_states:
             return (
                 f"spectrum.n_states = {spectrum.n_states} is more than the labels' excitations.n_states = "
                 f"{states.n_states}; lower it or raise the other"
             )
         if spectrum.order == "overlap" and not states.characters:
-            return "spectrum.order: overlap needs labeling.method.excitations.characters: True"
+            return f"spectrum.order: overlap needs labeling.{labeling.key_of_states}.characters: True"
         return None
     if spectrum.n_states is None:
         return f"spectrum.n_states: labeling.engine {labeling.engine} does not say how many states a label has; set it"
     if spectrum.order == "overlap":
-        return f"spectrum.order: overlap needs labeling.engine: pyscf, not {labeling.engine}; set order: energy"
+        able = " or ".join(engines_that(lambda section: section.key_of_states is not None))
+        return f"spectrum.order: overlap needs labeling.engine: {able}, not {labeling.engine}; set order: energy"
     return None
 
 
@@ -277,6 +267,9 @@ def _labels_have_target(configuration: Configuration) -> str | None:
     missing = [name for name in needed(configuration) if name not in properties]
     if not missing:
         return None
+    if missing[0] in configuration.labeling.switches:
+        switch = configuration.labeling.switches[missing[0]]
+        return f"labeling.{switch}: target {configuration.target} learns {missing[0]}; set True, or set another target"
     return (
         f"labeling.{key}: target {configuration.target} needs {' and '.join(missing)}, but labels have only "
         f"{', '.join(sorted(properties))}; change that, or set another target"

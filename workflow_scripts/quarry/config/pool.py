@@ -150,7 +150,3 @@ def files_of(pool: WignerPool | FilePool | TablePool) -> list[str]:
 def needs_geometry_method(pool: WignerPool | FilePool | TablePool) -> bool:
     """Return whether an optimisation and a Hessian are due whose method the pool does not name."""
     return isinstance(pool, WignerPool) and pool.modes_file is None and pool.geometry_method is None
-
-
-ROW_ENGINES = ("function", "replay")
-"""Engines that label rows of features."""

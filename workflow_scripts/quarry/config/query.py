@@ -8,9 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema
 
-from quarry.config.base import Section
-from quarry.config.engines import IMPORT_PATH
-from quarry.config.labeling_base import PlainArguments
+from quarry.config.base import IMPORT_PATH, Section
+from quarry.config.engines.base import PlainArguments
 from quarry.config.models import Model
 
 

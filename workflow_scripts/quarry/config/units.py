@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Annotated
+
+from pydantic import AfterValidator
+
 from quarry.config.base import ENERGY_UNITS_EV, named_unit
 
 BOHR_A = 0.529177210903
@@ -54,3 +59,17 @@ def unit_of(name: str, unit: str) -> str:
 def unit_factor(name: str, unit: str) -> float:
     """Return the factor from a unit to Quarry's own (eV, eV/Angstrom, e*Angstrom); errors as ``unit_of``."""
     return UNITS_OF[name][unit_of(name, unit)]
+
+
+def _known_units(units: dict[str, str]) -> dict[str, str]:
+    # As we write them: they are part of the method's identity.
+    return {name: unit_of(name, unit) for name, unit in units.items()}
+
+
+PropertyName = Annotated[str, AfterValidator(check_name)]
+Units = Annotated[dict[str, str], AfterValidator(_known_units)]
+
+
+def as_properties(names: Iterable[str]) -> frozenset[str]:
+    """Return the properties of a label that come of named numbers: a gradient becomes forces."""
+    return frozenset("forces" if name == "gradient" else name for name in names)

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quarry.config.labeling_base import LONGEST_HEARTBEAT_S
+from quarry.config.engines.base import LONGEST_HEARTBEAT_S
 from quarry.files import NotAFileError, add_rights, atomic_path, canonical_json, publish_once, read_file
 from quarry.labeling.sharing import make_shared, rights_of_files
 from quarry.labeling.store import StoreError, place_of

@@ -7,7 +7,7 @@ from quarry.config.pool import WignerPool
 from quarry.config.spectrum import TARGET
 from quarry.config.targets import needed
 from quarry.errors import QuarryError
-from quarry.labeling.engines.replay import ReplayEngine
+from quarry.labeling.engines.base import KnowsLabels
 from quarry.labeling.wanted import Wanted
 from quarry.structures import StructureSet
 
@@ -15,7 +15,7 @@ SHOWN = 5
 """Ids of structures without a label that a message names."""
 
 
-def check_known_labels(configuration: Configuration, engine: ReplayEngine, pool: StructureSet) -> list[str]:
+def check_known_labels(configuration: Configuration, engine: KnowsLabels, pool: StructureSet) -> list[str]:
     """Return notes about structures of the pool without a usable label, which will count as failed.
 
     Raises QuarryError if more of them than labeling.max_failed_fraction have none, so that the campaign would break off, and
@@ -55,7 +55,7 @@ def check_known_labels(configuration: Configuration, engine: ReplayEngine, pool:
 
 def _accounted(
     configuration: Configuration,
-    engine: ReplayEngine,
+    engine: KnowsLabels,
     pool: StructureSet,
     lacking: dict[int, str],
     count: int,

@@ -20,8 +20,8 @@ from quarry.campaign.packed import Folder
 from quarry.campaign.paths import CampaignPaths
 from quarry.campaign.planned import PlannedJob
 from quarry.config.campaign import Configuration
-from quarry.config.labeling import LabelResources
-from quarry.config.labeling_base import LabelingBase
+from quarry.config.engines.base import LabelingBase
+from quarry.config.resources import LabelResources
 from quarry.files import digest_of
 from quarry.labeling.cost_model import EXPONENT, CostModel, LabelCost, label_cost
 from quarry.labeling.engines.base import Engine

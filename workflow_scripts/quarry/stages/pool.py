@@ -16,6 +16,7 @@ from quarry.config.methods import PyscfMethod
 from quarry.config.pool import FilePool, TablePool, WignerPool
 from quarry.errors import QuarryError
 from quarry.files import atomic_path
+from quarry.labeling.engines.registry import make_engine
 from quarry.randomness import generator
 from quarry.stages.copies import LabelAudit, audit_labels
 from quarry.stages.filtering import Candidate, Sieve, counts_of, write_left_out
@@ -112,8 +113,8 @@ def geometry_method(configuration: Configuration) -> PyscfMethod:
     assert isinstance(pool, WignerPool)
     if pool.geometry_method is not None:
         return pool.geometry_method
-    assert configuration.labeling.engine == "pyscf"
-    return configuration.labeling.method
+    assert configuration.labeling.geometry_method is not None
+    return configuration.labeling.geometry_method
 
 
 def compute_modes(
@@ -214,12 +215,10 @@ def build_pool(
 
 def _audit(configuration: Configuration, base: Path, sieve: Sieve) -> LabelAudit:
     """Compare finished labels of copies; there is nothing to compare where labels are yet to be computed."""
-    labeling = configuration.labeling
-    if labeling.engine != "replay" or not sieve.repeats:
+    if configuration.labeling.computes or not sieve.repeats:
         return LabelAudit({}, "")
-    from quarry.labeling.engines.replay import ReplayEngine
-
-    return audit_labels(ReplayEngine(labeling, base), sieve.repeats, configuration.pool_filters.copies == "keep")
+    engine = make_engine(configuration.labeling, base)
+    return audit_labels(engine, sieve.repeats, configuration.pool_filters.copies == "keep")
 
 
 def _sieve_wigner_pool(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from quarry.config.campaign import Configuration
+from quarry.config.engines.registry import engines_that
 from quarry.config.pool import FilePool, WignerPool
 from quarry.config.targets import OF_SEVERAL
 from quarry.descriptors.compute import prepare, refuse_cells
@@ -36,11 +37,12 @@ def check_cells(configuration: Configuration, engine: Engine, structures: Struct
     if isinstance(configuration.pool, WignerPool):
         raise QuarryError(f"pool: normal modes are those of a molecule, but the start geometry is periodic; {in_a_box}")
     if not engine.periodic:
-        key = "periodic" in type(configuration.labeling).model_fields
+        asked = " or ".join(engines_that(lambda section: section.takes_periodic is None))
+        able = " or ".join(engines_that(lambda section: bool(section.takes_periodic)))
         mend = (
             "set labeling.periodic: true if it takes cells"
-            if key
-            else "use labeling.engine: ase or command (with periodic: true), function or replay"
+            if configuration.labeling.takes_periodic is None
+            else f"use labeling.engine: {asked} (with periodic: true), {able}"
         )
         raise QuarryError(
             f"pool: labeling.engine {engine.name} labels molecules only, but the pool holds periodic structures (pbc, {count}); "
@@ -160,7 +162,7 @@ def _check_atom(configuration: Configuration, atom: Structure, where: str, wrong
     """Raise QuarryError if an isolated atom has a multiplicity that is not its ground state's."""
     from ase.data import chemical_symbols, ground_state_magnetic_moments
 
-    if configuration.labeling.engine == "replay":
+    if not configuration.labeling.computes:
         return
     number = int(atom.numbers[0])
     needed = str(int(ground_state_magnetic_moments[number]) + 1) if atom.charge == 0 else ""

@@ -13,8 +13,8 @@ from quarry.config.campaign import Configuration, inputs_of
 from quarry.config.pool import TablePool, WignerPool
 from quarry.errors import QuarryError
 from quarry.files import sha256_of
+from quarry.labeling.engines.base import KnowsLabels
 from quarry.labeling.engines.registry import make_engine
-from quarry.labeling.engines.replay import ReplayEngine
 from quarry.labeling.engines.states import ChecksMolecules, ChecksStates, one_of_each_kind
 from quarry.labeling.store import method_id_of
 from quarry.processes import only_this_process
@@ -59,7 +59,7 @@ def check(configuration: Configuration, base: Path, jobs_have_own_environment: b
     engine.check(elements)
     if configuration.labeling.leave_out and not isinstance(pool, WignerPool):
         check_ids(read_left_out(base / configuration.labeling.leave_out), structures.ids.tolist())
-    notes = check_known_labels(configuration, engine, structures) if isinstance(engine, ReplayEngine) else []
+    notes = check_known_labels(configuration, engine, structures) if isinstance(engine, KnowsLabels) else []
     if isinstance(engine, ChecksStates):
         engine.check_states(
             sorted(set(zip(structures.charges.tolist(), structures.multiplicities.tolist(), strict=True)))

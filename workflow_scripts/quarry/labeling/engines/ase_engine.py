@@ -10,14 +10,15 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import ase
 from ase import Atoms
 from ase.calculators.calculator import SCFError
 from threadpoolctl import threadpool_limits
 
-from quarry.config.engines import AseLabeling
+from quarry.config.engines.ase import AseLabeling
+from quarry.config.resources import LabelResources
 from quarry.errors import QuarryError, reason_of
 from quarry.files import sha256_of
 from quarry.imports import check_arguments, load
@@ -49,6 +50,11 @@ class AseEngine:
         self.labeling = labeling
         self.periodic = labeling.periodic
         self.files = {name: (Path(base) / path).resolve() for name, path in labeling.files.items()}
+
+    @classmethod
+    def of(cls, labeling: AseLabeling, base: Path, resources: LabelResources) -> Self:
+        """Return the engine of a section (see ``Engine.of``)."""
+        return cls(labeling, base)
 
     def method_identity(self) -> dict[str, Any]:
         """Return calculator, arguments, content of the files, properties, and how charge and multiplicity are told.

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, Self, runtime_checkable
 
+from quarry.config.resources import LabelResources
 from quarry.errors import QuarryError
 from quarry.files import NO_ROOM
 from quarry.labeling.attempts import MACHINE_FAULT
 from quarry.structures import Structure
-
-FAILURE_CLASSES = (
-    "scf_not_converged",
-    "excitations_not_converged",
-    "out_of_memory",
-    "out_of_time",
-    "invalid_structure",
-    "engine_error",
-    "lacks_target",
-)
 
 PROPERTIES = (
     "energy",
@@ -55,7 +47,7 @@ def status_of(error: BaseException) -> str:
 class EngineResult:
     """What one calculation gave.
 
-    status: 'ok', one of ``FAILURE_CLASSES``, or ``MACHINE_FAULT``: then there is no record, and the label is tried again.
+    status: 'ok', a failure class (``quarry.failures``), or ``MACHINE_FAULT``: no record then, and the label is tried again.
     properties: plain numbers and nested lists (see ``PROPERTIES``);
     lumo and gap are None where there is no virtual orbital.
     attempts: one dictionary per way that was tried (name, cycles, converged, wall_s, cpu_s).
@@ -80,6 +72,13 @@ class Engine(Protocol):
     one_job_per_batch: bool
     """Whether a label costs next to nothing, so that a whole batch is one job."""
 
+    @classmethod
+    def of(cls, labeling: Any, base: Path, resources: LabelResources) -> Self:
+        """Return the engine of a section ``labeling`` of its own kind. base: folder of the campaign file, for the files that the
+        section names. resources: what a label job has, for engines that start a program.
+        """
+        ...
+
     def method_identity(self) -> dict[str, Any]:
         """Return everything that changes the number, and nothing else, as JSON-able data."""
         ...
@@ -98,4 +97,20 @@ class Engine(Protocol):
 
     def versions(self) -> dict[str, str]:
         """Return the versions of the programs that make the number."""
+        ...
+
+
+@runtime_checkable
+class KnowsLabels(Protocol):
+    """An engine that computes nothing: it has finished labels, which can be looked up before any job."""
+
+    source: str
+    """Where the labels are, for messages."""
+
+    def contents(self) -> str:
+        """Return what the source holds, in words."""
+        ...
+
+    def label(self, structure: Structure, threads: int) -> EngineResult:
+        """Look up the properties of one structure."""
         ...

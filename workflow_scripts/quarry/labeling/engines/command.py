@@ -15,10 +15,10 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from quarry.config.engines import CommandLabeling
-from quarry.config.labeling import LabelResources
+from quarry.config.engines.command import CommandLabeling
+from quarry.config.resources import LabelResources
 from quarry.errors import QuarryError, reason_of
 from quarry.files import sha256_of
 from quarry.imports import check_arguments, load
@@ -63,6 +63,11 @@ class CommandEngine:
         self.resources = resources or LabelResources()
         self.templates = {name: self.base / path for name, path in labeling.input.items()}
         self._versions: dict[str, str] | None = None
+
+    @classmethod
+    def of(cls, labeling: CommandLabeling, base: Path, resources: LabelResources) -> Self:
+        """Return the engine of a section (see ``Engine.of``)."""
+        return cls(labeling, base, resources)
 
     def method_identity(self) -> dict[str, Any]:
         """Return command, content of the templates, how the output is read, and the version that the user states.

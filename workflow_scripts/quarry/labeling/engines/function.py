@@ -5,10 +5,13 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 from threadpoolctl import threadpool_limits
 
+from quarry.config.engines.function import FunctionLabeling
+from quarry.config.resources import LabelResources
 from quarry.errors import reason_of
 from quarry.imports import check_arguments, load
 from quarry.labeling.engines.answers import plain_properties
@@ -32,6 +35,11 @@ class FunctionEngine:
         """function: import path ``package.module:name``; arguments: keyword arguments of every call."""
         self.function = function
         self.arguments = dict(arguments or {})
+
+    @classmethod
+    def of(cls, labeling: FunctionLabeling, base: Path, resources: LabelResources) -> Self:
+        """Return the engine of a section (see ``Engine.of``)."""
+        return cls(labeling.function, labeling.arguments)
 
     def method_identity(self) -> dict[str, Any]:
         """Return the function's import path and its arguments.

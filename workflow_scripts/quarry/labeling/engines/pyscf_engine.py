@@ -9,7 +9,8 @@ import io
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import pyscf
@@ -21,8 +22,9 @@ from pyscf.gto import basis as basis_library
 from scipy.spatial.distance import pdist
 from threadpoolctl import threadpool_limits
 
-from quarry.config.labeling import PyscfLabeling
+from quarry.config.engines.pyscf import PyscfLabeling
 from quarry.config.methods import PyscfMethod
+from quarry.config.resources import LabelResources
 from quarry.errors import QuarryError, reason_of
 from quarry.labeling.engines.base import EngineResult, status_of
 from quarry.labeling.engines.pyscf_recovery import climb
@@ -73,6 +75,11 @@ class PyscfEngine:
         self.stability = stability
         self.looks = looks
         self.hartree_fock = is_hartree_fock(method.xc)
+
+    @classmethod
+    def of(cls, labeling: PyscfLabeling, base: Path, resources: LabelResources) -> Self:
+        """Return the engine of a section (see ``Engine.of``)."""
+        return cls(labeling.method, labeling.recovery, labeling.stability, labeling.look_for_instabilities)
 
     def method_identity(self) -> dict[str, Any]:
         """Return everything that changes the number, the functional as libxc resolves it.

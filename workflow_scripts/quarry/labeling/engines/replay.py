@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-from quarry.config.engines import ReplayLabeling
+from quarry.config.engines.replay import ReplayLabeling
+from quarry.config.resources import LabelResources
 from quarry.errors import QuarryError
 from quarry.files import sha256_of
 from quarry.labeling.engines.answers import converted, plain_properties
@@ -39,10 +40,15 @@ class ReplayEngine:
         """base: folder of the campaign file, to which the paths are relative."""
         self.labeling = labeling
         self.base = Path(base)
-        own = labeling.files()
+        own = labeling.input_files()
         self.source = own[0] if labeling.file is not None else f"labeling.text ({own[0]} ...)"
         self._loaded: tuple[Rows, Finder] | None = None
         self._geometries: GeometryIndex | None = None
+
+    @classmethod
+    def of(cls, labeling: ReplayLabeling, base: Path, resources: LabelResources) -> Self:
+        """Return the engine of a section (see ``Engine.of``)."""
+        return cls(labeling, base)
 
     def method_identity(self) -> dict[str, Any]:
         """Return the content of the files and how they are read."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quarry.config.engines import OF_SEVERAL_NUMBERS, PER_ATOM, ReplayLabeling
+from quarry.config.engines.replay import OF_SEVERAL_NUMBERS, PER_ATOM, ReplayLabeling
 from quarry.errors import QuarryError
 from quarry.labeling.engines.answers import real_numbers
 from quarry.labeling.engines.outputs import frame_value

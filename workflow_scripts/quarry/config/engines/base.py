@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
 from quarry.config.base import Section
+from quarry.config.methods import Excitations, PyscfMethod
 from quarry.files import canonical_json
 
 
@@ -27,12 +29,55 @@ LONGEST_HEARTBEAT_S = 86400
 class LabelingBase(Section):
     """What all engines share."""
 
+    # The section of an engine narrows this to its name.
+    engine: str
+    """Which engine labels."""
+
     computes: ClassVar[bool] = True
     """Whether the engine can label a structure that nobody has seen before; False: it only knows finished labels."""
+    labels_rows: ClassVar[bool] = False
+    """Whether it labels rows of features as well as structures."""
+    takes_periodic: ClassVar[bool | None] = False
+    """Whether it takes periodic structures; None: as its key ``periodic`` says."""
+    starts_mpi_tasks: ClassVar[bool] = False
+    """Whether it starts a program with resources.label.tasks MPI tasks."""
+    free_keys: ClassVar[tuple[str, ...]] = ()
+    """Keys of its own that decide how labels come about, not which numbers they are: no part of the campaign's identity."""
+    key_of_states: ClassVar[str | None] = None
+    """The key under which excited states are asked for (``excitations``); None: the section does not say what states are."""
+    switches: ClassVar[Mapping[str, str]] = {}
+    """Properties that a key of True or False gives, and that key."""
 
     def gives(self) -> tuple[str, frozenset[str]] | None:
         """Return the key that says which properties labels have, and these; None where only labels will tell."""
         return None
+
+    def input_files(self) -> list[str]:
+        """Return the files that labels come from, as the campaign file names them; what is in them is part of the identity."""
+        return []
+
+    def written_folders(self) -> dict[str, str]:
+        """Return the folders that label jobs write to beside results and store, by the key that names them."""
+        return {}
+
+    def problem_with_pool(self, rows: bool) -> str | None:
+        """Return what of this section does not fit the pool, in one line, or None. rows: whether it holds rows of features."""
+        return None
+
+    @property
+    def excitations(self) -> Excitations | None:
+        """The excited states that each label has, where the section says it."""
+        return None
+
+    @property
+    def geometry_method(self) -> PyscfMethod | None:
+        """The method of the optimisation and Hessian of a wigner pool that names none; None: the pool must name one."""
+        return None
+
+    @classmethod
+    def names_of_shared_keys(cls) -> tuple[str, ...]:
+        """Return the keys that all engines share; they decide how labels come about, not which numbers they are."""
+        return tuple(name for name in LabelingBase.model_fields if name != "engine")
 
     store: str = "label_store"
     """Folder of the shared label store, relative to the working directory. May be changed: what the campaign has in the store

@@ -1,0 +1,1 @@
+"""Section ``labeling``: one file for each engine, which says what the engine can do; ``registry`` lists them."""

@@ -1,0 +1,51 @@
+"""Labels from calculators of ASE."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from quarry.config.base import Form, ImportPath
+from quarry.config.engines.base import LabelingBase, PlainArguments
+
+StateKey = Annotated[
+    str,
+    Form(
+        r"^(info:\w+|[A-Za-z_]\w*(\.\w+)*)$",
+        "must be the name of a keyword argument, like charge or dft.charge, or info:NAME of the atoms",
+    ),
+]
+
+
+class AseLabeling(LabelingBase):
+    """Labels from any calculator of ASE."""
+
+    takes_periodic: ClassVar[bool | None] = None
+
+    engine: Literal["ase"]
+    calculator: ImportPath
+    """Import path package.module:Name of a calculator's class, or of a function that returns a calculator."""
+    arguments: PlainArguments = {}
+    """Keyword arguments of the calculator; part of the method's identity."""
+    files: dict[str, str] = {}
+    """Keyword arguments that name an input file (a model, a parameter file), relative to the campaign file; what is in the
+    files is part of the method's identity."""
+    properties: list[Literal["energy", "forces", "dipole"]] = Field(default=["energy", "forces"], min_length=1)
+    """What the calculator is asked for."""
+    charge_key: StateKey | None = None
+    """Where the calculator takes the total charge from: a keyword argument (dots for nested ones: dft.charge),
+    info:NAME of the atoms, or initial_charges; null: nowhere, and charged structures are refused."""
+    multiplicity_key: StateKey | None = None
+    """Where it takes the multiplicity 2S + 1 from: as charge_key, or initial_magnetic_moments (they get 2S); null: nowhere,
+    and other structures than singlets are refused."""
+    periodic: bool = False
+    """Whether the calculator can take periodic structures; those are refused before any job otherwise."""
+
+    def gives(self) -> tuple[str, frozenset[str]]:
+        """Return what the calculator is asked for."""
+        return "properties", frozenset(self.properties)
+
+    def input_files(self) -> list[str]:
+        """Return the files that keyword arguments name."""
+        return list(self.files.values())

@@ -1,0 +1,70 @@
+"""Labels from PySCF."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal, Self
+
+from pydantic import field_validator, model_validator
+
+from quarry.config.engines.base import LabelingBase
+from quarry.config.methods import Excitations, PyscfMethod
+
+RecoveryRung = Literal["plain", "guess", "diis", "smearing", "level_shift", "newton"]
+
+
+class PyscfLabeling(LabelingBase):
+    """Labels from PySCF."""
+
+    free_keys: ClassVar[tuple[str, ...]] = ("recovery", "look_for_instabilities")
+    key_of_states: ClassVar[str | None] = "method.excitations"
+    switches: ClassVar[Mapping[str, str]] = {"forces": "method.forces"}
+
+    engine: Literal["pyscf"]
+    method: PyscfMethod
+    recovery: list[RecoveryRung] = ["plain", "guess", "diis", "smearing", "level_shift", "newton"]
+    """Ways to the SCF solution, tried in this order until one converges: plain; guess (another initial guess); diis (augmented
+    Roothaan-Hall DIIS, then a larger DIIS space with damping); smearing (Fermi occupations of falling width); level_shift
+    (damping and level shift); newton (second-order solver). None changes the level of theory: the last run of each is without
+    shift and smearing. [] and [plain]: no recovery."""
+    stability: Literal["none", "internal", "external"] = "none"
+    """internal: test that the SCF solution is a minimum (real orbitals, same spin restriction) and follow instabilities
+    downhill. external: follow also those by which a closed shell falls to an unrestricted solution (stretched bonds, diradicals);
+    not with excitations. The energy may then be lower than without, so that it is part of the method's identity."""
+    look_for_instabilities: bool = False
+    """Look for internal and external instabilities also where stability follows none, and say in the record what was found; no
+    number changes. Costs 5 to 20 % of a label. Where stability follows some, the external one is looked for in any case (2 to
+    6 %)."""
+
+    def gives(self) -> tuple[str, frozenset[str]]:
+        """Return what PySCF is asked for."""
+        method = self.method
+        found = ("energy", "homo", "lumo", "gap", "dipole", *(["forces"] if method.forces else []))
+        states = ("excitation_energies", "oscillator_strengths") if method.excitations is not None else ()
+        return "method", frozenset((*found, *states))
+
+    @property
+    def excitations(self) -> Excitations | None:
+        """The excited states of the method."""
+        return self.method.excitations
+
+    @property
+    def geometry_method(self) -> PyscfMethod | None:
+        """The labels' own method."""
+        return self.method
+
+    @field_validator("recovery")
+    @classmethod
+    def _rungs_once(cls, recovery: list[RecoveryRung]) -> list[RecoveryRung]:
+        if len(set(recovery)) < len(recovery):
+            raise ValueError("a way is named twice; name each once")
+        return recovery
+
+    @model_validator(mode="after")
+    def _states_of_a_closed_shell(self) -> Self:
+        if self.stability == "external" and self.method.excitations is not None:
+            raise ValueError(
+                "stability: external and method.excitations: an unrestricted solution has other states (singlets mixed with "
+                "triplets) than the closed shells beside it; set stability to internal, or excitations to null"
+            )
+        return self

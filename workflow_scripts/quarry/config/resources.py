@@ -1,0 +1,62 @@
+"""What jobs are given: cores, memory, time."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from quarry.config.base import Section
+
+MOST_CORES, MOST_MB, MOST_MINUTES = 1_000_000, 1_000_000_000, 10_000_000
+"""No machine has more, and no queue takes it: a number beyond is a mistake (seconds for minutes, bytes for MB)."""
+
+
+class StageResources(Section):
+    """Cores, memory and time of one job. A profile's set-resources win over these, and set-threads for label jobs; the
+    threads of model jobs are always these, because their results may differ in the last digits with the number.
+    """
+
+    threads: int = Field(default=1, gt=0, le=MOST_CORES)
+    """Cores, and threads of the numerical libraries."""
+    memory_MB: int = Field(default=2000, gt=0, le=MOST_MB)
+    """Memory of the job."""
+    walltime_min: int = Field(default=60, gt=0, le=MOST_MINUTES)
+    """Time limit of the job."""
+
+
+class LabelResources(StageResources):
+    """Cores, memory and time of one label job, and MPI tasks where the engine is a program that takes them."""
+
+    tasks: int = Field(default=1, gt=0, le=MOST_CORES)
+    """MPI tasks of a command engine; each has `threads` cores, and memory_MB is that of all together."""
+
+    def threads_of(self, cores: int) -> int:
+        """Return the cores of each task of a job that has this many in all."""
+        return max(1, cores // self.tasks)
+
+
+class ModelResources(StageResources):
+    """Cores, memory and time of one model job, and how short it must be to need no queue. A profile's set-resources win over
+    the first three; the threads are always these, because results may differ in the last digits with their number.
+    """
+
+    beside_main_s: float = Field(default=30.0, ge=0, le=3600)
+    """Seconds, on a cluster: training, evaluation, scoring or proposal that took less in the last iteration (all jobs of the
+    step together, grown with the third power of the labels) runs beside the main process and waits for no queue; after twice
+    the time it is ended and goes to the cluster. 0: never, for sites that forbid work on login nodes. profiles/README.md."""
+
+
+class Resources(Section):
+    """What one job of each kind asks for; no part of the campaign's identity."""
+
+    label: LabelResources = LabelResources()
+    """Jobs that label a structure, and the optimisation and Hessian of a wigner pool."""
+    model: ModelResources = ModelResources()
+    """Jobs that build features, train, score and propose."""
+
+
+class Forecast(Section):
+    """What `snakemake forecast` does before it has labels to go by."""
+
+    probes: int = Field(default=5, ge=5)
+    """Structures of the first batch, spread over its sizes, that are labelled to measure the cost; they go into the store, so
+    that nothing is paid twice."""
