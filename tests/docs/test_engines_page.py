@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from quarry.config import load_configuration
-from quarry.config.units import UNITS_OF
 from quarry.labeling.engines.registry import make_engine
 from quarry.labeling.engines.templates import OF_INPUT
+from quarry.properties import PROPERTIES, answerable
 from quarry.structures import Structure
 from support.campaigns import REPOSITORY, stand_in_configuration
 
@@ -58,12 +58,39 @@ def test_sections_that_can_run_here(needs, tmp_path, monkeypatch):
     assert result.properties["energy"] / 27.211386245988 == pytest.approx(-4.681611765424, abs=1e-6)
 
 
-def test_placeholders_and_properties_of_the_page_are_the_programs():
+def test_placeholders_of_the_page_are_the_programs():
     table = TEXT.partition("| placeholder |")[2].partition("\n\n")[0]
     rows = "".join(row.split("|")[1] for row in table.splitlines()[2:])
     assert set(re.findall(r"`\$(\w+)`", rows)) == set(OF_INPUT)
-    line = TEXT.partition("Properties and their units:")[2].partition("\n\n")[0]
-    assert set(re.findall(r"`(\w+)`", line)) - {"command", "replay"} == set(UNITS_OF)
+
+
+def test_properties_of_the_page_are_those_of_the_table():
+    table = TEXT.partition("| property |")[2].partition("\n\n")[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
+    numbers = {
+        "one number": "scalar",
+        "3": "vector",
+        "3 x 3, symmetric": "tensor",
+        "one for each atom": "per_atom",
+        "3 for each atom": "per_atom_vector",
+        "one for each excited state": "per_state",
+    }
+    rotates = {"no": 0, "as a vector": 1, "as a tensor": 2}
+    assert [row[0].strip("`") for row in rows] == answerable()
+    for name, unit, count, rotation, frame, meaning in rows:
+        entry = PROPERTIES[name.strip("`")]
+        assert (unit, numbers[count], rotates[rotation]) == (entry.unit, entry.shape, entry.rank)
+        assert frame == ("result" if entry.ase else "info") + f" `{entry.key}`"
+        assert entry.meaning in meaning and (f"`{entry.negative}`" in meaning) == bool(entry.negative)
+        assert ("periodic" in meaning) == entry.periodic and ("null" in meaning) == entry.optional
+
+
+def test_tolerances_of_the_page_are_those_of_the_table():
+    sentence = TEXT.partition("`snakemake verify` compares ")[2].partition("(`verification")[0]
+    numbers = re.findall(r"[\d.]+e-\d+|\d\.\d+", sentence)
+    own = [entry for entry in PROPERTIES.values() if isinstance(entry.recomputed, float)]
+    assert all(entry.name in sentence for entry in own)
+    assert [float(n) for n in numbers] == [e.recomputed for e in own] + [e.rotated for e in own]
 
 
 def test_linked_files_exist():

@@ -10,14 +10,14 @@ import pytest
 from quarry.campaign.batch_table import BatchRow, write_batch
 from quarry.campaign.failure_table import read_failures
 from quarry.labeling.characters import StateCharacter, StateCharacters
-from quarry.labeling.plain import PER_STATE
 from quarry.labeling.record import write_records
 from quarry.labeling.wanted import Wanted
+from quarry.properties import per_state
 from quarry.spectra.states import swap_account
 from support.iterations import POOL, Iteration, record
 
 N_STATES = 3
-WANTED = Wanted(PER_STATE, N_STATES)
+WANTED = Wanted(per_state(), N_STATES)
 
 
 def characters(order: tuple[int, ...] = (0, 1, 2)) -> dict:
@@ -146,4 +146,4 @@ def test_a_label_of_the_store_with_too_few_states_counts_as_failed(first):
     assert (failure["structure_id"], failure["status"]) == (POOL[1].structure_id, "lacks_target")
     assert failure["message"] == "the label has 2 excited states where spectrum.n_states asks for 3"
     assert not np.isnan(first.dataset.properties["excitation_energies"]).any()
-    assert first.merge(wanted=Wanted(PER_STATE, 2)) == "3 labels merged, 0 failed; 3 in all"
+    assert first.merge(wanted=Wanted(per_state(), 2)) == "3 labels merged, 0 failed; 3 in all"

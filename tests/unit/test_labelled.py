@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from quarry.properties import PROPERTIES
 from quarry.structures import Structure
-from quarry.structures.labelled import SCALARS, STATES, UNITS, LabelledSet
+from quarry.structures.labelled import LabelledSet
 
 RNG = np.random.default_rng(5)
 PERIODIC = Structure.create([13], np.zeros((1, 3)), cell=np.eye(3) * 4.05, pbc=(True, True, True))
@@ -36,6 +37,8 @@ def label(structure: Structure, **changes) -> dict:
         "state_overlap": [1.0, 0.75, 1 / 3],
         "class": 2,
         "value": -0.125,
+        "stress": [[0.25, -1 / 3, 0.0], [-1 / 3, -0.5, 1 / 7], [0.0, 1 / 7, 0.75]],
+        "charges": (structure.positions[:, 0] / 3).tolist(),
     }
     return {**values, **changes}
 
@@ -96,8 +99,10 @@ class TestHdf5:
             "state_overlap": "1",
             "class": "1",
             "value": "1",
+            "stress": "eV/Angstrom^3",
+            "charges": "e",
         }
-        assert found == UNITS
+        assert found == {entry.name: entry.unit for entry in PROPERTIES.values()}
 
 
 class TestExtendedXyz:
@@ -112,6 +117,8 @@ class TestExtendedXyz:
             assert atoms.get_potential_energy() == pytest.approx(expected["energy"], rel=0, abs=1e-9)
             assert atoms.get_forces() == pytest.approx(np.array(expected["forces"]), rel=0, abs=1e-8)
             assert atoms.get_dipole_moment() == pytest.approx(expected["dipole"], abs=1e-8)
+            assert atoms.get_stress(voigt=False) == pytest.approx(np.array(expected["stress"]), abs=1e-8)
+            assert atoms.get_charges() == pytest.approx(expected["charges"], abs=1e-8)
 
     def test_it_holds_exactly_the_labelled_structures(self, frames):
         for atoms, structure in zip(frames, STRUCTURES, strict=True):
@@ -175,11 +182,7 @@ class TestMixedProperties:
         only = LabelledSet.from_records(STRUCTURES[:2], ["train"] * 2, [0] * 2, [{"gap": 1.0}, {"gap": 2.0}])
         assert list(only.properties) == ["gap"]
 
-    @given(
-        st.lists(
-            st.tuples(st.integers(0, 3), st.sets(st.sampled_from(["energy", *SCALARS, *STATES, "forces", "dipole"])))
-        )
-    )
+    @given(st.lists(st.tuples(st.integers(0, 3), st.sets(st.sampled_from(list(PROPERTIES))))))
     def test_a_record_gives_back_what_was_packed(self, content):
         items = [STRUCTURES[i] for i, _ in content]
         properties = [{name: label(s)[name] for name in names} for s, (_, names) in zip(items, content, strict=True)]

@@ -7,12 +7,16 @@ from itertools import pairwise
 from pydantic import Field, model_validator
 
 from quarry.config.base import Section, energy_in_ev
+from quarry.properties import PROPERTIES
 
 CLASS = "class"
 """The target, and the property that is a class itself."""
-DIVISIBLE = ("energy", "homo", "lumo", "gap", "dipole", "value")
-"""Properties that boundaries may divide into classes."""
-WITHOUT_ENERGY_UNIT = ("dipole", "value")
+DIVISIBLE = {
+    name: entry
+    for name, entry in PROPERTIES.items()
+    if entry.answered and entry.shape in ("scalar", "vector") and not entry.whole
+}
+"""Properties that boundaries may divide into classes: one number, or the norm of a vector."""
 
 
 class Classification(Section):
@@ -46,7 +50,7 @@ class Classification(Section):
                 f"names: {len(self.boundaries)} boundaries make {len(self.boundaries) + 1} classes, not {len(self.names)}; "
                 "give as many names"
             )
-        if self.property in WITHOUT_ENERGY_UNIT and any(isinstance(b, str) for b in self.boundaries):
+        if DIVISIBLE[self.property].unit != "eV" and any(isinstance(b, str) for b in self.boundaries):
             raise ValueError(f"boundaries: {self.property} is no energy; give plain numbers")
         values = self.numbers()
         if any(low >= high for low, high in pairwise(values)):

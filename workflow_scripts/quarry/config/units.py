@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Annotated
 
 from pydantic import AfterValidator
 
 from quarry.config.base import ENERGY_UNITS_EV, named_unit
+from quarry.properties import statable
 
 BOHR_A = 0.529177210903
 """Bohr radius in Angstrom."""
@@ -21,35 +21,48 @@ FORCE_UNITS = {
 }
 """Units of forces and gradients in eV/Angstrom."""
 
-UNITS_OF = {
-    "energy": ENERGY_UNITS_EV,
-    "homo": ENERGY_UNITS_EV,
-    "lumo": ENERGY_UNITS_EV,
-    "gap": ENERGY_UNITS_EV,
-    "forces": FORCE_UNITS,
-    "gradient": FORCE_UNITS,
-    "dipole": DIPOLE_UNITS_EA,
-    "excitation_energies": ENERGY_UNITS_EV,
-    "oscillator_strengths": {"1": 1.0},
-    "class": {"1": 1.0},
-    "value": {"1": 1.0},
+STRESS_UNITS = {
+    "GPa": 1 / 160.2176634,
+    "kbar": 0.1 / 160.2176634,
+    **{
+        f"{energy}/{length}^3": factor / LENGTH_UNITS_A[length] ** 3
+        for energy, factor in ENERGY_UNITS_EV.items()
+        for length in LENGTH_UNITS_A
+    },
 }
-"""What a program or table may give, and its units; a gradient becomes forces."""
+"""Units of a stress in eV/Angstrom^3."""
+UNITS = {
+    "eV": ENERGY_UNITS_EV,
+    "eV/Angstrom": FORCE_UNITS,
+    "eV/Angstrom^3": STRESS_UNITS,
+    "e*Angstrom": DIPOLE_UNITS_EA,
+    "e": {"e": 1.0},
+    "1": {"1": 1.0},
+}
+"""Units that a property may be stated in, by Quarry's own."""
 
 
 def check_name(name: str) -> str:
     """Return the name of a property. Raises ValueError if nothing of that name can be read."""
-    if name not in UNITS_OF:
-        raise ValueError(f"'{name}' is no property; known are {', '.join(UNITS_OF)}")
+    if name not in statable():
+        raise ValueError(f"'{name}' is no property; known are {', '.join(statable())}")
     return name
 
 
+PropertyName = Annotated[str, AfterValidator(check_name)]
+
+
+def units_of(name: str) -> dict[str, float]:
+    """Return the units of a property with their factors to Quarry's own. Raises ValueError if it is unknown."""
+    return UNITS[statable()[check_name(name)].unit]
+
+
 def unit_of(name: str, unit: str) -> str:
-    """Return a property's unit as it stands in ``UNITS_OF``, whatever the case of its letters.
+    """Return a property's unit as Quarry writes it, whatever the case of its letters.
 
     Raises ValueError if the property is unknown or has no such unit.
     """
-    units = UNITS_OF[check_name(name)]
+    units = units_of(name)
     known = named_unit(unit, units)
     if known is None:
         raise ValueError(f"'{unit}' is no unit of {name}; known are {', '.join(units)}")
@@ -57,8 +70,8 @@ def unit_of(name: str, unit: str) -> str:
 
 
 def unit_factor(name: str, unit: str) -> float:
-    """Return the factor from a unit to Quarry's own (eV, eV/Angstrom, e*Angstrom); errors as ``unit_of``."""
-    return UNITS_OF[name][unit_of(name, unit)]
+    """Return the factor from a unit to Quarry's own (see ``quarry.properties``); errors as ``unit_of``."""
+    return units_of(name)[unit_of(name, unit)]
 
 
 def _known_units(units: dict[str, str]) -> dict[str, str]:
@@ -66,10 +79,4 @@ def _known_units(units: dict[str, str]) -> dict[str, str]:
     return {name: unit_of(name, unit) for name, unit in units.items()}
 
 
-PropertyName = Annotated[str, AfterValidator(check_name)]
 Units = Annotated[dict[str, str], AfterValidator(_known_units)]
-
-
-def as_properties(names: Iterable[str]) -> frozenset[str]:
-    """Return the properties of a label that come of named numbers: a gradient becomes forces."""
-    return frozenset("forces" if name == "gradient" else name for name in names)

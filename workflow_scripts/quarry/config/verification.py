@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
 from quarry.config.base import Section
+from quarry.config.units import PropertyName
 
 LABELS_OF_A_JOB = {"verify": 1, "check_rotations": 1, "check_forces": 2}
 """Checks, and how many labels each of their jobs computes."""
@@ -43,3 +46,8 @@ class Verification(Section):
     grids need more)."""
     rotation_force_tolerance_eV_per_A: float = Field(default=5e-3, gt=0)
     """Largest difference of a force component, after rotating back."""
+    tolerances: dict[PropertyName, Annotated[float, Field(gt=0)]] = {}
+    """Largest differences of a number of other properties between a label and its recomputation, in their own units, e.g.
+    {stress: 1e-6}; those not named have what docs/engines.md says."""
+    rotation_tolerances: dict[PropertyName, Annotated[float, Field(gt=0)]] = {}
+    """The same between a structure and its rotated copy."""

@@ -9,24 +9,20 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-OPTIONAL_VALUES = ("homo", "lumo", "gap")
-"""Properties that may be None (no such orbital)."""
-PER_STATE = ("excitation_energies", "oscillator_strengths")
+from quarry.properties import LARGEST, PROPERTIES
+
 MOST_STATES = 10_000
 """Excited states of one label; more are a matrix or a spectrum in their place."""
-LARGEST = 1e12
-"""Largest size of a property in its unit. The total energy of a thousand gold atoms is 5e8 eV."""
-LARGEST_OF = {"class": 1e6, "value": 1e150}
-"""Of properties that are no physical quantities: numbers of classes, and values whose squares are still finite."""
 
 
 def check_numbers(properties: Mapping[str, Any]) -> None:
     """Raise ValueError unless every property is a real number of a sane size, or a list of a sane number of these."""
     for name, value in properties.items():
-        if value is None and name in OPTIONAL_VALUES:
+        entry = PROPERTIES.get(name)
+        if value is None and entry is not None and entry.optional:
             continue
         check_count(name, len(value) if isinstance(value, list) else 1)
-        bound = LARGEST_OF.get(name, LARGEST)
+        bound = LARGEST if entry is None else entry.largest
         for number in _leaves(value):
             if isinstance(number, bool) or not isinstance(number, (int, float)):
                 raise ValueError(f"{name} is {_shown(number)}, which is no real number")
@@ -38,7 +34,7 @@ def check_numbers(properties: Mapping[str, Any]) -> None:
 
 def check_count(name: str, count: int) -> None:
     """Raise ValueError if a property of each excited state has more numbers than any molecule has states of interest."""
-    if name in PER_STATE and count > MOST_STATES:
+    if name in PROPERTIES and PROPERTIES[name].of_states and count > MOST_STATES:
         raise ValueError(f"{name} has {count} numbers, more than {MOST_STATES}; give one for each excited state")
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from quarry.labeling.plain import PER_STATE
 from quarry.labeling.record import LabelRecord
+from quarry.properties import PROPERTIES
 
 LACKS_TARGET = "lacks_target"
 """Failure class of a label that is right, but lacks what the campaign's target needs."""
@@ -25,7 +25,7 @@ class Wanted:
 
         Too few states count: a spectrum would lack a band in silence.
         """
-        states = [name for name in self.properties if name in PER_STATE]
+        states = [name for name in self.properties if PROPERTIES[name].of_states]
         found = min((len(properties.get(name) or []) for name in states), default=self.n_states)
         if found < self.n_states:
             return f"{found} excited states where spectrum.n_states asks for {self.n_states}"

@@ -23,6 +23,7 @@ from quarry.labeling.limits import limits_of_job
 from quarry.labeling.record import LabelRecord
 from quarry.labeling.store import LabelStore, StoreError
 from quarry.labeling.worker import Limits
+from quarry.properties import PROPERTIES, Property
 from quarry.randomness import generator
 from quarry.stages.displaced import SLOPE, displaced_copies, has_forces, random_direction
 from quarry.stages.labeling import make_worker
@@ -32,10 +33,11 @@ from quarry.structures.labelled import LabelledSet
 VERIFY, CHECK_ROTATIONS, CHECK_FORCES = "verify", "check_rotations", "check_forces"
 ABSENT = "absent"
 """Status of a number beyond the last labelled structure."""
+PER_ATOM = "_per_atom"
+"""End of the names of tolerances that are multiplied by the number of atoms."""
 TRANSLATION_A = 2.0
 """Standard deviation of the translations of copies."""
 AGREE = "forces agree with the energies of displaced copies"
-ENERGIES = ("energy", "homo", "lumo", "gap", "excitation_energies")
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Comparison:
     """One property of one label, recorded and computed again.
 
     source: where the recorded value stands: dataset (the product) or store. recorded, recomputed: the value, or of
-    forces, dipole and excitations the component that differs most (NaN where there is none). verdict: agrees, differs or
+    several numbers the one that differs most (NaN where there is none). verdict: agrees, differs or
     failed. conditions: what was not the same for both (program versions, threads), or why the label failed.
     """
 
@@ -163,8 +165,9 @@ def compare_labels(
 ) -> list[Comparison]:
     """Compare recomputed labels with the data set, and in check verify with the store's records too.
 
-    Energies (total, orbitals, excitations) and forces, in check verify also dipoles: the dipole of an ion depends on the
-    origin. Of labels of displaced copies (check_forces) the slope of the energy is compared with the recorded forces.
+    The properties with a tolerance for the check: all but counts and strengths, and no dipole of rotated copies (that of an
+    ion depends on the origin). Of labels of displaced copies (check_forces) the slope of the energy is compared with the
+    recorded forces.
     """
     labels = LabelledSet.read(dataset)
     rows: list[Comparison] = []
@@ -202,16 +205,18 @@ def compare_labels(
 
 def _tolerances(settings: Verification, check: str, atoms: int) -> dict[str, tuple[float, str]]:
     """Return tolerance and unit of each property that a check compares."""
-    if check == CHECK_ROTATIONS:
-        energy = settings.rotation_energy_tolerance_eV_per_atom * atoms
-        forces = {"forces": (settings.rotation_force_tolerance_eV_per_A, "eV/Angstrom")}
-        return {**dict.fromkeys(ENERGIES, (energy, "eV")), **forces}
-    return {
-        **dict.fromkeys(ENERGIES, (settings.energy_tolerance_eV, "eV")),
-        "forces": (settings.force_tolerance_eV_per_A, "eV/Angstrom"),
-        "dipole": (settings.dipole_tolerance_eA, "e*Angstrom"),
-        "value": (settings.energy_tolerance_eV, ""),
-    }
+    rotated = check == CHECK_ROTATIONS
+    own = settings.rotation_tolerances if rotated else settings.tolerances
+    found: dict[str, tuple[float, str]] = {}
+    for entry in PROPERTIES.values():
+        key_or_number = entry.rotated if rotated else entry.recomputed
+        if isinstance(key_or_number, str):
+            share = atoms if key_or_number.endswith(PER_ATOM) else 1
+            key_or_number = float(getattr(settings, key_or_number)) * share
+        tolerance = own.get(entry.name, key_or_number)
+        if tolerance is not None:
+            found[entry.name] = (tolerance, "" if entry.unit == "1" else entry.unit)
+    return found
 
 
 def _compared(
@@ -225,10 +230,9 @@ def _compared(
         return
     given = answer["properties"].get(quantity)
     new = np.full(old.shape, np.nan) if given is None else np.asarray(given, dtype=float)
-    if quantity == "forces" and new.ndim == 2:
-        # x' = R x + t turns forces as F' = R F; as rows, F = F' R.
-        new = new @ np.asarray(answer["rotation"])
-    if new.shape != old.shape:
+    if new.shape == old.shape:
+        new = rotated_back(PROPERTIES[quantity], new, np.asarray(answer["rotation"]))
+    else:
         yield float(old.flat[0]), float("nan"), float("nan"), "differs"
         return
     differences = np.abs(new - old)
@@ -236,6 +240,17 @@ def _compared(
     worst = int(np.argmax(np.where(np.isnan(differences), np.inf, differences)))
     difference = float(differences.flat[worst])
     yield float(old.flat[worst]), float(new.flat[worst]), difference, "agrees" if difference <= tolerance else "differs"
+
+
+def rotated_back(entry: Property, values: NDArray[np.float64], rotation: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the numbers that a property has before the structure is rotated, x' = R x + t.
+
+    values: those of the rotated structure. rotation: R, shape (3, 3). Vectors are v' = R v (as rows, v = v' R), tensors
+    s' = R s R^T.
+    """
+    if entry.rank == 0:
+        return values
+    return values @ rotation if entry.rank == 1 else rotation.T @ values @ rotation
 
 
 def _slope_compared(

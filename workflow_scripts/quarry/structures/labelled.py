@@ -13,41 +13,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quarry.files import atomic_path, canonical_json
+from quarry.properties import PROPERTIES, Property
 from quarry.structures.files import read_structure_group, write_structure_group
 from quarry.structures.sources import Source, read_sources, write_sources
 from quarry.structures.structure import Structure, StructureSet
 
-SCALARS = ("energy", "homo", "lumo", "gap", "class", "value")
-STATES = ("excitation_energies", "oscillator_strengths", "state_order", "state_overlap")
-"""Properties with a value for each excited state."""
 SPINS_OF_OTHERS = ("total_spin", "spin")
 """Names of the multiplicity in MACE (beside total_charge) and in fairchem (beside charge)."""
-UNITS = {
-    "energy": "eV",
-    "homo": "eV",
-    "lumo": "eV",
-    "gap": "eV",
-    "forces": "eV/Angstrom",
-    "dipole": "e*Angstrom",
-    "excitation_energies": "eV",
-    "oscillator_strengths": "1",
-    "state_order": "1",
-    "state_overlap": "1",
-    "class": "1",
-    "value": "1",
-}
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledSet:
     """Structures with their labels.
 
-    roles: n strings (train, test). iterations: shape (n,), when each was labelled. properties: energy, homo, lumo, gap
-    (eV), class (a whole number) and value (a number without unit) of shape (n,); dipole (e*Angstrom) of shape (n, 3);
-    forces (eV/Angstrom) of shape (n_atoms_total, 3); excitation_energies (eV) and oscillator_strengths of shape
-    (n, n_states), n_states being the largest of all labels; of the same shape, of states that were followed, state_order
-    (number, from 0 by energy, of the label's state that is state k of the reference) and state_overlap (by which it was
-    found). What a label lacks is NaN; a property that no label has is absent.
+    roles: n strings (train, test). iterations: shape (n,), when each was labelled. properties: those of
+    ``quarry.properties`` in their units, of shape (n,), (n, 3) or (n, 3, 3); with numbers for each atom (n_atoms_total,) or
+    (n_atoms_total, 3); for each excited state (n, n_states), n_states being the largest of all labels. Of states that were
+    followed, state_order is the number (from 0 by energy) of the label's state that is state k of the reference.
+    What a label lacks is NaN; a property that no label has is absent.
     state_reference: structure_id of the reference geometry and characters of its states (``StateCharacters.to_json``).
     sources: where each structure comes from, n of them; None: not from a file, or not known.
     left_out: ids of labels that are kept and counted, but that nothing learns from or is measured by.
@@ -77,22 +60,10 @@ class LabelledSet:
     ) -> LabelledSet:
         """Pack structures and the properties of their label records, in their order."""
         packed: dict[str, NDArray[np.float64]] = {}
-        for name in SCALARS:
-            if any(p.get(name) is not None for p in properties):
-                packed[name] = np.array([np.nan if p.get(name) is None else p[name] for p in properties], dtype=float)
-        if any(p.get("dipole") is not None for p in properties):
-            packed["dipole"] = np.array([[np.nan] * 3 if p.get("dipole") is None else p["dipole"] for p in properties])
-        for name in STATES:
-            states = [np.asarray([] if p.get(name) is None else p[name], dtype=float) for p in properties]
-            n_states = max((len(values) for values in states), default=0)
-            if n_states:
-                packed[name] = np.array([np.append(v, np.full(n_states - len(v), np.nan)) for v in states])
-        if any(p.get("forces") is not None for p in properties):
-            blocks = [
-                np.full((len(s), 3), np.nan) if p.get("forces") is None else np.asarray(p["forces"], dtype=float)
-                for s, p in zip(structures, properties, strict=True)
-            ]
-            packed["forces"] = np.concatenate(blocks)
+        for name, entry in PROPERTIES.items():
+            values = [answer.get(name) for answer in properties]
+            if any(value is not None for value in values):
+                packed.update(_packed(entry, values, [len(structure) for structure in structures]))
         return LabelledSet(
             structures=StructureSet.from_structures(structures),
             roles=np.array(list(roles), dtype="<U10"),
@@ -107,9 +78,9 @@ class LabelledSet:
         return len(self.structures)
 
     def record(self, index: int) -> dict[str, Any]:
-        """Return the properties of one structure (scalars as float, dipole, forces and excited states as arrays)."""
+        """Return the properties of one structure: scalars as float, others as arrays."""
         atoms = slice(int(self.structures.offsets[index]), int(self.structures.offsets[index + 1]))
-        return {name: values[atoms] if name == "forces" else values[index] for name, values in self.properties.items()}
+        return {name: values[atoms if PROPERTIES[name].of_atoms else index] for name, values in self.properties.items()}
 
     def joined(self, other: LabelledSet) -> LabelledSet:
         """Return this set followed by another."""
@@ -131,7 +102,7 @@ class LabelledSet:
             structures=self.structures.subset(rows),
             roles=self.roles[rows],
             iterations=self.iterations[rows],
-            properties={name: v[atoms if name == "forces" else rows] for name, v in self.properties.items()},
+            properties={name: v[atoms if PROPERTIES[name].of_atoms else rows] for name, v in self.properties.items()},
             state_reference=self.state_reference,
             sources=[self.sources[int(row)] for row in rows],
             left_out=self.left_out,
@@ -151,9 +122,9 @@ class LabelledSet:
         return np.flatnonzero((self.roles == role) & self.used)
 
     def targets(self, target: str) -> NDArray[np.float64]:
-        """Return the values of a target, shape (n,): eV, the norm of the dipole in e*Angstrom, or a value as it is."""
+        """Return the values of a target, shape (n,): of a vector its norm."""
         values = self.properties[target]
-        return np.linalg.norm(values, axis=1) if target == "dipole" else values
+        return np.linalg.norm(values, axis=1) if PROPERTIES[target].shape == "vector" else values
 
     def write(self, path: str | Path, attributes: Mapping[str, str]) -> None:
         """Write HDF5. The same labels give the same bytes."""
@@ -164,7 +135,7 @@ class LabelledSet:
             handle.create_dataset("iterations", data=self.iterations)
             group = handle.create_group("properties")
             for name in sorted(self.properties):
-                group.create_dataset(name, data=self.properties[name]).attrs["unit"] = UNITS[name]
+                group.create_dataset(name, data=self.properties[name]).attrs["unit"] = PROPERTIES[name].unit
             if self.state_reference is not None:
                 group = handle.create_group("state_reference")
                 group.attrs["structure_id"] = self.state_reference["structure_id"]
@@ -196,7 +167,7 @@ class LabelledSet:
             )
 
     def write_extxyz(self, path: str | Path) -> None:
-        """Write extended XYZ through ASE; ``ase.io.read`` gives energies (eV) and forces (eV/Angstrom) back.
+        """Write extended XYZ through ASE; ``ase.io.read`` gives energies, forces and stresses back.
 
         Charge and multiplicity have the names of MACE and fairchem too; the user's own names (``Source.exported``) and file
         and frame (source_file, source_frame) stand beside ours. Labels that are left out are not in it: whoever reads it learns
@@ -221,21 +192,46 @@ class LabelledSet:
                 atoms.info["features"] = structure.features.tolist()
             atoms.info.update(role=str(self.roles[index]), iteration=int(self.iterations[index]))
             properties = _without_nan(self.record(index))
-            results = {k: properties[k] for k in ("energy", "forces", "dipole") if k in properties}
-            atoms.info.update({f"{k}_eV": float(properties[k]) for k in ("homo", "lumo", "gap") if k in properties})
-            names = {name: name for name in STATES} | {"excitation_energies": "excitation_energies_eV"}
-            if "value" in properties:
-                atoms.info["value"] = float(properties["value"])
-            if "class" in properties:
-                atoms.info["class"] = int(properties["class"])
-            atoms.info.update({name: properties[k].tolist() for k, name in names.items() if k in properties})
+            results = {}
+            for name, value in properties.items():
+                entry = PROPERTIES[name]
+                if entry.ase:
+                    results[name] = value
+                elif entry.of_atoms:
+                    atoms.set_array(entry.key, value)
+                elif entry.one_number:
+                    atoms.info[entry.key] = int(value) if entry.whole else float(value)
+                else:
+                    atoms.info[entry.key] = value.tolist()
             atoms.calc = SinglePointCalculator(atoms, **results)
             frames.append(atoms)
         with atomic_path(path) as temporary:
             write(temporary, frames, format="extxyz")
 
 
+def _packed(entry: Property, values: Sequence[Any], sizes: Sequence[int]) -> dict[str, NDArray[np.float64]]:
+    """Return the array of a property by its name; nothing if no label has a number.
+
+    values: of each label, or None. sizes: numbers of atoms.
+    """
+    if entry.one_number:
+        return {entry.name: np.array([np.nan if value is None else value for value in values], dtype=float)}
+    arrays = [None if value is None else np.asarray(value, dtype=float) for value in values]
+    n_states = max((len(array) for array in arrays if array is not None and entry.of_states), default=0)
+    if entry.of_states and not n_states:
+        return {}
+    blocks = [np.full(entry.dimensions(n_atoms, n_states), np.nan) for n_atoms in sizes]
+    for block, array in zip(blocks, arrays, strict=True):
+        if array is not None:
+            block[: len(array)] = array
+    return {entry.name: np.concatenate(blocks) if entry.of_atoms else np.array(blocks)}
+
+
 def _without_nan(properties: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a label has; of the excited states those that it has."""
-    kept = {name: value[~np.isnan(value)] if name in STATES else value for name, value in properties.items()}
+    """Return what a label has, in the table's order; of the excited states those that it has."""
+    kept = {}
+    for name, entry in PROPERTIES.items():
+        value = properties.get(name)
+        if value is not None:
+            kept[name] = value[~np.isnan(value)] if entry.of_states else value
     return {name: value for name, value in kept.items() if np.size(value) and not np.isnan(value).any()}

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quarry.files import canonical_json
+from quarry.properties import PROPERTIES
 from quarry.structures.state_names import meaning_in_plural
 
 if TYPE_CHECKING:
@@ -24,8 +25,9 @@ LONGEST = 1000
 """Characters of a value (as JSON) beyond which it is data and no name."""
 PREFIX = "source_"
 OURS = frozenset(
-    {"structure_id", "role", "iteration", "features", "value", "class", "key", "structures", "predicted_s"}
-    | {"oscillator_strengths", "state_order", "state_overlap", "excitation_energies_eV", "source_file", "source_frame"}
+    {"structure_id", "role", "iteration", "features", "key", "structures", "predicted_s"}
+    | {"source_file", "source_frame"}
+    | {entry.key for entry in PROPERTIES.values()}
     | {"Lattice", "Properties", "pbc", "species", "pos"}
 )
 """Names in ``info`` of the frames that Quarry writes."""

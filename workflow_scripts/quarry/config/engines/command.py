@@ -10,8 +10,9 @@ from pydantic import AfterValidator, Field, model_validator
 
 from quarry.config.base import ImportPath, Section
 from quarry.config.engines.base import LabelingBase
-from quarry.config.units import PropertyName, Units, as_properties
+from quarry.config.units import PropertyName, Units
 from quarry.failures import FailureClass
+from quarry.properties import given_by
 
 
 def _expression(text: str) -> str:
@@ -46,7 +47,7 @@ class CommandOutput(Section):
     keys: dict[PropertyName, str] = {}
     """Names that the file gives its properties, e.g. {energy: "total energy"}; then only these are read. Empty: ours."""
     units: Units = {}
-    """Units of the file, e.g. {energy: hartree, gradient: hartree/bohr}; ours (eV, eV/Angstrom, e*Angstrom) where not given.
+    """Units of the file, e.g. {energy: hartree, gradient: hartree/bohr}; ours (docs/engines.md) where not given.
     engrad has its own."""
 
     @model_validator(mode="after")
@@ -113,7 +114,7 @@ class CommandLabeling(LabelingBase):
         """Return what is read of the output, where the section says it."""
         if self.output.format == "engrad":
             return "output.format", frozenset({"energy", "forces"})
-        return ("output.keys", as_properties(self.output.keys)) if self.output.keys else None
+        return ("output.keys", given_by(self.output.keys)) if self.output.keys else None
 
     def input_files(self) -> list[str]:
         """Return the templates of the program's input files."""

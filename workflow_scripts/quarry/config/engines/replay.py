@@ -8,12 +8,9 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from quarry.config.engines.base import LabelingBase
 from quarry.config.pool import FileSlice, TableGeometry, path_alone
-from quarry.config.units import PropertyName, Units, as_properties
+from quarry.config.units import PropertyName, Units
+from quarry.properties import PROPERTIES, given_by, statable
 
-PER_ATOM = ("forces", "gradient")
-"""Properties with numbers for each atom."""
-OF_SEVERAL_NUMBERS = ("excitation_energies", "oscillator_strengths", "dipole")
-"""Properties whose numbers may stand in several columns."""
 ColumnNames = Annotated[list[str], Field(min_length=1)]
 FileNames = Annotated[list[str], Field(min_length=1)]
 
@@ -35,14 +32,14 @@ class ReplayLabeling(LabelingBase):
     columns. In its place: text."""
     columns: dict[PropertyName, str | ColumnNames] = {}
     """Property and its name in the file, e.g. {homo: homo_hartree}; in a structure file a result, info or array. Of a property
-    with several numbers (excitation_energies, oscillator_strengths, dipole) also several names, which are joined:
+    with several numbers (of states, vectors, 3 x 3 tensors) also several names, which are joined:
     {excitation_energies: [E1, E2]}."""
     text: dict[PropertyName, Annotated[FileNames, BeforeValidator(_one_as_list)]] = {}
     """In place of file and columns: property and its files of plain numbers, relative to the campaign file, e.g.
     {excitation_energies: [E1.dat, E2.dat], oscillator_strengths: [f1.dat, f2.dat]}. One line for each structure with one
     number or several, which are joined over the files; # begins a comment, and empty lines do not count. Needs match: row."""
     units: Units = {}
-    """Units of the columns, e.g. {homo: hartree}; ours (eV, eV/Angstrom, e*Angstrom) where not given."""
+    """Units of the columns, e.g. {homo: hartree}; ours (docs/engines.md) where not given."""
     match: Literal["geometry", "id", "row", "features"] = "geometry"
     """How a structure finds its row. geometry: same atoms in the same order, positions equal to 1e-6 Angstrom; id: Quarry's
     structure ids in the column ids; row: row i belongs to structure i of the files in structures; features: a row of a table
@@ -65,7 +62,7 @@ class ReplayLabeling(LabelingBase):
                 raise ValueError(
                     f"text: plain numbers are found by match: row (with structures: the files of the pool), not {self.match}"
                 )
-            per_atom = [name for name in PER_ATOM if name in self.text]
+            per_atom = [name for name, entry in statable().items() if entry.of_atoms and name in self.text]
             if per_atom:
                 raise ValueError(f"text.{per_atom[0]}: numbers for each atom are read from a file, with columns")
         elif self.file is None or not self.columns:
@@ -74,7 +71,7 @@ class ReplayLabeling(LabelingBase):
         parts = {**self.columns, **self.text}
         for name, names in parts.items():
             several = isinstance(names, list) and len(names) > 1
-            if several and name not in OF_SEVERAL_NUMBERS:
+            if several and not statable()[name].in_columns:
                 raise ValueError(f"{name}: this is one number; give one name")
             if several and len(set(names)) < len(names):
                 raise ValueError(f"{name}: a name is there twice; name each column or file once")
@@ -88,13 +85,14 @@ class ReplayLabeling(LabelingBase):
             raise ValueError(f"match: {self.match} has no use for the key features")
         if self.match == "features" and not self.features:
             raise ValueError("match: features needs the key features, the names of the columns")
-        if "forces" in self.columns and "gradient" in self.columns:
-            raise ValueError("columns: give forces or gradient, not both")
+        both = [e for e in PROPERTIES.values() if {e.name, e.negative} <= self.columns.keys()]
+        if both:
+            raise ValueError(f"columns: give {both[0].name} or {both[0].negative}, not both")
         return self
 
     def gives(self) -> tuple[str, frozenset[str]]:
         """Return the properties that are read."""
-        return ("columns", as_properties(self.columns)) if self.text == {} else ("text", as_properties(self.text))
+        return ("columns", given_by(self.columns)) if self.text == {} else ("text", given_by(self.text))
 
     def input_files(self) -> list[str]:
         """Return every file that is read."""

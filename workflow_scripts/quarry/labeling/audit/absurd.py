@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quarry.labeling.audit.findings import ERROR, Finding, rounded
 from quarry.labeling.outliers import ENERGY_NOISE_EV, MAD_TO_SIGMA, energy_residuals
+from quarry.properties import PROPERTIES, Property
 from quarry.structures.compositions import compositions
 from quarry.structures.labelled import LabelledSet
 
@@ -26,12 +26,10 @@ TIMES_THE_MEDIAN = 1000.0
 """A largest force that is this many times the usual one is absurd from ``LEAST_FORCE_EV_PER_A`` on."""
 SIGMAS = 50.0
 """Robust standard deviations beyond which an energy is absurd as well: a set of random structures may spread widely."""
-SCALARS = {"homo": 100.0, "lumo": 100.0, "gap": 100.0, "dipole": 100.0, "excitation_energies": 100.0}
-"""By how much a value (eV, e*Angstrom) may be off the median."""
 
 
 def check_absurd(labels: LabelledSet) -> list[Finding]:
-    """Return the labels with a value that no structure can have: of energy, forces, orbitals, dipole or excitations.
+    """Return the labels with a value that no structure can have: of energy, forces, or what the table limits.
 
     Energies are compared with their median, those of several compositions after a fit to these (``energy_residuals``).
     """
@@ -61,22 +59,26 @@ def _off(
     if name == "energy":
         off, limit = _energies_off(labels, values)
         return np.flatnonzero(np.abs(off) > limit).tolist(), off, limit, "eV/atom", "an energy off the others"
-    if name in SCALARS:
-        sizes_of: Any = np.linalg.norm(values, axis=1) if name == "dipole" else values.reshape(n, -1)
-        column = sizes_of if sizes_of.ndim == 1 else np.nanmax(np.nan_to_num(np.abs(sizes_of), nan=-np.inf), axis=1)
-        column = np.where(np.isfinite(column), column, np.nan)
-        enough = np.isfinite(column).sum() >= FEWEST
-        off = column - (np.nanmedian(column) if enough else np.nan)
-        limit = SCALARS[name]
-        unit = "e*Angstrom" if name == "dipole" else "eV"
-        return (
-            np.flatnonzero(np.abs(off) > limit).tolist(),
-            off,
-            limit,
-            unit,
-            f"{name.replace('_', ' ')} off the others",
-        )
+    entry = PROPERTIES[name]
+    if entry.absurd_off is not None:
+        off = _off_the_median(entry, values)
+        words = f"{name.replace('_', ' ')} off the others"
+        return np.flatnonzero(np.abs(off) > entry.absurd_off).tolist(), off, entry.absurd_off, entry.unit, words
     return [], np.zeros(n), 0.0, "", ""
+
+
+def _off_the_median(entry: Property, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return by how much each number (norm of a vector or tensor, largest of the states) is off the median; NaN: unknown."""
+    table = values.reshape(len(values), -1)
+    if entry.rank:
+        column = np.linalg.norm(table, axis=1)
+    elif entry.one_number:
+        column = table[:, 0]
+    else:
+        column = np.nanmax(np.nan_to_num(np.abs(table), nan=-np.inf), axis=1)
+    column = np.where(np.isfinite(column), column, np.nan)
+    enough = np.isfinite(column).sum() >= FEWEST
+    return column - (np.nanmedian(column) if enough else np.nan)
 
 
 def _energies_off(labels: LabelledSet, energies: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:

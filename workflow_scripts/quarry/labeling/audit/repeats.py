@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from quarry.labeling.audit.findings import ERROR, WARNING, Finding, rounded
+from quarry.properties import PROPERTIES
 from quarry.structures.copies import copy_groups
 from quarry.structures.labelled import LabelledSet
 
@@ -21,7 +22,7 @@ SURELY = 10.0
 def label_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, float]:
     """Return the property by which two labels differ most, and by how much, in its unit.
 
-    Dipoles and forces turn with the structure: their lengths are compared. Different numbers of states, or a value that one
+    Vectors and tensors rotate with the structure: their norms are compared. Different numbers of states, or a value that one
     of them lacks, count as infinitely different.
     """
     name, largest = "", 0.0
@@ -29,9 +30,8 @@ def label_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[
         if one[key] is None or other[key] is None:
             difference = 0.0 if one[key] is other[key] else np.inf
         else:
-            values = [
-                np.linalg.norm(v) if key in ("dipole", "forces") else np.asarray(v) for v in (one[key], other[key])
-            ]
+            rotates = key in PROPERTIES and PROPERTIES[key].rank
+            values = [np.linalg.norm(v) if rotates else np.asarray(v) for v in (one[key], other[key])]
             same = np.shape(values[0]) == np.shape(values[1])
             difference = float(np.abs(values[0] - values[1]).max(initial=0.0)) if same else np.inf
         if difference > largest:

@@ -8,12 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quarry.config.units import UNITS_OF, unit_factor
-from quarry.labeling.engines.base import PROPERTIES
-from quarry.labeling.plain import OPTIONAL_VALUES, PER_STATE, check_count, check_numbers
+from quarry.config.units import unit_factor
+from quarry.labeling.plain import check_count, check_numbers
+from quarry.properties import PROPERTIES, Property, answerable, per_state, statable
 from quarry.structures import Structure
 from quarry.written_numbers import meant_by
 
+VOIGT = np.array([[0, 5, 4], [5, 1, 3], [4, 3, 2]])
+"""Where the components of a symmetric tensor stand in xx, yy, zz, yz, xz, xy."""
+SKEW, TINY = 1e-2, 1e-6
+"""Share of the largest component, and size, by which transposed components may differ: programs print rounded numbers."""
 SAME_PLACE_A = 1e-3
 """How far an atom of the answer may be from the structure's: programs print rounded positions, in bohr perhaps."""
 
@@ -21,33 +25,70 @@ SAME_PLACE_A = 1e-3
 def plain_properties(answer: Any, n_atoms: int) -> dict[str, Any]:
     """Return the properties of an answer in Quarry's units as plain numbers and lists.
 
+    Symmetric tensors may be of shape
+    (3, 3), (9,), or (6,) in the order xx, yy, zz, yz, xz, xy (Voigt), and become (3, 3).
     Raises ValueError for what is no valid answer: no dictionary, unknown names, wrong shapes, and what is no finite real
     number of a sane size (see ``real_numbers`` and ``check_numbers``).
     """
     if not isinstance(answer, Mapping) or not answer:
-        raise ValueError(f"must return a dictionary with some of {', '.join(PROPERTIES)}, not {type(answer).__name__}")
-    unknown = sorted(str(key) for key in answer if key not in PROPERTIES)
+        raise ValueError(
+            f"must return a dictionary with some of {', '.join(answerable())}, not {type(answer).__name__}"
+        )
+    unknown = sorted(str(key) for key in answer if key not in answerable())
     if unknown:
-        raise ValueError(f"returned unknown properties: {', '.join(unknown)}; known are {', '.join(PROPERTIES)}")
-    shapes = {"forces": (n_atoms, 3), "dipole": (3,)}
+        raise ValueError(f"returned unknown properties: {', '.join(unknown)}; known are {', '.join(answerable())}")
     properties: dict[str, Any] = {}
     for key, value in answer.items():
-        if value is None and key in OPTIONAL_VALUES:
+        entry = PROPERTIES[key]
+        if value is None and entry.optional:
             properties[key] = None
             continue
-        array = real_numbers(value, key)
-        shape = (array.size,) if key in PER_STATE else shapes.get(key, ())
-        if array.size == 1 and shape == ():
-            array = array.reshape(())
-        if array.shape != shape:
-            raise ValueError(f"{key} has the shape {array.shape} instead of {shape}")
+        array = _in_shape(real_numbers(value, key), entry, n_atoms)
         properties[key] = array.tolist()
         check_numbers({key: properties[key]})
-        if key == "class" and (array < 0 or array != np.floor(array)):
-            raise ValueError(f"class is {array:g}; it must be a whole number, counted from 0")
-    if len({len(properties[key]) for key in PER_STATE if key in properties}) > 1:
-        raise ValueError(f"{' and '.join(PER_STATE)} are of different lengths")
+        if entry.whole and (array < 0 or array != np.floor(array)):
+            raise ValueError(f"{key} is {array:g}; it must be a whole number, counted from 0")
+    states = [name for name in per_state() if name in properties]
+    if len({len(properties[name]) for name in states}) > 1:
+        raise ValueError(f"{' and '.join(states)} are of different lengths")
     return properties
+
+
+def has(structure: Structure, name: str) -> bool:
+    """Return whether a structure can have a property (by any name of it), so that an answer without it lacks something."""
+    entry = statable().get(name)
+    return entry is None or not entry.periodic or all(structure.pbc)
+
+
+def of_structure(answer: Mapping[str, Any], structure: Structure) -> dict[str, Any]:
+    """Return an answer without what the structure cannot have, whatever a program says of it.
+
+    Raises ValueError if nothing is left.
+    """
+    left = {name: value for name, value in answer.items() if has(structure, name)}
+    if answer and not left:
+        raise ValueError(f"the structure is not periodic in three directions: it has no {', '.join(answer)}")
+    return left
+
+
+def _in_shape(array: NDArray[np.float64], entry: Property, n_atoms: int) -> NDArray[np.float64]:
+    """Return numbers in the property's shape. Raises ValueError if they have another, and for a tensor that is not symmetric."""
+    shape = entry.dimensions(n_atoms, array.size)
+    if array.size == 1 and shape == ():
+        array = array.reshape(())
+    if entry.rank == 2:
+        if array.shape == (6,):
+            array = array[VOIGT]
+        elif array.shape == (9,):
+            array = array.reshape(3, 3)
+    if array.shape != shape:
+        raise ValueError(f"{entry.name} has the shape {array.shape} instead of {shape}")
+    if entry.rank == 2:
+        skew = float(np.abs(array - array.T).max())
+        if skew > SKEW * float(np.abs(array).max()) + TINY:
+            raise ValueError(f"{entry.name} is not symmetric: components differ by {skew:.3g} {entry.unit}")
+        array = (array + array.T) / 2
+    return array
 
 
 def real_numbers(value: Any, name: str) -> NDArray[np.float64]:
@@ -99,21 +140,22 @@ def _no_real_number(value: Any) -> str:
 
 
 def converted(answer: Mapping[str, Any], units: Mapping[str, str]) -> dict[str, Any]:
-    """Return an answer in Quarry's units, a gradient as forces. units: unit by property; Quarry's own where not given.
+    """Return an answer in Quarry's units, a negative (a gradient) as its property. units: by property; ours where not given.
 
     Raises ValueError for what is no number.
     """
     result: dict[str, Any] = {}
+    known = statable()
     for name, value in answer.items():
-        if value is None or name not in UNITS_OF:
+        if value is None or name not in known:
             result[name] = value
             continue
         factor = unit_factor(name, units[name]) if name in units else 1.0
         array = real_numbers(value, name)
-        if name == "gradient":
-            if "forces" in answer:
-                raise ValueError("gives both forces and gradient")
-            name, factor = "forces", -factor
+        if name != known[name].name:
+            negative, name, factor = name, known[name].name, -factor
+            if name in answer:
+                raise ValueError(f"gives both {name} and {negative}")
         result[name] = array * factor if factor != 1.0 else array
     return result
 

@@ -22,7 +22,7 @@ from quarry.config.resources import LabelResources
 from quarry.errors import QuarryError, reason_of
 from quarry.files import sha256_of
 from quarry.imports import check_arguments, load
-from quarry.labeling.engines.answers import plain_properties
+from quarry.labeling.engines.answers import has, plain_properties
 from quarry.labeling.engines.ase_arguments import check_calculator_arguments
 from quarry.labeling.engines.base import EngineResult, status_of
 from quarry.labeling.engines.scratch import scratch_folder
@@ -36,11 +36,13 @@ UNCONVERGED = re.compile(
 """In the message of a calculator that raises no SCFError, as tblite's 'SCF not converged in 250 cycles'."""
 OF_ATOMS = ("initial_charges", "initial_magnetic_moments")
 """Values of charge_key and multiplicity_key that name an array of the atoms and no argument."""
+ASKED = {"energy": "get_potential_energy", "dipole": "get_dipole_moment"}
+"""Methods of the atoms that are not named after the property."""
 ADVICE = "set labeling.charge_key and labeling.multiplicity_key, or choose another calculator"
 
 
 class AseEngine:
-    """A fresh calculator for every structure, in a scratch folder. ASE's units are Quarry's: eV, eV/Angstrom, e*Angstrom."""
+    """A fresh calculator for every structure, in a scratch folder. ASE's units and signs are Quarry's."""
 
     name = "ase"
     one_job_per_batch = False
@@ -153,6 +155,12 @@ class AseEngine:
             return EngineResult(
                 "invalid_structure", message=f"nobody tells the calculator the structure's {ignored}; {ADVICE}"
             )
+        names = [name for name in settings.properties if has(structure, name)]
+        if not names:
+            return EngineResult(
+                "invalid_structure",
+                message=f"the structure is not periodic in three directions: it has no {', '.join(settings.properties)}",
+            )
         calculator_class = load(settings.calculator, "labeling.calculator")
         atoms, arguments = structure.to_atoms(), self._arguments()
         if settings.charge_key:
@@ -161,12 +169,7 @@ class AseEngine:
             _tell(atoms, arguments, settings.multiplicity_key, structure.multiplicity)
         with scratch_folder() as folder, _inside(folder), _threads(threads), only_this_process():
             atoms.calc = calculator_class(**arguments)
-            ask = {
-                "energy": atoms.get_potential_energy,
-                "forces": atoms.get_forces,
-                "dipole": atoms.get_dipole_moment,
-            }
-            answer = {name: ask[name]() for name in settings.properties}
+            answer = {name: getattr(atoms, ASKED.get(name, f"get_{name}"))() for name in names}
         return EngineResult("ok", properties=plain_properties(answer, len(structure)))
 
     def _names_by_key(self) -> dict[str, list[str]]:

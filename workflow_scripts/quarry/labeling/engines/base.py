@@ -12,22 +12,6 @@ from quarry.files import NO_ROOM
 from quarry.labeling.attempts import MACHINE_FAULT
 from quarry.structures import Structure
 
-PROPERTIES = (
-    "energy",
-    "forces",
-    "homo",
-    "lumo",
-    "gap",
-    "dipole",
-    "excitation_energies",
-    "oscillator_strengths",
-    "class",
-    "value",
-)
-"""Names of the properties; units eV, eV/Angstrom, eV, eV, eV, e*Angstrom (Cartesian vector), eV (ascending, one of each
-excited state), 1 (length gauge, from the ground state, one of each excited state), 1 (the number of a class) and 1 (a number
-of a table or toy function)."""
-
 
 class MachineFault(QuarryError):
     """The node cannot do its part: its scratch folder is full, read-only or absent. No fault of any structure."""
@@ -48,7 +32,7 @@ class EngineResult:
     """What one calculation gave.
 
     status: 'ok', a failure class (``quarry.failures``), or ``MACHINE_FAULT``: no record then, and the label is tried again.
-    properties: plain numbers and nested lists (see ``PROPERTIES``);
+    properties: plain numbers and nested lists (see ``quarry.properties``);
     lumo and gap are None where there is no virtual orbital.
     attempts: one dictionary per way that was tried (name, cycles, converged, wall_s, cpu_s).
     size: what the cost depends on, e.g. {"atoms": 3, "basis_functions": 18}; cost models are fitted to it.

@@ -14,7 +14,7 @@ from quarry.config.engines.function import FunctionLabeling
 from quarry.config.resources import LabelResources
 from quarry.errors import reason_of
 from quarry.imports import check_arguments, load
-from quarry.labeling.engines.answers import plain_properties
+from quarry.labeling.engines.answers import of_structure, plain_properties
 from quarry.labeling.engines.base import EngineResult, status_of
 from quarry.processes import only_this_process
 from quarry.structures import Structure
@@ -24,7 +24,7 @@ class FunctionEngine:
     """Calls ``function(atoms, **arguments)``, which returns a dictionary of properties.
 
     The function gets ASE atoms (charge, multiplicity, structure_id, and the features of a table's row in ``atoms.info``) and
-    returns any non-empty subset of ``PROPERTIES`` in their units, as numbers, lists or arrays.
+    returns any non-empty subset of ``quarry.properties`` in their units, as numbers, lists or arrays.
     """
 
     name = "function"
@@ -71,7 +71,8 @@ class FunctionEngine:
         try:
             with threadpool_limits(limits=threads), only_this_process():
                 answer = function(structure.to_atoms(), **self.arguments)
-            result = EngineResult("ok", properties=plain_properties(answer, len(structure)))
+            properties = of_structure(plain_properties(answer, len(structure)), structure)
+            result = EngineResult("ok", properties=properties)
         except MemoryError:
             result = EngineResult("out_of_memory", message=f"{self.function}: out of memory")
         except Exception as error:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quarry.config.units import BOHR_A, UNITS_OF
+from quarry.config.units import BOHR_A
 from quarry.errors import reason_of
-from quarry.labeling.engines.answers import check_same_structure, converted, plain_properties
+from quarry.labeling.engines.answers import check_same_structure, converted, has, of_structure, plain_properties
 from quarry.processes import only_this_process
+from quarry.properties import statable
 from quarry.structures import Structure
 from quarry.written_numbers import number_of
 
@@ -38,7 +39,7 @@ def read_extxyz(path: Path, keys: Mapping[str, str]) -> dict[str, Any]:
 
     atoms = read(path, index=-1, format="extxyz", do_not_split_by_at_sign=True)
     assert not isinstance(atoms, list)
-    wanted = keys or {name: name for name in UNITS_OF}
+    wanted = keys or {name: name for name in statable()}
     values = {key: frame_value(atoms, key) for key in wanted.values()}
     found = {key: value for key, value in values.items() if value is not None}
     return {**found, "numbers": atoms.numbers, "positions": atoms.positions}
@@ -111,10 +112,10 @@ def properties_from(
     if all(name in answer for name in GEOMETRY):
         check_same_structure(structure, answer["numbers"], answer["positions"])
     if keys:
-        missing = [key for key in keys.values() if key not in answer]
+        missing = [key for name, key in keys.items() if key not in answer and has(structure, name)]
         if missing:
             raise ValueError(f"there is no {', '.join(missing)} in it")
-        answer = {name: answer[key] for name, key in keys.items()}
+        answer = {name: answer[key] for name, key in keys.items() if key in answer}
     else:
         answer = {name: value for name, value in answer.items() if name not in GEOMETRY}
-    return plain_properties(converted(answer, units or {}), len(structure))
+    return plain_properties(converted(of_structure(answer, structure), units or {}), len(structure))

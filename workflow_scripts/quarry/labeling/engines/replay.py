@@ -12,7 +12,7 @@ from quarry.config.engines.replay import ReplayLabeling
 from quarry.config.resources import LabelResources
 from quarry.errors import QuarryError
 from quarry.files import sha256_of
-from quarry.labeling.engines.answers import converted, plain_properties
+from quarry.labeling.engines.answers import converted, of_structure, plain_properties
 from quarry.labeling.engines.base import EngineResult
 from quarry.labeling.engines.replay_rows import Rows, read_rows
 from quarry.structures import Structure
@@ -107,7 +107,10 @@ class ReplayEngine:
             return EngineResult("invalid_structure", message=message, size=size)
         try:
             answers = [
-                plain_properties(converted(rows.values(row), self.labeling.units), len(structure)) for row in found
+                plain_properties(
+                    converted(of_structure(rows.values(row, structure), structure), self.labeling.units), len(structure)
+                )
+                for row in found
             ]
         except ValueError as error:
             message = f"{self.source}, row {found[0] + 1}: {error}"

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quarry.config.engines.replay import OF_SEVERAL_NUMBERS, PER_ATOM, ReplayLabeling
+from quarry.config.engines.replay import ReplayLabeling
 from quarry.errors import QuarryError
-from quarry.labeling.engines.answers import real_numbers
+from quarry.labeling.engines.answers import has, real_numbers
 from quarry.labeling.engines.outputs import frame_value
-from quarry.labeling.plain import PER_STATE
+from quarry.properties import per_state, statable
 from quarry.structures import Structure
 from quarry.structures.geometries import TOLERANCE_A, GeometryIndex
 from quarry.structures.reading import names_in, read_frames, texts_of
@@ -36,8 +36,11 @@ class Rows:
     def __len__(self) -> int:
         raise NotImplementedError
 
-    def values(self, row: int) -> dict[str, Any]:
-        """Return what the file says about a row, in its own units."""
+    def values(self, row: int, structure: Structure) -> dict[str, Any]:
+        """Return what the file says about a row, in its own units. structure: whose row it is.
+
+        Raises ValueError if the row lacks what the structure has.
+        """
         raise NotImplementedError
 
     def geometries(self) -> GeometryIndex:
@@ -89,15 +92,17 @@ class _FrameRows(Rows):
     def __len__(self) -> int:
         return len(self.frames)
 
-    def values(self, row: int) -> dict[str, Any]:
+    def values(self, row: int, structure: Structure) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for name, keys in self.labeling.columns.items():
             parts = [frame_value(self.frames[row], key) for key in _listed(keys)]
             missing = [key for key, part in zip(_listed(keys), parts, strict=True) if part is None]
+            if missing and not has(structure, name):
+                continue
             if missing:
                 raise ValueError(f"has no {', '.join(missing)}")
             values[name] = parts[0]
-            if name in OF_SEVERAL_NUMBERS:
+            if statable()[name].in_columns:
                 values[name] = np.concatenate([np.ravel(part) for part in parts])
         return values
 
@@ -136,7 +141,7 @@ class _ArrayRows(Rows):
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
 
-    def values(self, row: int) -> dict[str, Any]:
+    def values(self, row: int, structure: Structure) -> dict[str, Any]:
         return {name: values[row] for name, values in self.columns.items()}
 
     def contents(self) -> str:
@@ -145,7 +150,7 @@ class _ArrayRows(Rows):
     def _check_lengths(self, counts: dict[str, int], key: str, where: str) -> None:
         if len(set(counts.values())) != 1:
             raise QuarryError(f"{key}: they have different lengths{where}: {counts}")
-        states = {name: self.columns[name].shape[-1] for name in PER_STATE if name in self.columns}
+        states = {name: self.columns[name].shape[-1] for name in per_state() if name in self.columns}
         if len(set(states.values())) > 1:
             raise QuarryError(f"{key}: they have different numbers of states{where}: {states}")
 
@@ -157,11 +162,12 @@ class _TextRows(_ArrayRows):
         self.columns = {}
         for name, files in labeling.text.items():
             numbers = read_numbers([base / file for file in files], f"labeling.text.{name}")
-            if name not in OF_SEVERAL_NUMBERS and numbers.shape[1] > 1:
+            several = statable()[name].in_columns
+            if not several and numbers.shape[1] > 1:
                 raise QuarryError(
                     f"labeling.text.{name}: {base / files[0]} has {numbers.shape[1]} numbers in a line; give one"
                 )
-            self.columns[name] = numbers if name in OF_SEVERAL_NUMBERS else numbers[:, 0]
+            self.columns[name] = numbers if several else numbers[:, 0]
         self._check_lengths({name: len(values) for name, values in self.columns.items()}, "labeling.text", "")
 
 
@@ -172,7 +178,9 @@ class _TableRows(_ArrayRows):
         self.path, self.labeling = path, labeling
         self.table = Table(path, "labeling.file")
         self.columns = {name: self._column(name, keys) for name, keys in labeling.columns.items()}
-        self._ragged = [name for name in self.columns if name in PER_ATOM and self.columns[name].ndim == 2]
+        # Numbers of all atoms one after another, without an axis for the structures.
+        of_atoms = {name: len(statable()[name].dimensions(1)) for name in self.columns if statable()[name].of_atoms}
+        self._ragged = [name for name, ndim in of_atoms.items() if self.columns[name].ndim == ndim]
         offsets = "labeling.geometry.offsets"
         self.offsets = self.table.column(labeling.geometry.offsets, offsets) if self._ragged else None
         counts = {
@@ -184,7 +192,7 @@ class _TableRows(_ArrayRows):
 
     def _column(self, name: str, keys: str | list[str]) -> NDArray[Any]:
         where = f"labeling.columns.{name}"
-        if name in OF_SEVERAL_NUMBERS:
+        if statable()[name].in_columns:
             return joined_columns(self.table, _listed(keys), where)
         key = _listed(keys)[0]
         if self.path.suffix.lower() not in ARRAY_TABLES:
@@ -217,8 +225,8 @@ class _TableRows(_ArrayRows):
     def __len__(self) -> int:
         return self.count
 
-    def values(self, row: int) -> dict[str, Any]:
-        found = super().values(row)
+    def values(self, row: int, structure: Structure) -> dict[str, Any]:
+        found = super().values(row, structure)
         for name in self._ragged:
             assert self.offsets is not None
             found[name] = self.columns[name][self.offsets[row] : self.offsets[row + 1]]

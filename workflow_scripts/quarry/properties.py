@@ -1,0 +1,208 @@
+"""The properties of a label: the one table that records, data sets, engines, units, checks and the manual read.
+
+A new property is one line in ``PROPERTIES``, and what an engine must do to give it. Standard library only: configuration and
+records are read while Snakemake reads its rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+Shape = Literal["scalar", "vector", "tensor", "per_atom", "per_atom_vector", "per_state"]
+LARGEST = 1e12
+"""Largest size of a number in its unit. The total energy of a thousand gold atoms is 5e8 eV."""
+
+
+@dataclass(frozen=True)
+class Property:
+    """What there is to know of a property.
+
+    name: in records, data sets and the configuration. unit: Quarry's own; others that it may be stated in are in
+    ``quarry.config.units``. shape: scalar (), vector (3,), symmetric tensor (3, 3), per_atom (n_atoms,), per_atom_vector
+    (n_atoms, 3), per_state (n_states,), one number for each excited state.
+    meaning: for people. negative: name of the negative of it, which programs and tables may give in its place.
+    optional: a label may hold None: there is no such thing. periodic: only structures that are periodic in three directions
+    have it; of others it is dropped, and not missed. whole: a whole number from 0.
+    answered: engines give it; False: found when labels are merged.
+    ase: calculators of ASE give it under this name, and frames have it as a result; others stand in ``info`` (or, of
+    atoms, in ``arrays``) of frames under the name ``extxyz``.
+    recomputed, rotated: largest difference of a number of a label and of its recomputation as it is and rotated: a key of
+    section verification, or a number in its unit, which verification.tolerances and rotation_tolerances change; None: not
+    compared.
+    largest: beyond this size it is no label. absurd_off: by how much a value (of vectors and tensors the norm, of states the
+    largest) may be off the median of all labels; None: not looked at by this rule.
+    """
+
+    name: str
+    unit: str
+    shape: Shape = "scalar"
+    meaning: str = ""
+    negative: str = ""
+    optional: bool = False
+    periodic: bool = False
+    whole: bool = False
+    answered: bool = True
+    ase: bool = False
+    extxyz: str = ""
+    recomputed: str | float | None = None
+    rotated: str | float | None = None
+    largest: float = LARGEST
+    absurd_off: float | None = None
+
+    @property
+    def of_atoms(self) -> bool:
+        """Whether there are numbers for each atom."""
+        return self.shape in ("per_atom", "per_atom_vector")
+
+    @property
+    def of_states(self) -> bool:
+        """Whether there is a number for each excited state."""
+        return self.shape == "per_state"
+
+    @property
+    def rank(self) -> int:
+        """How it rotates with the structure: 0 not at all, 1 as a vector (R v), 2 as a tensor (R s R^T)."""
+        return {"vector": 1, "per_atom_vector": 1, "tensor": 2}.get(self.shape, 0)
+
+    @property
+    def one_number(self) -> bool:
+        """Whether a label has one number of it."""
+        return self.shape == "scalar"
+
+    @property
+    def in_columns(self) -> bool:
+        """Whether its numbers may stand in several columns of a table, which are joined."""
+        return self.shape in ("vector", "tensor", "per_state")
+
+    @property
+    def key(self) -> str:
+        """Its name in extended XYZ."""
+        return self.extxyz or self.name
+
+    def dimensions(self, n_atoms: int, n_states: int = 0) -> tuple[int, ...]:
+        """Return the shape of the numbers of a label of that many atoms and excited states."""
+        of_shape: dict[str, tuple[int, ...]] = {
+            "vector": (3,),
+            "tensor": (3, 3),
+            "per_atom": (n_atoms,),
+            "per_atom_vector": (n_atoms, 3),
+            "per_state": (n_states,),
+        }
+        return of_shape.get(self.shape, ())
+
+
+_ENERGY, _ROTATED_ENERGY = "energy_tolerance_eV", "rotation_energy_tolerance_eV_per_atom"
+_FORCE, _ROTATED_FORCE = "force_tolerance_eV_per_A", "rotation_force_tolerance_eV_per_A"
+
+_TABLE = (
+    Property("energy", "eV", meaning="total energy", ase=True, recomputed=_ENERGY, rotated=_ROTATED_ENERGY),
+    Property(
+        "homo",
+        "eV",
+        meaning="energy of the highest occupied orbital",
+        optional=True,
+        extxyz="homo_eV",
+        recomputed=_ENERGY,
+        rotated=_ROTATED_ENERGY,
+        absurd_off=100.0,
+    ),
+    Property(
+        "lumo",
+        "eV",
+        meaning="energy of the lowest empty orbital",
+        optional=True,
+        extxyz="lumo_eV",
+        recomputed=_ENERGY,
+        rotated=_ROTATED_ENERGY,
+        absurd_off=100.0,
+    ),
+    Property(
+        "gap",
+        "eV",
+        meaning="lumo - homo",
+        optional=True,
+        extxyz="gap_eV",
+        recomputed=_ENERGY,
+        rotated=_ROTATED_ENERGY,
+        absurd_off=100.0,
+    ),
+    Property("value", "1", meaning="a number of a table or toy function", recomputed=_ENERGY, largest=1e150),
+    Property("class", "1", meaning="number of a class, from 0", whole=True, largest=1e6),
+    Property(
+        "dipole",
+        "e*Angstrom",
+        "vector",
+        # Not compared when rotated: that of an ion depends on the origin.
+        meaning="dipole moment",
+        ase=True,
+        recomputed="dipole_tolerance_eA",
+        absurd_off=100.0,
+    ),
+    Property(
+        "excitation_energies",
+        "eV",
+        "per_state",
+        meaning="vertical excitation energies, ascending",
+        extxyz="excitation_energies_eV",
+        recomputed=_ENERGY,
+        rotated=_ROTATED_ENERGY,
+        absurd_off=100.0,
+    ),
+    Property("oscillator_strengths", "1", "per_state", meaning="from the ground state, in the length gauge"),
+    Property(
+        "state_order",
+        "1",
+        "per_state",
+        meaning="of tracked states: number of the label's state, from 0",
+        answered=False,
+    ),
+    Property("state_overlap", "1", "per_state", meaning="of tracked states: the overlap that found it", answered=False),
+    Property(
+        "forces",
+        "eV/Angstrom",
+        "per_atom_vector",
+        meaning="forces on the atoms",
+        negative="gradient",
+        ase=True,
+        recomputed=_FORCE,
+        rotated=_ROTATED_FORCE,
+    ),
+    Property(
+        "stress",
+        "eV/Angstrom^3",
+        "tensor",
+        meaning="derivative of the energy by the strain over the volume: positive where the cell wants to shrink, as in ASE",
+        periodic=True,
+        ase=True,
+        recomputed=1e-5,
+        rotated=5e-4,
+        absurd_off=100.0,
+    ),
+    Property("charges", "e", "per_atom", meaning="charges of the atoms", ase=True, recomputed=1e-4, rotated=1e-3),
+)
+PROPERTIES = {property.name: property for property in _TABLE}
+"""The properties by name, in the order in which they are told."""
+
+
+def answerable() -> list[str]:
+    """Return the names of what engines give."""
+    return [entry.name for entry in PROPERTIES.values() if entry.answered]
+
+
+def statable() -> dict[str, Property]:
+    """Return the properties by the names that programs and tables give them, a negative under its own name."""
+    names = {entry.name: entry for entry in PROPERTIES.values() if entry.answered}
+    return names | {entry.negative: entry for entry in PROPERTIES.values() if entry.negative}
+
+
+def given_by(names: Iterable[str]) -> frozenset[str]:
+    """Return the properties of a label that come of named numbers: a gradient becomes forces."""
+    known = statable()
+    return frozenset(known[name].name for name in names)
+
+
+def per_state() -> list[str]:
+    """Return the names of what engines give for each excited state."""
+    return [entry.name for entry in PROPERTIES.values() if entry.answered and entry.of_states]
