@@ -25,7 +25,9 @@ from collections import Counter
 from common import machine, print_table
 from pyscf import dft, gto, lib, scf
 
-from quarry.labeling.engines.pyscf_engine import DEFAULT_RECOVERY, HARTREE_EV, PyscfEngine
+from quarry.labeling.engines.pyscf_calculator import DEFAULT_RECOVERY
+from quarry.labeling.engines.pyscf_engine import PyscfEngine
+from quarry.labeling.engines.pyscf_runs import HARTREE_EV
 from support.hard_case_runs import Job, run
 from support.hard_cases import HARD_CASES, HardCase
 from support.machines import machines

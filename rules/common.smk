@@ -110,7 +110,7 @@ def normal_modes(wildcards):
 
 def pool_labels(wildcards):
     """Return the labels of the whole pool where they are known and a targeted search is measured by them."""
-    return PATHS.pool_labels if CAMPAIGN.knows_pool else []
+    return PATHS.pool_labels if CAMPAIGN.configuration.knows_pool else []
 
 
 def from_iterations(file, after=()):

@@ -49,7 +49,8 @@ def shaken(density: Any, seed: int) -> NDArray[np.float64]:
 
 
 def _label(job: Job, threads: int) -> dict[str, Any]:
-    from quarry.labeling.engines.pyscf_engine import HARTREE_EV, PyscfEngine
+    from quarry.labeling.engines.pyscf_engine import PyscfEngine
+    from quarry.labeling.engines.pyscf_runs import HARTREE_EV
     from support.hard_cases import HARD_CASES
 
     class Shaken(PyscfEngine):

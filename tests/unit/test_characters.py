@@ -16,7 +16,8 @@ from quarry.files import canonical_json
 from quarry.labeling.characters import StateCharacter, StateCharacters, leading_pairs
 from quarry.labeling.engines import pyscf_excitations
 from quarry.labeling.engines.base import EngineResult
-from quarry.labeling.engines.pyscf_engine import HARTREE_EV, PyscfEngine
+from quarry.labeling.engines.pyscf_engine import PyscfEngine
+from quarry.labeling.engines.pyscf_runs import HARTREE_EV
 from quarry.structures import Structure
 from support.molecules import bent_water, method, unrounded
 

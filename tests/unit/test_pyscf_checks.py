@@ -11,6 +11,7 @@ from quarry.config.loading import load_configuration
 from quarry.config.methods import Excitations, PyscfMethod
 from quarry.errors import QuarryError
 from quarry.labeling.engines import pyscf_checks
+from quarry.labeling.engines.pyscf_calculator import PyscfCalculator
 from quarry.labeling.engines.pyscf_engine import PyscfEngine
 from quarry.labeling.engines.states import ChecksMolecules, one_of_each_kind
 from quarry.stages.preflight import check
@@ -108,7 +109,7 @@ def test_hessian_that_pyscf_lacks_is_reported(monkeypatch: pytest.MonkeyPatch) -
     def fail(*_: Any, **__: Any) -> None:
         raise NotImplementedError("no such\nHessian")
 
-    monkeypatch.setattr(PyscfEngine, "hessian", fail)
+    monkeypatch.setattr(PyscfCalculator, "hessian", fail)
     with pytest.raises(QuarryError, match=r"no analytic Hessian.*no such Hessian.*set pool\.geometry_method"):
         pyscf_checks.check_wigner(method(), bent_water())
 

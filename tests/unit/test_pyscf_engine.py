@@ -19,13 +19,14 @@ from quarry.config.engines.pyscf import PyscfLabeling
 from quarry.config.methods import PyscfMethod
 from quarry.errors import QuarryError
 from quarry.files import canonical_json
-from quarry.labeling.engines import pyscf_engine
-from quarry.labeling.engines.pyscf_engine import BOHR_A, HARTREE_EV, PyscfEngine
+from quarry.labeling.engines import pyscf_calculator
+from quarry.labeling.engines.pyscf_calculator import BOHR_A, HARTREE_EV
+from quarry.labeling.engines.pyscf_engine import PyscfEngine
 from quarry.labeling.engines.registry import make_engine
 from quarry.structures import Structure
 from support.molecules import bent_water, hydroxyl, method, unrounded
 
-LIBRARY = Path(pyscf_engine.__file__).parents[3]
+LIBRARY = Path(pyscf_calculator.__file__).parents[3]
 
 
 def energy_of(engine: PyscfEngine, structure: Structure) -> float:
@@ -235,7 +236,7 @@ def test_exceptions_of_pyscf_end_as_results(error: Exception, status: str, monke
     def fail(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr(pyscf_engine.dft.rks.RKS, "kernel", fail)
+    monkeypatch.setattr(pyscf_calculator.dft.rks.RKS, "kernel", fail)
     result = PyscfEngine(method("pbe")).label(bent_water(), 1)
     assert result.status == status
     assert "\n" not in result.message
@@ -247,7 +248,7 @@ def test_the_given_threads_are_used(threads: int, monkeypatch: pytest.MonkeyPatc
         raise RuntimeError(f"{lib.num_threads()} threads")
 
     before = lib.num_threads()
-    monkeypatch.setattr(pyscf_engine.dft.rks.RKS, "kernel", report)
+    monkeypatch.setattr(pyscf_calculator.dft.rks.RKS, "kernel", report)
     assert f"{threads} threads" in PyscfEngine(method("pbe")).label(bent_water(), threads).message
     assert lib.num_threads() == before
 

@@ -15,8 +15,9 @@ from quarry.errors import QuarryError
 from quarry.files import canonical_json
 from quarry.labeling.engines import pyscf_excitations
 from quarry.labeling.engines.base import EngineResult
-from quarry.labeling.engines.pyscf_engine import HARTREE_EV, PyscfEngine
+from quarry.labeling.engines.pyscf_engine import PyscfEngine
 from quarry.labeling.engines.pyscf_excitations import ExcitationsNotConverged, count_excitations, excited_states
+from quarry.labeling.engines.pyscf_runs import HARTREE_EV
 from quarry.structures import Structure
 from support.molecules import bent_water, hydroxyl, method, unrounded
 

@@ -17,9 +17,10 @@ from quarry.config.engines.pyscf import PyscfLabeling
 from quarry.config.methods import PyscfMethod
 from quarry.files import canonical_json
 from quarry.labeling.engines import pyscf_engine, pyscf_recovery
-from quarry.labeling.engines.pyscf_engine import DEFAULT_RECOVERY, HARTREE_EV, PyscfEngine
+from quarry.labeling.engines.pyscf_calculator import DEFAULT_RECOVERY
+from quarry.labeling.engines.pyscf_engine import PyscfEngine
 from quarry.labeling.engines.pyscf_recovery import RUNGS
-from quarry.labeling.engines.pyscf_runs import Runs, ScfNotConverged
+from quarry.labeling.engines.pyscf_runs import HARTREE_EV, Runs, ScfNotConverged
 from quarry.labeling.engines.pyscf_stability import lowest_curvature, minimum_below
 from quarry.labeling.engines.registry import make_engine
 from quarry.structures import Structure

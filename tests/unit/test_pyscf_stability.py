@@ -17,8 +17,8 @@ from quarry.config.engines.pyscf import PyscfLabeling
 from quarry.config.methods import Excitations
 from quarry.files import canonical_json
 from quarry.labeling.engines import pyscf_stability
-from quarry.labeling.engines.pyscf_engine import HARTREE_EV, PyscfEngine
-from quarry.labeling.engines.pyscf_runs import Runs
+from quarry.labeling.engines.pyscf_engine import PyscfEngine
+from quarry.labeling.engines.pyscf_runs import HARTREE_EV, Runs
 from quarry.labeling.engines.pyscf_stability import (
     below_closed_shell,
     external_curvature,

@@ -36,6 +36,10 @@ def assessed(campaign, iteration, labels, **changes):
     Cost(0, 0, 0, 0.0, 0.0, 0.0, 0.0).write(campaign.paths.cost("main", iteration))
 
 
+def retry(campaign, say, write=True):
+    return retry_failed(campaign.paths, campaign.arms, campaign.has_stopped, say, write)
+
+
 def test_the_count_of_the_words_is_that_of_the_data_set(finished):
     assert "max_labels = 20 is spent (20 labels used)" in closing_words(finished)
     assessed(finished, 2, 30)
@@ -58,17 +62,17 @@ def test_a_rule_that_holds_no_longer_says_when_it_held(finished):
 
 def test_what_is_asked_for(finished):
     said: list[str] = []
-    assert not retry_failed(finished, said.append, write=False) and not read_requests(finished.paths.retries)
-    assert retry_failed(finished, said.append)
+    assert not retry(finished, said.append, write=False) and not read_requests(finished.paths.retries)
+    assert retry(finished, said.append)
     assert said == ["arm main: 1 failed labels go into the batch of iteration 2, which holds nothing else"] * 2
     [request] = read_requests(finished.paths.retries)
     assert (request.iteration, request.only, [label[0] for label in request.labels]) == (2, True, ["a" * 20])
-    assert not retry_failed(finished, said.append), "it waits for its retry already"
+    assert not retry(finished, said.append), "it waits for its retry already"
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00\xff" * 50, b"structure_id,key\na,b\n"])
 def test_a_damaged_table_of_failures_is_named_in_one_line(finished, content):
     Path(finished.paths.iteration("failures.csv", "main", 1)).write_bytes(content)
     with pytest.raises(QuarryError, match=r"failures\.csv is damaged; a real run") as caught:
-        retry_failed(finished, print, write=False)
+        retry(finished, print, write=False)
     assert "\n" not in str(caught.value)

@@ -95,8 +95,7 @@ class Campaign:
         if old is not None and self._is_replaced(old, new):
             old = None
         if self.invocation is not Invocation.RUN:
-            if TARGET in self.targets:
-                retry_failed(self, say, write=False)
+            self._retry_failed(write=False)
             if self.invocation is Invocation.DRY_RUN:
                 self._leave_out(write=False)
                 self.recovery.tell_damaged(say)
@@ -115,7 +114,7 @@ class Campaign:
         store = Path(self.configuration.labeling.store) / checked["method_id"]
         self.recovery.restore(store, say)
         self.recovery.mend(say, store)
-        asked = TARGET in self.targets and retry_failed(self, say)
+        asked = self._retry_failed()
         if self._leave_out() or asked:
             # What was opened again opens what was built on it.
             self.recovery.mend(say, store)
@@ -138,6 +137,10 @@ class Campaign:
         else:
             say(f"{words}; a real run sets aside what is there and begins anew (what is shown here is the old state)")
         return self.invocation is Invocation.RUN
+
+    def _retry_failed(self, write: bool = True) -> bool:
+        """Ask for retries of failed labels where the targets say so; return whether any was asked for."""
+        return TARGET in self.targets and retry_failed(self.paths, self.arms, self.has_stopped, say, write)
 
     def _leave_out(self, write: bool = True) -> bool:
         """Let labeling.leave_out hold if it has changed, and return whether; refuse ids that a pool that is there lacks."""
@@ -185,7 +188,10 @@ class Campaign:
 
     def facts(self, arm: str, last: int) -> list[Facts]:
         """Return the facts of iterations 0 to ``last`` of an arm."""
-        return [read_facts(self.paths.facts(arm, t)) for t in range(last + 1)]
+        try:
+            return [Facts.read(self.paths.facts(arm, t)) for t in range(last + 1)]
+        except (OSError, ValueError) as error:
+            raise QuarryError(f"{error}; a real run moves it aside and makes it again") from error
 
     def leader(self, arm: str) -> str | None:
         """Return the arm whose end is that of a control arm too; None for an arm that has stop rules of its own."""
@@ -206,6 +212,10 @@ class Campaign:
         past = goes_on and not self.only_retries(leader, after)
         ended = not self.has_facts(leader, iteration) or (not past and self._own_stop_reason(leader, iteration))
         return StopReason("control", f"arm {leader} has ended, this is its control") if ended else None
+
+    def has_stopped(self, arm: str, iteration: int) -> bool:
+        """Whether an arm is known to stop at an iteration."""
+        return self.has_facts(arm, iteration) and self.stop_reason(arm, iteration) is not None
 
     def _own_stop_reason(self, arm: str, iteration: int) -> StopReason | None:
         costs = []
@@ -298,11 +308,6 @@ class Campaign:
         return member_jobs(self.configuration.arm(arm).model)
 
     @property
-    def knows_pool(self) -> bool:
-        """Whether a targeted search can be measured by labels of the whole pool: finished data are searched again."""
-        return self.configuration.knows_pool
-
-    @property
     def displaced_copies(self) -> int:
         """How many displaced copies a check labels: none where an engine knows no other structures than its own."""
         settings = self.configuration
@@ -316,14 +321,6 @@ class Campaign:
     def needs_scores(self, arm: str) -> bool:
         """Whether an arm's strategy ranks candidates by the model's predictions."""
         return self.configuration.arm(arm).query.needs_scores
-
-
-def read_facts(path: str | Path) -> Facts:
-    """Return the facts of an iteration; raises QuarryError if they are absent or damaged."""
-    try:
-        return Facts.read(path)
-    except (OSError, ValueError) as error:
-        raise QuarryError(f"{error}; a real run moves it aside and makes it again") from error
 
 
 def open_campaign(workflow: Any, config: dict[str, Any], default_file: Path) -> Campaign:

@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from quarry.campaign.batch_table import read_batch
 from quarry.campaign.failure_table import open_failures, put_off, read_failures
 from quarry.campaign.own_files import OwnFiles
+from quarry.campaign.paths import CampaignPaths
 from quarry.campaign.reading import can_be_read
 from quarry.campaign.retries import RetryRequest, add_requests, read_requests
 from quarry.errors import QuarryError
 from quarry.labeling.failed import FailedLabels
 
-if TYPE_CHECKING:
-    from quarry.campaign.campaign import Campaign
+HasStopped = Callable[[str, int], bool]
+"""Whether an arm stops at an iteration."""
 
 
-def retry_failed(campaign: Campaign, say: Callable[[str], None], write: bool = True) -> bool:
+def retry_failed(
+    paths: CampaignPaths, arms: Sequence[str], has_stopped: HasStopped, say: Callable[[str], None], write: bool = True
+) -> bool:
     """Ask for a retry of every failed label that is not waiting for one, and return whether any was asked for.
 
     A batch that is not merged yet (too many failures stop a campaign there) is opened again and takes them itself;
     otherwise the next one does, also when the arm had stopped. say: receives one line per arm. write: False only
     says what would be tried.
     """
-    waiting = {label[0] for request in read_requests(campaign.paths.retries) for label in request.labels}
+    waiting = {label[0] for request in read_requests(paths.retries) for label in request.labels}
     requests = []
-    for arm in campaign.arms:
-        request = _request(campaign, arm, waiting)
+    for arm in arms:
+        request = _request(paths, arm, has_stopped, waiting)
         if request is None:
             say(f"arm {arm}: no failed labels to try again")
             continue
@@ -37,21 +39,20 @@ def retry_failed(campaign: Campaign, say: Callable[[str], None], write: bool = T
         requests.append(request)
     if not write or not requests:
         return False
-    add_requests(campaign.paths.retries, requests)
+    add_requests(paths.retries, requests)
     for request in requests:
         # An open batch is written again with the retries in it; what it has labelled stays.
-        OwnFiles(campaign.paths.root).remove(campaign.paths.batch(request.arm, request.iteration))
+        OwnFiles(paths.root).remove(paths.batch(request.arm, request.iteration))
     return True
 
 
-def _request(campaign: Campaign, arm: str, waiting: set[str]) -> RetryRequest | None:
-    paths = campaign.paths
+def _request(paths: CampaignPaths, arm: str, has_stopped: HasStopped, waiting: set[str]) -> RetryRequest | None:
     merged = _count(lambda t: paths.iteration("failures.csv", arm, t))
     labels: list[tuple[str, str, str]] = []
     if merged:
         rows = _failures(paths.iteration("failures.csv", arm, merged - 1))
         # Stragglers of the last batch come back by themselves, unless the arm has stopped.
-        stopped = campaign.has_facts(arm, merged - 1) and campaign.stop_reason(arm, merged - 1) is not None
+        stopped = has_stopped(arm, merged - 1)
         by_themselves = set() if stopped else {row["key"] for row in put_off(rows, merged - 1)}
         labels += [
             (row["key"], row["structure_id"], row["role"])

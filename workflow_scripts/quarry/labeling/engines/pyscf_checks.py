@@ -18,8 +18,8 @@ from pyscf.scf import dispersion as pyscf_dispersion
 
 from quarry.config.methods import PyscfMethod
 from quarry.errors import QuarryError, reason_of
-from quarry.labeling.engines.pyscf_engine import (
-    PyscfEngine,
+from quarry.labeling.engines.pyscf_calculator import PyscfCalculator
+from quarry.labeling.engines.pyscf_names import (
     dispersion_name,
     is_hartree_fock,
     load_core_potential,
@@ -83,7 +83,9 @@ def check_wigner(method: PyscfMethod, start: Structure, where: str = "pool.geome
     chain = np.array([[0.0, 0.0, 0.9 * i] for i in range(size)])
     try:
         with quiet():
-            hessian = PyscfEngine(probe).hessian(Structure.create([1] * size, chain, multiplicity=size - 1), threads=1)
+            hessian = PyscfCalculator(probe).hessian(
+                Structure.create([1] * size, chain, multiplicity=size - 1), threads=1
+            )
     except Exception as error:
         raise QuarryError(f"{where}: no analytic Hessian for this method ({one_line(error)}); {advice}") from error
     if not np.isfinite(hessian).all():
@@ -237,7 +239,7 @@ def check_count_of_states(method: PyscfMethod, molecules: Iterable[Structure], w
     from quarry.labeling.engines.pyscf_excitations import count_excitations
 
     for structure in molecules:
-        molecule = PyscfEngine(method).molecule(structure)
+        molecule = PyscfCalculator(method).molecule(structure)
         possible = count_excitations(molecule)
         if wanted.n_states > possible:
             formula = structure.to_atoms().get_chemical_formula()
@@ -250,7 +252,7 @@ def check_count_of_states(method: PyscfMethod, molecules: Iterable[Structure], w
 
 def _probe(method: PyscfMethod, where: str) -> None:
     """Compute energy and gradient of a helium atom, so that PySCF itself says what it cannot do."""
-    result = PyscfEngine(_probe_method(method)).label(Structure.create([2], np.zeros((1, 3))), threads=1)
+    result = PyscfCalculator(_probe_method(method)).label(Structure.create([2], np.zeros((1, 3))), threads=1)
     if result.status != "ok":
         raise QuarryError(
             f"{where}: PySCF cannot compute energy and forces of a helium atom with xc '{method.xc}' "
