@@ -25,7 +25,7 @@ from quarry.config import load_configuration
 from quarry.files import sha256_of
 from quarry.labeling.engines.base import Engine
 from quarry.labeling.engines.registry import make_engine
-from quarry.labeling.failed import FailedLabels
+from quarry.labeling.ledger import LabelLedger
 from quarry.labeling.record import LabelRecord, encode_records
 from quarry.labeling.store import LabelStore, method_id_of
 from quarry.labeling.wanted import Wanted
@@ -129,7 +129,7 @@ def write_iterations(campaign: Campaign, iterations: int, batch: int) -> None:
             Path(paths.iteration("proposal.csv", "main", t)).write_text(text)
         planner = make_planner(configuration, ".", "main", t, paths.structures)
         files = [at[name] for name in ("batch.csv", "planned.csv", "batch", "labels", "reused.csv")]
-        select_batch(rows, paths.structures, store, FailedLabels(paths.failed), planner, *files)
+        select_batch(rows, paths.structures, store, LabelLedger(paths.failed), planner, *files)
         labels = [paths.label(r.job, "main", t) for r in read_batch(at["batch.csv"])]
         merge_labels(
             batch=at["batch.csv"],
@@ -141,7 +141,7 @@ def write_iterations(campaign: Campaign, iterations: int, batch: int) -> None:
             max_failed_fraction=0.2,
             outlier_z=6.0,
             wanted=Wanted(),
-            ledger=FailedLabels(paths.failed),
+            ledger=LabelLedger(paths.failed),
             dataset=at["dataset.h5"],
             failures=at["failures.csv"],
             outliers=at["outliers.csv"],

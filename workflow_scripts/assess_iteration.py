@@ -8,7 +8,7 @@ from quarry.terminal import tell
 configuration = configuration_of(snakemake)
 with job(snakemake) as log:
     from quarry.config.targets import needed
-    from quarry.labeling.failed import FailedLabels
+    from quarry.labeling.ledger import LabelLedger
     from quarry.labeling.wanted import Wanted
     from quarry.stages.assessment import account_cost, assess_iteration, progress_line, warning_lines
     from quarry.structures.files import read_pool_ids
@@ -32,7 +32,7 @@ with job(snakemake) as log:
         iteration,
         snakemake.input.labels,
         receipts,
-        FailedLabels(snakemake.params.failed),
+        LabelLedger(snakemake.params.failed),
         Wanted(needed(configuration), configuration.n_states),
         snakemake.output.cost,
     )

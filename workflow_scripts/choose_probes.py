@@ -7,7 +7,7 @@ from quarry.campaign.job import configuration_of, job, manifest_of, store_of
 configuration = configuration_of(snakemake)
 with job(snakemake) as log:
     from quarry.config.campaign import PROBES_ARM
-    from quarry.labeling.failed import FailedLabels
+    from quarry.labeling.ledger import LabelLedger
     from quarry.stages.batch import select_batch
     from quarry.stages.forecast import choose_probes
     from quarry.stages.planning import make_planner
@@ -18,7 +18,7 @@ with job(snakemake) as log:
         choose_probes(configuration, structures, store),
         structures,
         store,
-        FailedLabels(snakemake.params.failed),
+        LabelLedger(snakemake.params.failed),
         make_planner(configuration, snakemake.params.base, PROBES_ARM, 0, structures),
         table=files.batch,
         planned=files.planned,

@@ -8,7 +8,7 @@ with job(snakemake) as log:
     from quarry.campaign.recovery import pack_iterations
     from quarry.config.targets import needed
     from quarry.labeling.audit.findings import read_audit, sentences
-    from quarry.labeling.failed import FailedLabels
+    from quarry.labeling.ledger import LabelLedger
     from quarry.labeling.wanted import Wanted
     from quarry.stages.auditing import audit_settings
     from quarry.stages.merging import merge_labels
@@ -28,7 +28,7 @@ with job(snakemake) as log:
         max_failed_fraction=labeling.max_failed_fraction,
         outlier_z=labeling.outlier_z,
         wanted=Wanted(needed(configuration), configuration.n_states),
-        ledger=FailedLabels(snakemake.params.failed),
+        ledger=LabelLedger(snakemake.params.failed),
         dataset=snakemake.output.dataset,
         failures=snakemake.output.failures,
         outliers=snakemake.output.outliers,

@@ -9,7 +9,7 @@ from quarry.terminal import tell
 
 configuration = configuration_of(snakemake)
 with job(snakemake) as log:
-    from quarry.labeling.failed import FailedLabels
+    from quarry.labeling.ledger import LabelLedger
     from quarry.stages.batch import batch_rows, select_batch
     from quarry.stages.planning import make_planner
     from quarry.stages.retrying import add_retries, hand_down_attempts
@@ -19,7 +19,7 @@ with job(snakemake) as log:
     rows = add_retries(rows, arm, iteration, snakemake.input.failures or None, read_requests(snakemake.params.retries))
     store = store_of(configuration, manifest_of(snakemake))
     files = snakemake.output
-    failed = FailedLabels(snakemake.params.failed)
+    failed = LabelLedger(snakemake.params.failed)
     line = select_batch(
         rows,
         snakemake.input.structures,

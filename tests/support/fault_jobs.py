@@ -15,8 +15,8 @@ from typing import Any
 from quarry.errors import QuarryError
 from quarry.labeling.attempts import Attempts
 from quarry.labeling.claims import Claims
-from quarry.labeling.failed import FailedLabels
 from quarry.labeling.labeler import Labeler, LabelJob
+from quarry.labeling.ledger import LabelLedger
 from quarry.labeling.limits import JobLimits
 from quarry.labeling.record import LabelRecord
 from quarry.labeling.store import LabelStore, StoreError, method_id_of
@@ -112,7 +112,7 @@ def run_job(
     )
     store = RefusingStore(campaign.folder)
     worker = Worker(lambda: FaultyEngine(campaign.folder, plan), 1)
-    claims, failed = Claims(store.folder, HEARTBEAT_S), FailedLabels(folder / "failed")
+    claims, failed = Claims(store.folder, HEARTBEAT_S), LabelLedger(folder / "failed")
     attempts = RefusingAttempts(folder / "attempts", campaign.folder)
     labeler = Labeler(told, worker, store, claims, failed, attempts)
     try:

@@ -10,7 +10,7 @@ import pytest
 
 from quarry.campaign.batch_table import BatchRow, write_batch
 from quarry.errors import QuarryError
-from quarry.labeling.failed import FailedLabels
+from quarry.labeling.ledger import LabelLedger
 from quarry.labeling.record import LabelRecord, write_records
 from quarry.labeling.wanted import Wanted
 from quarry.stages.auditing import AuditSettings
@@ -99,7 +99,7 @@ class Iteration:
             outlier_z=outlier_z,
             wanted=wanted,
             previous_outliers=str(self.previous.folder / "outliers.csv") if self.previous else None,
-            ledger=FailedLabels(self.folder / "failed"),
+            ledger=LabelLedger(self.folder / "failed"),
             failures=str(self.folder / "failures.csv"),
             outliers=str(self.folder / "outliers.csv"),
             audit=str(self.folder / "audit.csv"),

@@ -14,8 +14,8 @@ import numpy as np
 from quarry.labeling.attempts import Attempts
 from quarry.labeling.claims import Claims
 from quarry.labeling.engines.base import EngineResult
-from quarry.labeling.failed import FailedLabels
 from quarry.labeling.labeler import Labeler, LabelJob
+from quarry.labeling.ledger import LabelLedger
 from quarry.labeling.limits import JobLimits
 from quarry.labeling.record import LabelRecord, read_records
 from quarry.labeling.store import LabelStore, method_id_of
@@ -84,7 +84,7 @@ class Desk:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.store = LabelStore(folder / "store", METHOD_ID, METHOD)
-        self.failed = FailedLabels(folder / "failed")
+        self.failed = LabelLedger(folder / "failed")
         self.attempts = folder / "attempts"
         self.earlier: list[LabelStore] = []
         self.is_current: Callable[[], bool] = lambda: True

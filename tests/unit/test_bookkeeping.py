@@ -311,7 +311,7 @@ class TestMachineFaults:
                 desk.label({B: fault}, retries=0)
         assert desk.began("ended") == [A, C, D], "the others are finished"
         assert [a.verdict for a in Attempts(desk.attempts).of(B)] == [MACHINE_FAULT] * 4
-        assert desk.failed.all() == {} and desk.store.get(B) is None
+        assert desk.failed.failures() == {} and desk.store.get(B) is None
         found = desk.label(retries=0)
         assert all(r.ok for r in found) and [e[0] for e in found[1].cost["earlier_attempts"]] == [MACHINE_FAULT] * 4
 

@@ -94,7 +94,7 @@ class TestRecords:
         assert "kept in the campaign alone" in capsys.readouterr().out and desk.store.get(A) is None
         found = desk.label(retries=1)
         assert all(r.ok for r in found) and desk.began("ended") == [A, C, D, B], "what was paid for is not paid again"
-        assert desk.failed.all() == {}
+        assert desk.failed.failures() == {}
 
 
 class TestDeaths:

@@ -12,7 +12,7 @@ from quarry.campaign.batch_table import BatchRow, read_batch, write_batch
 from quarry.campaign.failure_table import FAILURE_COLUMNS, MENDS, open_failures, put_off, read_failures
 from quarry.errors import QuarryError
 from quarry.failures import FAILURE_CLASSES
-from quarry.labeling.failed import FailedLabels
+from quarry.labeling.ledger import LabelLedger
 from quarry.labeling.outliers import read_outliers
 from quarry.labeling.record import write_records
 from quarry.labeling.wanted import Wanted
@@ -255,7 +255,7 @@ class TestRetries:
     def test_a_label_tried_again_before_its_batch_was_merged_is_accounted_for(self, first):
         """As after a stop by max_failed_fraction: the first record stands in the ledger alone."""
         self.fill_with_retry(first, range(10), retried=3)
-        FailedLabels(first.folder / "failed").put(POOL[3].structure_id, record(POOL[3], "scf_not_converged"))
+        LabelLedger(first.folder / "failed").put(POOL[3].structure_id, record(POOL[3], "scf_not_converged"))
         assert first.merge() == "10 labels merged, 0 failed; 10 in all"
         [row] = read_failures(first.folder / "failures.csv")
         assert (row["status"], row["job"]) == ("scf_not_converged", POOL[3].structure_id)

@@ -13,7 +13,7 @@ import pytest
 from quarry.files import NotAFileError, read_file
 from quarry.labeling.attempts import Attempt, Attempts, read_attempts
 from quarry.labeling.claims import Claims
-from quarry.labeling.failed import FailedLabels
+from quarry.labeling.ledger import LabelLedger
 from quarry.labeling.record import read_records
 from quarry.labeling.store import LabelStore
 from support.stages import METHOD_ID, label_record
@@ -115,7 +115,7 @@ def test_in_place_of_the_holders_own_claim_it_is_lost(put_no_file, tmp_path):
 
 
 def test_in_place_of_a_failed_label(put_no_file, tmp_path, capsys):
-    failed = FailedLabels(tmp_path / "failed")
+    failed = LabelLedger(tmp_path / "failed")
     record = label_record(ID, status="engine_error", properties={})
     put_no_file(failed.path(ID))
     assert failed.get(ID) is None and failed.put(ID, record) == record == failed.get(ID)

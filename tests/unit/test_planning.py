@@ -20,7 +20,7 @@ from quarry.campaign.recovery import _leaf_is_whole
 from quarry.config.methods import PyscfMethod
 from quarry.errors import QuarryError
 from quarry.labeling.cost_model import CostModel, LabelCost
-from quarry.labeling.failed import FailedLabels
+from quarry.labeling.ledger import LabelLedger
 from quarry.labeling.record import read_records, write_records
 from quarry.labeling.store import LabelStore
 from quarry.stages.batch import draw_initial, select_batch
@@ -276,7 +276,7 @@ class TestSelectBatch:
             rows,
             structures,
             store,
-            FailedLabels(folder / "failed"),
+            LabelLedger(folder / "failed"),
             chosen,
             table=str(folder / "batch.csv"),
             folder=str(folder / "batch"),
@@ -302,7 +302,7 @@ class TestSelectBatch:
         bad, unpublished, *good = members[done]
         failure = label_record(bad, status="engine_error")
         write_records(tmp_path / "labels" / f"{done}.json", [failure, *(label_record(i) for i in [unpublished, *good])])
-        FailedLabels(tmp_path / "failed").put(bad, failure)
+        LabelLedger(tmp_path / "failed").put(bad, failure)
         for key in [*good, members[half][0]]:
             store.put(label_record(key))
         os.utime(tmp_path / "labels" / f"{done}.json", (1, 1))
@@ -321,7 +321,7 @@ class TestSelectBatch:
     def test_a_failed_label_does_not_count_as_its_own_retry(self, tmp_path, structures, store):
         rows = draw_initial(configuration(), structures)[:4]
         failed = label_record(rows[0].structure_id, status="out_of_time")
-        FailedLabels(tmp_path / "failed").put(rows[0].key, failed)
+        LabelLedger(tmp_path / "failed").put(rows[0].key, failed)
         (tmp_path / "labels").mkdir()
         write_records(tmp_path / "labels" / "j0000_00000000.json", [failed])
         rows[0] = replace(rows[0], retry_of=rows[0].structure_id)

@@ -12,7 +12,7 @@ from quarry.campaign.batch_table import BatchRow, write_batch
 from quarry.campaign.paths import CampaignPaths
 from quarry.campaign.replacing import has_label, set_aside
 from quarry.config import load_configuration
-from quarry.labeling.failed import FailedLabels
+from quarry.labeling.ledger import LabelLedger
 from quarry.labeling.record import LabelRecord, write_records
 from quarry.labeling.store import LabelStore, method_id_of
 from support.campaigns import stand_in_configuration
@@ -32,7 +32,7 @@ def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CampaignPaths:
     Path(found.label("job0", "main", 0)).parent.mkdir(parents=True)
     write_batch(found.batch("main", 0), [BatchRow(ID, "train", "job0")])
     write_records(found.label("job0", "main", 0), [FAILED])
-    FailedLabels(found.failed).put(ID, FAILED)
+    LabelLedger(found.failed).put(ID, FAILED)
     for path in (found.manifest, found.lease, found.structures, found.retries):
         Path(path).parent.mkdir(exist_ok=True)
         Path(path).write_text("{}")
@@ -65,7 +65,7 @@ def test_a_label_in_the_store_whose_job_could_not_say_so(paths: CampaignPaths) -
 
 
 def test_a_label_that_the_store_refused(paths: CampaignPaths) -> None:
-    FailedLabels(paths.failed).put(f"{ID}_r1", GOOD)
+    LabelLedger(paths.failed).put(f"{ID}_r1", GOOD)
     assert has_label(paths, "store", manifest())
 
 

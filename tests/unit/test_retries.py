@@ -10,8 +10,8 @@ from quarry.campaign.batch_table import BatchRow
 from quarry.campaign.retries import RetryRequest, add_requests, only_retries, read_requests, with_retries
 from quarry.errors import QuarryError
 from quarry.labeling.attempts import needed, read_attempts
-from quarry.labeling.failed import FailedLabels
 from quarry.labeling.keys import key_before, key_of, retry_number
+from quarry.labeling.ledger import LabelLedger
 from quarry.labeling.record import LabelRecord
 from quarry.stages.retrying import add_retries, hand_down_attempts
 
@@ -98,7 +98,7 @@ def record(status, **details) -> LabelRecord:
     ],
 )
 def test_a_retry_asks_for_more_than_what_was_not_enough(tmp_path, found, wanted):
-    ledger = FailedLabels(tmp_path / "failed")
+    ledger = LabelLedger(tmp_path / "failed")
     ledger.put("a", found)
     rows = with_retries([row("b")], [request("a")])
     for _ in range(2):  # written again after a crash
@@ -108,8 +108,8 @@ def test_a_retry_asks_for_more_than_what_was_not_enough(tmp_path, found, wanted)
 
 
 def test_a_failed_record_is_never_overwritten(tmp_path):
-    ledger = FailedLabels(tmp_path / "failed")
+    ledger = LabelLedger(tmp_path / "failed")
     first = ledger.put("a", record("out_of_time"))
     assert ledger.put("a", replace(first, host="other")) == first
     ledger.path("b").write_text("[")
-    assert ledger.all() == {"a": first} and list((tmp_path / "failed").glob("b.json.damaged"))
+    assert ledger.failures() == {"a": first} and list((tmp_path / "failed").glob("b.json.damaged"))

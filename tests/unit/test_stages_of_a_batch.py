@@ -16,7 +16,7 @@ from quarry.campaign.planned import planned_jobs
 from quarry.config import Configuration
 from quarry.csv_tables import write_dicts
 from quarry.errors import QuarryError
-from quarry.labeling.failed import FailedLabels
+from quarry.labeling.ledger import LabelLedger
 from quarry.labeling.record import write_records
 from quarry.labeling.store import LabelStore
 from quarry.models.registry import load_model
@@ -139,7 +139,7 @@ class TestSelectBatch:
             rows,
             structures,
             store,
-            FailedLabels(folder / "failed"),
+            LabelLedger(folder / "failed"),
             planner(),
             table=str(folder / "batch.csv"),
             planned=str(folder / "planned.csv"),

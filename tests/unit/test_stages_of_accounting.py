@@ -11,7 +11,7 @@ import pytest
 from quarry.campaign.receipts import write_receipt
 from quarry.errors import QuarryError
 from quarry.files import write_json
-from quarry.labeling.failed import FailedLabels
+from quarry.labeling.ledger import LabelLedger
 from quarry.labeling.record import LabelRecord, write_records
 from quarry.labeling.wanted import Wanted
 from quarry.stages.assessment import account_cost, assess_iteration, progress_line
@@ -109,7 +109,7 @@ class TestCost:
             1,
             labels,
             [folder / "receipts"],
-            FailedLabels(folder / "failed"),
+            LabelLedger(folder / "failed"),
             Wanted(("energy",)),
             str(folder / "cost.json"),
         )
@@ -159,7 +159,7 @@ class TestCost:
                 1,
                 [str(tmp_path / "a.json")],
                 [],
-                FailedLabels(tmp_path / "failed"),
+                LabelLedger(tmp_path / "failed"),
                 Wanted(),
                 str(tmp_path / "cost.json"),
             )

@@ -16,6 +16,7 @@ from quarry.campaign.beside import BesideMain, announce_main
 from quarry.campaign.file_count import drawing_rules
 from quarry.campaign.folders import check_arms, check_folders, check_project, check_results, check_store
 from quarry.campaign.invocation import Invocation, command_line, invocation_of
+from quarry.campaign.iterations import iteration_folders
 from quarry.campaign.lease import Lease
 from quarry.campaign.leave_out import check_ids, hold_from_now, read_left_out
 from quarry.campaign.nested import end_with_parent
@@ -101,7 +102,7 @@ class Campaign:
                 self.recovery.tell_damaged(say)
             return
         check_store(self.configuration.labeling.store)
-        if old is None and (Path(self.paths.structures).exists() or any(Path(self.paths.root).glob("*/iter_*"))):
+        if old is None and (Path(self.paths.structures).exists() or iteration_folders(self.paths.root)):
             raise QuarryError(
                 f"{self.paths.root} holds results but no campaign.json; put it back, use another name, or remove "
                 f"{self.paths.root} (good labels are in the store and are not computed again)"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 from quarry.campaign.campaign import Campaign
+from quarry.campaign.iterations import count_with
 from quarry.campaign.loop import product_of
 from quarry.config.campaign import MAIN_ARM
 
@@ -15,7 +17,7 @@ def closing_words(campaign: Campaign) -> str:
     """Return why each arm stopped and where the results are."""
     lines = []
     for arm in campaign.arms:
-        last = _count(campaign, arm) - 1
+        last = count_with(partial(campaign.paths.facts, arm)) - 1
         if last >= 0:
             reason = campaign.stop_reason(arm, last)
             facts = campaign.facts(arm, last)[-1]
@@ -57,11 +59,4 @@ def _savings_words(campaign: Campaign) -> list[str]:
     if not campaign.configuration.controls or not path.exists():
         return []
     found = json.loads(path.read_bytes())
-    return found["words"] if len(found["columns"]) == _count(campaign, MAIN_ARM) else []
-
-
-def _count(campaign: Campaign, arm: str) -> int:
-    count = 0
-    while Path(campaign.paths.facts(arm, count)).exists():
-        count += 1
-    return count
+    return found["words"] if len(found["columns"]) == count_with(partial(campaign.paths.facts, MAIN_ARM)) else []

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from quarry.campaign.iterations import iterations_with
 from quarry.campaign.own_files import OwnFiles
 from quarry.campaign.paths import CampaignPaths
 from quarry.errors import QuarryError
@@ -85,8 +86,7 @@ def hold_from_now(left_out: Sequence[str], paths: CampaignPaths, arms: Sequence[
 
 def _last_batch(paths: CampaignPaths, arm: str) -> int:
     """Return the last iteration of an arm that has a batch, 0 if there is none."""
-    numbers = [int(path.parent.name[5:]) for path in Path(paths.arm(arm)).glob("iter_*/batch.csv")]
-    return max(numbers, default=0)
+    return max(iterations_with(paths.arm(arm), "batch.csv"), default=0)
 
 
 def _read(schedule: str | Path) -> list[dict[str, Any]]:

@@ -18,8 +18,9 @@ from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
+from quarry.campaign.iterations import iteration_of
 from quarry.campaign.own_files import OwnFiles
-from quarry.campaign.paths import PACKED, iteration_of
+from quarry.campaign.paths import PACKED
 from quarry.campaign.state_records import record_path
 from quarry.campaign.times import TIMESTAMP
 from quarry.files import atomic_path, read_file

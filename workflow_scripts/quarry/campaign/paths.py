@@ -6,7 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from quarry.campaign.loop import RULES, ArmPlan, Place, files_in, padded, stages_of
+from quarry.campaign.iterations import folder_name, iteration_of
+from quarry.campaign.loop import RULES, ArmPlan, Place, files_in, stages_of
 
 
 class CampaignPaths:
@@ -47,7 +48,7 @@ class CampaignPaths:
 
     def iteration(self, file: str = "", arm: str = "{arm}", iteration: int | str = "{iteration}") -> str:
         """Return a path in an iteration's folder."""
-        return f"{self.root}/{arm}/iter_{padded(iteration)}/{file}".rstrip("/")
+        return f"{self.root}/{arm}/{folder_name(iteration)}/{file}".rstrip("/")
 
     def batch(self, arm: str = "{arm}", iteration: int | str = "{iteration}") -> str:
         """Return the path of an iteration's batch table."""
@@ -111,9 +112,3 @@ def receipts_folder(outputs: Sequence[str]) -> Path:
     """Return the folder of the receipt that accounts for a job's outputs: that of their iteration, pool, arm or campaign."""
     common = os.path.commonpath([Path(output).parent for output in outputs])
     return (iteration_of(outputs[0]) or Path(common)) / "receipts"
-
-
-def iteration_of(path: str | Path) -> Path | None:
-    """Return the folder of the iteration in which a path lies, None if it lies in none."""
-    parents = Path(path).parents
-    return next((parent for parent in parents if parent.name[:5] == "iter_" and parent.name[5:].isdigit()), None)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from quarry.campaign.batch_table import jobs_of, read_batch
+from quarry.campaign.iterations import iteration_folders, iterations_with
 from quarry.campaign.label_files import fault_of, holds, record_of, rows_of
 from quarry.campaign.loop import LABELS, ArmPlan, Place, files_in, outputs_of, stages_of
 from quarry.campaign.own_files import OwnFiles
@@ -90,7 +91,7 @@ class Recovery:
         }
         whole = {arm: self.count_whole(arm) for arm in self.arms}
         for arm, first in whole.items():
-            for iteration in (t for t in self._iterations(arm) if t >= first):
+            for iteration in (t for t in iterations_with(self.paths.arm(arm)) if t >= first):
                 self._unpack(arm, iteration, say)
         self._mend_future(whole, say)
         for folder in (pool, *products):
@@ -101,7 +102,7 @@ class Recovery:
             self._move_unaccounted_aside(folder, place, lambda path: False, say)
         unfinished = []
         for arm, first in whole.items():
-            for iteration in (t for t in self._iterations(arm) if t >= first):
+            for iteration in (t for t in iterations_with(self.paths.arm(arm)) if t >= first):
                 self._mend_iteration(arm, iteration, say, store)
                 self._leave_leading_files(arm, iteration, reopen=iteration > first)
                 unfinished.append(self._receipts(arm, iteration))
@@ -119,7 +120,7 @@ class Recovery:
     def packed(self) -> Iterator[tuple[str, float]]:
         """Yield what is packed of job inputs and labels, with the time (s) that it would have if it were not."""
         for arm in self.arms:
-            for iteration in self._iterations(arm):
+            for iteration in iterations_with(self.paths.arm(arm)):
                 yield from inputs_and_labels(Path(self.paths.iteration("", arm, iteration)))
 
     def pack(self, say: Callable[[str], None]) -> None:
@@ -143,7 +144,11 @@ class Recovery:
             )
 
     def _damaged_archives(self) -> Iterator[Path]:
-        archives = (Path(self.paths.iteration(PACKED, arm, t)) for arm in self.arms for t in self._iterations(arm))
+        archives = (
+            Path(self.paths.iteration(PACKED, arm, t))
+            for arm in self.arms
+            for t in iterations_with(self.paths.arm(arm))
+        )
         yield from filter(is_damaged, archives)
 
     def restore(self, store: Path, say: Callable[[str], None]) -> None:
@@ -203,7 +208,7 @@ class Recovery:
         for receipts in made:
             products += [Product.of(account) for account in accounts(receipts)]
             products += self._labels_of(receipts.parent)
-        facts = list(Path(self.paths.root).glob("*/iter_*/facts.json"))
+        facts = [file for folder in iteration_folders(self.paths.root) if (file := folder / "facts.json").exists()]
         for account in (account for receipts in collected for account in accounts(receipts)):
             if _is_outdated(account, facts):
                 for path in account.outputs:
@@ -263,11 +268,6 @@ class Recovery:
             doomed.append(self.paths.batch(arm, iteration))
         for file in doomed:
             self.own.remove(file)
-
-    def _iterations(self, arm: str) -> list[int]:
-        """Return the iterations that have a folder; one in the middle may be gone."""
-        folders = Path(self.paths.arm(arm)).glob("iter_*")
-        return sorted(int(f.name[5:]) for f in folders if f.name[5:].isdigit() and f.is_dir())
 
     def _labels_are_there(self, arm: str, iteration: int) -> bool:
         try:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from quarry.campaign.batch_table import read_batch
+from quarry.campaign.iterations import iteration_folders
 from quarry.campaign.own_files import OwnFiles
 from quarry.campaign.packed import Folder
 from quarry.campaign.paths import CampaignPaths
@@ -49,12 +50,12 @@ def set_aside(paths: CampaignPaths) -> Path:
 
 def _records(paths: CampaignPaths, method: Path) -> Iterator[LabelRecord]:
     """Yield the records that there are of a campaign's labels. method: the folder of its method in the store."""
-    root = Path(paths.root)
     asked: set[str] = set()
-    for batch in root.glob("*/iter_*/batch.csv"):
+    iterations = iteration_folders(paths.root)
+    for iteration in iterations:
         with suppress(OSError, ValueError):
-            asked |= {row.structure_id for row in read_batch(batch)}
-    folders = [*map(Folder, (iteration / "labels" for iteration in root.glob("*/iter_*"))), Folder(paths.failed)]
+            asked |= {row.structure_id for row in read_batch(iteration / "batch.csv")}
+    folders = [*(Folder(iteration / "labels") for iteration in iterations), Folder(paths.failed)]
     files = [(folder, name) for folder in folders for name in folder.names()]
     stored = [place_of(method, structure_id) for structure_id in sorted(asked)]
     for folder, name in [*files, *((Folder(path.parent), path.name) for path in stored)]:

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from quarry.campaign.batch_table import read_batch
 from quarry.campaign.failure_table import open_failures, put_off, read_failures
+from quarry.campaign.iterations import count_with
 from quarry.campaign.own_files import OwnFiles
 from quarry.campaign.paths import CampaignPaths
 from quarry.campaign.reading import can_be_read
 from quarry.campaign.retries import RetryRequest, add_requests, read_requests
 from quarry.errors import QuarryError
-from quarry.labeling.failed import FailedLabels
+from quarry.labeling.ledger import LabelLedger
 
 HasStopped = Callable[[str, int], bool]
 """Whether an arm stops at an iteration."""
@@ -47,7 +48,7 @@ def retry_failed(
 
 
 def _request(paths: CampaignPaths, arm: str, has_stopped: HasStopped, waiting: set[str]) -> RetryRequest | None:
-    merged = _count(lambda t: paths.iteration("failures.csv", arm, t))
+    merged = count_with(lambda t: paths.iteration("failures.csv", arm, t))
     labels: list[tuple[str, str, str]] = []
     if merged:
         rows = _failures(paths.iteration("failures.csv", arm, merged - 1))
@@ -62,7 +63,7 @@ def _request(paths: CampaignPaths, arm: str, has_stopped: HasStopped, waiting: s
     only = bool(merged) and stopped
     batch = Path(paths.batch(arm, merged))
     if batch.exists():
-        failed = FailedLabels(paths.failed).all()
+        failed = LabelLedger(paths.failed).failures()
         labels += [(row.key, row.structure_id, row.role) for row in read_batch(batch) if row.key in failed]
     labels = [label for label in labels if label[0] not in waiting]
     return RetryRequest(arm, merged, tuple(labels), only) if labels else None
@@ -73,10 +74,3 @@ def _failures(path: str) -> list[dict[str, str]]:
     if rows is None or any(not {"key", "retried"} <= row.keys() for row in rows):
         raise QuarryError(f"{path} is damaged; a real run moves it aside and makes it again")
     return rows
-
-
-def _count(path: Callable[[int], str]) -> int:
-    count = 0
-    while Path(path(count)).exists():
-        count += 1
-    return count

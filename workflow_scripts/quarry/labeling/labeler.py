@@ -19,7 +19,7 @@ from quarry.labeling.attempts import MACHINE_FAULT, Attempt, Attempts, counted
 from quarry.labeling.audit.balance import balance_details
 from quarry.labeling.claims import Claim, Claims
 from quarry.labeling.engines.base import EngineResult
-from quarry.labeling.failed import FailedLabels
+from quarry.labeling.ledger import LabelLedger
 from quarry.labeling.limits import JobLimits
 from quarry.labeling.record import LabelRecord, write_records
 from quarry.labeling.store import LabelStore, StoreError
@@ -71,7 +71,7 @@ class Labeler:
         worker: Worker,
         store: LabelStore,
         claims: Claims,
-        failed: FailedLabels,
+        ledger: LabelLedger,
         attempts: Attempts,
         earlier: Sequence[LabelStore] = (),
         is_current: Callable[[], bool] = lambda: True,
@@ -86,7 +86,7 @@ class Labeler:
         self.worker = worker
         self.store = store
         self.claims = claims
-        self.failed = failed
+        self.ledger = ledger
         self.attempts = attempts
         self.earlier = [(before, Claims(before.folder, job.heartbeat_s)) for before in earlier]
         # Records of failures, by key, that the ledger has not taken yet.
@@ -128,7 +128,7 @@ class Labeler:
 
     def _known(self, entry: LeafEntry) -> LabelRecord | None:
         structure_id = entry.structure.structure_id
-        record = self.store.get(structure_id) or self.failed.get(entry.key)
+        record = self.store.get(structure_id) or self.ledger.get(entry.key)
         found = None if record else next(filter(None, (before.look(structure_id) for before, _ in self.earlier)), None)
         return self._kept(entry.key, found) if found else record
 
@@ -231,7 +231,7 @@ class Labeler:
         self._write_failures()
         if not record.ok:
             try:
-                return self.failed.put(entry.key, record)
+                return self.ledger.put(entry.key, record)
             except OSError as error:
                 tell(f"{entry.key}: {record.status} cannot be written down yet ({error.strerror or error})")
             self._unwritten[entry.key] = record
@@ -254,7 +254,7 @@ class Labeler:
         try:
             return self.store.put(record)
         except StoreError as error:
-            kept = self.failed.put(key, record)
+            kept = self.ledger.put(key, record)
             tell(f"{error}; the label is kept in the campaign alone")
             return kept
 
@@ -262,7 +262,7 @@ class Labeler:
         """Write into the ledger what it did not take before. A failure that is lost is computed again; no label is."""
         with suppress(OSError):
             for key, record in list(self._unwritten.items()):
-                self.failed.put(key, record)
+                self.ledger.put(key, record)
                 del self._unwritten[key]
 
     def _record(self, entry: LeafEntry, outcome: Outcome, earlier: Sequence[Attempt]) -> LabelRecord:

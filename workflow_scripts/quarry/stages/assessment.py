@@ -10,7 +10,7 @@ from typing import Any
 from quarry.campaign.failure_table import open_failures, read_failures
 from quarry.campaign.receipts import read_receipts
 from quarry.config.campaign import Configuration
-from quarry.labeling.failed import FailedLabels
+from quarry.labeling.ledger import LabelLedger
 from quarry.labeling.record import LabelRecord, read_valid_records
 from quarry.labeling.wanted import Wanted
 from quarry.stopping.facts import Cost, Facts
@@ -48,7 +48,7 @@ def account_cost(
     iteration: int,
     labels: Sequence[str],
     receipts: Sequence[str | Path],
-    ledger: FailedLabels,
+    ledger: LabelLedger,
     wanted: Wanted,
     output: str,
 ) -> Cost:
@@ -60,7 +60,7 @@ def account_cost(
     """
     records = [wanted.judged(record) for path in labels for record in read_valid_records(path)]
     known = {(r.structure_id, r.finished, r.status) for r in records}
-    again = [r for r in ledger.all().values() if (r.structure_id, r.finished, r.status) not in known]
+    again = [r for r in ledger.failures().values() if (r.structure_id, r.finished, r.status) not in known]
     of_campaign = [
         r
         for r in records + _paid_by(again, manifest, arm, iteration)

@@ -13,7 +13,7 @@ from quarry.config.campaign import MAIN_ARM, Configuration
 from quarry.csv_tables import read_dicts
 from quarry.errors import QuarryError
 from quarry.files import copy_file, write_text
-from quarry.labeling.failed import FailedLabels
+from quarry.labeling.ledger import LabelLedger
 from quarry.labeling.record import LabelRecord, read_records, write_records
 from quarry.labeling.store import LabelStore
 from quarry.randomness import generator
@@ -78,7 +78,7 @@ def select_batch(
     rows: Sequence[BatchRow],
     structures: str,
     store: LabelStore,
-    failed: FailedLabels,
+    failed: LabelLedger,
     planner: Planner,
     table: str,
     planned: str,
@@ -129,7 +129,7 @@ def _finished_files(labels: Path, method_id: str) -> dict[str, list[LabelRecord]
 
 
 def _known_records(
-    rows: Sequence[BatchRow], finished: Mapping[str, list[LabelRecord]], store: LabelStore, failed: FailedLabels
+    rows: Sequence[BatchRow], finished: Mapping[str, list[LabelRecord]], store: LabelStore, failed: LabelLedger
 ) -> tuple[dict[str, LabelRecord], set[str]]:
     """Return the records that are there already, by key, and which of them were taken from the store."""
     # A failed record may be that of an earlier try: only the file of a job that is the label's own tells.

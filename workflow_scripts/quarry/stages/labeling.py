@@ -11,8 +11,8 @@ from quarry.config.campaign import Configuration
 from quarry.labeling.attempts import Attempts
 from quarry.labeling.claims import Claims
 from quarry.labeling.engines.registry import make_engine
-from quarry.labeling.failed import FailedLabels
 from quarry.labeling.labeler import Labeler, LabelJob
+from quarry.labeling.ledger import LabelLedger
 from quarry.labeling.limits import limits_of_job
 from quarry.labeling.store import LabelStore
 from quarry.labeling.worker import Worker
@@ -67,7 +67,7 @@ def label_leaf(
         make_worker(configuration, base, threads, memory_MB, walltime_min),
         store,
         Claims(store.folder, labeling.heartbeat_s),
-        FailedLabels(failed),
+        LabelLedger(failed),
         Attempts(attempts),
         earlier,
         is_current,

@@ -23,8 +23,8 @@ from quarry.campaign.failure_table import (
 from quarry.campaign.leave_out import check_ids
 from quarry.errors import QuarryError
 from quarry.labeling.characters import StateCharacters
-from quarry.labeling.failed import FailedLabels
 from quarry.labeling.keys import key_before
+from quarry.labeling.ledger import LabelLedger
 from quarry.labeling.outliers import find_outliers, read_outliers, write_outliers
 from quarry.labeling.record import LabelRecord, read_valid_records
 from quarry.labeling.wanted import Wanted
@@ -47,7 +47,7 @@ def merge_labels(
     max_failed_fraction: float,
     outlier_z: float | None,
     wanted: Wanted,
-    ledger: FailedLabels,
+    ledger: LabelLedger,
     dataset: str,
     failures: str,
     outliers: str,
@@ -153,7 +153,7 @@ def _followed(
 
 
 def _with_retries_noted(
-    failures: list[dict[str, str]], rows: Sequence[BatchRow], iteration: int, ledger: FailedLabels
+    failures: list[dict[str, str]], rows: Sequence[BatchRow], iteration: int, ledger: LabelLedger
 ) -> list[dict[str, str]]:
     """Note in the failures which of them this batch tries again.
 

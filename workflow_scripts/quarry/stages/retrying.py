@@ -9,7 +9,7 @@ from quarry.campaign.batch_table import BatchRow
 from quarry.campaign.failure_table import put_off, read_failures
 from quarry.campaign.retries import RetryRequest, requests_for, with_retries
 from quarry.labeling.attempts import Attempt, Attempts
-from quarry.labeling.failed import FailedLabels
+from quarry.labeling.ledger import LabelLedger
 
 
 def add_retries(
@@ -31,7 +31,7 @@ def add_retries(
     return with_retries(rows, [by_themselves, *requests])
 
 
-def hand_down_attempts(rows: Iterable[BatchRow], ledger: FailedLabels, folder: Path) -> None:
+def hand_down_attempts(rows: Iterable[BatchRow], ledger: LabelLedger, folder: Path) -> None:
     """Tell the jobs of retries what was not enough before, so that they ask for more.
 
     folder: ``attempts`` of the iteration. What was handed down once is not again.

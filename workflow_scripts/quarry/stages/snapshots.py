@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from quarry.campaign.iterations import folder_name, number_of
 from quarry.config.campaign import Configuration
 from quarry.models.registry import load_model
 from quarry.reporting.function_plots import Snapshot, plot_function
@@ -35,11 +36,12 @@ def draw_function(
     snapshots = []
     for model in models:
         folder = Path(model).parents[1]
-        iteration = int(folder.name.removeprefix("iter_"))
+        iteration = number_of(folder)
+        assert iteration is not None
         trained = load_model(model)
         prediction = trained.predict(pool, x)
         data = training_data(LabelledSet.read(folder / "dataset.h5"), "train", features, configuration)
-        following = folder.with_name(f"iter_{iteration + 1:03d}") / "dataset.h5"
+        following = folder.with_name(folder_name(iteration + 1)) / "dataset.h5"
         added = np.zeros(0)
         if str(following) in datasets:
             later = training_data(LabelledSet.read(following), "train", features, configuration)

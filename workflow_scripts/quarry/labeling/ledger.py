@@ -1,7 +1,7 @@
-"""The campaign's ledger of failed labels: ``failed/<key>.json``, written once each.
+"""The campaign's ledger of labels that are not in the store: ``failed/<key>.json``, written once each.
 
-Failed labels are not published to the store. Here they stay when a job is killed before its output is written, when an
-arm meets the failure of another one, and when the label is tried again. A good label that the store refused (full disk,
+Most have failed, and failed labels are not published. Here they stay when a job is killed before its output is written, when
+an arm meets the failure of another one, and when the label is tried again. A good label that the store refused (full disk,
 lost permission) is kept here as well: it is paid for.
 """
 
@@ -14,14 +14,14 @@ from quarry.labeling.record import LabelRecord, encode_records, read_records
 from quarry.terminal import tell
 
 
-class FailedLabels:
-    """The failed labels of one campaign."""
+class LabelLedger:
+    """The labels of one campaign that the store does not have: failed ones, and good ones that it refused."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
 
     def path(self, key: str) -> Path:
-        """Return where the record of a failed label is or would be."""
+        """Return where the record of a label is or would be."""
         return self.folder / f"{key}.json"
 
     def get(self, key: str) -> LabelRecord | None:
@@ -43,7 +43,7 @@ class FailedLabels:
             return record
         return self.get(key) or record
 
-    def all(self) -> dict[str, LabelRecord]:
-        """Return every failed record by key."""
+    def failures(self) -> dict[str, LabelRecord]:
+        """Return the records of failed labels by key."""
         records = {path.stem: self.get(path.stem) for path in sorted(self.folder.glob("*.json"))}
         return {key: record for key, record in records.items() if record is not None and not record.ok}
