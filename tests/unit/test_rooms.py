@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from support.imports import QUARRY, cycles, import_graph, rooms
+from support.imports import QUARRY, cycles, import_graph, modules, rooms
 
 ROOMS = (
     "structures",
@@ -47,6 +47,11 @@ def test_rooms_import_in_one_direction(graph: dict[str, set[str]]) -> None:
         if place.get(other, -1) > place.get(room, -1)
     }
     assert not wrong
+
+
+def test_one_module_reads_and_writes_csv_tables() -> None:
+    users = {path.name for path in modules().values() if "import csv\n" in path.read_text()}
+    assert users == {"csv_tables.py"}
 
 
 def test_a_circle_is_found_wherever_the_import_stands(tmp_path: Path) -> None:

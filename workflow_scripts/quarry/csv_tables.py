@@ -52,10 +52,27 @@ def separator_fault(path: str | os.PathLike[str]) -> str:
     )
 
 
+def rows_of(lines: Iterable[str], strict: bool = False) -> list[list[str]]:
+    """Return the rows of a table's lines as texts. Raises ValueError for what is no table; strict: also for open quotes."""
+    try:
+        return list(csv.reader(lines, strict=strict))
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
+
+
+def read_rows(path: str | os.PathLike[str], encoding: str | None = None) -> list[list[str]]:
+    """Return the rows of a table as texts, that of the names first. Raises ValueError for what is no table."""
+    with open(path, newline="", encoding=encoding) as handle:
+        return rows_of(handle)
+
+
 def read_dicts(path: str | os.PathLike[str]) -> list[dict[str, str]]:
-    """Return the rows of a table as texts, by the names of their columns."""
-    with open(path, newline="") as handle:
-        return list(csv.DictReader(handle))
+    """Return the rows of a table as texts, by the names of their columns. Raises ValueError for what is no table."""
+    try:
+        with open(path, newline="") as handle:
+            return list(csv.DictReader(handle))
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
 
 
 def write_items(path: str | os.PathLike[str], kind: type[Item], items: Iterable[Item]) -> None:

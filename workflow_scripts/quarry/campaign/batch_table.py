@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from quarry.csv_tables import write_items
+from quarry.csv_tables import read_rows, write_items
 from quarry.labeling.keys import key_of
 
 COLUMNS = ("structure_id", "role", "job", "score", "retry_of")
@@ -49,9 +48,8 @@ def read_batch(path: str | Path) -> tuple[BatchRow, ...]:
 def _read_batch(path: str, mtime_ns: int, size: int) -> tuple[BatchRow, ...]:
     # Snakemake asks for the same table again and again while it builds the graph.
     try:
-        with open(path, newline="") as handle:
-            lines = list(csv.reader(handle))
-    except csv.Error as error:
+        lines = read_rows(path)
+    except ValueError as error:
         raise ValueError(f"{path}: damaged batch table: {error}") from error
     if not lines or tuple(lines[0]) != COLUMNS or any(len(line) != len(COLUMNS) for line in lines):
         raise ValueError(f"{path}: damaged batch table")

@@ -5,7 +5,6 @@ It stands beside ``batch.csv`` and not in it, because it follows from measured t
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -45,7 +44,7 @@ def planned_jobs(path: str | Path) -> Mapping[str, PlannedJob]:
     try:
         stat = Path(path).stat()
         return _read(str(path), stat.st_mtime_ns, stat.st_size)
-    except (OSError, ValueError, csv.Error):
+    except (OSError, ValueError):
         return {}
 
 

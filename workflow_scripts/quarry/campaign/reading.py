@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
+
+from quarry.csv_tables import rows_of
 
 
 def can_be_read(path: str | Path) -> bool:
@@ -15,7 +16,7 @@ def can_be_read(path: str | Path) -> bool:
         return True
     try:
         return check(Path(path))
-    except (OSError, ValueError, csv.Error, IndexError, RuntimeError):
+    except (OSError, ValueError, IndexError, RuntimeError):
         return False
 
 
@@ -31,7 +32,7 @@ def frames_of(path: Path) -> int | None:
 
 def _table(path: Path) -> bool:
     text = path.read_bytes().decode()
-    rows = list(csv.reader(text.splitlines(keepends=True), strict=True))
+    rows = rows_of(text.splitlines(keepends=True), strict=True)
     return text.endswith("\n") and all(len(row) == len(rows[0]) for row in rows)
 
 

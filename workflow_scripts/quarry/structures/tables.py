@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quarry.csv_tables import separator_fault
+from quarry.csv_tables import read_rows, separator_fault
 from quarry.errors import QuarryError, reason_of
 from quarry.structures.conventions import resolve
 from quarry.structures.reading import require_file
@@ -139,9 +138,8 @@ class Table:
     @cached_property
     def _texts(self) -> dict[str, list[str]]:
         try:
-            with open(self.path, newline="", encoding="utf-8-sig") as handle:
-                rows = [row for row in csv.reader(handle) if row]
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            rows = [row for row in read_rows(self.path, "utf-8-sig") if row]
+        except (OSError, ValueError) as error:
             raise QuarryError(f"{self.key}: cannot read {self.path} ({reason_of(error)})") from error
         fault = separator_fault(self.path)
         if fault:
