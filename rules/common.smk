@@ -86,14 +86,22 @@ def proposal(wildcards):
 
 def scores(wildcards):
     """Return the scores of the pool where the arm's strategy looks at them."""
-    wanted = CAMPAIGN.needs_scores(wildcards.arm)
+    wanted = CAMPAIGN.plans[wildcards.arm].scored
     return PATHS.iteration("scores.h5", wildcards.arm, wildcards.iteration) if wanted else []
+
+
+def candidates(wildcards):
+    """Return the structures that an iteration chooses from: the pool, or those that a sampler made for it."""
+    arm, iteration = wildcards.arm, int(wildcards.iteration)
+    if iteration == 0 or not CAMPAIGN.plans[arm].sampled or CAMPAIGN.only_retries(arm, iteration):
+        return PATHS.structures
+    return PATHS.iteration("candidates.h5", arm, wildcards.iteration)
 
 
 def members(wildcards):
     """Return the members of the arm's committee, nothing for a model that is trained by one job."""
     pattern = PATHS.outputs("train_member", wildcards.arm, wildcards.iteration)["member"]
-    return [pattern.format(member=padded(number)) for number in range(CAMPAIGN.members(wildcards.arm))]
+    return [pattern.format(member=padded(number)) for number in range(CAMPAIGN.plans[wildcards.arm].members)]
 
 
 def batch_labels(wildcards):

@@ -33,7 +33,7 @@ rule merge_labels:
     input:
         batch=PATHS.batch(),
         labels=batch_labels,
-        structures=PATHS.structures,
+        structures=PATHS.iteration("batch.h5"),
         dataset=from_previous("dataset.h5"),
         failures=from_previous("failures.csv"),
         outliers=from_previous("outliers.csv"),

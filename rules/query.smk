@@ -61,7 +61,7 @@ checkpoint select_batch:
     input:
         proposal=proposal,
         failures=from_previous("failures.csv"),
-        structures=PATHS.structures,
+        candidates=candidates,
     output:
         **PATHS.outputs("select_batch"),
         leaves=directory(PATHS.leaves()),

@@ -1,14 +1,12 @@
 """Choose the structures whose labels tell a forecast the cost, and write their jobs."""
 
-from pathlib import Path
-
 from quarry.campaign.job import configuration_of, job, manifest_of, store_of
 
 configuration = configuration_of(snakemake)
 with job(snakemake) as log:
     from quarry.config.campaign import PROBES_ARM
     from quarry.labeling.ledger import LabelLedger
-    from quarry.stages.batch import select_batch
+    from quarry.stages.batch import BatchFiles, select_batch
     from quarry.stages.forecast import choose_probes
     from quarry.stages.planning import make_planner
 
@@ -16,14 +14,10 @@ with job(snakemake) as log:
     store = store_of(configuration, manifest_of(snakemake))
     line = select_batch(
         choose_probes(configuration, structures, store),
-        structures,
+        [structures],
         store,
         LabelLedger(snakemake.params.failed),
-        make_planner(configuration, snakemake.params.base, PROBES_ARM, 0, structures),
-        table=files.batch,
-        planned=files.planned,
-        folder=files.leaves,
-        labels=str(Path(files.batch).with_name("labels")),
-        reused=files.reused,
+        make_planner(configuration, snakemake.params.base, PROBES_ARM, 0),
+        BatchFiles(files.batch, files.structures, files.planned, files.reused, files.leaves),
     )
     log(line)

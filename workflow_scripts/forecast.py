@@ -12,7 +12,7 @@ with job(snakemake, receipt=False):
     structures, parameters = snakemake.input.structures, snakemake.params
     forecast = make_forecast(
         configuration,
-        make_planner(configuration, parameters.base, configuration.arm_names[0], 0, structures),
+        make_planner(configuration, parameters.base, configuration.arm_names[0], 0),
         structures,
         snakemake.input.probes,
         store_of(configuration, manifest_of(snakemake)),

@@ -11,30 +11,26 @@ with job(snakemake) as log:
     from quarry.labeling.ledger import LabelLedger
     from quarry.labeling.wanted import Wanted
     from quarry.stages.auditing import audit_settings
-    from quarry.stages.merging import merge_labels
+    from quarry.stages.merging import Merged, MergeRules, merge_labels
 
     arm, iteration = snakemake.wildcards.arm, int(snakemake.wildcards.iteration)
     configuration = configuration_of(snakemake)
-    labeling = configuration.labeling
+    labeling, given, made = configuration.labeling, snakemake.input, snakemake.output
     line = merge_labels(
-        batch=snakemake.input.batch,
-        labels=snakemake.input.labels,
-        structures=snakemake.input.structures,
-        previous_dataset=snakemake.input.dataset or None,
-        previous_failures=snakemake.input.failures or None,
-        previous_outliers=snakemake.input.outliers or None,
+        batch=given.batch,
+        structures=given.structures,
+        labels=given.labels,
         iteration=iteration,
-        method_id=manifest_of(snakemake)["method_id"],
-        max_failed_fraction=labeling.max_failed_fraction,
-        outlier_z=labeling.outlier_z,
-        wanted=Wanted(needed(configuration), configuration.n_states),
+        previous=Merged(given.dataset, given.failures, given.outliers, given.audit) if iteration else None,
+        output=Merged(made.dataset, made.failures, made.outliers, made.audit),
+        rules=MergeRules(
+            method_id=manifest_of(snakemake)["method_id"],
+            wanted=Wanted(needed(configuration), configuration.n_states),
+            max_failed_fraction=labeling.max_failed_fraction,
+            outlier_z=labeling.outlier_z,
+            audit=audit_settings(configuration, arm, iteration, snakemake.params.left_out),
+        ),
         ledger=LabelLedger(snakemake.params.failed),
-        dataset=snakemake.output.dataset,
-        failures=snakemake.output.failures,
-        outliers=snakemake.output.outliers,
-        audit=snakemake.output.audit,
-        audit_settings=audit_settings(configuration, arm, iteration, snakemake.params.left_out),
-        previous_audit=snakemake.input.audit or None,
     )
     log(line)
     if "see " in line:

@@ -9,28 +9,27 @@ from quarry.terminal import tell
 
 configuration = configuration_of(snakemake)
 with job(snakemake) as log:
+    from quarry.campaign.paths import CampaignPaths
     from quarry.labeling.ledger import LabelLedger
-    from quarry.stages.batch import batch_rows, select_batch
+    from quarry.stages.batch import BatchFiles, batch_rows, select_batch
+    from quarry.stages.candidates import earlier_batches
     from quarry.stages.planning import make_planner
     from quarry.stages.retrying import add_retries, hand_down_attempts
 
     arm, iteration = snakemake.wildcards.arm, int(snakemake.wildcards.iteration)
-    rows = batch_rows(configuration, arm, iteration, snakemake.input.structures, snakemake.input.proposal)
+    candidates = snakemake.input.candidates
+    rows = batch_rows(configuration, arm, iteration, candidates, snakemake.input.proposal)
     rows = add_retries(rows, arm, iteration, snakemake.input.failures or None, read_requests(snakemake.params.retries))
     store = store_of(configuration, manifest_of(snakemake))
     files = snakemake.output
     failed = LabelLedger(snakemake.params.failed)
     line = select_batch(
         rows,
-        snakemake.input.structures,
+        [candidates, *earlier_batches(CampaignPaths(configuration.name), arm, iteration)],
         store,
         failed,
-        make_planner(configuration, snakemake.params.base, arm, iteration, snakemake.input.structures),
-        table=files.batch,
-        planned=files.planned,
-        folder=files.leaves,
-        labels=str(Path(files.batch).with_name("labels")),
-        reused=files.reused,
+        make_planner(configuration, snakemake.params.base, arm, iteration),
+        BatchFiles(files.batch, files.structures, files.planned, files.reused, files.leaves),
     )
     hand_down_attempts(read_batch(files.batch), failed, Path(files.batch).with_name("attempts"))
     log(line)

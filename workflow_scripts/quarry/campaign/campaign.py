@@ -23,6 +23,7 @@ from quarry.campaign.nested import end_with_parent
 from quarry.campaign.packed import packed_record
 from quarry.campaign.paths import CampaignPaths
 from quarry.campaign.planned import memory_MB, walltime_min
+from quarry.campaign.plans import plan_of
 from quarry.campaign.preflight import preflight
 from quarry.campaign.recovery import Recovery
 from quarry.campaign.replacing import has_label, set_aside
@@ -33,7 +34,6 @@ from quarry.campaign.times import refuse_future
 from quarry.config.campaign import MAIN_ARM, Configuration, drawn_files
 from quarry.config.command_line import apply_types
 from quarry.config.loading import load_configuration
-from quarry.config.models import member_jobs
 from quarry.config.spectrum import LEARNT
 from quarry.errors import QuarryError, reason_of
 from quarry.files import canonical_json, write_text
@@ -65,8 +65,8 @@ class Campaign:
         check_arms(configuration, self.paths)
         self.arms = configuration.arm_names
         self.beside_main = BesideMain(configuration, self.paths)
-        scored = {arm for arm in self.arms if self.needs_scores(arm)}
-        self.recovery = Recovery(self.paths, self.arms, scored, {arm: self.members(arm) for arm in self.arms})
+        self.plans = {arm: plan_of(configuration, arm) for arm in self.arms}
+        self.recovery = Recovery(self.paths, self.plans)
         # Per instance: input functions ask for these again and again while the graph is built.
         self.sealed = cache(self._sealed)
 
@@ -304,10 +304,6 @@ class Campaign:
         """Whether a batch holds nothing but retries."""
         return any(request.only for request in self.retry_requests(arm, iteration))
 
-    def members(self, arm: str) -> int:
-        """Return how many jobs train the members of an arm's committee, 0 if its model is trained by one job."""
-        return member_jobs(self.configuration.arm(arm).model)
-
     @property
     def displaced_copies(self) -> int:
         """How many displaced copies a check labels: none where an engine knows no other structures than its own."""
@@ -318,10 +314,6 @@ class Campaign:
     def drawing_rules(self) -> list[str]:
         """The rules that draw what this campaign's user sees."""
         return drawing_rules(self.configuration)
-
-    def needs_scores(self, arm: str) -> bool:
-        """Whether an arm's strategy ranks candidates by the model's predictions."""
-        return self.configuration.arm(arm).query.needs_scores
 
 
 def open_campaign(workflow: Any, config: dict[str, Any], default_file: Path) -> Campaign:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-from quarry.campaign.loop import ArmPlan, product_of, stages_of
+from quarry.campaign.loop import product_of, stages_of
+from quarry.campaign.plans import plan_of
 from quarry.config.campaign import Configuration
-from quarry.config.models import member_jobs
 
 LOOSE_PER_JOB = 4
 """Files of a label job until its iteration is packed: input, records, log, and Snakemake's record."""
@@ -38,11 +39,9 @@ def drawing_rules(configuration: Configuration) -> list[str]:
 
 def _of_iteration(configuration: Configuration, arm: str, iteration: int) -> int:
     """Return the files of a packed iteration: outputs, and a receipt of each job that is no label."""
-    settings = configuration.arm(arm)
-    members = member_jobs(settings.model)
-    plan = ArmPlan(settings.query.needs_scores, iteration > 0, members)
+    plan = replace(plan_of(configuration, arm), proposed=iteration > 0)
     files = [stage.files(plan) for stage in stages_of(plan)]
-    return sum(map(len, files)) + sum(map(bool, files)) + max(0, members - 1) + OF_PACKING
+    return sum(map(len, files)) + sum(map(bool, files)) + max(0, plan.members - 1) + OF_PACKING
 
 
 def _of_products(configuration: Configuration) -> int:

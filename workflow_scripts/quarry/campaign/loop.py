@@ -29,13 +29,15 @@ class Place(Enum):
 class ArmPlan:
     """What an iteration of an arm has to do.
 
-    scored: its strategy looks at scores of the pool. proposed: its batch comes from a proposal (not the first one, and none
-    of nothing but retries). members: of its committee that are trained by jobs of their own.
+    scored: its strategy looks at scores of the candidates. proposed: its batch comes from a proposal (not the first one, and
+    none of nothing but retries). members: of its committee that are trained by jobs of their own. sampled: its candidates are
+    made by a sampler, from the last model.
     """
 
     scored: bool = False
     proposed: bool = True
     members: int = 0
+    sampled: bool = False
 
 
 def _always(plan: ArmPlan) -> bool:
@@ -47,7 +49,8 @@ class Stage:
     """A rule: the files it makes in its folder, by the names that the rule gives them.
 
     when: whether an iteration has it. part: the wildcard in the file of a rule with several jobs an iteration, one for each
-    of ``parts``. folder: a folder that it makes too, whose files are for the jobs that come next.
+    of ``parts``. folder: a folder that it makes too, whose files are for the jobs that come next. later: files among the
+    outputs that earlier versions did not make: an iteration that such a version finished needs none.
     """
 
     rule: str
@@ -57,6 +60,7 @@ class Stage:
     part: str = ""
     parts: Callable[[ArmPlan], int] = lambda plan: 1
     folder: str = ""
+    later: frozenset[str] = frozenset()
 
     def files(self, plan: ArmPlan) -> list[str]:
         """Return the files of all its jobs in an iteration."""
@@ -73,9 +77,15 @@ LABELS = Stage("label_structure", {})
 """The place of the labels in the loop. They are never removed and have no receipts, so no files stand for them."""
 
 LOOP = (
+    Stage("sample_candidates", {"candidates": "candidates.h5"}, when=lambda plan: plan.sampled and plan.proposed),
     Stage("score_pool", {"scores": "scores.h5"}, when=lambda plan: plan.scored and plan.proposed),
     Stage("propose_batch", {"proposal": "proposal.csv"}, when=lambda plan: plan.proposed),
-    Stage("select_batch", {"batch": "batch.csv", "planned": "planned.csv", "reused": "reused.csv"}, folder="batch"),
+    Stage(
+        "select_batch",
+        {"batch": "batch.csv", "structures": "batch.h5", "planned": "planned.csv", "reused": "reused.csv"},
+        folder="batch",
+        later=frozenset({"batch.h5"}),
+    ),
     LABELS,
     Stage(
         "merge_labels",
@@ -150,6 +160,10 @@ RULES = {
 def stages_of(plan: ArmPlan) -> list[Stage]:
     """Return the rules that an iteration has, in the order in which they run."""
     return [stage for stage in LOOP if stage.when(plan)]
+
+
+LATER = frozenset().union(*(stage.later for stage in LOOP))
+"""Files of an iteration that earlier versions did not make."""
 
 
 def files_in(place: Place) -> list[str]:

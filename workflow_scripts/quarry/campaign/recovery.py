@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from quarry.campaign.batch_table import jobs_of, read_batch
 from quarry.campaign.iterations import iteration_folders, iterations_with
 from quarry.campaign.label_files import fault_of, holds, record_of, rows_of
-from quarry.campaign.loop import LABELS, ArmPlan, Place, files_in, outputs_of, stages_of
+from quarry.campaign.loop import LABELS, LATER, ArmPlan, Place, files_in, outputs_of, stages_of
 from quarry.campaign.own_files import OwnFiles
 from quarry.campaign.packed import Folder, inputs_and_labels, is_damaged, pack, unpack
 from quarry.campaign.paths import PACKED, CampaignPaths
@@ -38,16 +39,13 @@ NO_INPUTS = frozenset({"logs", "receipts", "attempts", "failed", "set_aside"})
 class Recovery:
     """The state of a campaign's files.
 
-    scored: arms whose strategy looks at scores of the pool. members: by arm, how many members its committee has.
+    plans: what an iteration of each arm has to do, the first arm first (``quarry.campaign.loop.ArmPlan``).
     """
 
-    def __init__(
-        self, paths: CampaignPaths, arms: list[str], scored: set[str], members: Mapping[str, int] | None = None
-    ) -> None:
+    def __init__(self, paths: CampaignPaths, plans: Mapping[str, ArmPlan]) -> None:
         self.paths = paths
-        self.arms = arms
-        self.scored = scored
-        self.members = members or {}
+        self.plans = plans
+        self.arms = list(plans)
         self.own = OwnFiles(paths.root)
 
     def count_whole(self, arm: str) -> int:
@@ -69,6 +67,7 @@ class Recovery:
         except (OSError, ValueError):
             return False
         files = self._files(arm, iteration)
+        files = [file for file in files if file.exists() or file.name not in LATER]
         if not all(file.exists() for file in files):
             return False
         receipts = self._receipts(arm, iteration)
@@ -118,10 +117,17 @@ class Recovery:
         self._mend_times([pool / "receipts", *unfinished], [folder / "receipts" for folder in products])
 
     def packed(self) -> Iterator[tuple[str, float]]:
-        """Yield what is packed of job inputs and labels, with the time (s) that it would have if it were not."""
+        """Yield what a look at the campaign is to take as there, with the time (s) that it would have.
+
+        That is what is packed of job inputs and labels, and files that the version that finished an iteration did not make.
+        """
         for arm in self.arms:
             for iteration in iterations_with(self.paths.arm(arm)):
-                yield from inputs_and_labels(Path(self.paths.iteration("", arm, iteration)))
+                folder = Path(self.paths.iteration("", arm, iteration))
+                yield from inputs_and_labels(folder)
+                if iteration < self.count_whole(arm):
+                    absent = (folder / name for name in sorted(LATER) if not (folder / name).exists())
+                    yield from ((str(path), Path(self.paths.batch(arm, iteration)).stat().st_mtime) for path in absent)
 
     def pack(self, say: Callable[[str], None]) -> None:
         """Pack what no rule asks for any more of the iterations that are left out of the graph, and the forecast's probes.
@@ -280,7 +286,8 @@ class Recovery:
 
     def _plan(self, arm: str, iteration: int) -> ArmPlan:
         proposed = iteration > 0 and not only_retries(read_requests(self.paths.retries), arm, iteration)
-        return ArmPlan(arm in self.scored, proposed, self.members.get(arm, 0))
+        # The probes of a forecast, of no arm, have nothing but a batch.
+        return replace(self.plans.get(arm, ArmPlan()), proposed=proposed)
 
     def _files(self, arm: str, iteration: int) -> list[Path]:
         """Return the files of an iteration's rules (labels left out)."""

@@ -16,7 +16,7 @@ from quarry.config.engines.registry import Labeling
 from quarry.config.filters import Filters
 from quarry.config.learning import Stop, Test, Validation
 from quarry.config.models import Gpr, Model
-from quarry.config.pool import Pool, TablePool, WignerPool, files_of
+from quarry.config.pool import InitialPool, Pool, SamplerPool, TablePool, WignerPool, files_of
 from quarry.config.query import OPTIONS, Query
 from quarry.config.resources import Forecast, Resources
 from quarry.config.search import Search
@@ -171,6 +171,11 @@ class Configuration(Section):
         )
 
     @property
+    def initial_pool(self) -> InitialPool | None:
+        """The fixed pool from which the test set and iteration 0 come; None: they come from the sampler itself."""
+        return self.pool.initial if isinstance(self.pool, SamplerPool) else self.pool
+
+    @property
     def pool_filters(self) -> Filters:
         """The filters of the pool. The ensemble of a spectrum is a random sample: copies (of diatomics) are part of it."""
         if self.spectrum is None or "copies" in self.filters.model_fields_set:
@@ -203,7 +208,7 @@ class Configuration(Section):
         if self.spectrum is None:
             return False
         wanted = self.spectrum.equilibrium
-        return isinstance(self.pool, WignerPool) if wanted is None else wanted
+        return isinstance(self.initial_pool, WignerPool) if wanted is None else wanted
 
     @property
     def knows_pool(self) -> bool:
@@ -251,7 +256,7 @@ def _merged(base: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:
 
 def inputs_of(configuration: Configuration, base: Path) -> list[Path]:
     """Return every input file that the configuration names, resolved against the campaign file's folder."""
-    names = files_of(configuration.pool)
+    names = files_of(configuration.initial_pool)
     if configuration.reference:
         names.append(configuration.reference)
     names += configuration.labeling.input_files()

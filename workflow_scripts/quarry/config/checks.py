@@ -34,9 +34,10 @@ def contradiction(configuration: Configuration) -> str | None:
 def _sizes(c: Configuration) -> str | None:
     """Return which number of structures is too small for another one, or None."""
     wanted = c.query.initial + c.test.size
-    if isinstance(c.pool, WignerPool) and wanted > c.pool.size:
+    pool = c.initial_pool
+    if isinstance(pool, WignerPool) and wanted > pool.size:
         return (
-            f"query.initial + test.size = {wanted} is more than the pool's {c.pool.size} structures; "
+            f"query.initial + test.size = {wanted} is more than the pool's {pool.size} structures; "
             "make pool.size larger or the others smaller"
         )
     if c.stop.max_labels is not None and c.stop.max_labels < wanted:
@@ -75,7 +76,7 @@ def _target_rmse(c: Configuration) -> str | None:
 
 def _engine(c: Configuration) -> str | None:
     """Return what the engine cannot do that another section asks for, or None."""
-    if c.labeling.geometry_method is None and needs_geometry_method(c.pool):
+    if c.labeling.geometry_method is None and needs_geometry_method(c.initial_pool):
         return (
             "pool.geometry_method: a wigner pool needs a PySCF method for its Hessian when labeling.engine is "
             f"{c.labeling.engine}"
@@ -108,6 +109,22 @@ def _rows(c: Configuration) -> str | None:
     for name in sorted(asked):
         if getattr(c.filters, name) not in (None, "any"):
             return f"filters.{name}: rows of features (pool.source: table) have no atoms; remove it"
+    return None
+
+
+def _sampler(c: Configuration) -> str | None:
+    """Return what does not fit candidates that are sampled anew in every iteration, or None."""
+    if not c.pool.is_sampled:
+        return None
+    if not c.labeling.computes:
+        return (
+            f"labeling.engine: {c.labeling.engine} has labels of its own structures only, and a sampler (pool.source: sampler) "
+            "makes new ones; use an engine that computes"
+        )
+    if c.spectrum is not None:
+        return "pool.source: sampler has no ensemble of which a spectrum could be; use wigner or file"
+    if c.pool_filters.copies == "keep":
+        return "filters.copies: keep is for a fixed pool; with pool.source: sampler set leave_out"
     return None
 
 
@@ -281,6 +298,7 @@ CHECKS: tuple[Callable[[Configuration], str | None], ...] = (
     _target_rmse,
     _engine,
     _rows,
+    _sampler,
     _search,
     _classes,
     _models,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from quarry.config.base import Section
+from quarry.config.base import ImportPath, Section
+from quarry.config.engines.base import PlainArguments
 from quarry.config.methods import PyscfMethod
 
 MOST_CHARGES = 10_000
@@ -24,7 +25,14 @@ class LowModes(Section):
     """raise: sampled as if they had the wavenumber below_cm; freeze: not displaced."""
 
 
-class WignerPool(Section):
+class FixedPool(Section):
+    """A pool that is made once, before the first batch."""
+
+    is_sampled: ClassVar[bool] = False
+    """Whether each iteration has candidates of its own."""
+
+
+class WignerPool(FixedPool):
     """Geometries of one molecule drawn from the harmonic Wigner distribution of its normal modes."""
 
     source: Literal["wigner"]
@@ -106,7 +114,7 @@ def path_alone(value: Any) -> Any:
     return {"path": value} if isinstance(value, str) else value
 
 
-class FilePool(Section):
+class FilePool(FixedPool):
     """Structures from files."""
 
     source: Literal["file"]
@@ -124,7 +132,7 @@ class FilePool(Section):
     names, uhf (2S), and the sum of initial_magmoms where these are parallel. magmom and initial_magmoms are 2S."""
 
 
-class TablePool(Section):
+class TablePool(FixedPool):
     """Rows of features instead of structures, with descriptor.kind: table. Their labels come from labeling.engine function
     (the function finds the row in atoms.info["features"]) or replay.
     """
@@ -137,16 +145,41 @@ class TablePool(Section):
     """Names of the columns; in npz and HDF5 a column may be an array of shape (n, k)."""
 
 
-Pool = Annotated[WignerPool | FilePool | TablePool, Field(discriminator="source")]
+class SamplerPool(Section):
+    """Candidates that a sampler of the user's own makes anew for every iteration, from the last model. The samplers' page
+    (docs/samplers.md) has an example.
+    """
+
+    is_sampled: ClassVar[bool] = True
+
+    source: Literal["sampler"]
+    sampler: ImportPath
+    """Import path package.module:Name of a class, importable from the campaign file's folder or the working directory. Its method
+    sample(model, labelled, iteration, rng) returns ASE atoms."""
+    arguments: PlainArguments = {}
+    """Keyword arguments of the class."""
+    initial: Annotated[WignerPool | FilePool, Field(discriminator="source")] | None = None
+    """Where the test set and the structures of iteration 0 come from: a wigner or file pool. null: the sampler's own method
+    initial(rng)."""
+    charge: int = Field(default=0, ge=-MOST_CHARGES, le=MOST_CHARGES)
+    """Total charge of sampled structures whose atoms.info gives none."""
+    multiplicity: int = Field(default=1, gt=0, le=MOST_CHARGES)
+    """Spin multiplicity 2S + 1 of sampled structures whose atoms.info gives none."""
 
 
-def files_of(pool: WignerPool | FilePool | TablePool) -> list[str]:
+InitialPool = WignerPool | FilePool | TablePool
+Pool = Annotated[WignerPool | FilePool | TablePool | SamplerPool, Field(discriminator="source")]
+
+
+def files_of(pool: InitialPool | None) -> list[str]:
     """Return the files that a pool is made from."""
+    if pool is None:
+        return []
     if isinstance(pool, WignerPool):
         return [name for name in (pool.molecule, pool.modes_file) if name is not None]
     return [part if isinstance(part, str) else part.path for part in pool.files]
 
 
-def needs_geometry_method(pool: WignerPool | FilePool | TablePool) -> bool:
+def needs_geometry_method(pool: InitialPool | None) -> bool:
     """Return whether an optimisation and a Hessian are due whose method the pool does not name."""
     return isinstance(pool, WignerPool) and pool.modes_file is None and pool.geometry_method is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from quarry.campaign.batch_table import BatchRow, write_batch
@@ -17,8 +18,9 @@ from quarry.labeling.ledger import LabelLedger
 from quarry.labeling.record import LabelRecord, read_records, write_records
 from quarry.labeling.store import LabelStore
 from quarry.randomness import generator
+from quarry.stages.candidates import find_structures
 from quarry.stages.planning import JobPlan, Planner
-from quarry.structures.files import read_copies, read_pool, read_pool_ids, write_leaf
+from quarry.structures.files import read_copies, read_pool_ids, write_leaf, write_pool
 
 
 def batch_rows(
@@ -74,34 +76,50 @@ def read_proposal(proposal: str) -> list[BatchRow]:
     return [BatchRow(r["structure_id"], "train", r["structure_id"], r["score"]) for r in read_dicts(proposal)]
 
 
+@dataclass(frozen=True)
+class BatchFiles:
+    """Where a batch is written down.
+
+    table: of its rows. structures: with their sources, in the order of the rows. planned: what its jobs are predicted to
+    take. reused: ids of labels that are known. job_inputs: folder of the jobs' inputs.
+    """
+
+    table: str
+    structures: str
+    planned: str
+    reused: str
+    job_inputs: str
+
+    @property
+    def labels(self) -> Path:
+        """The folder of the label files."""
+        return Path(self.table).with_name("labels")
+
+
 def select_batch(
     rows: Sequence[BatchRow],
-    structures: str,
+    candidates: Sequence[str],
     store: LabelStore,
     failed: LabelLedger,
     planner: Planner,
-    table: str,
-    planned: str,
-    folder: str,
-    labels: str,
-    reused: str,
+    files: BatchFiles,
 ) -> str:
-    """Write the batch table, the plan and inputs of its jobs, and the labels that need no job; return a line about them.
+    """Write the batch: table, structures, plan and inputs of its jobs, labels that need no job; return a line about them.
 
-    failed: the campaign's ledger. A label that is finished already (in ``labels``, in the store, or failed) is put in
-    place newer than its input, so that Snakemake submits no job for it. That also holds when this batch is written again
-    after a crash.
+    candidates: files of structures in which those of the rows are looked for. failed: the campaign's ledger. A label that is
+    finished already (in ``files.labels``, in the store, or failed) is put in place newer than its input, so that Snakemake
+    submits no job for it. That also holds when this batch is written again after a crash.
     """
-    pool = read_pool(structures)
-    chosen = [pool[int(i)] for i in pool.index_of([row.structure_id for row in rows])]
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    Path(labels).mkdir(parents=True, exist_ok=True)
-    finished = _finished_files(Path(labels), store.folder.name)
+    found = find_structures([row.structure_id for row in rows], candidates)
+    chosen, labels = list(found.structures), files.labels
+    Path(files.job_inputs).mkdir(parents=True, exist_ok=True)
+    labels.mkdir(parents=True, exist_ok=True)
+    finished = _finished_files(labels, store.folder.name)
     known, stored = _known_records(rows, finished, store, failed)
     plans = planner.plan(rows, chosen, known)
-    _write_leaves(plans, Path(folder))
+    _write_leaves(plans, Path(files.job_inputs))
     for plan in plans:
-        label = Path(labels) / f"{plan.planned.job}.json"
+        label = labels / f"{plan.planned.job}.json"
         ids = [row.structure_id for row in plan.rows]
         if [record.structure_id for record in finished.get(plan.planned.job, [])] == ids:
             os.utime(label)
@@ -110,9 +128,10 @@ def select_batch(
         elif all(row.key in known for row in plan.rows):
             write_records(label, [known[row.key] for row in plan.rows])
     job_of = {row.key: row for plan in plans for row in plan.rows}
-    write_batch(table, [job_of[row.key] for row in rows])
-    write_planned(planned, [plan.planned for plan in plans])
-    write_text(reused, "structure_id\n" + "".join(f"{row.structure_id}\n" for row in rows if row.key in known))
+    write_pool(files.structures, found.structures, sources=found.sources)
+    write_batch(files.table, [job_of[row.key] for row in rows])
+    write_planned(files.planned, [plan.planned for plan in plans])
+    write_text(files.reused, "structure_id\n" + "".join(f"{row.structure_id}\n" for row in rows if row.key in known))
     jobs = f" in {len(plans)} jobs" if len(plans) < len(rows) else ""
     return f"{len(rows)} structures{jobs}, {len(known)} of them labelled already"
 

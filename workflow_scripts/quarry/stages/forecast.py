@@ -102,8 +102,8 @@ def make_forecast(
     finished = {arm: _finished(paths, arm) for arm in configuration.arm_names}
     costs, failures = _probe_costs(probes)
     for arm, (facts, _) in finished.items():
-        costs |= read_costs(paths, arm, len(facts) + 1, pool)
-    costs |= read_costs(paths, PROBES_ARM, 1, pool)
+        costs |= read_costs(paths, arm, len(facts) + 1)
+    costs |= read_costs(paths, PROBES_ARM, 1)
     model = CostModel.fit(costs.values(), usual_cores(costs.values(), configuration.resources.label))
     if model is None:
         raise QuarryError(f"forecast: {_too_few(len(costs), failures, bool(probes), paths)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from quarry.campaign.failure_table import (
     table_by_class,
     write_failures,
 )
-from quarry.campaign.leave_out import check_ids
 from quarry.errors import QuarryError
 from quarry.labeling.characters import StateCharacters
 from quarry.labeling.keys import key_before
@@ -35,47 +34,61 @@ from quarry.structures.labelled import LabelledSet
 from quarry.terminal import tell
 
 
+@dataclass(frozen=True)
+class Merged:
+    """The files of the labels so far: data set, failures, values that stand out, audit."""
+
+    dataset: str
+    failures: str
+    outliers: str
+    audit: str
+
+
+@dataclass(frozen=True)
+class MergeRules:
+    """What labels are held against.
+
+    method_id: of the campaign. wanted: what a label must have; one that lacks it, which another campaign may have put into the
+    store, counts as failed. max_failed_fraction: of all labels (those that were tried again, or are put off to the next batch,
+    do not count). outlier_z: robust z beyond which a label is flagged; None: no label. audit: ``stages.auditing``.
+    """
+
+    method_id: str
+    wanted: Wanted
+    max_failed_fraction: float
+    outlier_z: float | None
+    audit: AuditSettings
+
+
 def merge_labels(
     batch: str,
-    labels: Sequence[str],
     structures: str,
-    previous_dataset: str | None,
-    previous_failures: str | None,
-    previous_outliers: str | None,
+    labels: Sequence[str],
     iteration: int,
-    method_id: str,
-    max_failed_fraction: float,
-    outlier_z: float | None,
-    wanted: Wanted,
+    previous: Merged | None,
+    output: Merged,
+    rules: MergeRules,
     ledger: LabelLedger,
-    dataset: str,
-    failures: str,
-    outliers: str,
-    audit: str,
-    audit_settings: AuditSettings,
-    previous_audit: str | None,
 ) -> str:
     """Add an iteration's labels to the data set; return a line about them.
 
+    batch, structures: table and structures of the batch. labels: its label files. previous: of the iteration before, None in
+    the first one. ledger: failed labels of the campaign; those that rows of this batch try again are accounted for from there.
     The inputs are compared with the batch table: Snakemake may lose inputs of a rule behind a checkpoint on resume
-    (snakemake issue 3862), and a data set with silent gaps is worse than none. ledger: failed labels of the campaign;
-    those that rows of this batch try again are accounted for from there. Raises QuarryError if they differ, if a record
-    is of another method, or if more than ``max_failed_fraction`` of all labels have failed (those that were tried again,
-    or are put off to the next batch, do not count). outlier_z: robust z beyond which a label is flagged; None: no label.
-    wanted: what a label must have; one that lacks it, which another campaign may have put into the store, counts as failed.
-    Labels with characters of their states have these followed from the first training label on. All labels are audited
-    (``stages.auditing``); with labeling.audit: stop, errors are refused too.
+    (snakemake issue 3862), and a data set with silent gaps is worse than none. Labels with characters of their states have
+    these followed from the first training label on. All labels are audited; with labeling.audit: stop, errors are refused too.
+    Raises QuarryError if labels and batch differ, if a record is of another method, or if too many labels have failed.
     """
-    rows = read_batch(batch)
-    records = {key: wanted.judged(record) for key, record in _records(rows, labels, batch, method_id).items()}
+    rows, wanted = read_batch(batch), rules.wanted
+    records = {key: wanted.judged(record) for key, record in _records(rows, labels, batch, rules.method_id).items()}
     good = [(row, records[row.structure_id]) for row in rows if records[row.structure_id].ok]
     failed = [(row, records[row.structure_id]) for row in rows if not records[row.structure_id].ok]
-    pool = read_pool(structures)
-    earlier = None if previous_dataset is None else LabelledSet.read(previous_dataset)
-    reference, followed = _followed(good, pool, None if earlier is None else earlier.state_reference)
-    places = pool.index_of([row.structure_id for row, _ in good])
+    chosen = read_pool(structures)
+    earlier = None if previous is None else LabelledSet.read(previous.dataset)
+    reference, followed = _followed(good, chosen, earlier)
+    places = chosen.index_of([row.structure_id for row, _ in good])
     new = LabelledSet.from_records(
-        structures=[pool[int(i)] for i in places],
+        structures=[chosen[int(i)] for i in places],
         roles=[row.role for row, _ in good],
         iterations=[iteration] * len(good),
         properties=[{**record.properties, **states} for (_, record), states in zip(good, followed, strict=True)],
@@ -83,18 +96,18 @@ def merge_labels(
         sources=read_pool_sources(structures, places),
     )
     merged = new if earlier is None else earlier.joined(new)
-    check_ids(sorted(audit_settings.left_out), pool.ids.tolist())
-    merged = replace(merged, left_out=audit_settings.left_out & set(merged.structures.ids.tolist()))
-    failure_rows = read_failures(previous_failures) if previous_failures else []
+    merged = replace(merged, left_out=rules.audit.left_out & set(merged.structures.ids.tolist()))
+    failure_rows = read_failures(previous.failures) if previous else []
     failure_rows = _with_retries_noted(failure_rows, rows, iteration, ledger)
     failure_rows += [_failure(row, record, iteration) for row, record in failed]
-    _check_failed_fraction(failure_rows, iteration, len(merged), max_failed_fraction)
+    _check_failed_fraction(failure_rows, iteration, len(merged), rules.max_failed_fraction)
     details = {row.structure_id: record.details for row, record in good}
-    findings = audit_merged(merged, details, previous_audit, audit_settings, audit)
-    flagged = find_outliers(new, outlier_z, iteration, earlier) if outlier_z is not None and good else []
-    write_outliers(outliers, [*(read_outliers(previous_outliers) if previous_outliers else []), *flagged])
-    merged.write(dataset, {"method_id": method_id})
-    write_failures(failures, failure_rows)
+    findings = audit_merged(merged, details, previous.audit if previous else None, rules.audit, output.audit)
+    z = rules.outlier_z
+    flagged = find_outliers(new, z, iteration, earlier) if z is not None and good else []
+    write_outliers(output.outliers, [*(read_outliers(previous.outliers) if previous else []), *flagged])
+    merged.write(output.dataset, {"method_id": rules.method_id})
+    write_failures(output.failures, failure_rows)
     words = f"{len(good)} labels merged, {len(failed)} failed; {len(merged)} in all"
     names = ", ".join(sorted({outlier.structure_id for outlier in flagged})[:3])
     words += f"; {len(flagged)} values stand out, see outliers.csv ({names})" if flagged else ""
@@ -123,13 +136,14 @@ def _records(rows: Sequence[BatchRow], labels: Sequence[str], batch: str, method
 
 
 def _followed(
-    good: Sequence[tuple[BatchRow, LabelRecord]], pool: StructureSet, reference: dict[str, Any] | None
+    good: Sequence[tuple[BatchRow, LabelRecord]], batch: StructureSet, earlier: LabelledSet | None
 ) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
     """Return the geometry that states are followed from, and state_order and state_overlap of each label (or neither).
 
-    reference: of the earlier iterations (``LabelledSet.state_reference``); the first training label with characters
-    becomes it where there is none yet. It stays, whatever is labelled later.
+    batch: its structures. earlier: the labels before, with the reference (``LabelledSet.state_reference``); the first training
+    label with characters becomes it where there is none yet. It stays, whatever is labelled later.
     """
+    reference = None if earlier is None else earlier.state_reference
     known = [(row, record.details["characters"]) for row, record in good if "characters" in record.details]
     if reference is None:
         training = (entry for entry in known if entry[0].role == "train")
@@ -139,11 +153,12 @@ def _followed(
         # Here and not above: merging is a step of every campaign, and scipy.optimize takes a while to import.
         from quarry.spectra.states import KnownStates, follow_states
 
-        ids = [reference["structure_id"], *(row.structure_id for row, _ in known)]
-        characters = [reference["characters"], *(data for _, data in known)]
-        first, *others = [
-            KnownStates(pool[int(i)], StateCharacters.from_json(data))
-            for i, data in zip(pool.index_of(ids), characters, strict=True)
+        name = reference["structure_id"]
+        home = batch if earlier is None or name in batch.ids else earlier.structures
+        first = KnownStates(home[int(home.index_of([name])[0])], StateCharacters.from_json(reference["characters"]))
+        others = [
+            KnownStates(batch[int(i)], StateCharacters.from_json(data))
+            for i, (_, data) in zip(batch.index_of([row.structure_id for row, _ in known]), known, strict=True)
         ]
         order, overlap = follow_states(first, others)
         for (row, _), places, overlaps in zip(known, order, overlap, strict=True):

@@ -13,7 +13,10 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from quarry.campaign.batch_table import BatchRow
 from quarry.campaign.packed import Folder
@@ -27,7 +30,7 @@ from quarry.labeling.cost_model import EXPONENT, CostModel, LabelCost, label_cos
 from quarry.labeling.engines.base import Engine
 from quarry.labeling.engines.registry import make_engine
 from quarry.labeling.record import LabelRecord
-from quarry.structures import Structure, StructureSet
+from quarry.structures import Structure
 from quarry.structures.files import LeafEntry, read_pool
 
 TARGET_S = 1200.0
@@ -229,14 +232,14 @@ def sizes_of(structures: Sequence[Structure], engine: Engine, measure: str) -> l
     return sizes
 
 
-def read_costs(paths: CampaignPaths, arm: str, before: int, pool: StructureSet) -> dict[str, LabelCost]:
+def read_costs(paths: CampaignPaths, arm: str, before: int) -> dict[str, LabelCost]:
     """Return what finished labels of an arm's iterations before ``before`` cost, by structure id; the latest count first.
 
     At most about ``MOST_RECORDS`` are read, evenly from an iteration that has more. A damaged file is left out here: who
-    needs its labels says so.
+    needs its labels says so. Records of earlier versions do not say how many atoms a structure has: the pool does.
     """
-    atoms = dict(zip(map(str, pool.ids), (pool.offsets[1:] - pool.offsets[:-1]).tolist(), strict=True))
     costs: dict[str, LabelCost] = {}
+    atoms: dict[str, int] | None = None
     for t in range(before - 1, -1, -1):
         folder = Folder(paths.iteration("labels", arm, t))
         files = [name for name in folder.names() if name.endswith(".json")]
@@ -250,15 +253,25 @@ def read_costs(paths: CampaignPaths, arm: str, before: int, pool: StructureSet) 
             except (OSError, ValueError, KeyError, TypeError):
                 continue
             for structure_id, (status, data) in found.items():
-                cost = label_cost(status, data, atoms.get(structure_id))
+                if atoms is None and isinstance(data, dict) and not data.get("size"):
+                    atoms = _atoms_of(paths.structures)
+                cost = label_cost(status, data, (atoms or {}).get(structure_id))
                 if cost is not None:
                     costs.setdefault(structure_id, cost)
     return costs
 
 
-def make_planner(configuration: Configuration, base: str, arm: str, iteration: int, structures: str) -> Planner:
-    """Return the planner of an arm's next batch. base: folder of the campaign file. structures: the pool's file."""
+def _atoms_of(structures: str) -> dict[str, int]:
+    """Return the number of atoms of each structure of a pool, by its id; nothing where there is no pool."""
+    if not Path(structures).exists():
+        return {}
+    pool = read_pool(structures)
+    return dict(zip(map(str, pool.ids), np.diff(pool.offsets).tolist(), strict=True))
+
+
+def make_planner(configuration: Configuration, base: str, arm: str, iteration: int) -> Planner:
+    """Return the planner of an arm's next batch. base: folder of the campaign file."""
     labeling, resources = configuration.labeling, configuration.resources.label
     paths = CampaignPaths(configuration.name)
-    costs = read_costs(paths, arm, iteration, read_pool(structures)) if iteration else {}
+    costs = read_costs(paths, arm, iteration) if iteration else {}
     return Planner(labeling, resources, make_engine(labeling, base, resources), iteration, costs)

@@ -1,0 +1,17 @@
+"""What the iterations of an arm have to do, from the configuration (read at parse time: nothing heavy)."""
+
+from __future__ import annotations
+
+from quarry.campaign.loop import ArmPlan
+from quarry.config.campaign import Configuration
+from quarry.config.models import member_jobs
+
+
+def plan_of(configuration: Configuration, arm: str) -> ArmPlan:
+    """Return what an ordinary iteration of an arm has to do, one with a batch that is proposed."""
+    settings = configuration.arm(arm)
+    return ArmPlan(
+        scored=settings.query.needs_scores,
+        members=member_jobs(settings.model),
+        sampled=configuration.pool.is_sampled,
+    )
