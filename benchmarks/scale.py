@@ -31,8 +31,8 @@ from quarry.labeling.store import LabelStore, method_id_of
 from quarry.labeling.wanted import Wanted
 from quarry.randomness import generator
 from quarry.stages.auditing import AuditSettings
-from quarry.stages.batch import draw_initial, select_batch
-from quarry.stages.merging import merge_labels
+from quarry.stages.batch import BatchFiles, draw_initial, select_batch
+from quarry.stages.merging import Merged, MergeRules, merge_labels
 from quarry.stages.planning import make_planner
 from quarry.stages.pool import build_features, build_pool
 from quarry.stopping.facts import Cost, Facts
@@ -40,6 +40,7 @@ from quarry.structures import Structure
 from quarry.structures.files import read_pool
 from support.campaigns import CampaignFolder, stand_in_configuration
 
+MERGED = ("dataset.h5", "failures.csv", "outliers.csv", "audit.csv")
 SUBMIT = """#!{python}
 # A scheduler of one line: runs the job at once and writes down what it used.
 import json, resource, subprocess, sys
@@ -108,46 +109,25 @@ def write_iterations(campaign: Campaign, iterations: int, batch: int) -> None:
     for t in range(iterations):
         names = (
             "batch.csv",
+            "batch.h5",
             "planned.csv",
             "batch",
-            "labels",
             "reused.csv",
-            "dataset.h5",
-            "failures.csv",
-            "outliers.csv",
-            "audit.csv",
         )
         at = {name: paths.iteration(name, "main", t) for name in names}
-        before = {
-            f"previous_{name.partition('.')[0]}": paths.iteration(name, "main", t - 1) if t else None
-            for name in ("dataset.h5", "failures.csv", "outliers.csv", "audit.csv")
-        }
         if t:
             rows = [BatchRow(str(i), "train", str(i)) for i in rest[(t - 1) * batch : t * batch]]
             Path(paths.iteration("proposal.csv", "main", t)).parent.mkdir(parents=True, exist_ok=True)
             text = "structure_id,score\n" + "".join(f"{r.structure_id},\n" for r in rows)
             Path(paths.iteration("proposal.csv", "main", t)).write_text(text)
-        planner = make_planner(configuration, ".", "main", t, paths.structures)
-        files = [at[name] for name in ("batch.csv", "planned.csv", "batch", "labels", "reused.csv")]
-        select_batch(rows, paths.structures, store, LabelLedger(paths.failed), planner, *files)
+        planner = make_planner(configuration, ".", "main", t)
+        files = BatchFiles(*(at[name] for name in ("batch.csv", "batch.h5", "planned.csv", "reused.csv", "batch")))
+        select_batch(rows, [paths.structures], store, LabelLedger(paths.failed), planner, files)
         labels = [paths.label(r.job, "main", t) for r in read_batch(at["batch.csv"])]
-        merge_labels(
-            batch=at["batch.csv"],
-            labels=labels,
-            structures=paths.structures,
-            **before,
-            iteration=t,
-            method_id=method_id_of(method),
-            max_failed_fraction=0.2,
-            outlier_z=6.0,
-            wanted=Wanted(),
-            ledger=LabelLedger(paths.failed),
-            dataset=at["dataset.h5"],
-            failures=at["failures.csv"],
-            outliers=at["outliers.csv"],
-            audit=at["audit.csv"],
-            audit_settings=AuditSettings(),
-        )
+        rules = MergeRules(method_id_of(method), Wanted(), 0.2, 6.0, AuditSettings())
+        merged = [Merged(*(paths.iteration(name, "main", n) for name in MERGED)) for n in (t - 1, t)]
+        previous, output = merged[0] if t else None, merged[1]
+        merge_labels(at["batch.csv"], at["batch.h5"], labels, t, previous, output, rules, LabelLedger(paths.failed))
         for name in ("model/model.h5", "predictions.h5", "metrics.json"):
             file = Path(paths.iteration(name, "main", t))
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -112,8 +112,7 @@ def batch_labels(wildcards):
 
 def normal_modes(wildcards):
     """Return the normal modes that are to be computed for a wigner pool."""
-    pool = CAMPAIGN.configuration.pool
-    return PATHS.normal_modes if pool.source == "wigner" and pool.modes_file is None else []
+    return PATHS.normal_modes if CAMPAIGN.configuration.computes_modes else []
 
 
 def pool_labels(wildcards):

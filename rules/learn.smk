@@ -55,7 +55,7 @@ rule evaluate_model:
         audit=PATHS.iteration("audit.csv"),
         features=PATHS.features,
         previous=from_previous("predictions.h5"),
-        structures=PATHS.structures,
+        structures=candidates,
         truth=pool_labels,
     output:
         **PATHS.outputs("evaluate_model"),
@@ -80,7 +80,7 @@ checkpoint assess_iteration:
         metrics=PATHS.iteration("metrics.json"),
         failures=PATHS.iteration("failures.csv"),
         labels=batch_labels,
-        structures=PATHS.structures,
+        structures=candidates,
     output:
         **PATHS.outputs("assess_iteration"),
     params:

@@ -1,13 +1,39 @@
+rule sample_candidates:
+    """Let the sampler make the candidates of the iteration from the last model (pool.source: sampler)."""
+    message:
+        "{wildcards.arm} iteration {wildcards.iteration}: sampling candidates"
+    input:
+        gate=from_previous("facts.json"),
+        model=from_previous("model/model.h5"),
+        dataset=from_previous("dataset.h5"),
+        reference=PATHS.reference,
+    output:
+        **PATHS.outputs("sample_candidates"),
+    params:
+        base=base_folder,
+    log:
+        PATHS.iteration("logs/sample_candidates.log"),
+    threads: CAMPAIGN.configuration.resources.model.threads
+    resources:
+        **CAMPAIGN.beside_main.resource("sample_candidates", behind=1),
+        mem_mb=CAMPAIGN.model_memory_MB,
+        runtime=CAMPAIGN.model_walltime_min,
+    conda:
+        "../envs/learn.yaml"
+    script:
+        "../workflow_scripts/sample_candidates.py"
+
+
 rule score_pool:
     """Predict every candidate with the last model."""
     message:
-        "{wildcards.arm} iteration {wildcards.iteration}: scoring the pool"
+        "{wildcards.arm} iteration {wildcards.iteration}: scoring candidates"
     input:
         gate=from_previous("facts.json"),
         model=from_previous("model/model.h5"),
         dataset=from_previous("dataset.h5"),
         failures=from_previous("failures.csv"),
-        structures=PATHS.structures,
+        structures=candidates,
         features=PATHS.features,
     output:
         **PATHS.outputs("score_pool"),
@@ -35,7 +61,7 @@ rule propose_batch:
         facts=from_previous("facts.json"),
         dataset=from_previous("dataset.h5"),
         failures=from_previous("failures.csv"),
-        structures=PATHS.structures,
+        structures=candidates,
         features=PATHS.features,
     output:
         **PATHS.outputs("propose_batch"),

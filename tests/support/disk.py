@@ -77,7 +77,7 @@ class Disk:
 
     @property
     def recovery(self) -> Recovery:
-        return Recovery(self.paths, ["main"], {"main"})
+        return Recovery(self.paths, {"main": ArmPlan(scored=True)})
 
     def mend(self) -> list[str]:
         said: list[str] = []

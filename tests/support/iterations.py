@@ -14,7 +14,7 @@ from quarry.labeling.ledger import LabelLedger
 from quarry.labeling.record import LabelRecord, write_records
 from quarry.labeling.wanted import Wanted
 from quarry.stages.auditing import AuditSettings
-from quarry.stages.merging import merge_labels
+from quarry.stages.merging import Merged, MergeRules, merge_labels
 from quarry.structures import Structure, StructureSet
 from quarry.structures.files import write_pool
 from quarry.structures.labelled import LabelledSet
@@ -59,9 +59,6 @@ class Iteration:
         self.previous: Iteration | None = None
         self.labels: list[str] = []
         (self.folder / "labels").mkdir(parents=True)
-        self.structures = folder / "structures.h5"
-        if not self.structures.exists():
-            write_pool(self.structures, StructureSet.from_structures(POOL))
 
     def fill(self, numbers: Sequence[int], failed: dict[int, str] | None = None, tests: Sequence[int] = ()) -> None:
         """Write a batch of pool structures and their records."""
@@ -73,6 +70,7 @@ class Iteration:
             write_records(path, [record(POOL[n], (failed or {}).get(n, "ok"))])
             self.labels.append(str(path))
         write_batch(self.folder / "batch.csv", rows)
+        write_pool(self.folder / "batch.h5", StructureSet.from_structures([POOL[n] for n in numbers]))
 
     def next(self) -> Iteration:
         following = Iteration(self.folder.parent, self.number + 1)
@@ -88,24 +86,18 @@ class Iteration:
     ) -> str:
         return merge_labels(
             batch=str(self.folder / "batch.csv"),
+            structures=str(self.folder / "batch.h5"),
             labels=self.labels,
-            structures=str(self.structures),
-            previous_dataset=str(self.previous.folder / "dataset.h5") if self.previous else None,
-            previous_failures=str(self.previous.folder / "failures.csv") if self.previous else None,
             iteration=self.number,
-            method_id=METHOD_ID,
-            max_failed_fraction=limit,
-            dataset=str(self.folder / "dataset.h5"),
-            outlier_z=outlier_z,
-            wanted=wanted,
-            previous_outliers=str(self.previous.folder / "outliers.csv") if self.previous else None,
+            previous=self.previous.merged if self.previous else None,
+            output=self.merged,
+            rules=MergeRules(METHOD_ID, wanted, limit, outlier_z, settings or AuditSettings()),
             ledger=LabelLedger(self.folder / "failed"),
-            failures=str(self.folder / "failures.csv"),
-            outliers=str(self.folder / "outliers.csv"),
-            audit=str(self.folder / "audit.csv"),
-            audit_settings=settings or AuditSettings(),
-            previous_audit=str(self.previous.folder / "audit.csv") if self.previous else None,
         )
+
+    @property
+    def merged(self) -> Merged:
+        return Merged(*(str(self.folder / n) for n in ("dataset.h5", "failures.csv", "outliers.csv", "audit.csv")))
 
     def refused(self, limit: float = 0.2) -> str:
         """Merge, expect a refusal in one line that leaves no file, and return it."""

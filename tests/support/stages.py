@@ -13,6 +13,7 @@ from quarry.config import Configuration, load_configuration
 from quarry.labeling.cost_model import LabelCost
 from quarry.labeling.engines.registry import make_engine
 from quarry.labeling.record import LabelRecord
+from quarry.stages.batch import BatchFiles
 from quarry.stages.planning import Planner
 from quarry.stopping.facts import Facts
 from quarry.structures.labelled import LabelledSet
@@ -42,6 +43,12 @@ def write_dataset(path: Path, pool, rows: dict[int, str], **changes: Any) -> str
     properties = [{"energy": energy_of(s), **changes} for s in chosen]
     LabelledSet.from_records(chosen, list(rows.values()), [0] * len(rows), properties).write(path, {})
     return str(path)
+
+
+def batch_files(folder: Path) -> BatchFiles:
+    """The files of a batch in a folder."""
+    names = ("batch.csv", "batch.h5", "planned.csv", "reused.csv", "batch")
+    return BatchFiles(*(str(folder / name) for name in names))
 
 
 def write_failures(path: Path, ids: list[str]) -> str:

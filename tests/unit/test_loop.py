@@ -22,9 +22,12 @@ def test_the_receipt_of_a_rule_lies_in_its_folder():
 
 
 def test_what_an_iteration_has():
-    assert [stage.rule for stage in stages_of(ArmPlan(scored=True, members=2))] == [stage.rule for stage in LOOP]
-    first = [stage.rule for stage in stages_of(ArmPlan(scored=True, proposed=False))]
-    assert first == [r.rule for r in LOOP if r.rule not in ("score_pool", "propose_batch", "train_member")]
+    everything = stages_of(ArmPlan(scored=True, members=2, sampled=True))
+    assert [stage.rule for stage in everything] == [stage.rule for stage in LOOP]
+    first = [stage.rule for stage in stages_of(ArmPlan(scored=True, proposed=False, sampled=True))]
+    assert first == [
+        r.rule for r in LOOP if r.rule not in ("sample_candidates", "score_pool", "propose_batch", "train_member")
+    ]
     assert stages_of(ArmPlan())[0].rule == "propose_batch"
 
 

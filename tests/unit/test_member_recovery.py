@@ -41,13 +41,13 @@ def recovery(tmp_path, monkeypatch) -> Recovery:
     cost = {"wall_s": 1.0, "cpu_s": 1.0, "threads": 1, "peak_memory_MB": 1.0}
     record = LabelRecord("a" * 20, "m", {}, "ok", "", {"energy": 1.0}, [], cost, {}, "here", {}, "now")
     write_records(at("labels/job.json"), [record])
-    for name in ("planned.csv", "reused.csv", *(n for names in RULES.values() for n in names)):
+    for name in ("batch.h5", "planned.csv", "reused.csv", *(n for names in RULES.values() for n in names)):
         write_stub(at(name), name)
     make_facts(0).write(at("facts.json"))
     Cost(1, 0, 0, 0.0, 0.0, 0.0, 0.0).write(at("cost.json"))
     for rule, names in RULES.items():
         write_receipt(at(f"receipts/{rule}.json"), rule, [str(at(n)) for n in names], COST)
-    return Recovery(PATHS, ["main"], set(), {"main": 3})
+    return Recovery(PATHS, {"main": ArmPlan(members=3)})
 
 
 def left() -> list[str]:

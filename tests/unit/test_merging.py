@@ -16,6 +16,8 @@ from quarry.labeling.ledger import LabelLedger
 from quarry.labeling.outliers import read_outliers
 from quarry.labeling.record import write_records
 from quarry.labeling.wanted import Wanted
+from quarry.structures import StructureSet
+from quarry.structures.files import write_pool
 from support.iterations import METHOD_ID, POOL, Iteration, energy, record
 
 
@@ -55,6 +57,7 @@ class TestGood:
 
     def test_several_structures_in_one_job(self, first):
         write_batch(first.folder / "batch.csv", [BatchRow(POOL[n].structure_id, "train", "job0") for n in (4, 2)])
+        write_pool(first.folder / "batch.h5", StructureSet.from_structures([POOL[4], POOL[2]]))
         first.labels = [str(first.folder / "labels" / "job0.json")]
         write_records(first.labels[0], [record(POOL[2]), record(POOL[4])])
         assert first.merge() == "2 labels merged, 0 failed; 2 in all"

@@ -28,7 +28,7 @@ from quarry.stages.planning import Planner, balanced_groups, read_costs, sizes_o
 from quarry.structures import Structure, StructureSet
 from quarry.structures.files import read_leaf, write_pool
 from support.molecules import bent_water, method
-from support.stages import METHOD_ID, configuration, label_record, planner
+from support.stages import METHOD_ID, batch_files, configuration, label_record, planner
 
 
 def costs(seconds: float = 100.0, n: int = 12, atoms: int = 3, **changes) -> dict[str, LabelCost]:
@@ -229,7 +229,8 @@ class TestCosts:
         monkeypatch.chdir(tmp_path)
         paths = CampaignPaths("toy")
         structures = [chain(n) for n in range(2, 8)]
-        pool = StructureSet.from_structures(structures)
+        Path(paths.pool).mkdir(parents=True)
+        write_pool(paths.structures, StructureSet.from_structures(structures))
 
         def write(t: int, n: int, **changes) -> None:
             structure_id = structures[n].structure_id
@@ -244,7 +245,7 @@ class TestCosts:
         write(1, 0)
         write(2, 3)
         Path(paths.label("damaged", "main", 0)).write_text("[{")
-        found = read_costs(paths, "main", 2, pool)
+        found = read_costs(paths, "main", 2)
         assert found == {
             structures[0].structure_id: LabelCost(2.0, 6, 5.0, 2),
             structures[1].structure_id: LabelCost(1.0, 6, 5.0, 3, 30),
@@ -258,8 +259,7 @@ class TestCosts:
         cost = {"wall_s": 1.0, "threads": 1, "size": {"atoms": 2}}
         for n in range(35):
             (folder / f"{n:02d}.json").write_text(json.dumps([{"structure_id": str(n), "status": "ok", "cost": cost}]))
-        pool = StructureSet.from_structures([])
-        found = sorted(map(int, read_costs(CampaignPaths("toy"), "main", 1, pool)))
+        found = sorted(map(int, read_costs(CampaignPaths("toy"), "main", 1)))
         assert found == list(range(0, 35, 4))
 
 
@@ -271,18 +271,7 @@ class TestSelectBatch:
         return LabelStore(tmp_path / "label_store", METHOD_ID, {})
 
     def select(self, folder: Path, rows, structures, store, chosen: Planner) -> list[BatchRow]:
-        files = {name: str(folder / f"{name}.csv") for name in ("planned", "reused")}
-        select_batch(
-            rows,
-            structures,
-            store,
-            LabelLedger(folder / "failed"),
-            chosen,
-            table=str(folder / "batch.csv"),
-            folder=str(folder / "batch"),
-            labels=str(folder / "labels"),
-            **files,
-        )
+        select_batch(rows, [structures], store, LabelLedger(folder / "failed"), chosen, batch_files(folder))
         return list(read_batch(folder / "batch.csv"))
 
     def up_to_date(self, folder: Path) -> set[str]:

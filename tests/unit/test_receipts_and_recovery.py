@@ -64,7 +64,7 @@ class TestCountWhole:
         for t in (1, 2):
             disk.at("scores.h5", t).unlink()
             disk.at("receipts/score_pool.json", t).unlink()
-        assert Recovery(disk.paths, ["main"], set()).count_whole("main") == ITERATIONS
+        assert Recovery(disk.paths, {"main": ArmPlan()}).count_whole("main") == ITERATIONS
         assert disk.recovery.count_whole("main") == 1
 
     def test_the_one_before_a_damaged_last_iteration_is_compared_by_hash_too(self, disk):
@@ -203,7 +203,7 @@ class TestMend:
         write_iteration(disk.paths, "random", 0)
         Path(disk.paths.facts("random", 0)).unlink()
         main = {p: c for p, c in disk.content().items() if "/main/" in p}
-        Recovery(disk.paths, ["main", "random"], {"main"}).mend(lambda line: None)
+        Recovery(disk.paths, {"main": ArmPlan(scored=True), "random": ArmPlan()}).mend(lambda line: None)
         assert {p: c for p, c in disk.content().items() if "/main/" in p} == main
         assert not Path(disk.paths.cost("random", 0)).exists()
 

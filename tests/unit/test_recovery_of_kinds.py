@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from quarry.campaign.loop import ArmPlan
 from quarry.campaign.paths import CampaignPaths
 from quarry.campaign.receipts import write_receipt
 from quarry.campaign.recovery import Recovery
@@ -100,5 +101,5 @@ def test_nothing_is_moved_out_of_another_campaign(disk):
     disk.at("dataset.h5").write_bytes(b"newer")
     before = disk.content()
     said: list[str] = []
-    Recovery(CampaignPaths("copy"), ["main"], {"main"}).mend(said.append)
+    Recovery(CampaignPaths("copy"), {"main": ArmPlan(scored=True)}).mend(said.append)
     assert said == [] and disk.content() == before

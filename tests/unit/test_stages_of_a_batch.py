@@ -30,6 +30,7 @@ from support.stages import (
     PAIRS,
     ROWS,
     SIZE,
+    batch_files,
     configuration,
     label_record,
     make_facts,
@@ -135,18 +136,8 @@ class TestSelectBatch:
         return LabelStore(tmp_path / "label_store", METHOD_ID, {})
 
     def select(self, folder: Path, rows, structures, store) -> str:
-        return select_batch(
-            rows,
-            structures,
-            store,
-            LabelLedger(folder / "failed"),
-            planner(),
-            table=str(folder / "batch.csv"),
-            planned=str(folder / "planned.csv"),
-            folder=str(folder / "batch"),
-            labels=str(folder / "labels"),
-            reused=str(folder / "reused.csv"),
-        )
+        ledger = LabelLedger(folder / "failed")
+        return select_batch(rows, [structures], store, ledger, planner(), batch_files(folder))
 
     def test_table_leaves_and_stored_labels(self, tmp_path, structures, store, pool):
         rows = draw_initial(configuration(), structures)
@@ -268,6 +259,7 @@ class TestProposal:
             str(folder / "facts.json"),
             scores,
             str(folder / "proposal.csv"),
+            str(Path(features).with_name("structures.h5")),
         )
         return read_proposal(str(folder / "proposal.csv"))
 

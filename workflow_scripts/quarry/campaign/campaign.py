@@ -152,12 +152,15 @@ class Campaign:
             from quarry.structures.files import read_pool_ids
 
             try:
-                pool = read_pool_ids(self.paths.structures).tolist()
+                known = read_pool_ids(self.paths.structures).tolist()
             except (OSError, KeyError) as error:
                 raise QuarryError(
                     f"{self.paths.structures} is damaged ({reason_of(error)}); a real run makes it again"
                 ) from error
-            check_ids(ids, pool)
+            if self.configuration.pool.is_sampled:
+                tables = Path(self.paths.root).glob("*/iter_*/batch.csv")
+                known += [row.structure_id for table in tables for row in read_batch(table)]
+            check_ids(ids, known)
         line = hold_from_now(ids, self.paths, self.arms, write)
         if line:
             say(line)

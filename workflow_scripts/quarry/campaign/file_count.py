@@ -46,7 +46,7 @@ def _of_iteration(configuration: Configuration, arm: str, iteration: int) -> int
 
 def _of_products(configuration: Configuration) -> int:
     """Return the files of pool, products and figures: outputs with Snakemake's record, log and receipt of each job."""
-    arms, pool = len(configuration.arm_names), configuration.pool
+    arms = len(configuration.arm_names)
     jobs = {"build_pool": 1, "build_features": 1, "collect_results": arms, "publish_results": 1}
     if configuration.knows_pool:
         jobs["collect_pool_labels"] = 1
@@ -57,5 +57,4 @@ def _of_products(configuration: Configuration) -> int:
     jobs |= dict.fromkeys(drawing_rules(configuration), 1)
     count = sum(number * (2 * len(product_of(rule)) + 2) for rule, number in jobs.items())
     # Normal modes: no receipt. Settings of the spectrum: made by no rule.
-    modes = pool.source == "wigner" and pool.modes_file is None
-    return count + 3 * modes + (configuration.spectrum is not None)
+    return count + 3 * configuration.computes_modes + (configuration.spectrum is not None)

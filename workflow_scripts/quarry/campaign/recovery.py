@@ -103,6 +103,7 @@ class Recovery:
         for arm, first in whole.items():
             for iteration in (t for t in iterations_with(self.paths.arm(arm)) if t >= first):
                 self._mend_iteration(arm, iteration, say, store)
+                self._complete_batch(arm, iteration)
                 self._leave_leading_files(arm, iteration, reopen=iteration > first)
                 unfinished.append(self._receipts(arm, iteration))
         for path in sorted(Path(self.paths.verification).glob("*/seed_*/*.json")):
@@ -119,15 +120,16 @@ class Recovery:
     def packed(self) -> Iterator[tuple[str, float]]:
         """Yield what a look at the campaign is to take as there, with the time (s) that it would have.
 
-        That is what is packed of job inputs and labels, and files that the version that finished an iteration did not make.
+        That is what is packed of job inputs and labels, and files beside a batch table that an earlier version did not make.
         """
         for arm in self.arms:
             for iteration in iterations_with(self.paths.arm(arm)):
                 folder = Path(self.paths.iteration("", arm, iteration))
                 yield from inputs_and_labels(folder)
-                if iteration < self.count_whole(arm):
-                    absent = (folder / name for name in sorted(LATER) if not (folder / name).exists())
-                    yield from ((str(path), Path(self.paths.batch(arm, iteration)).stat().st_mtime) for path in absent)
+                table = Path(self.paths.batch(arm, iteration))
+                if table.exists():
+                    absent = [folder / name for name in sorted(LATER) if not (folder / name).exists()]
+                    yield from ((str(path), table.stat().st_mtime) for path in absent)
 
     def pack(self, say: Callable[[str], None]) -> None:
         """Pack what no rule asks for any more of the iterations that are left out of the graph, and the forecast's probes.
@@ -249,6 +251,22 @@ class Recovery:
                 aside = self.own.move_aside(label).name
                 say(f"{fault}: moved aside to {aside}, it will be taken from the store or computed again")
         self._mend_batch(arm, iteration, say)
+
+    def _complete_batch(self, arm: str, iteration: int) -> None:
+        """Write the structures of a batch whose table an earlier version wrote, so that nothing made of it is made again."""
+        table = Path(self.paths.batch(arm, iteration))
+        structures = Path(self.paths.outputs("select_batch", arm, iteration)["structures"])
+        if structures.exists() or not table.exists() or not Path(self.paths.structures).exists():
+            return
+        # Here and not above: the main process needs HDF5 for nothing else.
+        from quarry.structures.chosen import find_structures
+
+        try:
+            find_structures([row.structure_id for row in read_batch(table)], [self.paths.structures]).write(structures)
+        except (QuarryError, KeyError):
+            # Not the pool of this batch, or a damaged one: the batch is written again.
+            return
+        self.own.set_time(structures, table.stat().st_mtime_ns)
 
     def _leave_leading_files(self, arm: str, iteration: int, reopen: bool) -> None:
         """Leave of an iteration only the files before the first missing one; labels always stay.

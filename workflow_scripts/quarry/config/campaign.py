@@ -176,6 +176,11 @@ class Configuration(Section):
         return self.pool.initial if isinstance(self.pool, SamplerPool) else self.pool
 
     @property
+    def computes_modes(self) -> bool:
+        """Whether the normal modes of a wigner pool are to be computed."""
+        return isinstance(self.initial_pool, WignerPool) and self.initial_pool.modes_file is None
+
+    @property
     def pool_filters(self) -> Filters:
         """The filters of the pool. The ensemble of a spectrum is a random sample: copies (of diatomics) are part of it."""
         if self.spectrum is None or "copies" in self.filters.model_fields_set:

@@ -24,7 +24,10 @@ DECISION_RULES = ("select_batch", "merge_labels", "assess_iteration")
 def assess_iteration(
     configuration: Configuration, arm: str, iteration: int, metrics: str, failures: str, pool_size: int, output: str
 ) -> Facts:
-    """Write the facts of an iteration; the same labels and model give the same bytes."""
+    """Write the facts of an iteration; the same labels and model give the same bytes.
+
+    pool_size: number of structures from which its batch was chosen.
+    """
     found: dict[str, Any] = json.loads(Path(metrics).read_bytes())
     failed = len(open_failures(read_failures(failures)))
     facts = Facts(
@@ -33,7 +36,7 @@ def assess_iteration(
         phase="initial" if iteration == 0 else "query",
         n_failed=failed,
         pool_size=pool_size,
-        pool_left=pool_size - found["n_labels"] - failed,
+        pool_left=None if configuration.pool.is_sampled else pool_size - found["n_labels"] - failed,
         target=configuration.target,
         metric=configuration.stop.metric,
         **found,

@@ -18,9 +18,9 @@ from quarry.labeling.ledger import LabelLedger
 from quarry.labeling.record import LabelRecord, read_records, write_records
 from quarry.labeling.store import LabelStore
 from quarry.randomness import generator
-from quarry.stages.candidates import find_structures
 from quarry.stages.planning import JobPlan, Planner
-from quarry.structures.files import read_copies, read_pool_ids, write_leaf, write_pool
+from quarry.structures.chosen import find_structures
+from quarry.structures.files import read_copies, read_pool_ids, write_leaf
 
 
 def batch_rows(
@@ -128,7 +128,7 @@ def select_batch(
         elif all(row.key in known for row in plan.rows):
             write_records(label, [known[row.key] for row in plan.rows])
     job_of = {row.key: row for plan in plans for row in plan.rows}
-    write_pool(files.structures, found.structures, sources=found.sources)
+    found.write(files.structures)
     write_batch(files.table, [job_of[row.key] for row in rows])
     write_planned(files.planned, [plan.planned for plan in plans])
     write_text(files.reused, "structure_id\n" + "".join(f"{row.structure_id}\n" for row in rows if row.key in known))

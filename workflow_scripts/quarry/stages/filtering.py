@@ -129,6 +129,13 @@ class Sieve:
         self._find_copies([candidate])
         self._kept.append(candidate)
 
+    def know(self, structures: Iterable[Structure]) -> None:
+        """Take structures for known, whatever the filters say: they are not let through, nor is a copy of them later."""
+        known = [Candidate("labelled", number, structure) for number, structure in enumerate(structures)]
+        self._seen |= {candidate.structure.structure_id for candidate in known}
+        self._find_copies(known)
+        self.repeats.clear()
+
     def add(self, candidates: Iterable[Candidate]) -> None:
         """Pass further structures through, in their order.
 

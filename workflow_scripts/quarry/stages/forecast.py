@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -165,10 +166,11 @@ def _probe_costs(probes: Sequence[str]) -> tuple[dict[str, LabelCost], str]:
     return costs, "; ".join(failures)
 
 
-def schedule(configuration: Configuration, arm: str, pool_size: int, last: Facts | None) -> tuple[list[int], str]:
+def schedule(configuration: Configuration, arm: str, pool_size: float, last: Facts | None) -> tuple[list[int], str]:
     """Return the labels of each iteration to come, if no error-based rule stops the arm before, and what ends it.
 
-    last: facts of the arm's last iteration, None for a fresh one.
+    pool_size: number of structures, infinity where a sampler makes new ones. last: facts of the arm's last iteration, None
+    for a fresh one.
     """
     stop, batch = configuration.stop, configuration.arm(arm).query.batch
     batches: list[int] = []
@@ -176,7 +178,8 @@ def schedule(configuration: Configuration, arm: str, pool_size: int, last: Facts
         batches.append(configuration.query.initial + configuration.test.size)
         t, n_train, used, left = 0, configuration.query.initial, batches[0], pool_size - batches[0]
     else:
-        t, n_train, used, left = last.iteration, last.n_train, last.n_labels, last.pool_left
+        t, n_train, used = last.iteration, last.n_train, last.n_labels
+        left = math.inf if last.pool_left is None else last.pool_left
     while True:
         if left <= 0:
             return batches, "the pool's end"
@@ -187,7 +190,7 @@ def schedule(configuration: Configuration, arm: str, pool_size: int, last: Facts
         if len(batches) >= MOST_ITERATIONS:
             return batches, f"{MOST_ITERATIONS} iterations"
         t += 1
-        size = min(batch_size(batch, t, n_train), left)
+        size = int(min(batch_size(batch, t, n_train), left))
         size = size if stop.max_labels is None else min(size, stop.max_labels - used)
         batches.append(size)
         n_train, used, left = n_train + size, used + size, left - size
@@ -203,7 +206,8 @@ def _arm_forecast(
     model: CostModel,
     store: LabelStore,
 ) -> ArmForecast:
-    batches, ends_by = schedule(configuration, arm, len(pool), facts[-1] if facts else None)
+    size = math.inf if configuration.pool.is_sampled else len(pool)
+    batches, ends_by = schedule(configuration, arm, size, facts[-1] if facts else None)
     rows = _next_rows(configuration, arm, len(facts), pool)
     rng = generator(configuration.seed, "forecast", arm)
     known, sizes = 0, []

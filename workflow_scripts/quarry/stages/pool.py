@@ -10,14 +10,16 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from quarry.campaign.leave_out import check_ids, read_left_out
 from quarry.config.campaign import Configuration
 from quarry.config.descriptors import Descriptor
 from quarry.config.methods import PyscfMethod
-from quarry.config.pool import FilePool, TablePool, WignerPool
+from quarry.config.pool import FilePool, SamplerPool, TablePool, WignerPool
 from quarry.errors import QuarryError
 from quarry.files import atomic_path
 from quarry.labeling.engines.registry import make_engine
 from quarry.randomness import generator
+from quarry.sampling.samplers import initial_structures
 from quarry.stages.copies import LabelAudit, audit_labels
 from quarry.stages.filtering import Candidate, Sieve, counts_of, write_left_out
 from quarry.structures import Structure, StructureSet
@@ -86,9 +88,21 @@ def sieve_file_pool(pool: FilePool | TablePool, base: Path, sieve: Sieve) -> Non
     sieve.add(candidates)
 
 
+def sieve_given_pool(configuration: Configuration, base: Path, sieve: Sieve) -> None:
+    """Pass the structures of a pool that is not drawn from normal modes through a sieve: from files, or of a sampler."""
+    pool = configuration.pool
+    if configuration.initial_pool is None:
+        assert isinstance(pool, SamplerPool)
+        structures = initial_structures(pool, base, generator(configuration.seed, "pool"))
+        sieve.add(Candidate("sample", number, structure) for number, structure in enumerate(structures))
+    else:
+        assert not isinstance(configuration.initial_pool, WignerPool)
+        sieve_file_pool(configuration.initial_pool, base, sieve)
+
+
 def read_reference(configuration: Configuration, base: Path) -> Structure | None:
     """Return the reference geometry that the configuration names, or None."""
-    pool, reference = configuration.pool, configuration.reference
+    pool, reference = configuration.initial_pool or configuration.pool, configuration.reference
     if reference is None or isinstance(pool, TablePool):
         return None
     return read_molecule(base / reference, pool.charge, pool.multiplicity, "descriptor.reference", LENIENT)
@@ -109,7 +123,7 @@ def check_size(configuration: Configuration, sieve: Sieve) -> None:
 
 def geometry_method(configuration: Configuration) -> PyscfMethod:
     """Return the method of the optimisation and Hessian of a wigner pool."""
-    pool = configuration.pool
+    pool = configuration.initial_pool
     assert isinstance(pool, WignerPool)
     if pool.geometry_method is not None:
         return pool.geometry_method
@@ -123,7 +137,7 @@ def compute_modes(
     """Optimise the molecule of a wigner pool and compute its normal modes."""
     from quarry.sampling.normal_modes import compute_normal_modes
 
-    pool = configuration.pool
+    pool = configuration.initial_pool
     assert isinstance(pool, WignerPool)
     start = read_start(pool, base)
     compute_normal_modes(start, geometry_method(configuration), threads, log, pool.optimise).write(output)
@@ -166,7 +180,7 @@ def build_pool(
     modes: normal modes that were computed for a wigner pool; None: those of pool.modes_file.
     Raises QuarryError if too few are left for the test set and the initial batch.
     """
-    pool, descriptor = configuration.pool, configuration.descriptor
+    pool, descriptor = configuration.initial_pool, configuration.descriptor
 
     def features(candidates: StructureSet, reference: Structure) -> NDArray[np.float64]:
         from quarry.descriptors.compute import prepare
@@ -195,8 +209,11 @@ def build_pool(
         low = low_modes_words(normal_modes.frequencies_cm, pool.low_modes)
     else:
         sieve = Sieve(configuration.pool_filters, given, features)
-        sieve_file_pool(pool, base, sieve)
+        sieve_given_pool(configuration, base, sieve)
     check_size(configuration, sieve)
+    left_out = configuration.labeling.leave_out
+    if left_out and not configuration.pool.is_sampled:
+        check_ids(read_left_out(base / left_out), sieve.kept.ids.tolist())
     assert sieve.reference is not None
     duplicates = sum(item.reason == "identical" for item in sieve.left_out)
     groups = sieve.group_kept()

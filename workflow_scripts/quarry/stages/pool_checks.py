@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,15 +17,43 @@ from quarry.config.targets import OF_SEVERAL
 from quarry.descriptors.compute import prepare, refuse_cells
 from quarry.errors import QuarryError
 from quarry.labeling.engines.base import Engine
+from quarry.labeling.engines.states import ChecksMolecules, ChecksStates, one_of_each_kind
+from quarry.stages.geometry_checks import check_not_bohr, check_one_place
 from quarry.stages.pool import read_molecule
 from quarry.structures import Structure, StructureSet
 from quarry.structures.reading import lattices_without_pbc
+from quarry.structures.sources import Source
 from quarry.structures.stated import LENIENT
 from quarry.structures.structure import POSITION_STEP_A
 from quarry.structures.tables import ARRAY_TABLES
 
 SAMPLE = 10
 """Structures of the pool by which the resolution of the descriptor is measured."""
+
+
+def check_structures(
+    configuration: Configuration,
+    base: Path,
+    engine: Engine,
+    structures: StructureSet,
+    sources: Sequence[Source | None] = (),
+) -> None:
+    """Raise QuarryError for structures that engine or descriptor cannot take, or that cannot be meant as they stand.
+
+    sources: where the structures come from. base: folder of the campaign file.
+    """
+    if structures.features is None:
+        check_one_place(configuration, engine, structures, sources)
+        check_not_bohr(configuration, structures)
+        check_cells(configuration, engine, structures, base)
+        check_electrons(configuration, structures)
+        check_same_molecule(configuration, structures, base)
+    engine.check(sorted({int(z) for z in structures.numbers}))
+    if isinstance(engine, ChecksStates):
+        states = zip(structures.charges.tolist(), structures.multiplicities.tolist(), strict=True)
+        engine.check_states(sorted(set(states)))
+    if isinstance(engine, ChecksMolecules):
+        engine.check_molecules(one_of_each_kind(structures))
 
 
 def check_cells(configuration: Configuration, engine: Engine, structures: StructureSet, base: Path) -> None:
@@ -34,7 +63,7 @@ def check_cells(configuration: Configuration, engine: Engine, structures: Struct
         return
     count = f"{int(periodic.sum())} of {len(structures)}"
     in_a_box = _if_molecules(configuration, base)
-    if isinstance(configuration.pool, WignerPool):
+    if isinstance(configuration.initial_pool, WignerPool):
         raise QuarryError(f"pool: normal modes are those of a molecule, but the start geometry is periodic; {in_a_box}")
     if not engine.periodic:
         asked = " or ".join(engines_that(lambda section: section.takes_periodic is None))
@@ -56,7 +85,7 @@ def check_cells(configuration: Configuration, engine: Engine, structures: Struct
 
 def _if_molecules(configuration: Configuration, base: Path) -> str:
     """Return how molecules that ASE takes for periodic are mended: mostly they have a Lattice and no pbc."""
-    pool = configuration.pool
+    pool = configuration.initial_pool
     names = (
         [part.path for part in pool.files if not part.path.endswith(ARRAY_TABLES)] if isinstance(pool, FilePool) else []
     )
@@ -139,7 +168,7 @@ def check_electrons(configuration: Configuration, structures: StructureSet) -> N
     odd = ((electrons - unpaired) % 2 != 0) & ~periodic
     wrong = odd | (unpaired < 0) | (unpaired > electrons) | (electrons < 1)
     atoms = np.flatnonzero((np.diff(structures.offsets) == 1) & ~periodic)
-    for number in atoms.tolist() if isinstance(configuration.pool, FilePool) else []:
+    for number in atoms.tolist() if isinstance(configuration.initial_pool, FilePool) else []:
         _check_atom(
             configuration, structures[number], f"structure {number + 1} of {len(structures)}", bool(wrong[number])
         )

@@ -10,25 +10,19 @@ from typing import Any
 
 from quarry.campaign.leave_out import check_ids, read_left_out
 from quarry.config.campaign import Configuration, inputs_of
-from quarry.config.pool import TablePool, WignerPool
+from quarry.config.pool import FilePool, SamplerPool, TablePool, WignerPool
 from quarry.errors import QuarryError
 from quarry.files import sha256_of
 from quarry.labeling.engines.base import KnowsLabels
 from quarry.labeling.engines.registry import make_engine
-from quarry.labeling.engines.states import ChecksMolecules, ChecksStates, one_of_each_kind
 from quarry.labeling.store import method_id_of
 from quarry.processes import only_this_process
+from quarry.sampling.samplers import make_sampler
 from quarry.stages.filtering import Sieve
-from quarry.stages.geometry_checks import check_not_bohr, check_not_nm, check_one_place
+from quarry.stages.geometry_checks import check_not_nm
 from quarry.stages.known_labels import check_known_labels
-from quarry.stages.pool import check_size, read_reference, read_start, sieve_file_pool
-from quarry.stages.pool_checks import (
-    check_cells,
-    check_descriptor,
-    check_electrons,
-    check_same_molecule,
-    resolution_note,
-)
+from quarry.stages.pool import check_size, read_reference, read_start, sieve_given_pool
+from quarry.stages.pool_checks import check_descriptor, check_structures, resolution_note
 from quarry.structures import StructureSet
 
 
@@ -38,34 +32,23 @@ def check(configuration: Configuration, base: Path, jobs_have_own_environment: b
     jobs_have_own_environment: jobs run where a library of theirs is that this process may lack.
     Raises QuarryError with one line for the first thing that is wrong.
     """
-    pool = configuration.pool
+    pool = configuration.initial_pool
+    if isinstance(configuration.pool, SamplerPool):
+        make_sampler(configuration.pool, base)
     if not isinstance(pool, WignerPool):
         # Near-duplicates are left to build_pool: they take minutes in a large pool.
         sieve = Sieve(configuration.pool_filters, read_reference(configuration, base))
-        sieve_file_pool(pool, base, sieve)
+        sieve_given_pool(configuration, base, sieve)
         check_not_nm(sieve)
         check_size(configuration, sieve)
         structures, sources = sieve.kept, sieve.sources
     else:
         structures, sources = StructureSet.from_structures([read_start(pool, base)]), []
-    elements = sorted({int(z) for z in structures.numbers})
     engine = make_engine(configuration.labeling, base, configuration.resources.label)
-    if not isinstance(pool, TablePool):
-        check_one_place(configuration, engine, structures, sources)
-        check_not_bohr(configuration, structures)
-        check_cells(configuration, engine, structures, base)
-        check_electrons(configuration, structures)
-        check_same_molecule(configuration, structures, base)
-    engine.check(elements)
-    if configuration.labeling.leave_out and not isinstance(pool, WignerPool):
+    check_structures(configuration, base, engine, structures, sources)
+    if configuration.labeling.leave_out and isinstance(configuration.pool, FilePool | TablePool):
         check_ids(read_left_out(base / configuration.labeling.leave_out), structures.ids.tolist())
     notes = check_known_labels(configuration, engine, structures) if isinstance(engine, KnowsLabels) else []
-    if isinstance(engine, ChecksStates):
-        engine.check_states(
-            sorted(set(zip(structures.charges.tolist(), structures.multiplicities.tolist(), strict=True)))
-        )
-    if isinstance(engine, ChecksMolecules):
-        engine.check_molecules(one_of_each_kind(structures))
     check_descriptor(configuration, structures, jobs_have_own_environment)
     notes += resolution_note(configuration, structures) if not isinstance(pool, TablePool) else []
     if isinstance(pool, WignerPool) and pool.modes_file is None:

@@ -9,7 +9,6 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from quarry.campaign.failure_table import read_failures
 from quarry.config.campaign import ArmSettings, Configuration
 from quarry.config.query import FROM_MODEL, misfit
 from quarry.csv_tables import write_rows
@@ -21,35 +20,17 @@ from quarry.query.base import PoolView, Ranks, Strategy
 from quarry.query.batch import batch_size
 from quarry.query.strategies import chosen_by, make_strategy, needs_of
 from quarry.randomness import generator
+from quarry.stages.candidates import candidate_rows
 from quarry.stages.pool import pool_rows, read_features
 from quarry.stages.targets import training_data
 from quarry.stages.warnings import unfamiliar_candidates
 from quarry.stopping.facts import Facts
 from quarry.stopping.rules import labels_left
-from quarry.structures.files import read_copies, read_pool, read_pool_ids
+from quarry.structures.files import read_pool, read_pool_ids
 from quarry.structures.labelled import LabelledSet
 
 UNFAMILIAR_SHARE = 10
 """One in so many structures of a batch is drawn from candidates that the model cannot judge (``query.unfamiliar: few``)."""
-
-
-def candidate_rows(features: str, dataset: str, failures: str) -> NDArray[np.int64]:
-    """Return the rows of the pool that are neither labelled nor failed, nor copies of the test set, ascending."""
-    labelled, failed = LabelledSet.read(dataset), read_failures(failures)
-    taken_ids = np.concatenate([labelled.structures.ids, [f["structure_id"] for f in failed]])
-    with h5py.File(features, "r") as handle:
-        size = handle["features"].shape[0]
-    free = np.ones(size, dtype=bool)
-    free[pool_rows(features, taken_ids)] = False
-    groups = read_copies(features)
-    if groups is not None:
-        # A failed label of the test set may come back: see retry_failed.
-        test_ids = [
-            *labelled.structures.ids[labelled.roles == "test"],
-            *(f["structure_id"] for f in failed if f["role"] == "test"),
-        ]
-        free &= ~np.isin(groups, groups[pool_rows(features, np.array(test_ids, dtype=np.str_))])
-    return np.flatnonzero(free)
 
 
 def check_strategy(configuration: Configuration, base: Path) -> None:
@@ -87,7 +68,7 @@ def score_pool(
 
     settings = configuration.arm(arm)
     needs = needs_of(settings.query, make_strategy(settings.query, base))
-    rows = candidate_rows(features, dataset, failures)
+    rows = candidate_rows(structures, dataset, failures, configuration.pool.is_sampled)
     pool, trained = read_pool(structures), load_model(model)
     scores: dict[str, Any] = {"rows": rows}
     if needs & {"mean", "std", "probabilities", "votes"}:
@@ -151,21 +132,23 @@ def propose_batch(
     facts: str,
     scores: str | None,
     output: str,
-    structures: str = "",
+    structures: str,
 ) -> None:
     """Let the arm's strategy choose the next structures; write their ids and scores in its order.
 
     score is the number that the strategy ranks by, where there is one. base: folder of the campaign file. structures: the
-    pool, to tell candidates that the model cannot judge (``query.unfamiliar``); they come first, without a score.
+    candidates' file. Those that the model cannot judge (``query.unfamiliar``) come first, without a score.
     """
     settings = configuration.arm(arm)
     strategy = make_strategy(settings.query, base)
-    view, rows = _view(configuration, strategy, settings, features, dataset, failures, scores)
+    view, rows = _view(configuration, strategy, settings, structures, features, dataset, failures, scores)
     last = Facts.read(facts)
-    size = min(batch_size(settings.query.batch, iteration, last.n_train), labels_left(last, configuration), len(rows))
+    size = int(
+        min(batch_size(settings.query.batch, iteration, last.n_train), labels_left(last, configuration), len(rows))
+    )
     rng = generator(settings.seed, arm, iteration, "propose")
     strange = np.zeros(len(rows), dtype=bool)
-    if structures and settings.query.needs_scores and settings.query.unfamiliar != "trust":
+    if settings.query.needs_scores and settings.query.unfamiliar != "trust":
         known = LabelledSet.read(dataset)
         known_structures = known.structures.subset(known.indices("train"))
         strange = unfamiliar_candidates(configuration, known_structures, read_pool(structures).subset(rows))
@@ -177,7 +160,7 @@ def propose_batch(
     chosen = chosen_by(strategy, settings.query.strategy, view, size - len(drawn), rng)
     with only_this_process():
         ranks = strategy.score(view) if isinstance(strategy, Ranks) else None
-    ids = [str(i) for i in read_pool_ids(features)]
+    ids = [str(i) for i in read_pool_ids(structures)]
     proposed = [(ids[rows[c]], "") for c in drawn]
     proposed += [(ids[rows[familiar[c]]], "" if ranks is None else repr(float(ranks[c]))) for c in chosen]
     write_rows(output, ["structure_id", "score"], proposed)
@@ -195,6 +178,7 @@ def _view(
     configuration: Configuration,
     strategy: Strategy,
     settings: ArmSettings,
+    structures: str,
     features: str,
     dataset: str,
     failures: str,
@@ -203,7 +187,7 @@ def _view(
     """Return the candidates as the strategy sees them, and their rows in the pool."""
     fields: dict[str, Any] = {}
     if scores is None:
-        rows = candidate_rows(features, dataset, failures)
+        rows = candidate_rows(structures, dataset, failures, configuration.pool.is_sampled)
     else:
         with h5py.File(scores, "r") as handle:
             fields = {name: handle[name][()] for name in handle}

@@ -18,6 +18,8 @@ FACTS_FORMAT = 1
 class Facts:
     """What an iteration found; never a verdict, so that a changed stop rule works on a finished campaign.
 
+    pool_size: structures from which the batch was chosen. pool_left: those that are neither labelled nor failed; None where
+    a sampler makes new ones for every iteration.
     Errors are in the target's unit (eV, or e*Angstrom for the dipole). errors: per metric (test, validation,
     cross_validation) a dictionary with rmse, rmse_low, rmse_high, mae, mae_low, mae_high, maxe and n; rmse_over_std (RMSE /
     standard deviation of the targets of the same structures, of total energies about their best sum over elements),
@@ -50,7 +52,7 @@ class Facts:
     n_labels: int
     n_failed: int
     pool_size: int
-    pool_left: int
+    pool_left: int | None
     target: str
     metric: str
     errors: dict[str, dict[str, Any]]

@@ -137,11 +137,11 @@ def _upper(facts: Facts) -> float:
 
 def _pool_exhausted(facts: Sequence[Facts], costs: Sequence[Cost], configuration: Configuration) -> str | None:
     last = facts[-1]
-    return (
-        f"the pool is exhausted: all {last.pool_size} structures are labelled or failed"
-        if last.pool_left == 0
-        else None
-    )
+    if last.pool_left is None:
+        return None if last.iteration == 0 or last.pool_size else "the sampler gave no new candidate"
+    if last.pool_left:
+        return None
+    return f"the pool is exhausted: all {last.pool_size} structures are labelled or failed"
 
 
 def _max_labels(facts: Sequence[Facts], costs: Sequence[Cost], configuration: Configuration) -> str | None:
@@ -168,10 +168,10 @@ def core_hours(costs: Sequence[Cost]) -> float:
     return sum(c.campaign_label_core_hours + c.train_core_hours for c in costs)
 
 
-def labels_left(facts: Facts, configuration: Configuration) -> int:
-    """Return how many labels the pool and max_labels still allow."""
-    limit = configuration.stop.max_labels
-    return facts.pool_left if limit is None else max(0, min(facts.pool_left, limit - facts.n_labels))
+def labels_left(facts: Facts, configuration: Configuration) -> float:
+    """Return how many labels the pool and max_labels still allow; infinity where there is no end."""
+    limit, left = configuration.stop.max_labels, math.inf if facts.pool_left is None else facts.pool_left
+    return left if limit is None else max(0, min(left, limit - facts.n_labels))
 
 
 def unit_of(target: str) -> str:

@@ -1,0 +1,22 @@
+"""Let the sampler make the candidates of an iteration."""
+
+from pathlib import Path
+
+from quarry.campaign.job import configuration_of, job
+from quarry.terminal import tell
+
+configuration = configuration_of(snakemake)
+with job(snakemake, configuration.resources.model.threads) as log:
+    from quarry.stages.sampling import LastIteration, sample_candidates
+
+    arm, iteration, last = snakemake.wildcards.arm, int(snakemake.wildcards.iteration), snakemake.input
+    line = sample_candidates(
+        configuration,
+        arm,
+        iteration,
+        Path(snakemake.params.base),
+        LastIteration(last.model, last.dataset, last.reference),
+        snakemake.output[0],
+    )
+    log(line)
+    tell(f"{arm} iteration {iteration}: {line}")
