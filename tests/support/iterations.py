@@ -18,6 +18,7 @@ from quarry.stages.merging import Merged, MergeRules, merge_labels
 from quarry.structures import Structure, StructureSet
 from quarry.structures.files import write_pool
 from quarry.structures.labelled import LabelledSet
+from quarry.structures.sources import Source
 
 ANY_LABEL = Wanted()
 METHOD_ID = "0123456789abcdef"
@@ -58,6 +59,7 @@ class Iteration:
         self.number = number
         self.previous: Iteration | None = None
         self.labels: list[str] = []
+        self.sources: list[Source | None] = []
         (self.folder / "labels").mkdir(parents=True)
 
     def fill(self, numbers: Sequence[int], failed: dict[int, str] | None = None, tests: Sequence[int] = ()) -> None:
@@ -70,11 +72,12 @@ class Iteration:
             write_records(path, [record(POOL[n], (failed or {}).get(n, "ok"))])
             self.labels.append(str(path))
         write_batch(self.folder / "batch.csv", rows)
-        write_pool(self.folder / "batch.h5", StructureSet.from_structures([POOL[n] for n in numbers]))
+        sources = [self.sources[n] for n in numbers] if self.sources else ()
+        write_pool(self.folder / "batch.h5", StructureSet.from_structures([POOL[n] for n in numbers]), sources=sources)
 
     def next(self) -> Iteration:
         following = Iteration(self.folder.parent, self.number + 1)
-        following.previous = self
+        following.previous, following.sources = self, self.sources
         return following
 
     def merge(

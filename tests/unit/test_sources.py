@@ -9,7 +9,7 @@ import pytest
 from ase import Atoms
 
 from quarry.stages.pool import build_pool
-from quarry.structures import Structure, StructureSet
+from quarry.structures import Structure
 from quarry.structures.files import FileSource, find_in_file, read_files, read_pool, read_pool_sources, write_pool
 from quarry.structures.labelled import LabelledSet
 from quarry.structures.sources import Source
@@ -180,8 +180,8 @@ class TestDataSet:
 
     def test_every_merged_label_has_its_own(self, tmp_path):
         sources = [Source("pool.extxyz", n, f'{{"name":"h{n}"}}') for n in range(len(POOL))]
-        write_pool(tmp_path / "structures.h5", StructureSet.from_structures(POOL), None, None, sources)
         first = Iteration(tmp_path)
+        first.sources = sources
         first.fill([7, 3, 11, 0], failed={3: "timeout"}, tests=[7])
         first.merge(limit=0.5)
         second = first.next()
