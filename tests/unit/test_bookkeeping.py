@@ -12,8 +12,8 @@ import pytest
 
 from quarry.errors import QuarryError
 from quarry.labeling import attempts as attempts_module
-from quarry.labeling import failed as failed_module
 from quarry.labeling import labeler as labeler_module
+from quarry.labeling import ledger as ledger_module
 from quarry.labeling.attempts import Attempt, Attempts, read_attempts
 from quarry.labeling.engines.base import MACHINE_FAULT, EngineResult
 from quarry.labeling.limits import JobLimits
@@ -59,7 +59,7 @@ def attempt(key: str = A, **changes) -> Attempt:
 
 def refuse_first_failure(monkeypatch) -> None:
     """Let the ledger's disk be full when the first failure is written down."""
-    publish, times = failed_module.publish_once, []
+    publish, times = ledger_module.publish_once, []
 
     def refuse_first(path, data):
         times.append(path)
@@ -67,7 +67,7 @@ def refuse_first_failure(monkeypatch) -> None:
             raise FULL
         return publish(path, data)
 
-    monkeypatch.setattr(failed_module, "publish_once", refuse_first)
+    monkeypatch.setattr(ledger_module, "publish_once", refuse_first)
 
 
 class TestAttempts:
@@ -270,7 +270,7 @@ class TestRunningEngines:
         beat = labeler_module.Claim.beat
         monkeypatch.setattr(labeler_module.Claim, "beat", lambda claim: beats.append(1) or beat(claim))
         monkeypatch.setattr(desk.store, "put", refuse)
-        monkeypatch.setattr(failed_module, "publish_once", full)
+        monkeypatch.setattr(ledger_module, "publish_once", full)
         [found] = desk.label(structures=STRUCTURES[:1])
         assert found.ok and desk.store.get(A) == found and len(times) == 4 and len(beats) >= 3
         assert capsys.readouterr().out.count("kept in memory") == 1
@@ -283,7 +283,7 @@ class TestRunningEngines:
             raise FULL
 
         monkeypatch.setattr(desk.store, "put", refuse)
-        monkeypatch.setattr(failed_module, "publish_once", full)
+        monkeypatch.setattr(ledger_module, "publish_once", full)
         limits = JobLimits(1e5, started=time.monotonic(), end=time.monotonic() + 1.5)
         with pytest.raises(QuarryError, match=f"{A}: its label is lost, no folder takes it") as caught:
             desk.label(structures=STRUCTURES[:1], limits=limits)
