@@ -77,6 +77,11 @@ class Property:
         return self.shape in ("vector", "tensor", "per_state")
 
     @property
+    def counts(self) -> tuple[int, ...]:
+        """How many columns its numbers may have, a tensor 9 or the 6 of its upper half; empty: any number."""
+        return {"scalar": (1,), "vector": (3,), "tensor": (6, 9)}.get(self.shape, ())
+
+    @property
     def key(self) -> str:
         """Its name in extended XYZ."""
         return self.extxyz or self.name

@@ -19,7 +19,7 @@ class LabelRecord:
     """What is known about the label of one structure.
 
     status: 'ok' or a failure class (``quarry.failures.FAILURE_CLASSES``).
-    properties: energy (eV), forces (eV/Angstrom, shape (n_atoms, 3)), homo, lumo, gap (eV), dipole (e*Angstrom).
+    properties: numbers and nested lists by name, in the units and shapes of ``quarry.properties``.
     attempts: one dictionary per way that was tried. cost: wall_s, cpu_s, threads, tasks, peak_memory_MB, size (what the
     cost depends on: atoms, basis_functions). details: what else the engine has to say.
     origin: campaign_id, campaign, arm and iteration that paid for it.

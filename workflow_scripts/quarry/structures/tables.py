@@ -226,12 +226,17 @@ def _numbers_of(values: NDArray[Any], name: str, path: Path, key: str) -> NDArra
     return (values if values.ndim == 2 else values[:, None]).astype(np.float64)
 
 
-def joined_columns(table: Table, names: Sequence[str], key: str) -> NDArray[np.float64]:
+def joined_columns(table: Table, names: Sequence[str], key: str, tensors: bool = False) -> NDArray[np.float64]:
     """Return columns of shape (n,) or (n, k) side by side, shape (n, sum of k).
 
-    key: of the configuration, for messages. Raises QuarryError for a missing column, a text and different lengths.
+    key: of the configuration, for messages. tensors: columns of shape (n, 3, 3) are taken too, as (n, 9).
+    Raises QuarryError for a missing column, a text and different lengths.
     """
-    return _side_by_side(names, [_numbers_of(table.column(name, key), name, table.path, key) for name in names], key)
+    columns = [table.column(name, key) for name in names]
+    if tensors:
+        columns = [values.reshape(-1, 9) if values.shape[1:] == (3, 3) else values for values in columns]
+    numbers = [_numbers_of(values, name, table.path, key) for name, values in zip(names, columns, strict=True)]
+    return _side_by_side(names, numbers, key)
 
 
 def read_numbers(paths: Sequence[Path], key: str) -> NDArray[np.float64]:

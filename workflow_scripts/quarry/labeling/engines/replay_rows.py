@@ -167,6 +167,7 @@ class _TextRows(_ArrayRows):
                 raise QuarryError(
                     f"labeling.text.{name}: {base / files[0]} has {numbers.shape[1]} numbers in a line; give one"
                 )
+            _check_count(name, numbers, f"labeling.text.{name}", base / files[0])
             self.columns[name] = numbers if several else numbers[:, 0]
         self._check_lengths({name: len(values) for name, values in self.columns.items()}, "labeling.text", "")
 
@@ -193,7 +194,9 @@ class _TableRows(_ArrayRows):
     def _column(self, name: str, keys: str | list[str]) -> NDArray[Any]:
         where = f"labeling.columns.{name}"
         if statable()[name].in_columns:
-            return joined_columns(self.table, _listed(keys), where)
+            numbers = joined_columns(self.table, _listed(keys), where, tensors=statable()[name].rank == 2)
+            _check_count(name, numbers, where, self.path)
+            return numbers
         key = _listed(keys)[0]
         if self.path.suffix.lower() not in ARRAY_TABLES:
             return self._numbers_in(self.table.texts(key, where), key, where)
@@ -259,6 +262,14 @@ def read_rows(base: Path, labeling: ReplayLabeling) -> Rows:
         return _TextRows(base, labeling)
     path = base / labeling.file
     return (_TableRows if path.suffix.lower() in TABLES else _FrameRows)(path, labeling)
+
+
+def _check_count(name: str, numbers: NDArray[np.float64], where: str, path: Path) -> None:
+    """Raise QuarryError unless there are as many columns as a property has numbers. numbers: shape (n, columns)."""
+    counts = statable()[name].counts
+    if counts and numbers.shape[1] not in counts:
+        wanted = " or ".join(map(str, counts))
+        raise QuarryError(f"{where}: {numbers.shape[1]} numbers for each structure in {path}; {name} has {wanted}")
 
 
 def _listed(keys: str | list[str]) -> list[str]:
