@@ -7,20 +7,24 @@ from snakemake.utils import min_version
 
 min_version("9.27.1")
 
-sys.path.insert(0, str(Path(workflow.basedir) / "workflow_scripts"))
+sys.path.insert(0, str(Path(str(workflow.current_basedir)) / "workflow_scripts"))
 
 from quarry.campaign.arguments import DEFAULT_CAMPAIGN
-from quarry.campaign.campaign import open_campaign, start_campaign
+from quarry.campaign.opening import open_campaign, reads_default_campaign, start_campaign
+from quarry.campaign.paths import CampaignPaths
 from quarry.terminal import say
 
 # A campaign file given with --configfile stands alone: the default campaign is read only when there is none.
-if not workflow.overwrite_configfiles:
+if reads_default_campaign(workflow):
 
     configfile: str(DEFAULT_CAMPAIGN)
 
 
-CAMPAIGN = open_campaign(workflow, config, DEFAULT_CAMPAIGN)
-PATHS = CAMPAIGN.paths
+CAMPAIGN = open_campaign(workflow, config)
+# What rules name: as a module of another Snakefile, Snakemake puts the module's prefix before it. CAMPAIGN.paths has it.
+PATHS = CampaignPaths(CAMPAIGN.configuration.name)
+# Of a Snakefile that has rules of its own before it takes those of a module, the first of its own stays the default.
+IS_DEFAULT = workflow.default_target is None
 
 
 report: "report/workflow.rst"
@@ -43,18 +47,20 @@ include: "rules/forecast.smk"
 include: "rules/verify.smk"
 
 
+whole_campaign = [*[walk_arm(arm) for arm in CAMPAIGN.arms], products]
+
+
 rule all:
     """The campaign: every arm walked to its end, its product, and the figures of the report."""
-    default_target: True
+    default_target: IS_DEFAULT
     input:
-        [walk_arm(arm) for arm in CAMPAIGN.arms],
-        products,
+        whole_campaign,
 
 
 rule retry_failed:
     """The campaign, with its failed labels tried again (asked for when the Snakefile is read)."""
     input:
-        rules.all.input,
+        whole_campaign,
 
 
 start_campaign(workflow, CAMPAIGN)

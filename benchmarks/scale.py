@@ -120,7 +120,7 @@ def write_iterations(campaign: Campaign, iterations: int, batch: int) -> None:
             Path(paths.iteration("proposal.csv", "main", t)).parent.mkdir(parents=True, exist_ok=True)
             text = "structure_id,score\n" + "".join(f"{r.structure_id},\n" for r in rows)
             Path(paths.iteration("proposal.csv", "main", t)).write_text(text)
-        planner = make_planner(configuration, ".", "main", t)
+        planner = make_planner(configuration, ".", "main", t, paths)
         files = BatchFiles(*(at[name] for name in ("batch.csv", "batch.h5", "planned.csv", "reused.csv", "batch")))
         select_batch(rows, [paths.structures], store, LabelLedger(paths.failed), planner, files)
         labels = [paths.label(r.job, "main", t) for r in read_batch(at["batch.csv"])]

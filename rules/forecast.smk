@@ -16,8 +16,8 @@ checkpoint choose_probes:
         leaves=directory(PATHS.leaves(PROBES_ARM, 0)),
     params:
         base=base_folder,
-        manifest=PATHS.manifest,
-        failed=PATHS.failed,
+        manifest=CAMPAIGN.paths.manifest,
+        failed=CAMPAIGN.paths.failed,
     log:
         PATHS.iteration("logs/choose_probes.log", PROBES_ARM, 0),
     localrule: True
@@ -30,14 +30,14 @@ checkpoint choose_probes:
 rule forecast:
     """Print label jobs, core-hours and time to the end. Without an output, so that it is made anew whenever asked for."""
     message:
-        "forecasting the cost of {PATHS.root}"
+        f"forecasting the cost of {CAMPAIGN.paths.root}"
     input:
         structures=PATHS.structures,
         probes=probe_labels,
     params:
         base=base_folder,
-        manifest=PATHS.manifest,
-        files=PATHS.forecast,
+        manifest=CAMPAIGN.paths.manifest,
+        files=CAMPAIGN.paths.forecast,
         cores=cores_of_run,
     log:
         f"{PATHS.logs}/forecast.log",

@@ -8,10 +8,10 @@ rule label_structure:
         PATHS.label(),
     params:
         base=base_folder,
-        manifest=PATHS.manifest,
-        lease=PATHS.lease,
-        failed=PATHS.failed,
-        attempts=PATHS.attempts(),
+        manifest=CAMPAIGN.paths.manifest,
+        lease=CAMPAIGN.paths.lease,
+        failed=CAMPAIGN.paths.failed,
+        attempts=CAMPAIGN.paths.attempts(),
     log:
         PATHS.iteration("logs/labels/{job}.log"),
     retries: CAMPAIGN.retries
@@ -41,9 +41,9 @@ rule merge_labels:
     output:
         **PATHS.outputs("merge_labels"),
     params:
-        manifest=PATHS.manifest,
-        left_out=PATHS.left_out,
-        failed=PATHS.failed,
+        manifest=CAMPAIGN.paths.manifest,
+        left_out=CAMPAIGN.paths.left_out,
+        failed=CAMPAIGN.paths.failed,
     log:
         PATHS.iteration("logs/merge_labels.log"),
     localrule: True

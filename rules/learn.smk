@@ -84,8 +84,8 @@ checkpoint assess_iteration:
     output:
         **PATHS.outputs("assess_iteration"),
     params:
-        manifest=PATHS.manifest,
-        failed=PATHS.failed,
+        manifest=CAMPAIGN.paths.manifest,
+        failed=CAMPAIGN.paths.failed,
     log:
         PATHS.iteration("logs/assess_iteration.log"),
     localrule: True

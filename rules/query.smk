@@ -93,9 +93,9 @@ checkpoint select_batch:
         leaves=directory(PATHS.leaves()),
     params:
         base=base_folder,
-        manifest=PATHS.manifest,
-        failed=PATHS.failed,
-        retries=PATHS.retries,
+        manifest=CAMPAIGN.paths.manifest,
+        failed=CAMPAIGN.paths.failed,
+        retries=CAMPAIGN.paths.retries,
     log:
         PATHS.iteration("logs/select_batch.log"),
     localrule: True

@@ -46,7 +46,7 @@ rule collect_results:
 rule publish_results:
     """Put the product of the arm main where a user looks first."""
     message:
-        "publishing the results in {PATHS.root}"
+        f"publishing the results in {CAMPAIGN.paths.root}"
     input:
         **PATHS.outputs("collect_results", "main"),
     output:

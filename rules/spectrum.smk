@@ -11,7 +11,7 @@ rule compute_spectrum:
         structures=PATHS.structures,
         features=PATHS.features,
         # How lines are broadened; an inspection before the first run has no such file.
-        settings=lambda wildcards: [path for path in [PATHS.spectrum_settings] if Path(path).exists()],
+        settings=lambda wildcards: [PATHS.spectrum_settings] if Path(CAMPAIGN.paths.spectrum_settings).exists() else [],
     output:
         **PATHS.outputs("compute_spectrum"),
     log:
@@ -29,7 +29,7 @@ rule compute_spectrum:
 rule publish_spectrum:
     """Put the spectra of the arm main where a user looks first."""
     message:
-        "publishing the spectra in {PATHS.root}"
+        f"publishing the spectra in {CAMPAIGN.paths.root}"
     input:
         **PATHS.outputs("compute_spectrum", "main"),
     output:

@@ -44,8 +44,8 @@ rule verify:
         + recomputed("check_forces", CAMPAIGN.displaced_copies),
         dataset=from_product("dataset.h5", "main"),
     params:
-        manifest=PATHS.manifest,
-        table=f"{PATHS.verification}/verify.csv",
+        manifest=CAMPAIGN.paths.manifest,
+        table=f"{CAMPAIGN.paths.verification}/verify.csv",
     log:
         f"{PATHS.verification}/logs/verify.log",
     localrule: True
@@ -63,8 +63,8 @@ rule check_forces:
         recomputed=recomputed("check_forces", CAMPAIGN.displaced_copies),
         dataset=from_product("dataset.h5", "main"),
     params:
-        manifest=PATHS.manifest,
-        table=f"{PATHS.verification}/check_forces.csv",
+        manifest=CAMPAIGN.paths.manifest,
+        table=f"{CAMPAIGN.paths.verification}/check_forces.csv",
     log:
         f"{PATHS.verification}/logs/check_forces.log",
     localrule: True
@@ -82,8 +82,8 @@ rule check_rotations:
         recomputed=recomputed("check_rotations", CAMPAIGN.configuration.verification.copies),
         dataset=from_product("dataset.h5", "main"),
     params:
-        manifest=PATHS.manifest,
-        table=f"{PATHS.verification}/check_rotations.csv",
+        manifest=CAMPAIGN.paths.manifest,
+        table=f"{CAMPAIGN.paths.verification}/check_rotations.csv",
     log:
         f"{PATHS.verification}/logs/check_rotations.log",
     localrule: True

@@ -1,6 +1,6 @@
 """Choose the structures whose labels tell a forecast the cost, and write their jobs."""
 
-from quarry.campaign.job import configuration_of, job, manifest_of, store_of
+from quarry.campaign.job import configuration_of, job, manifest_of, paths_of, store_of
 
 configuration = configuration_of(snakemake)
 with job(snakemake) as log:
@@ -17,7 +17,7 @@ with job(snakemake) as log:
         [structures],
         store,
         LabelLedger(snakemake.params.failed),
-        make_planner(configuration, snakemake.params.base, PROBES_ARM, 0),
+        make_planner(configuration, snakemake.params.base, PROBES_ARM, 0, paths_of(snakemake)),
         BatchFiles(files.batch, files.structures, files.planned, files.reused, files.leaves),
     )
     log(line)

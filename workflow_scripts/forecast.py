@@ -1,6 +1,6 @@
 """Print what the rest of the campaign will cost, and write it down."""
 
-from quarry.campaign.job import configuration_of, job, manifest_of, store_of
+from quarry.campaign.job import configuration_of, job, manifest_of, paths_of, store_of
 from quarry.files import write_text
 
 configuration = configuration_of(snakemake)
@@ -9,11 +9,11 @@ with job(snakemake, receipt=False):
     from quarry.stages.forecast_text import forecast_text
     from quarry.stages.planning import make_planner
 
-    structures, parameters = snakemake.input.structures, snakemake.params
+    parameters, paths = snakemake.params, paths_of(snakemake)
     forecast = make_forecast(
         configuration,
-        make_planner(configuration, parameters.base, configuration.arm_names[0], 0),
-        structures,
+        make_planner(configuration, parameters.base, configuration.arm_names[0], 0, paths),
+        paths,
         snakemake.input.probes,
         store_of(configuration, manifest_of(snakemake)),
         parameters.cores,

@@ -1,10 +1,9 @@
 """Add the batch's labels to the data set."""
 
-from quarry.campaign.job import configuration_of, job, manifest_of
+from quarry.campaign.job import configuration_of, job, manifest_of, paths_of
 from quarry.terminal import tell
 
 with job(snakemake) as log:
-    from quarry.campaign.paths import CampaignPaths
     from quarry.campaign.recovery import pack_iterations
     from quarry.config.targets import needed
     from quarry.labeling.audit.findings import read_audit, sentences
@@ -38,4 +37,4 @@ with job(snakemake) as log:
     for words in sentences(read_audit(snakemake.output.audit)):
         log(words)
     # Every job of the iteration before is finished, and Snakemake looks no more at the files of finished jobs.
-    pack_iterations(CampaignPaths(configuration.name), [(arm, iteration - 1)] if iteration else [], tell)
+    pack_iterations(paths_of(snakemake), [(arm, iteration - 1)] if iteration else [], tell)

@@ -9,7 +9,6 @@ from quarry.terminal import tell
 
 configuration = configuration_of(snakemake)
 with job(snakemake) as log:
-    from quarry.campaign.paths import CampaignPaths
     from quarry.labeling.ledger import LabelLedger
     from quarry.stages.batch import BatchFiles, batch_rows, select_batch
     from quarry.stages.candidates import earlier_batches
@@ -17,7 +16,7 @@ with job(snakemake) as log:
     from quarry.stages.retrying import add_retries, hand_down_attempts
 
     arm, iteration = snakemake.wildcards.arm, int(snakemake.wildcards.iteration)
-    candidates = snakemake.input.candidates
+    candidates, paths = snakemake.input.candidates, paths_of(snakemake)
     rows = batch_rows(configuration, arm, iteration, candidates, snakemake.input.proposal)
     rows = add_retries(rows, arm, iteration, snakemake.input.failures or None, read_requests(snakemake.params.retries))
     store = store_of(configuration, manifest_of(snakemake))
@@ -25,10 +24,10 @@ with job(snakemake) as log:
     failed = LabelLedger(snakemake.params.failed)
     line = select_batch(
         rows,
-        [candidates, *earlier_batches(CampaignPaths(configuration.name), arm, iteration)],
+        [candidates, *earlier_batches(paths, arm, iteration)],
         store,
         failed,
-        make_planner(configuration, snakemake.params.base, arm, iteration),
+        make_planner(configuration, snakemake.params.base, arm, iteration, paths),
         BatchFiles(files.batch, files.structures, files.planned, files.reused, files.leaves),
     )
     hand_down_attempts(read_batch(files.batch), failed, Path(files.batch).with_name("attempts"))

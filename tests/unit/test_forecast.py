@@ -150,7 +150,8 @@ class TestForecast:
         monkeypatch.chdir(folder)
         store = LabelStore("label_store", METHOD_ID, {})
         atoms = TestProbes().atoms(mixed)
-        structures = Path(CampaignPaths(conf.name).structures)
+        paths = CampaignPaths(conf.name)
+        structures = Path(paths.structures)
         structures.parent.mkdir(parents=True, exist_ok=True)
         structures.write_bytes(Path(mixed).read_bytes())
         files = []
@@ -166,7 +167,7 @@ class TestForecast:
             files.append(str(path))
         several = planner()
         several.resources = conf.resources.label
-        return make_forecast(conf, several, str(structures), files, store, cores)
+        return make_forecast(conf, several, paths, files, store, cores)
 
     def test_of_a_fresh_campaign(self, tmp_path, monkeypatch, mixed):
         conf = configuration(

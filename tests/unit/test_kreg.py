@@ -22,7 +22,7 @@ from quarry.models.registry import load_model, make_model
 from quarry.structures import Structure, StructureSet
 from support.configurations import WIGNER, changed
 
-H2 = Path(__file__).parents[2].parent / "shared" / "data" / "h2_fci_451.npz"
+H2 = Path(__file__).parents[1] / "data" / "h2_fci_451.npz"
 
 
 def any_structures(n):
@@ -237,7 +237,6 @@ def hydrogen():
     return TrainingData(structures, inverse_distances(structures, structures[int(np.argmin(energies))]), energies)
 
 
-@pytest.mark.skipif(not H2.exists(), reason=f"needs the dissociation curve in {H2}")
 @pytest.mark.parametrize("lowest", [-25, -50])
 def test_the_dissociation_curve_of_hydrogen_is_learnt_as_published(lowest):
     """MLatom 2.1: RMSE 4.80e-7 hartree on 90 validation points, 4.90e-7 on all 451 (every fifth point validates here)."""

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from math import ceil
 from pathlib import Path
 from typing import Any
 
 from quarry.campaign import manifest as manifests
-from quarry.campaign.arguments import check_files, check_rules, check_settings, check_workflow_profile
 from quarry.campaign.batch_table import jobs_of, keys_of_job, read_batch
-from quarry.campaign.beside import BesideMain, announce_main
+from quarry.campaign.beside import BesideMain
 from quarry.campaign.file_count import drawing_rules
-from quarry.campaign.folders import check_arms, check_folders, check_project, check_results, check_store
-from quarry.campaign.invocation import Invocation, command_line, invocation_of
+from quarry.campaign.folders import check_arms, check_folders, check_results, check_store
+from quarry.campaign.invocation import Invocation
 from quarry.campaign.iterations import iteration_folders
 from quarry.campaign.lease import Lease
 from quarry.campaign.leave_out import check_ids, hold_from_now, read_left_out
-from quarry.campaign.nested import end_with_parent
-from quarry.campaign.packed import packed_record
 from quarry.campaign.paths import CampaignPaths
 from quarry.campaign.planned import memory_MB, walltime_min
 from quarry.campaign.plans import plan_of
@@ -29,11 +25,8 @@ from quarry.campaign.recovery import Recovery
 from quarry.campaign.replacing import has_label, set_aside
 from quarry.campaign.retries import TARGET, RetryRequest, read_requests, requests_for
 from quarry.campaign.retry_failed import retry_failed
-from quarry.campaign.state_records import read_records_with, show_as_there
 from quarry.campaign.times import refuse_future
 from quarry.config.campaign import MAIN_ARM, Configuration, drawn_files
-from quarry.config.command_line import apply_types
-from quarry.config.loading import load_configuration
 from quarry.config.spectrum import LEARNT
 from quarry.errors import QuarryError, reason_of
 from quarry.files import canonical_json, write_text
@@ -54,14 +47,20 @@ class Campaign:
         invocation: Invocation,
         targets: Sequence[str] = (),
         jobs_have_own_environment: bool = False,
+        paths: CampaignPaths | None = None,
+        rule_name: Callable[[str], str] = str,
     ) -> None:
-        """base: folder of the campaign file. targets: those of the command line. jobs_have_own_environment: see ``preflight``."""
+        """base: folder that the configuration's files are named from. targets: those of the command line.
+        jobs_have_own_environment: see ``preflight``. paths: where the campaign's files lie, if the workflow has a prefix.
+        rule_name: returns the name that a rule has in the workflow.
+        """
+        self._asks_retries = rule_name(TARGET) in targets
         self.targets = targets
         self.jobs_have_own_environment = jobs_have_own_environment
         self.configuration = configuration
         self.base = base
         self.invocation = invocation
-        self.paths = CampaignPaths(configuration.name)
+        self.paths = paths or CampaignPaths(configuration.name)
         check_arms(configuration, self.paths)
         self.arms = configuration.arm_names
         self.beside_main = BesideMain(configuration, self.paths)
@@ -141,7 +140,7 @@ class Campaign:
 
     def _retry_failed(self, write: bool = True) -> bool:
         """Ask for retries of failed labels where the targets say so; return whether any was asked for."""
-        return TARGET in self.targets and retry_failed(self.paths, self.arms, self.has_stopped, say, write)
+        return self._asks_retries and retry_failed(self.paths, self.arms, self.has_stopped, say, write)
 
     def _leave_out(self, write: bool = True) -> bool:
         """Let labeling.leave_out hold if it has changed, and return whether; refuse ids that a pool that is there lacks."""
@@ -317,76 +316,3 @@ class Campaign:
     def drawing_rules(self) -> list[str]:
         """The rules that draw what this campaign's user sees."""
         return drawing_rules(self.configuration)
-
-
-def open_campaign(workflow: Any, config: dict[str, Any], default_file: Path) -> Campaign:
-    """Read the campaign of this invocation; a mistake of the user ends it with one line and exit code 1.
-
-    workflow, config: the Snakefile's objects; config gets the types of ``--config`` values. default_file: the campaign
-    file used when the user gave none.
-    """
-    if not workflow.is_main_process:
-        end_with_parent()
-    apply_types(config, workflow.config_settings.config)
-    given = [Path(file) for file in workflow.overwrite_configfiles]
-    file = given[-1] if given else default_file
-    invocation, targets = invocation_of(workflow)
-    if not given and invocation is not Invocation.JOB and Path.cwd() != default_file.resolve().parents[1]:
-        say(f"no --configfile is given, so this is the default campaign, {config.get('name')} ({default_file})")
-    try:
-        if invocation is not Invocation.JOB:
-            check_project(default_file.resolve().parents[1])
-            check_workflow_profile(command_line().get("workflow_profile"), default_file.resolve().parents[1])
-            check_files([Path(_shown(path)) for path in given])
-            check_settings(workflow.resource_settings)
-        configuration = load_configuration(config, _shown(file))
-        own = bool(workflow.deployment_settings.deployment_method)
-        campaign = Campaign(configuration, file.resolve().parent, invocation, targets, jobs_have_own_environment=own)
-    except QuarryError as error:
-        sys.exit(f"Quarry: {error}")
-    if invocation is Invocation.RUN:
-        from quarry.submission import executors, signals
-
-        executors.install()
-        signals.install(workflow)
-        announce_main()
-        # A rule that the user gives resources of its own has its place on the cluster.
-        campaign.beside_main.is_possible = lambda rule: (
-            not workflow.local_exec and rule not in workflow.resource_settings.overwrite_resources
-        )
-    # Without --cores and --jobs Snakemake refuses to start; a plain `snakemake` means this machine with all its cores.
-    # A profile cannot say so: profiles/default would also cap the cores that a cluster profile may ask for.
-    settings = workflow.resource_settings
-    if settings.cores is None and settings.nodes is None:
-        from snakemake.utils import available_cpu_count
-
-        settings.cores = available_cpu_count()
-        # The scheduler counts with its own copy, made before the Snakefile is read: without it all jobs start at once.
-        workflow.global_resources["_cores"] = settings.cores
-    return campaign
-
-
-def start_campaign(workflow: Any, campaign: Campaign) -> None:
-    """Check and start the campaign when all rules are known; a mistake of the user ends it as in ``open_campaign``.
-
-    workflow: the Snakefile's object.
-    """
-    try:
-        if campaign.invocation is not Invocation.JOB:
-            check_rules(workflow, campaign.targets)
-        read_records_with(packed_record)
-        if campaign.invocation in (Invocation.INSPECTION, Invocation.DRY_RUN):
-            show_as_there(campaign.recovery.packed)
-        campaign.start()
-    except QuarryError as error:
-        sys.exit(f"Quarry: {error}")
-    except OSError as error:
-        # A folder in place of a file, a file of somebody else's: nothing that a start could mend.
-        sys.exit(f"Quarry: {error.filename or campaign.paths.root}: {error.strerror or error}; mend or remove it")
-
-
-def _shown(file: Path) -> str:
-    try:
-        return str(file.resolve().relative_to(Path.cwd()))
-    except ValueError:
-        return str(file)

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from quarry.campaign.beside import keep_within
+from quarry.campaign.loop import rule_of
 from quarry.campaign.manifest import read_manifest
-from quarry.campaign.paths import receipts_folder
+from quarry.campaign.paths import CampaignPaths, receipts_folder
 from quarry.campaign.receipts import write_receipt
 from quarry.config.campaign import Configuration
 from quarry.config.loading import load_configuration
@@ -98,8 +99,9 @@ def job(
                 "host": socket.gethostname(),
             }
             folder = receipts_folder(snakemake.output)
-            name = f"{snakemake.rule}_{part}" if part else snakemake.rule
-            write_receipt(folder / f"{name}.json", snakemake.rule, list(snakemake.output), cost, list(snakemake.input))
+            rule = rule_of(snakemake.rule, snakemake.output, part)
+            name = f"{rule}_{part}" if part else rule
+            write_receipt(folder / f"{name}.json", rule, list(snakemake.output), cost, list(snakemake.input))
 
 
 def _used() -> str:
@@ -120,6 +122,11 @@ def manifest_of(snakemake: Any) -> dict[str, Any]:
     if manifest is None:
         raise QuarryError(f"{snakemake.params.manifest} is missing; start the campaign again")
     return manifest
+
+
+def paths_of(snakemake: Any) -> CampaignPaths:
+    """Return the campaign's paths inside a script."""
+    return CampaignPaths(configuration_of(snakemake).name, str(Path(snakemake.params.manifest).parent))
 
 
 def store_of(configuration: Configuration, manifest: dict[str, Any]) -> LabelStore:

@@ -5,9 +5,10 @@ Standard library only (used at parse time).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import PurePosixPath
 
 
 def padded(number: int | str) -> str:
@@ -174,6 +175,23 @@ def files_in(place: Place) -> list[str]:
 def product_of(rule: str) -> list[str]:
     """Return the files that a rule makes, by their names in its folder."""
     return list(RULES[rule].outputs.values())
+
+
+def rule_of(name: str, outputs: Iterable[str], part: str = "") -> str:
+    """Return the rule of the table that a job has, which another Snakefile may have taken under a name of its own.
+
+    name: in the workflow. outputs: files of the job. part: which of several jobs of the rule it is. A rule that is not in the
+    table keeps its name.
+    """
+    if name in RULES:
+        return name
+    made = {PurePosixPath(file).name for file in outputs}
+    return max((rule for rule in RULES if rule in name and made & _names(RULES[rule], part)), key=len, default=name)
+
+
+def _names(stage: Stage, part: str) -> set[str]:
+    files = stage.files_of_part(part) if stage.part else stage.outputs.values()
+    return {PurePosixPath(file).name for file in files}
 
 
 def outputs_of(receipt: str) -> list[str]:

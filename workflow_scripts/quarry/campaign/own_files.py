@@ -12,11 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from quarry.campaign.paths import MANIFEST
 from quarry.errors import QuarryError
 from quarry.files import move_aside
-
-MANIFEST = "campaign.json"
-"""The file by which a folder is known as a campaign's."""
 
 
 class OwnFiles:

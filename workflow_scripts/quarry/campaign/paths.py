@@ -9,12 +9,18 @@ from pathlib import Path
 from quarry.campaign.iterations import folder_name, iteration_of
 from quarry.campaign.loop import RULES, ArmPlan, Place, files_in, stages_of
 
+MANIFEST = "campaign.json"
+"""The file by which a folder is known as a campaign's."""
+
 
 class CampaignPaths:
-    """Paths of one campaign, relative to the working directory."""
+    """Paths of one campaign, relative to the working directory.
 
-    def __init__(self, name: str, results: str = "results") -> None:
-        self.root = f"{results}/{name}"
+    root: folder of its files; None: that of its name among the results.
+    """
+
+    def __init__(self, name: str, root: str | None = None) -> None:
+        self.root = root or f"results/{name}"
         self.pool = f"{self.root}/pool"
         self.structures = f"{self.pool}/structures.h5"
         self.features = f"{self.pool}/features.h5"
@@ -24,7 +30,7 @@ class CampaignPaths:
         self.filtered = f"{self.pool}/filtered.csv"
         self.spectrum_settings = f"{self.root}/spectrum_settings.json"
         self.verification = f"{self.root}/verification"
-        self.manifest = f"{self.root}/campaign.json"
+        self.manifest = f"{self.root}/{MANIFEST}"
         self.lease = f"{self.root}/.lease.json"
         self.failed = f"{self.root}/failed"
         self.set_aside = f"{self.root}/set_aside"

@@ -54,18 +54,26 @@ def read_records_with(packed: Callable[[str], bytes | None]) -> None:
     FilePersistence._io_read = read
 
 
-def show_as_there(packed: Callable[[], Iterable[tuple[str, float]]]) -> None:
-    """Let Snakemake take packed files for there, as long as it only shows the campaign. packed: their paths and times (s)."""
+_shown: dict[str, Callable[[], Iterable[tuple[str, float]]]] = {}
+
+
+def show_as_there(campaign: str, packed: Callable[[], Iterable[tuple[str, float]]]) -> None:
+    """Let Snakemake take packed files for there, as long as it only shows campaigns.
+
+    campaign: folder of its results; a workflow may hold several. packed: returns the paths and times (s) of its files.
+    """
     from snakemake.io import IOCache, Mtime
 
-    original = getattr(IOCache.__init__, "original", IOCache.__init__)
+    _shown[campaign] = packed
+    original = IOCache.__init__
+    if getattr(original, "is_quarrys", False):
+        return
 
     def begin(self: Any, *arguments: Any, **settings: Any) -> None:
         original(self, *arguments, **settings)
-        for path, time_s in packed():
+        for path, time_s in (found for packed in _shown.values() for found in packed()):
             self.exists_local[path] = True
             self.mtime[path] = Mtime(local=time_s)
 
-    # Of the last campaign only, where one process shows several.
-    begin.original = original  # type: ignore[attr-defined]
+    begin.is_quarrys = True  # type: ignore[attr-defined]
     IOCache.__init__ = begin

@@ -89,17 +89,17 @@ def choose_probes(configuration: Configuration, structures: str, store: LabelSto
 def make_forecast(
     configuration: Configuration,
     planner: Planner,
-    structures: str,
+    paths: CampaignPaths,
     probes: Sequence[str],
     store: LabelStore,
     cores: int,
 ) -> Forecast:
     """Return the forecast of the rest of a campaign.
 
-    probes: label files of the probes. cores: of this run; they are added to ``CORE_COUNTS``. Raises QuarryError if too few
-    labels are there to tell.
+    paths: of the campaign. probes: label files of the probes. cores: of this run; they are added to ``CORE_COUNTS``. Raises
+    QuarryError if too few labels are there to tell.
     """
-    paths, pool = CampaignPaths(configuration.name), read_pool(structures)
+    pool = read_pool(paths.structures)
     finished = {arm: _finished(paths, arm) for arm in configuration.arm_names}
     costs, failures = _probe_costs(probes)
     for arm, (facts, _) in finished.items():
@@ -110,7 +110,7 @@ def make_forecast(
         raise QuarryError(f"forecast: {_too_few(len(costs), failures, bool(probes), paths)}")
     largest = max(sizes_of(list(pool), planner.engine, model.measure))
     arms = [
-        _arm_forecast(configuration, arm, facts, costs_, pool, planner, model, store)
+        _arm_forecast(configuration, paths, arm, facts, costs_, pool, planner, model, store)
         for arm, (facts, costs_) in finished.items()
     ]
     flat = [size for arm in arms for sizes in arm.sizes for size in sizes]
@@ -198,6 +198,7 @@ def schedule(configuration: Configuration, arm: str, pool_size: float, last: Fac
 
 def _arm_forecast(
     configuration: Configuration,
+    paths: CampaignPaths,
     arm: str,
     facts: list[Facts],
     costs: list[Cost],
@@ -208,7 +209,7 @@ def _arm_forecast(
 ) -> ArmForecast:
     size = math.inf if configuration.pool.is_sampled else len(pool)
     batches, ends_by = schedule(configuration, arm, size, facts[-1] if facts else None)
-    rows = _next_rows(configuration, arm, len(facts), pool)
+    rows = _next_rows(configuration, paths, arm, len(facts))
     rng = generator(configuration.seed, "forecast", arm)
     known, sizes = 0, []
     for n, count in enumerate(batches):
@@ -224,9 +225,8 @@ def _arm_forecast(
     return ArmForecast(arm, len(facts), batches, known, ends_by, stopped.words if stopped else None, sizes)
 
 
-def _next_rows(configuration: Configuration, arm: str, done: int, pool: StructureSet) -> list[BatchRow] | None:
+def _next_rows(configuration: Configuration, paths: CampaignPaths, arm: str, done: int) -> list[BatchRow] | None:
     """Return the rows of the next batch where they are fixed already."""
-    paths = CampaignPaths(configuration.name)
     if done == 0:
         # Arms without a draw of their own share the first batch; the first arm pays.
         own = arm == configuration.arm_names[0] or configuration.arm(arm).draw != configuration.seed

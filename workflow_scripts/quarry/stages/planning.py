@@ -269,9 +269,8 @@ def _atoms_of(structures: str) -> dict[str, int]:
     return dict(zip(map(str, pool.ids), np.diff(pool.offsets).tolist(), strict=True))
 
 
-def make_planner(configuration: Configuration, base: str, arm: str, iteration: int) -> Planner:
-    """Return the planner of an arm's next batch. base: folder of the campaign file."""
+def make_planner(configuration: Configuration, base: str, arm: str, iteration: int, paths: CampaignPaths) -> Planner:
+    """Return the planner of an arm's next batch. base: folder of the campaign file. paths: of the campaign."""
     labeling, resources = configuration.labeling, configuration.resources.label
-    paths = CampaignPaths(configuration.name)
     costs = read_costs(paths, arm, iteration) if iteration else {}
     return Planner(labeling, resources, make_engine(labeling, base, resources), iteration, costs)
