@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from quarry.submission.commands import link_submit
+
 PROFILES = Path(__file__).parents[2] / "profiles"
 CLUSTER = ["slurm", "cluster-generic"]
 INVARIANTS = {
@@ -360,12 +362,12 @@ def test_cancel_all_reaches_every_job_whose_end_was_not_told(submitted):
     assert submitted.call(CANCEL[submitted.scheduler]) == left
 
 
-def test_the_profile_finds_status_and_cancel_in_the_working_directory(submitted):
+def test_the_profile_finds_its_commands_in_the_working_directory(submitted, monkeypatch):
     profile = read("cluster-generic")
-    for key in ("cluster-generic-status-cmd", "cluster-generic-cancel-cmd"):
+    monkeypatch.chdir(submitted.folder)
+    for _ in range(2):
+        link_submit(PROFILES.parent)
+    for key in ("cluster-generic-submit-cmd", "cluster-generic-status-cmd", "cluster-generic-cancel-cmd"):
         tool = submitted.folder / profile[key].split()[0]
         assert tool.resolve() == PROFILES / "cluster-generic" / tool.name
         assert os.access(tool, os.X_OK)
-    assert (
-        PROFILES.parent / profile["cluster-generic-submit-cmd"].strip("'").removeprefix("{workflow.basedir}/")
-    ).exists()

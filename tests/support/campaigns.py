@@ -70,6 +70,7 @@ class CampaignFolder:
     environment: dict[str, str] = field(default_factory=dict)
     forked_jobs: bool = True
     """Whether ``run`` forks Snakemake and its jobs from a process that has their imports."""
+    snakefile: Path = SNAKEFILE
 
     @staticmethod
     def create(path: Path, configuration: dict[str, Any] | None = None, size: int = 60) -> CampaignFolder:
@@ -107,7 +108,7 @@ class CampaignFolder:
         return [sys.executable, "-m", "snakemake", *self.arguments(*arguments)]
 
     def arguments(self, *arguments: str) -> list[str]:
-        base = ["-s", str(SNAKEFILE), "--configfile", "campaign.yaml"]
+        base = ["-s", str(self.snakefile), "--configfile", "campaign.yaml"]
         cores = (
             []
             if any(
@@ -128,7 +129,7 @@ class CampaignFolder:
 
     def run_as_given(self, *arguments: str, timeout: float = 300) -> Outcome:
         """Run Snakemake with these arguments alone, no campaign file among them."""
-        return self._run(["-s", str(SNAKEFILE), *arguments], timeout)
+        return self._run(["-s", str(self.snakefile), *arguments], timeout)
 
     def _run(self, arguments: list[str], timeout: float) -> Outcome:
         python = quick_python() if self.forked_jobs else sys.executable
@@ -149,9 +150,16 @@ class CampaignFolder:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start Snakemake in a process group of its own."""
+        return self._start(self.arguments(*arguments))
+
+    def start_as_given(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start Snakemake with these arguments alone in a process group of its own."""
+        return self._start(["-s", str(self.snakefile), *arguments])
+
+    def _start(self, arguments: list[str]) -> subprocess.Popen[str]:
         log = open(self.path / "background.log", "a")  # noqa: SIM115 (the child keeps it)
         return subprocess.Popen(
-            self.command(*arguments),
+            [sys.executable, "-m", "snakemake", *arguments],
             cwd=self.path,
             env=self.env(),
             text=True,
