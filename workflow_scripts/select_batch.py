@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from quarry.campaign.batch_table import read_batch
-from quarry.campaign.job import configuration_of, job, manifest_of, store_of
+from quarry.campaign.job import configuration_of, job, manifest_of, paths_of, store_of
 from quarry.campaign.retries import read_requests
 from quarry.terminal import tell
 
