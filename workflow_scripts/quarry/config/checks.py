@@ -123,6 +123,8 @@ def _sampler(c: Configuration) -> str | None:
         )
     if c.spectrum is not None:
         return "pool.source: sampler has no ensemble of which a spectrum could be; use wigner or file"
+    if c.filters.near_duplicates is not None:
+        return "filters.near_duplicates: it is for a fixed pool; with pool.source: sampler remove it"
     if c.pool_filters.copies == "keep":
         return "filters.copies: keep is for a fixed pool; with pool.source: sampler set leave_out"
     return None

@@ -1,0 +1,179 @@
+"""Campaigns whose candidates are sampled anew in every iteration, by the sampler of the documentation."""
+
+from __future__ import annotations
+
+import csv
+import random
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ase import Atoms
+from ase.io import write
+
+from quarry.structures.files import read_pool
+from quarry.structures.labelled import LabelledSet
+from support.campaigns import REPOSITORY, WATER, CampaignFolder, kill_group, stand_in_configuration
+from support.resuming import check_resumed, cuts, outputs_in_order
+
+PAGE = (REPOSITORY / "docs/samplers.md").read_text()
+SAMPLER = re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)[1]
+POOL: dict[str, Any] = {"source": "sampler", "sampler": "shaken:Shaken", "arguments": {"copies": 5}}
+SEED = 20261126
+
+
+def sampling(**changes: Any) -> dict[str, Any]:
+    query = {"strategy": "uncertainty", "initial": 4, "batch": {"schedule": "constant", "size": 3}}
+    defaults = {"pool": POOL, "query": query, "stop": {"rrmse": None, "max_iterations": 2}}
+    return stand_in_configuration(**{**defaults, **changes})
+
+
+def create(path: Path, **changes: Any) -> CampaignFolder:
+    folder = CampaignFolder.create(path, sampling(**changes))
+    (folder.path / "pool.extxyz").unlink()
+    (folder.path / "shaken.py").write_text(SAMPLER)
+    return folder
+
+
+def ids_of_batch(folder: CampaignFolder, arm: str, iteration: int) -> list[str]:
+    with open(folder.results / f"{arm}/iter_{iteration:03d}/batch.csv", newline="") as handle:
+        return [row["structure_id"] for row in csv.DictReader(handle)]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> CampaignFolder:
+    """Arm main and its control, three iterations each."""
+    folder = create(tmp_path_factory.mktemp("sampled") / "campaign", control={})
+    outcome = folder.run()
+    assert outcome.code == 0, outcome.text[-3000:]
+    return folder
+
+
+def test_every_batch_is_chosen_from_candidates_of_its_own(finished):
+    results = finished.results
+    labelled = {arm: LabelledSet.read(results / arm / "dataset.h5") for arm in ("main", "random_0")}
+    for arm in labelled:
+        seen = set(read_pool(results / "pool/structures.h5").ids.tolist())
+        assert set(ids_of_batch(finished, arm, 0)) <= seen
+        for iteration in (1, 2):
+            candidates = set(read_pool(results / f"{arm}/iter_{iteration:03d}/candidates.h5").ids.tolist())
+            batch = ids_of_batch(finished, arm, iteration)
+            # Three of the best structures, five copies each, none of which was there before.
+            assert len(candidates) == 15 and not candidates & seen and len(batch) == 3 and set(batch) <= candidates
+            chosen = read_pool(results / f"{arm}/iter_{iteration:03d}/batch.h5")
+            assert chosen.ids.tolist() == batch
+            seen |= candidates
+        assert len(labelled[arm]) == 4 + 3 + 6
+    assert len(finished.calls()) == len(set(finished.calls())) == len(finished.stored())
+    assert finished.run().nothing_to_do
+
+
+def test_prefixes_of_the_outputs(finished, tmp_path):
+    """Cut anywhere: the same candidates, batches, labels and models, and nothing is paid twice."""
+    whole = finished.copy(tmp_path / "whole").unpack()
+    order = outputs_in_order(whole)
+    names = [str(path) for path in order]
+    mine = [names.index(f"results/toy/main/iter_001/{name}") for name in ("candidates.h5", "batch.h5", "dataset.h5")]
+    for cut in sorted({*cuts(len(order), 2), *mine}):
+        folder = whole.copy(tmp_path / f"cut_{cut}")
+        for path in order[cut:]:
+            (folder.path / path).unlink()
+        check_resumed(folder, finished)
+
+
+@pytest.mark.parametrize("name", ["candidates.h5", "batch.h5", "batch.csv"])
+def test_a_damaged_file_of_the_last_iteration(finished, tmp_path, name):
+    folder = finished.copy(tmp_path / "damaged")
+    path = folder.results / f"main/iter_002/{name}"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    check_resumed(folder, finished)
+
+
+def test_kill_9_at_random_moments(finished, tmp_path):
+    dice = random.Random(SEED)
+    folder = create(tmp_path / "killed", control={})
+    for _ in range(3):
+        known, before = folder.stored(), len(folder.calls())
+        process = folder.start()
+        time.sleep(dice.uniform(4.0, 12.0))
+        kill_group(process)
+        assert not known & set(folder.calls()[before:])
+    known, before = folder.stored(), len(folder.calls())
+    outcome = folder.run()
+    assert outcome.code == 0, outcome.text[-3000:]
+    assert not known & set(folder.calls()[before:])
+    assert folder.products() == finished.products()
+
+
+def test_a_failed_label_of_an_earlier_iteration_is_tried_again(finished, tmp_path):
+    """Its structure is in no pool: it stands in the batch in which it was first."""
+    failing = ids_of_batch(finished, "main", 1)[1]
+    labeling = {"engine": "function", "function": "stand_in:morse", "retries": 0, "max_failed_fraction": 0.5}
+    folder = create(tmp_path / "failing", labeling={**labeling, "arguments": {"fail": [failing]}})
+    outcome = folder.run()
+    assert outcome.code == 0, outcome.text[-3000:]
+    assert failing not in LabelledSet.read(folder.results / "dataset.h5").structures.ids
+    stand_in = folder.path / "stand_in.py"
+    stand_in.write_text(stand_in.read_text().replace('in fail:', 'in ():'))
+    outcome = folder.run("retry_failed")
+    assert outcome.code == 0, outcome.text[-3000:]
+    assert failing in LabelledSet.read(folder.results / "dataset.h5").structures.ids
+
+
+def test_iteration_0_from_a_file_and_an_end_without_candidates(tmp_path):
+    pool = {**POOL, "initial": {"source": "file", "files": ["start.extxyz"]}}
+    folder = create(tmp_path / "campaign", pool=pool)
+    frames = [Atoms("OHH", WATER + 0.02 * n) for n in range(12)]
+    for number, atoms in enumerate(frames):
+        atoms.positions[1, 1] += 0.01 * number
+    write(folder.path / "start.extxyz", frames)
+    module = folder.path / "shaken.py"
+    module.write_text(SAMPLER.replace("        energies =", "        if iteration == 2:\n            return []\n        energies ="))
+    outcome = folder.run()
+    assert outcome.code == 0, outcome.text[-3000:]
+    assert "stopped: the sampler gave no new candidate" in outcome.text
+    assert len(read_pool(folder.results / "pool/structures.h5")) == 12
+    assert ids_of_batch(folder, "main", 2) == []
+    assert folder.run().nothing_to_do
+
+
+MISTAKES = {
+    "cannot import": {"sampler": "nowhere:Shaken"},
+    "has no argument 'copy'; did you mean 'copies'?": {"arguments": {"copy": 3}},
+    "gave int as structure 1; it must return ASE atoms": {"sampler": "wrong:Numbers"},
+    "failed (ZeroDivisionError": {"sampler": "wrong:Fails"},
+    "has no method initial(rng)": {"sampler": "wrong:NoInitial"},
+    "has no method sample(": {"sampler": "wrong:NoSample"},
+}
+WRONG = """
+class NoSample:
+    def initial(self, rng):
+        return []
+class NoInitial:
+    def sample(self, model, labelled, iteration, rng):
+        return []
+class Numbers(NoInitial):
+    def initial(self, rng):
+        return [1]
+class Fails(NoInitial):
+    def initial(self, rng):
+        return [1 / 0]
+"""
+
+
+def test_mistakes_get_one_line_before_any_job(tmp_path):
+    folder = create(tmp_path / "campaign")
+    (folder.path / "wrong.py").write_text(WRONG)
+    for words, change in MISTAKES.items():
+        folder.configure(sampling(pool={**POOL, "arguments": {}, **change}))
+        outcome = folder.run("-n")
+        assert outcome.code == 1 and len(outcome.lines) == 1 and words in outcome.text, (words, outcome.text[-800:])
+    for change, words in (
+        ({"filters": {"copies": "keep"}}, "filters.copies: keep is for a fixed pool"),
+        ({"filters": {"near_duplicates": 0.1}}, "filters.near_duplicates"),
+    ):
+        folder.configure(sampling(**change))
+        outcome = folder.run("-n")
+        assert outcome.code == 1 and words in outcome.text, outcome.text[-800:]
