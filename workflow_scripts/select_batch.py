@@ -9,7 +9,10 @@ from quarry.terminal import tell
 
 configuration = configuration_of(snakemake)
 with job(snakemake) as log:
+    from quarry.config.targets import needed
+    from quarry.labeling.known import KnownLabelSource
     from quarry.labeling.ledger import LabelLedger
+    from quarry.labeling.wanted import Wanted
     from quarry.stages.batch import BatchFiles, batch_rows, select_batch
     from quarry.stages.candidates import earlier_batches
     from quarry.stages.planning import make_planner
@@ -20,6 +23,8 @@ with job(snakemake) as log:
     rows = batch_rows(configuration, arm, iteration, candidates, snakemake.input.proposal)
     rows = add_retries(rows, arm, iteration, snakemake.input.failures or None, read_requests(snakemake.params.retries))
     store = store_of(configuration, manifest_of(snakemake))
+    wanted = Wanted(needed(configuration), configuration.n_states)
+    source = KnownLabelSource.of(configuration.labeling, Path(snakemake.params.base))
     files = snakemake.output
     failed = LabelLedger(snakemake.params.failed)
     line = select_batch(
@@ -29,6 +34,7 @@ with job(snakemake) as log:
         failed,
         make_planner(configuration, snakemake.params.base, arm, iteration, paths),
         BatchFiles(files.batch, files.structures, files.planned, files.reused, files.leaves),
+        given=lambda structure: None if source is None else source.record(structure, wanted, store),
     )
     hand_down_attempts(read_batch(files.batch), failed, Path(files.batch).with_name("attempts"))
     log(line)

@@ -116,7 +116,7 @@ def test_a_failed_label_of_an_earlier_iteration_is_tried_again(finished, tmp_pat
     assert outcome.code == 0, outcome.text[-3000:]
     assert failing not in LabelledSet.read(folder.results / "dataset.h5").structures.ids
     stand_in = folder.path / "stand_in.py"
-    stand_in.write_text(stand_in.read_text().replace('in fail:', 'in ():'))
+    stand_in.write_text(stand_in.read_text().replace("in fail:", "in ():"))
     outcome = folder.run("retry_failed")
     assert outcome.code == 0, outcome.text[-3000:]
     assert failing in LabelledSet.read(folder.results / "dataset.h5").structures.ids
@@ -130,7 +130,9 @@ def test_iteration_0_from_a_file_and_an_end_without_candidates(tmp_path):
         atoms.positions[1, 1] += 0.01 * number
     write(folder.path / "start.extxyz", frames)
     module = folder.path / "shaken.py"
-    module.write_text(SAMPLER.replace("        energies =", "        if iteration == 2:\n            return []\n        energies ="))
+    module.write_text(
+        SAMPLER.replace("        energies =", "        if iteration == 2:\n            return []\n        energies =")
+    )
     outcome = folder.run()
     assert outcome.code == 0, outcome.text[-3000:]
     assert "stopped: the sampler gave no new candidate" in outcome.text

@@ -21,7 +21,9 @@ def outputs_in_order(folder: CampaignFolder) -> list[Path]:
     )
 
 
-def check_resumed(folder: CampaignFolder, reference: CampaignFolder, allowed_calls: Collection[str] = frozenset()) -> None:
+def check_resumed(
+    folder: CampaignFolder, reference: CampaignFolder, allowed_calls: Collection[str] = frozenset()
+) -> None:
     before = len(folder.calls())
     outcome = folder.run()
     assert outcome.code == 0, outcome.text[-3000:]

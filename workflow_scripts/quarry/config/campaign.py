@@ -269,9 +269,11 @@ def inputs_of(configuration: Configuration, base: Path) -> list[Path]:
 
 
 def drawn_files(configuration: Configuration, base: Path) -> list[Path]:
-    """Return files that are no part of the campaign, but checked before the start: what is drawn beside the results, and the
-    list of labels that are left out.
+    """Return files that are no part of the campaign, but checked before the start: what is drawn beside the results, the
+    list of labels that are left out, and labels that the user has already.
     """
     spectrum = configuration.spectrum
+    known = configuration.labeling.known
     names = [None if spectrum is None else spectrum.experiment, configuration.labeling.leave_out]
+    names.append(None if known is None else known.file)
     return [base / name for name in names if name is not None]

@@ -2,7 +2,7 @@
 
 Most have failed, and failed labels are not published. Here they stay when a job is killed before its output is written, when
 an arm meets the failure of another one, and when the label is tried again. A good label that the store refused (full disk,
-lost permission) is kept here as well: it is paid for.
+lost permission) is kept here as well: it is paid for. So are labels that the user gave (``labeling.known``).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from quarry.terminal import tell
 
 
 class LabelLedger:
-    """The labels of one campaign that the store does not have: failed ones, and good ones that it refused."""
+    """The labels of one campaign that the store does not have: failed ones, and good ones that it refused or is not to have."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from quarry.labeling.record import LabelRecord, read_records, write_records
 from quarry.labeling.store import LabelStore
 from quarry.randomness import generator
 from quarry.stages.planning import JobPlan, Planner
+from quarry.structures import Structure
 from quarry.structures.chosen import find_structures
 from quarry.structures.files import read_copies, read_pool_ids, write_leaf
 
@@ -103,18 +104,23 @@ def select_batch(
     failed: LabelLedger,
     planner: Planner,
     files: BatchFiles,
+    given: Callable[[Structure], LabelRecord | None] = lambda structure: None,
 ) -> str:
     """Write the batch: table, structures, plan and inputs of its jobs, labels that need no job; return a line about them.
 
     candidates: files of structures in which those of the rows are looked for. failed: the campaign's ledger. A label that is
     finished already (in ``files.labels``, in the store, or failed) is put in place newer than its input, so that Snakemake
-    submits no job for it. That also holds when this batch is written again after a crash.
+    submits no job for it. That also holds when this batch is written again after a crash. given: returns the label that the
+    user has of a structure (``labeling.known``), None if there is none; it is kept in the ledger.
     """
     found = find_structures([row.structure_id for row in rows], candidates)
     chosen, labels = list(found.structures), files.labels
     Path(files.job_inputs).mkdir(parents=True, exist_ok=True)
     labels.mkdir(parents=True, exist_ok=True)
     finished = _finished_files(labels, store.folder.name)
+    for row, structure in zip(rows, chosen, strict=True):
+        if store.get(row.structure_id) is None and (label_given := given(structure)) is not None:
+            failed.put(row.key, label_given)
     known, stored = _known_records(rows, finished, store, failed)
     plans = planner.plan(rows, chosen, known)
     _write_leaves(plans, Path(files.job_inputs))

@@ -15,6 +15,7 @@ from quarry.errors import QuarryError
 from quarry.files import sha256_of
 from quarry.labeling.engines.base import KnowsLabels
 from quarry.labeling.engines.registry import make_engine
+from quarry.labeling.known import KnownLabelSource
 from quarry.labeling.store import method_id_of
 from quarry.processes import only_this_process
 from quarry.sampling.samplers import make_sampler
@@ -46,6 +47,9 @@ def check(configuration: Configuration, base: Path, jobs_have_own_environment: b
         structures, sources = StructureSet.from_structures([read_start(pool, base)]), []
     engine = make_engine(configuration.labeling, base, configuration.resources.label)
     check_structures(configuration, base, engine, structures, sources)
+    known = KnownLabelSource.of(configuration.labeling, base)
+    if known is not None:
+        known.check()
     if configuration.labeling.leave_out and isinstance(configuration.pool, FilePool | TablePool):
         check_ids(read_left_out(base / configuration.labeling.leave_out), structures.ids.tolist())
     notes = check_known_labels(configuration, engine, structures) if isinstance(engine, KnowsLabels) else []

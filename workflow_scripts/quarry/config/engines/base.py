@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field
 
 from quarry.config.base import Section
+from quarry.config.engines.known import KnownLabels
 from quarry.config.methods import Excitations, PyscfMethod
 from quarry.files import canonical_json
 
@@ -109,5 +110,8 @@ class LabelingBase(Section):
     leave_out: str | None = None
     """Text file with ids of labels, one a line (lines of audit.csv or outliers.csv will do), that are kept, paid and counted, but
     neither learnt from nor measured by. May be changed on a running or finished campaign: it holds from the last batch on."""
+    known: KnownLabels | None = None
+    """Labels that you have already, of the same method as those to come, e.g. {file: mine.extxyz, columns: {energy: energy}}.
+    They cost nothing, are marked in their records, and are not put into the store; give them to pool.files too."""
     heartbeat_s: float = Field(default=20.0, gt=0, le=LONGEST_HEARTBEAT_S)
     """Seconds between two signs of life of a running label in the store; after six missed ones another job takes over."""
