@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 from quarry.structures.files import read_pool
 from quarry.structures.labelled import LabelledSet
 from support.campaigns import REPOSITORY, WATER, CampaignFolder, kill_group, stand_in_configuration
 from support.resuming import check_resumed, cuts, outputs_in_order
+from support.stand_in import morse
 
 PAGE = (REPOSITORY / "docs/samplers.md").read_text()
 SAMPLER = re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)[1]
@@ -122,21 +124,26 @@ def test_a_failed_label_of_an_earlier_iteration_is_tried_again(finished, tmp_pat
     assert failing in LabelledSet.read(folder.results / "dataset.h5").structures.ids
 
 
-def test_iteration_0_from_a_file_and_an_end_without_candidates(tmp_path):
+def test_iteration_0_from_labels_of_the_user_and_an_end_without_candidates(tmp_path):
     pool = {**POOL, "initial": {"source": "file", "files": ["start.extxyz"]}}
-    folder = create(tmp_path / "campaign", pool=pool)
-    frames = [Atoms("OHH", WATER + 0.02 * n) for n in range(12)]
+    known = {"file": "start.extxyz", "columns": {"energy": "energy", "forces": "forces"}}
+    labeling = {"engine": "function", "function": "stand_in:morse", "retries": 0, "known": known}
+    folder = create(tmp_path / "campaign", pool=pool, labeling=labeling)
+    frames = [Atoms("OHH", WATER) for _ in range(12)]
     for number, atoms in enumerate(frames):
         atoms.positions[1, 1] += 0.01 * number
+        atoms.info["structure_id"] = "any"
+        atoms.calc = SinglePointCalculator(atoms, **{k: v for k, v in morse(atoms, calls="").items() if k != "gap"})
+        del atoms.info["structure_id"]
     write(folder.path / "start.extxyz", frames)
-    module = folder.path / "shaken.py"
-    module.write_text(
-        SAMPLER.replace("        energies =", "        if iteration == 2:\n            return []\n        energies =")
-    )
+    nothing = "        if iteration == 2:\n            return []\n"
+    (folder.path / "shaken.py").write_text(SAMPLER.replace("        energies =", f"{nothing}        energies ="))
     outcome = folder.run()
     assert outcome.code == 0, outcome.text[-3000:]
     assert "stopped: the sampler gave no new candidate" in outcome.text
     assert len(read_pool(folder.results / "pool/structures.h5")) == 12
+    assert set(folder.calls()) == set(ids_of_batch(folder, "main", 1)) == folder.stored()
+    assert len(LabelledSet.read(folder.results / "dataset.h5")) == 3 + 4 + 3
     assert ids_of_batch(folder, "main", 2) == []
     assert folder.run().nothing_to_do
 

@@ -7,8 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, field_validator
 from pydantic_core import CoreSchema, core_schema
+
+from quarry.files import canonical_json
 
 LARGEST_WHOLE, LARGEST = 2**63 - 1, 1e15
 """Numbers beyond these are mistakes, and overflow in libraries."""
@@ -52,6 +54,18 @@ class Form:
 
 IMPORT_PATH = r"^[\w.]+:\w+$"
 ImportPath = Annotated[str, Form(IMPORT_PATH, "must be an import path like package.module:name")]
+
+
+def _plain(arguments: dict[str, Any]) -> dict[str, Any]:
+    try:
+        canonical_json(arguments)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"only plain values can be given, no infinite ones ({error})") from error
+    return arguments
+
+
+PlainArguments = Annotated[dict[str, Any], AfterValidator(_plain)]
+"""Keyword arguments that can be written down in a label's record."""
 
 
 # Electronvolt per unit, CODATA 2018.

@@ -6,8 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from quarry.config.base import ImportPath, Section
-from quarry.config.engines.base import PlainArguments
+from quarry.config.base import ImportPath, PlainArguments, Section
 from quarry.config.methods import PyscfMethod
 
 MOST_CHARGES = 10_000

@@ -8,8 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema
 
-from quarry.config.base import IMPORT_PATH, Section
-from quarry.config.engines.base import PlainArguments
+from quarry.config.base import IMPORT_PATH, PlainArguments, Section
 from quarry.config.models import Model
 
 

@@ -6,8 +6,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
-from quarry.config.base import Form, ImportPath
-from quarry.config.engines.base import LabelingBase, PlainArguments
+from quarry.config.base import Form, ImportPath, PlainArguments
+from quarry.config.engines.base import LabelingBase
 from quarry.properties import PROPERTIES
 
 StateKey = Annotated[

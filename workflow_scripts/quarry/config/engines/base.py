@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from quarry.config.base import Section
 from quarry.config.engines.known import KnownLabels
 from quarry.config.methods import Excitations, PyscfMethod
-from quarry.files import canonical_json
-
-
-def _plain(arguments: dict[str, Any]) -> dict[str, Any]:
-    try:
-        canonical_json(arguments)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"only plain values can be given, no infinite ones ({error})") from error
-    return arguments
-
-
-PlainArguments = Annotated[dict[str, Any], AfterValidator(_plain)]
-"""Keyword arguments that can be written down in a label's record."""
 
 LONGEST_HEARTBEAT_S = 86400
 

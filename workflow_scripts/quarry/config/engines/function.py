@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from quarry.config.base import ImportPath
-from quarry.config.engines.base import LabelingBase, PlainArguments
+from quarry.config.base import ImportPath, PlainArguments
+from quarry.config.engines.base import LabelingBase
 
 
 class FunctionLabeling(LabelingBase):
