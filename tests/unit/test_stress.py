@@ -27,6 +27,7 @@ from quarry.labeling.engines.answers import plain_properties
 from quarry.labeling.engines.registry import make_engine
 from quarry.labeling.store import LabelStore
 from quarry.labeling.wanted import Wanted
+from quarry.properties import PROPERTIES, Property
 from quarry.stages.verification import CHECK_ROTATIONS, VERIFY, compare_labels, recompute_label, turned_copy
 from quarry.structures import Structure
 from quarry.structures.files import FileSource, read_files
@@ -135,6 +136,14 @@ class TestAse:
         distances = np.linalg.norm(MOLECULE.positions - MOLECULE.positions[0], axis=1)
         result = engine.label(MOLECULE, 1)
         assert result.properties["charges"] == pytest.approx((distances - distances.mean()).tolist())
+
+    def test_what_else_calculators_give_is_one_line_of_the_table(self, monkeypatch):
+        """Energies of the atoms, which no method of ASE's atoms is named after, from the embedded-atom method."""
+        monkeypatch.setitem(PROPERTIES, "energies", Property("energies", "eV", "per_atom", "a test", ase=True))
+        section = AseLabeling.model_validate(ase_section()).model_copy(update={"properties": ["energy", "energies"]})
+        result = make_engine(section, ".").label(STRUCTURES[0], 1)
+        assert result.status == "ok" and len(result.properties["energies"]) == 4
+        assert sum(result.properties["energies"]) == pytest.approx(energy(STRUCTURES[0].to_atoms()), abs=1e-9)
 
     def test_configuration(self):
         with pytest.raises(ValueError, match="stress is of periodic structures; set periodic: true, or remove it"):
