@@ -17,7 +17,7 @@ rule label_structure:
     retries: CAMPAIGN.retries
     threads: CAMPAIGN.label_cores
     resources:
-        **CAMPAIGN.label_tasks,
+        **CAMPAIGN.label_places,
         mem_mb=CAMPAIGN.label_memory_MB,
         runtime=CAMPAIGN.label_walltime_min,
     conda:

@@ -11,11 +11,12 @@ rule train_member:
         member="[0-9]+",
     log:
         PATHS.iteration("logs/train_member_{member}.log"),
-    threads: CAMPAIGN.configuration.resources.model.threads
+    benchmark:
+        PATHS.benchmark("train_member")
+    threads: CAMPAIGN.threads_of("train_member")
     resources:
         **CAMPAIGN.beside_main.resource("train_member"),
-        mem_mb=CAMPAIGN.model_memory_MB,
-        runtime=CAMPAIGN.model_walltime_min,
+        **CAMPAIGN.resources_of("train_member"),
     conda:
         "../envs/learn.yaml"
     script:
@@ -34,11 +35,12 @@ rule train_model:
         **PATHS.outputs("train_model"),
     log:
         PATHS.iteration("logs/train_model.log"),
-    threads: CAMPAIGN.configuration.resources.model.threads
+    benchmark:
+        PATHS.benchmark("train_model")
+    threads: CAMPAIGN.threads_of("train_model")
     resources:
         **CAMPAIGN.beside_main.resource("train_model"),
-        mem_mb=CAMPAIGN.model_memory_MB,
-        runtime=CAMPAIGN.model_walltime_min,
+        **CAMPAIGN.resources_of("train_model"),
     conda:
         "../envs/learn.yaml"
     script:
@@ -61,11 +63,12 @@ rule evaluate_model:
         **PATHS.outputs("evaluate_model"),
     log:
         PATHS.iteration("logs/evaluate_model.log"),
-    threads: CAMPAIGN.configuration.resources.model.threads
+    benchmark:
+        PATHS.benchmark("evaluate_model")
+    threads: CAMPAIGN.threads_of("evaluate_model")
     resources:
         **CAMPAIGN.beside_main.resource("evaluate_model"),
-        mem_mb=CAMPAIGN.model_memory_MB,
-        runtime=CAMPAIGN.model_walltime_min,
+        **CAMPAIGN.resources_of("evaluate_model"),
     conda:
         "../envs/learn.yaml"
     script:

@@ -8,6 +8,8 @@ rule compute_normal_modes:
         base=base_folder,
     log:
         f"{PATHS.pool}/logs/compute_normal_modes.log",
+    benchmark:
+        f"{PATHS.pool}/benchmarks/compute_normal_modes.tsv"
     threads: CAMPAIGN.configuration.resources.label.threads
     resources:
         mem_mb=CAMPAIGN.configuration.resources.label.memory_MB,
@@ -30,10 +32,11 @@ rule build_pool:
         base=base_folder,
     log:
         f"{PATHS.pool}/logs/build_pool.log",
-    threads: CAMPAIGN.configuration.resources.model.threads
+    benchmark:
+        PATHS.benchmark("build_pool")
+    threads: CAMPAIGN.threads_of("build_pool")
     resources:
-        mem_mb=CAMPAIGN.model_memory_MB,
-        runtime=CAMPAIGN.model_walltime_min,
+        **CAMPAIGN.resources_of("build_pool"),
     conda:
         "../envs/learn.yaml"
     script:
@@ -51,10 +54,11 @@ rule build_features:
         **PATHS.outputs("build_features"),
     log:
         f"{PATHS.pool}/logs/build_features.log",
-    threads: CAMPAIGN.configuration.resources.model.threads
+    benchmark:
+        PATHS.benchmark("build_features")
+    threads: CAMPAIGN.threads_of("build_features")
     resources:
-        mem_mb=CAMPAIGN.model_memory_MB,
-        runtime=CAMPAIGN.model_walltime_min,
+        **CAMPAIGN.resources_of("build_features"),
     conda:
         "../envs/learn.yaml"
     script:
@@ -73,10 +77,11 @@ rule collect_pool_labels:
         base=base_folder,
     log:
         f"{PATHS.pool}/logs/collect_pool_labels.log",
-    threads: CAMPAIGN.configuration.resources.model.threads
+    benchmark:
+        PATHS.benchmark("collect_pool_labels")
+    threads: CAMPAIGN.threads_of("collect_pool_labels")
     resources:
-        mem_mb=CAMPAIGN.model_memory_MB,
-        runtime=CAMPAIGN.model_walltime_min,
+        **CAMPAIGN.resources_of("collect_pool_labels"),
     conda:
         "../envs/label.yaml"
     script:

@@ -13,11 +13,12 @@ rule sample_candidates:
         base=base_folder,
     log:
         PATHS.iteration("logs/sample_candidates.log"),
-    threads: CAMPAIGN.configuration.resources.model.threads
+    benchmark:
+        PATHS.benchmark("sample_candidates")
+    threads: CAMPAIGN.threads_of("sample_candidates")
     resources:
         **CAMPAIGN.beside_main.resource("sample_candidates", behind=1),
-        mem_mb=CAMPAIGN.model_memory_MB,
-        runtime=CAMPAIGN.model_walltime_min,
+        **CAMPAIGN.resources_of("sample_candidates"),
     conda:
         "../envs/learn.yaml"
     script:
@@ -41,11 +42,12 @@ rule score_pool:
         base=base_folder,
     log:
         PATHS.iteration("logs/score_pool.log"),
-    threads: CAMPAIGN.configuration.resources.model.threads
+    benchmark:
+        PATHS.benchmark("score_pool")
+    threads: CAMPAIGN.threads_of("score_pool")
     resources:
         **CAMPAIGN.beside_main.resource("score_pool", behind=1),
-        mem_mb=CAMPAIGN.model_memory_MB,
-        runtime=CAMPAIGN.model_walltime_min,
+        **CAMPAIGN.resources_of("score_pool"),
     conda:
         "../envs/learn.yaml"
     script:
@@ -69,11 +71,12 @@ rule propose_batch:
         base=base_folder,
     log:
         PATHS.iteration("logs/propose_batch.log"),
-    threads: CAMPAIGN.configuration.resources.model.threads
+    benchmark:
+        PATHS.benchmark("propose_batch")
+    threads: CAMPAIGN.threads_of("propose_batch")
     resources:
         **CAMPAIGN.beside_main.resource("propose_batch", behind=1),
-        mem_mb=CAMPAIGN.model_memory_MB,
-        runtime=CAMPAIGN.model_walltime_min,
+        **CAMPAIGN.resources_of("propose_batch"),
     conda:
         "../envs/learn.yaml"
     script:

@@ -16,10 +16,11 @@ rule compute_spectrum:
         **PATHS.outputs("compute_spectrum"),
     log:
         PATHS.arm(file="logs/compute_spectrum.log"),
-    threads: CAMPAIGN.configuration.resources.model.threads
+    benchmark:
+        PATHS.benchmark("compute_spectrum")
+    threads: CAMPAIGN.threads_of("compute_spectrum")
     resources:
-        mem_mb=CAMPAIGN.model_memory_MB,
-        runtime=CAMPAIGN.model_walltime_min,
+        **CAMPAIGN.resources_of("compute_spectrum"),
     conda:
         "../envs/learn.yaml"
     script:

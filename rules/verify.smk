@@ -23,7 +23,7 @@ rule recompute_label:
     retries: CAMPAIGN.retries
     threads: CAMPAIGN.label_cores
     resources:
-        **CAMPAIGN.label_tasks,
+        **CAMPAIGN.label_places,
         mem_mb=CAMPAIGN.configuration.resources.label.memory_MB,
         runtime=lambda wildcards: (
             LABELS_OF_A_JOB[wildcards.check] * CAMPAIGN.configuration.resources.label.walltime_min

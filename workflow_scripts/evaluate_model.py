@@ -3,7 +3,7 @@
 from quarry.campaign.job import configuration_of, job
 
 configuration = configuration_of(snakemake)
-with job(snakemake, configuration.resources.model.threads):
+with job(snakemake, configuration.resources.of("score").threads):
     from quarry.stages.learning import evaluate_model
 
     evaluate_model(

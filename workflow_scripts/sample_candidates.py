@@ -6,7 +6,7 @@ from quarry.campaign.job import configuration_of, job
 from quarry.terminal import tell
 
 configuration = configuration_of(snakemake)
-with job(snakemake, configuration.resources.model.threads) as log:
+with job(snakemake, configuration.resources.of("explore").threads) as log:
     from quarry.stages.sampling import LastIteration, sample_candidates
 
     arm, iteration, last = snakemake.wildcards.arm, int(snakemake.wildcards.iteration), snakemake.input

@@ -5,7 +5,7 @@ from pathlib import Path
 from quarry.campaign.job import configuration_of, job
 
 configuration = configuration_of(snakemake)
-with job(snakemake, configuration.resources.model.threads):
+with job(snakemake, configuration.resources.of("score").threads):
     from quarry.stages.proposal import score_pool
 
     score_pool(

@@ -3,7 +3,7 @@
 from quarry.campaign.job import configuration_of, job
 
 configuration = configuration_of(snakemake)
-with job(snakemake, configuration.resources.model.threads, part=snakemake.wildcards.member) as log:
+with job(snakemake, configuration.resources.of("train").threads, part=snakemake.wildcards.member) as log:
     from quarry.stages.learning import train_member
 
     log(

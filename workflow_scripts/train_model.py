@@ -4,7 +4,7 @@ from quarry.campaign.job import configuration_of, job
 from quarry.terminal import tell
 
 configuration = configuration_of(snakemake)
-with job(snakemake, configuration.resources.model.threads) as log:
+with job(snakemake, configuration.resources.of("train").threads) as log:
     from quarry.stages.learning import train_model
 
     arm, iteration = snakemake.wildcards.arm, int(snakemake.wildcards.iteration)

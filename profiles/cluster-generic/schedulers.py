@@ -20,7 +20,7 @@ STATE = Path(".snakemake/cluster-generic")
 
 @dataclass(frozen=True)
 class Request:
-    """What a job needs. `memory_mb` and `minutes` are None where the rule does not say."""
+    """What a job needs. `memory_mb`, `minutes` and `gpus` are None where the rule does not say."""
 
     name: str
     threads: int
@@ -28,6 +28,7 @@ class Request:
     minutes: int | None
     log: str
     shell: str = "/bin/sh"
+    gpus: int | None = None
 
     @property
     def clock(self) -> str:
@@ -88,6 +89,7 @@ def _slurm(job: Request) -> list[str]:
         *("--nodes=1", "--ntasks=1", f"--cpus-per-task={job.threads}"),
         *option("--mem={}M", job.memory_mb),
         *option("--time={}", job.minutes),
+        *option("--gpus={}", job.gpus),
     ]
 
 
@@ -98,21 +100,24 @@ def _qsub(job: Request, *chunk: str) -> list[str]:
 
 def _pbs(job: Request) -> list[str]:
     memory = "" if job.memory_mb is None else f":mem={job.memory_mb}mb"
-    return _qsub(job, "-l", f"select=1:ncpus={job.threads}{memory}")
+    gpus = "" if job.gpus is None else f":ngpus={job.gpus}"
+    return _qsub(job, "-l", f"select=1:ncpus={job.threads}{gpus}{memory}")
 
 
 def _torque(job: Request) -> list[str]:
-    return _qsub(job, "-l", f"nodes=1:ppn={job.threads}", *option("-l mem={}mb", job.memory_mb))
+    gpus = "" if job.gpus is None else f":gpus={job.gpus}"
+    return _qsub(job, "-l", f"nodes=1:ppn={job.threads}{gpus}", *option("-l mem={}mb", job.memory_mb))
 
 
 def _sge(job: Request) -> list[str]:
-    # h_vmem counts per slot. The parallel environment's name is the site's own.
+    # h_vmem counts per slot. The names of the parallel environment and of the GPUs are the site's own.
     environment = ["-pe", os.environ.get("QUARRY_SGE_PE", "smp"), str(job.threads)] if job.threads > 1 else []
     return [
         *("qsub", "-terse", "-V", "-cwd", "-N", job.name, "-S", job.shell, "-j", "y", "-o", job.log),
         *environment,
         *option("-l h_vmem={}M", job.memory_mb and -(-job.memory_mb // job.threads)),
         *option("-l h_rt={}", job.minutes and job.minutes * 60),
+        *option(f"-l {os.environ.get('QUARRY_SGE_GPU', 'gpu')}={{}}", job.gpus),
     ]
 
 
@@ -121,6 +126,7 @@ def _lsf(job: Request) -> list[str]:
         *("bsub", "-J", job.name, "-o", job.log, "-n", str(job.threads), "-R", "span[hosts=1]"),
         *option("-M {0}MB -R rusage[mem={0}MB]", job.memory_mb),
         *option("-W {}", job.minutes),
+        *option("-gpu num={}", job.gpus),
     ]
 
 

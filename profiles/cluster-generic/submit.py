@@ -96,6 +96,7 @@ def main(arguments: list[str]) -> None:
         threads=properties.get("threads", 1),
         memory_mb=whole_number(resources, "mem_mb"),
         minutes=whole_number(resources, "runtime"),
+        gpus=whole_number(resources, "gpu"),
         log=str(log),
         shell=script.splitlines()[0].removeprefix("#!").strip() if script.startswith("#!") else "/bin/sh",
     )

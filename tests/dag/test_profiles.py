@@ -238,6 +238,25 @@ def test_submit_asks_for_what_the_rule_needs(site):
     assert Path(log).parent.is_dir()
 
 
+GPUS = {
+    "slurm": "--gpus=2",
+    "pbs": "-l select=1:ncpus=4:ngpus=2:mem=6000mb",
+    "torque": "-l nodes=1:ppn=4:gpus=2",
+    "sge": "-l gpu=2",
+    "lsf": "-gpu num=2",
+}
+
+
+def test_gpus_are_asked_for_where_a_job_wants_some(site):
+    site.submit()
+    assert "gpu" not in site.call(SUBMIT[site.scheduler]).replace(str(site.folder), "")
+    properties = {**PROPERTIES, "resources": {**PROPERTIES["resources"], "gpu": 2}}
+    script = site.folder / "job.sh"
+    script.write_text(script.read_text().replace(json.dumps(PROPERTIES), json.dumps(properties)))
+    site.submit()
+    assert GPUS[site.scheduler] in site.call(SUBMIT[site.scheduler])
+
+
 def test_a_refused_submission_is_an_error(site):
     site.fails(SUBMIT[site.scheduler], "no such queue")
     answer = site.tool("submit.py", "job.sh")

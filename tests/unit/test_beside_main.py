@@ -35,7 +35,8 @@ def beside(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def make(limit_s=LIMIT_S, is_possible=True, **changes):
-        settings = stand_in_configuration(resources={"model": {"beside_main_s": limit_s}}, **changes)
+        changes.setdefault("resources", {"model": {"beside_main_s": limit_s}})
+        settings = stand_in_configuration(**changes)
         made = BesideMain(load_configuration(settings, "campaign.yaml"), CampaignPaths("toy"))
         made.is_possible = lambda rule: is_possible
         return made
@@ -214,5 +215,40 @@ def test_a_model_job_gets_more_with_every_attempt():
     settings = stand_in_configuration(resources={"model": {"memory_MB": 1500, "walltime_min": 20}})
     settings["labeling"]["growth"] = 1.5
     campaign = Campaign(load_configuration(settings, "campaign.yaml"), Path(), Invocation.RUN)
-    assert [campaign.model_memory_MB(None, attempt) for attempt in (1, 2, 3)] == [1500, 2250, 3375]
-    assert [campaign.model_walltime_min(None, attempt) for attempt in (1, 2, 3)] == [20, 30, 45]
+    asked = campaign.resources_of("train_model")
+    assert [asked["mem_mb"](None, attempt) for attempt in (1, 2, 3)] == [1500, 2250, 3375]
+    assert [asked["runtime"](None, attempt) for attempt in (1, 2, 3)] == [20, 30, 45]
+    assert "gpu" not in asked
+
+
+def campaign_with(**resources):
+    settings = stand_in_configuration(resources=resources)
+    return Campaign(load_configuration(settings, "campaign.yaml"), Path(), Invocation.RUN)
+
+
+def test_resources_are_those_of_the_stage():
+    """What a stage does not say comes from ``model``, then from the default; GPUs stand only where they are asked for."""
+    campaign = campaign_with(
+        model={"threads": 4, "memory_MB": 9000},
+        train={"gpus": 2, "memory_MB": 5000},
+        explore={"threads": 3},
+        label={"gpus": 1},
+    )
+    assert [campaign.threads_of(rule) for rule in ("build_features", "train_member", "score_pool")] == [4, 4, 4]
+    assert campaign.threads_of("sample_candidates") == 3
+    memory = {
+        rule: campaign.resources_of(rule)["mem_mb"](None, 1)
+        for rule in ("build_pool", "train_model", "evaluate_model", "sample_candidates")
+    }
+    assert memory == {"build_pool": 9000, "train_model": 5000, "evaluate_model": 9000, "sample_candidates": 2000}
+    assert campaign.resources_of("train_model")["gpu"] == 2 and campaign.label_places == {"gpu": 1}
+    assert all("gpu" not in campaign.resources_of(rule) for rule in ("build_pool", "score_pool", "sample_candidates"))
+    assert campaign_with(label={"tasks": 1}).label_places == {}
+
+
+def test_a_job_that_asks_for_gpus_is_not_run_beside_the_main_process(beside):
+    measure(1, "train_model", 1.0)
+    measure(1, "evaluate_model", 1.0)
+    assert decide(beside()) is not None
+    on_gpus = beside(resources={"train": {"gpus": 1}})
+    assert decide(on_gpus) is None and decide(on_gpus, "evaluate_model") is not None

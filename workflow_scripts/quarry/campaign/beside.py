@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from quarry.campaign.batch_table import read_batch
+from quarry.campaign.loop import RULES
 from quarry.campaign.nested import end_with_parent
 from quarry.campaign.paths import CampaignPaths
 from quarry.campaign.receipts import read_receipts
@@ -42,7 +43,7 @@ class BesideMain:
         """
 
         def beside_main_s(wildcards: Any, attempt: int) -> int | None:
-            limit_s = self.configuration.resources.model.beside_main_s
+            limit_s = self.configuration.resources.beside_main_s(RULES[rule].resources)
             if attempt > 1 or not limit_s or not self.is_possible(rule):
                 return None
             if getattr(self.configuration.arm(wildcards.arm).model, "device", None) == "cuda":

@@ -17,6 +17,7 @@ from quarry.campaign.invocation import Invocation
 from quarry.campaign.iterations import iteration_folders
 from quarry.campaign.lease import Lease
 from quarry.campaign.leave_out import check_ids, hold_from_now, read_left_out
+from quarry.campaign.loop import RULES
 from quarry.campaign.paths import CampaignPaths
 from quarry.campaign.planned import memory_MB, walltime_min
 from quarry.campaign.plans import plan_of
@@ -256,16 +257,17 @@ class Campaign:
         return resources.threads * resources.tasks
 
     @property
-    def label_tasks(self) -> dict[str, Any]:
-        """Return the resources by which the slurm executor makes a job of several MPI tasks; nothing for other jobs.
+    def label_places(self) -> dict[str, Any]:
+        """Return the GPUs of a label job, and the resources by which the slurm executor makes a job of several MPI tasks.
 
         `mpi` keeps it from starting the job's own script by srun: in that step the program's launcher would wait for ever
         for cores that the step has. One node, because the scratch folder is a node's.
         """
         resources = self.configuration.resources.label
         if resources.tasks == 1:
-            return {}
-        return {"tasks": resources.tasks, "cpus_per_task": resources.threads, "nodes": 1, "mpi": "yes"}
+            return _gpus(resources.gpus)
+        tasks = {"tasks": resources.tasks, "cpus_per_task": resources.threads, "nodes": 1, "mpi": "yes"}
+        return {**tasks, **_gpus(resources.gpus)}
 
     def label_memory_MB(self, wildcards: Any) -> int:
         """Return the memory of a label job's next attempt: configured or planned, and more than what was not enough."""
@@ -277,15 +279,22 @@ class Campaign:
         first = walltime_min(self._planned(wildcards), wildcards.job, self.configuration.resources.label.walltime_min)
         return max(first, ceil(self._needed(wildcards)[1] / 60))
 
-    def model_memory_MB(self, wildcards: Any, attempt: int) -> int:
-        """Return the memory of a model job: more at each attempt, because nothing tells what was not enough."""
-        return ceil(self.configuration.resources.model.memory_MB * self.configuration.labeling.growth ** (attempt - 1))
+    def threads_of(self, rule: str) -> int:
+        """Return the cores of a job of a rule of ``quarry.campaign.loop`` that asks for resources."""
+        return self.configuration.resources.of(RULES[rule].resources).threads
 
-    def model_walltime_min(self, wildcards: Any, attempt: int) -> int:
-        """Return the walltime of a model job: more at each attempt."""
-        return ceil(
-            self.configuration.resources.model.walltime_min * self.configuration.labeling.growth ** (attempt - 1)
-        )
+    def resources_of(self, rule: str) -> dict[str, Any]:
+        """Return memory (MB), time (minutes) and GPUs of a job of such a rule.
+
+        Memory and time grow with each attempt, because nothing tells what was not enough. GPUs only where some are asked for.
+        """
+        asked = self.configuration.resources.of(RULES[rule].resources)
+        growth = self.configuration.labeling.growth
+        return {
+            "mem_mb": lambda wildcards, attempt: ceil(asked.memory_MB * growth ** (attempt - 1)),
+            "runtime": lambda wildcards, attempt: ceil(asked.walltime_min * growth ** (attempt - 1)),
+            **_gpus(asked.gpus),
+        }
 
     def _planned(self, wildcards: Any) -> str:
         return self.paths.iteration("planned.csv", wildcards.arm, wildcards.iteration)
@@ -316,3 +325,8 @@ class Campaign:
     def drawing_rules(self) -> list[str]:
         """The rules that draw what this campaign's user sees."""
         return drawing_rules(self.configuration)
+
+
+def _gpus(number: int) -> dict[str, int]:
+    """Return GPUs as the resource of the name that executors know; nothing where none are asked for."""
+    return {"gpu": number} if number else {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from quarry.campaign.loop import product_of, stages_of
+from quarry.campaign.loop import RULES, product_of, stages_of
 from quarry.campaign.plans import plan_of
 from quarry.config.campaign import Configuration
 
@@ -45,7 +45,9 @@ def _of_iteration(configuration: Configuration, arm: str, iteration: int) -> int
 
 
 def _of_products(configuration: Configuration) -> int:
-    """Return the files of pool, products and figures: outputs with Snakemake's record, log and receipt of each job."""
+    """Return the files of pool, products and figures: outputs with Snakemake's record, log, receipt and
+    benchmark of each job.
+    """
     arms = len(configuration.arm_names)
     jobs = {"build_pool": 1, "build_features": 1, "collect_results": arms, "publish_results": 1}
     if configuration.knows_pool:
@@ -55,6 +57,6 @@ def _of_products(configuration: Configuration) -> int:
     if configuration.spectrum is not None:
         jobs |= {"compute_spectrum": arms, "publish_spectrum": 1}
     jobs |= dict.fromkeys(drawing_rules(configuration), 1)
-    count = sum(number * (2 * len(product_of(rule)) + 2) for rule, number in jobs.items())
+    count = sum(number * (2 * len(product_of(rule)) + 2 + bool(RULES[rule].benchmark)) for rule, number in jobs.items())
     # Normal modes: no receipt. Settings of the spectrum: made by no rule.
-    return count + 3 * configuration.computes_modes + (configuration.spectrum is not None)
+    return count + 4 * configuration.computes_modes + (configuration.spectrum is not None)

@@ -41,6 +41,10 @@ class ArmPlan:
     sampled: bool = False
 
 
+BENCHMARKS = "benchmarks"
+"""Folder of what Snakemake measured of jobs. Those of labels have it in their records, with what their engines took."""
+
+
 def _always(plan: ArmPlan) -> bool:
     return True
 
@@ -51,7 +55,8 @@ class Stage:
 
     when: whether an iteration has it. part: the wildcard in the file of a rule with several jobs an iteration, one for each
     of ``parts``. folder: a folder that it makes too, whose files are for the jobs that come next. later: files among the
-    outputs that earlier versions did not make: an iteration that such a version finished needs none.
+    outputs that earlier versions did not make: an iteration that such a version finished needs none. resources: the section of
+    ``resources`` that its jobs have; empty for steps of the main process.
     """
 
     rule: str
@@ -62,6 +67,13 @@ class Stage:
     parts: Callable[[ArmPlan], int] = lambda plan: 1
     folder: str = ""
     later: frozenset[str] = frozenset()
+    resources: str = ""
+
+    @property
+    def benchmark(self) -> str:
+        """The file in which Snakemake writes what a job took, named as its receipt; empty for steps of the main process."""
+        part = f"_{{{self.part}}}" if self.part else ""
+        return f"{BENCHMARKS}/{self.rule}{part}.tsv" if self.resources else ""
 
     def files(self, plan: ArmPlan) -> list[str]:
         """Return the files of all its jobs in an iteration."""
@@ -78,9 +90,14 @@ LABELS = Stage("label_structure", {})
 """The place of the labels in the loop. They are never removed and have no receipts, so no files stand for them."""
 
 LOOP = (
-    Stage("sample_candidates", {"candidates": "candidates.h5"}, when=lambda plan: plan.sampled and plan.proposed),
-    Stage("score_pool", {"scores": "scores.h5"}, when=lambda plan: plan.scored and plan.proposed),
-    Stage("propose_batch", {"proposal": "proposal.csv"}, when=lambda plan: plan.proposed),
+    Stage(
+        "sample_candidates",
+        {"candidates": "candidates.h5"},
+        when=lambda plan: plan.sampled and plan.proposed,
+        resources="explore",
+    ),
+    Stage("score_pool", {"scores": "scores.h5"}, when=lambda plan: plan.scored and plan.proposed, resources="score"),
+    Stage("propose_batch", {"proposal": "proposal.csv"}, when=lambda plan: plan.proposed, resources="score"),
     Stage(
         "select_batch",
         {"batch": "batch.csv", "structures": "batch.h5", "planned": "planned.csv", "reused": "reused.csv"},
@@ -98,9 +115,10 @@ LOOP = (
         when=lambda plan: plan.members > 0,
         part="member",
         parts=lambda plan: plan.members,
+        resources="train",
     ),
-    Stage("train_model", {"model": "model/model.h5"}),
-    Stage("evaluate_model", {"predictions": "predictions.h5", "metrics": "metrics.json"}),
+    Stage("train_model", {"model": "model/model.h5"}, resources="train"),
+    Stage("evaluate_model", {"predictions": "predictions.h5", "metrics": "metrics.json"}, resources="score"),
     Stage("assess_iteration", {"facts": "facts.json", "cost": "cost.json"}),
 )
 """The rules of an iteration in the order in which they run."""
@@ -131,13 +149,14 @@ RULES = {
             "build_pool",
             {"structures": "structures.h5", "reference": "reference.extxyz", "filtered": "filtered.csv"},
             Place.POOL,
+            resources="features",
         ),
-        Stage("build_features", {"features": "features.h5"}, Place.POOL),
-        Stage("collect_pool_labels", {"labels": "labels.h5"}, Place.POOL),
+        Stage("build_features", {"features": "features.h5"}, Place.POOL, resources="features"),
+        Stage("collect_pool_labels", {"labels": "labels.h5"}, Place.POOL, resources="features"),
         *LOOP,
         Stage("compare_arms", {"savings": "savings.json"}, Place.ARM),
         Stage("collect_results", _PRODUCT, Place.ARM),
-        Stage("compute_spectrum", _SPECTRUM, Place.ARM),
+        Stage("compute_spectrum", _SPECTRUM, Place.ARM, resources="score"),
         Stage("publish_results", _PRODUCT, Place.CAMPAIGN),
         Stage("publish_spectrum", _SPECTRUM, Place.CAMPAIGN),
         Stage(

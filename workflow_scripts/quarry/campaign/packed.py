@@ -19,6 +19,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from quarry.campaign.iterations import iteration_of
+from quarry.campaign.loop import BENCHMARKS
 from quarry.campaign.own_files import OwnFiles
 from quarry.campaign.paths import PACKED
 from quarry.campaign.state_records import record_path
@@ -27,7 +28,7 @@ from quarry.files import atomic_path, read_file
 from quarry.labeling.record import read_records
 
 LABELS, STAYS = "labels", "batch"
-FOLDERS = (LABELS, STAYS, "attempts", "logs")
+FOLDERS = (LABELS, STAYS, "attempts", "logs", BENCHMARKS)
 """Folders of an iteration that are packed. The second stays, being the output of a checkpoint, with Snakemake's mark in it:
 Snakemake removes empty ones.
 """

@@ -97,6 +97,10 @@ class CampaignPaths:
         stage = RULES[rule]
         return {name: self._file(stage.place, file, arm, iteration) for name, file in stage.outputs.items()}
 
+    def benchmark(self, rule: str, arm: str = "{arm}", iteration: int | str = "{iteration}") -> str:
+        """Return the path of what Snakemake measured of a rule's job."""
+        return self._file(RULES[rule].place, RULES[rule].benchmark, arm, iteration)
+
     def _file(self, place: Place, file: str, arm: str, iteration: int | str) -> str:
         if place is Place.ITERATION:
             return self.iteration(file, arm, iteration)

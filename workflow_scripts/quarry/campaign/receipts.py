@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from quarry.campaign.batch_table import jobs_of, read_batch
-from quarry.campaign.loop import outputs_of
+from quarry.campaign.loop import BENCHMARKS, outputs_of
 from quarry.files import digest_of, sha256_of, write_json
 
 RECEIPT_FORMAT = 2
@@ -52,13 +52,17 @@ def write_receipt(
 
 @dataclass(frozen=True)
 class Account:
-    """What a job read and wrote: files with their sizes and hashes, and folders that it made."""
+    """What a job read and wrote: files with their sizes and hashes, and folders that it made.
+
+    benchmark: where Snakemake writes what the job took, if it does; it counts the file's time among those of the outputs.
+    """
 
     outputs: dict[Path, dict[str, Any]]
     folders: list[Path]
     inputs: dict[Path, dict[str, Any]]
     labels: list[Path]
     labels_digest: str | None
+    benchmark: Path
 
     @property
     def is_true(self) -> bool:
@@ -128,6 +132,7 @@ def accounts(folder: Path) -> list[Account]:
                 inputs={Path(os.path.normpath(base / name)): entry for name, entry in inputs.items()},
                 labels=labels,
                 labels_digest=together["sha256"] if together else None,
+                benchmark=base / BENCHMARKS / f"{path.stem}.tsv",
             )
         )
     return found

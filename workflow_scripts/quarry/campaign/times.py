@@ -66,7 +66,8 @@ class Product:
     def of(account: Account) -> Product:
         """Return what the receipt of a job says."""
         inputs = [*account.inputs, *account.labels]
-        return Product([*account.outputs, *map(_carrier, account.folders)], inputs, lambda: account.is_true)
+        outputs = [*account.outputs, *map(_carrier, account.folders), account.benchmark]
+        return Product(outputs, inputs, lambda: account.is_true)
 
 
 def put_in_order(own: OwnFiles, products: Iterable[Product]) -> int:

@@ -6,13 +6,13 @@ from pydantic import Field
 
 from quarry.config.base import Section
 
-MOST_CORES, MOST_MB, MOST_MINUTES = 1_000_000, 1_000_000_000, 10_000_000
+MOST_CORES, MOST_MB, MOST_MINUTES, MOST_GPUS = 1_000_000, 1_000_000_000, 10_000_000, 1000
 """No machine has more, and no queue takes it: a number beyond is a mistake (seconds for minutes, bytes for MB)."""
 
 
 class StageResources(Section):
-    """Cores, memory and time of one job. A profile's set-resources win over these, and set-threads for label jobs; the
-    threads of model jobs are always these, because their results may differ in the last digits with the number.
+    """Cores, memory, time and GPUs of one job. A profile's set-resources win over these, and set-threads for label jobs; the
+    threads of other jobs are always these, because their results may differ in the last digits with the number.
     """
 
     threads: int = Field(default=1, gt=0, le=MOST_CORES)
@@ -21,10 +21,12 @@ class StageResources(Section):
     """Memory of the job."""
     walltime_min: int = Field(default=60, gt=0, le=MOST_MINUTES)
     """Time limit of the job."""
+    gpus: int = Field(default=0, ge=0, le=MOST_GPUS)
+    """GPUs that the job asks the cluster for. 0: nothing of a GPU is in its submission."""
 
 
 class LabelResources(StageResources):
-    """Cores, memory and time of one label job, and MPI tasks where the engine is a program that takes them."""
+    """Cores, memory, time and GPUs of one label job, and MPI tasks where the engine is a program that takes them."""
 
     tasks: int = Field(default=1, gt=0, le=MOST_CORES)
     """MPI tasks of a command engine; each has `threads` cores, and memory_MB is that of all together."""
@@ -35,23 +37,50 @@ class LabelResources(StageResources):
 
 
 class ModelResources(StageResources):
-    """Cores, memory and time of one model job, and how short it must be to need no queue. A profile's set-resources win over
-    the first three; the threads are always these, because results may differ in the last digits with their number.
+    """Cores, memory, time and GPUs of one model job, and how short it must be to need no queue. A profile's set-resources win
+    over the others; the threads are always these, because results may differ in the last digits with their number.
     """
 
     beside_main_s: float = Field(default=30.0, ge=0, le=3600)
     """Seconds, on a cluster: training, evaluation, scoring or proposal that took less in the last iteration (all jobs of the
     step together, grown with the third power of the labels) runs beside the main process and waits for no queue; after twice
-    the time it is ended and goes to the cluster. 0: never, for sites that forbid work on login nodes. profiles/README.md."""
+    the time it is ended and goes to the cluster. 0: never, for sites that forbid work on login nodes. A job that asks for GPUs
+    always goes to the cluster. profiles/README.md."""
 
 
 class Resources(Section):
-    """What one job of each kind asks for; no part of the campaign's identity."""
+    """What one job of each stage asks for; no part of the campaign's identity."""
 
     label: LabelResources = LabelResources()
     """Jobs that label a structure, and the optimisation and Hessian of a wigner pool."""
-    model: ModelResources = ModelResources()
-    """Jobs that build features, train, score and propose."""
+    features: StageResources = StageResources()
+    """Jobs that build the pool and its descriptors."""
+    train: ModelResources = ModelResources()
+    """Jobs that train a model or a member of a committee."""
+    score: ModelResources = ModelResources()
+    """Jobs that predict: evaluation, scores of the pool, the proposal of a batch, a spectrum's ensemble."""
+    explore: ModelResources = ModelResources()
+    """Jobs that make new candidates by a model."""
+    model: ModelResources | None = None
+    """For features, train and score together: what these do not say themselves; null: nothing."""
+
+    def of(self, stage: str) -> StageResources:
+        """Return what a job of a stage (the name of a section) asks for."""
+        section: StageResources = getattr(self, stage)
+        if self.model is None or stage not in OF_A_MODEL:
+            return section
+        fields = type(section).model_fields
+        given = {key: value for key, value in self.model.model_dump(exclude_unset=True).items() if key in fields}
+        return section.model_copy(update={**given, **section.model_dump(exclude_unset=True)})
+
+    def beside_main_s(self, stage: str) -> float:
+        """Return the seconds that a job of a stage may take beside the main process; 0: it always goes to the cluster."""
+        asked = self.of(stage)
+        return asked.beside_main_s if isinstance(asked, ModelResources) and not asked.gpus else 0.0
+
+
+OF_A_MODEL = ("features", "train", "score")
+"""Stages that ``resources.model`` speaks of."""
 
 
 class Forecast(Section):
