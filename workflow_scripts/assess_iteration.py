@@ -10,7 +10,7 @@ with job(snakemake) as log:
     from quarry.config.targets import needed
     from quarry.labeling.ledger import LabelLedger
     from quarry.labeling.wanted import Wanted
-    from quarry.stages.assessment import account_cost, assess_iteration, progress_line, warning_lines
+    from quarry.stages.assessment import Payer, account_cost, assess_iteration, progress_line, warning_lines
     from quarry.structures.files import read_pool_ids
 
     arm, iteration = snakemake.wildcards.arm, int(snakemake.wildcards.iteration)
@@ -27,9 +27,7 @@ with job(snakemake) as log:
     if iteration == 0 and arm == configuration.arm_names[0]:
         receipts.append(Path(snakemake.input.structures).parent / "receipts")
     cost = account_cost(
-        manifest_of(snakemake),
-        arm,
-        iteration,
+        Payer(manifest_of(snakemake)["campaign_id"], arm, iteration),
         snakemake.input.labels,
         receipts,
         LabelLedger(snakemake.params.failed),

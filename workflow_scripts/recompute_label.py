@@ -3,19 +3,19 @@
 from quarry.campaign.job import configuration_of, job
 
 with job(snakemake, receipt=False, again=True) as log:
+    from quarry.labeling.limits import Allocation
     from quarry.stages.verification import recompute_label
 
     configuration = configuration_of(snakemake)
+    threads = configuration.resources.label.threads_of(snakemake.threads)
     log(
         recompute_label(
             configuration,
+            base=snakemake.params.base,
             check=snakemake.wildcards.check,
             number=int(snakemake.wildcards.number),
             dataset=snakemake.input.dataset,
             output=snakemake.output[0],
-            base=snakemake.params.base,
-            threads=configuration.resources.label.threads_of(snakemake.threads),
-            memory_MB=snakemake.resources.mem_mb,
-            walltime_min=snakemake.resources.runtime,
+            allocation=Allocation(threads, snakemake.resources.mem_mb, snakemake.resources.runtime),
         )
     )

@@ -115,3 +115,11 @@ def test_every_campaign_file_has_a_right_mind(checkout):
             command, cwd=checkout, env=environment(checkout), capture_output=True, text=True, check=False
         )
         assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+
+
+def test_the_readme_names_every_failure_class():
+    from quarry.campaign.failure_table import MENDS
+    from quarry.failures import FAILURE_CLASSES
+
+    assert [name for name in FAILURE_CLASSES if f"`{name}`" not in README] == []
+    assert set(MENDS) == set(FAILURE_CLASSES)

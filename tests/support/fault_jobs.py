@@ -15,7 +15,7 @@ from typing import Any
 from quarry.errors import QuarryError
 from quarry.labeling.attempts import Attempts
 from quarry.labeling.claims import Claims
-from quarry.labeling.labeler import Labeler, LabelJob
+from quarry.labeling.labeler import Books, Labeler, LabelJob
 from quarry.labeling.ledger import LabelLedger
 from quarry.labeling.limits import JobLimits
 from quarry.labeling.record import LabelRecord
@@ -114,7 +114,7 @@ def run_job(
     worker = Worker(lambda: FaultyEngine(campaign.folder, plan), 1)
     claims, failed = Claims(store.folder, HEARTBEAT_S), LabelLedger(folder / "failed")
     attempts = RefusingAttempts(folder / "attempts", campaign.folder)
-    labeler = Labeler(told, worker, store, claims, failed, attempts)
+    labeler = Labeler(told, worker, claims, Books(store, failed, attempts))
     try:
         labeler.label_leaf(leaf, campaign.output(job))
     except QuarryError as error:

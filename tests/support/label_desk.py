@@ -18,10 +18,14 @@ import pytest
 
 from quarry.config import load_configuration
 from quarry.errors import QuarryError
+from quarry.labeling.attempts import Attempts
 from quarry.labeling.engines.registry import make_engine
+from quarry.labeling.labeler import Books
+from quarry.labeling.ledger import LabelLedger
+from quarry.labeling.limits import Allocation
 from quarry.labeling.record import LabelRecord, read_records
 from quarry.labeling.store import LabelStore, method_id_of
-from quarry.stages.labeling import label_leaf
+from quarry.stages.labeling import Sender, label_leaf
 from quarry.structures import Structure
 from quarry.structures.files import LeafEntry, write_leaf
 from support.campaigns import stand_in_configuration
@@ -122,17 +126,14 @@ class LabelDesk:
             try:
                 label_leaf(
                     configuration,
+                    base=str(self.folder),
                     leaf=str(leaf),
                     output=str(self.output(job)),
-                    store=store,
-                    origin={"campaign_id": self.name, "campaign": self.name, "arm": "main", "iteration": 0},
-                    run="run",
-                    base=str(self.folder),
-                    failed=str(self.results / "failed"),
-                    attempts=str(self.results / "attempts"),
-                    threads=1,
-                    memory_MB=memory_MB,  # type: ignore[arg-type]
-                    walltime_min=walltime_min,  # type: ignore[arg-type]
+                    books=Books(store, LabelLedger(self.results / "failed"), Attempts(self.results / "attempts")),
+                    sender=Sender(
+                        {"campaign_id": self.name, "campaign": self.name, "arm": "main", "iteration": 0}, "run"
+                    ),
+                    allocation=Allocation(1, memory_MB, walltime_min),
                 )
             except (QuarryError, OSError) as error:
                 sys.exit(f"{type(error).__name__}: {error}")

@@ -14,7 +14,7 @@ import numpy as np
 from quarry.labeling.attempts import Attempts
 from quarry.labeling.claims import Claims
 from quarry.labeling.engines.base import EngineResult
-from quarry.labeling.labeler import Labeler, LabelJob
+from quarry.labeling.labeler import Books, Labeler, LabelJob
 from quarry.labeling.ledger import LabelLedger
 from quarry.labeling.limits import JobLimits
 from quarry.labeling.record import LabelRecord, read_records
@@ -117,9 +117,8 @@ class Desk:
         worker = Worker(lambda: ScriptedEngine(self.folder, script or {}), job.threads)
         claims = Claims(self.store.folder, job.heartbeat_s)
         attempts = Attempts(self.attempts)
-        Labeler(
-            job, worker, self.store, claims, self.failed, attempts, self.earlier, lambda: self.is_current()
-        ).label_leaf(leaf, self.output)
+        books = Books(self.store, self.failed, attempts, self.earlier, lambda: self.is_current())
+        Labeler(job, worker, claims, books).label_leaf(leaf, self.output)
         return read_records(self.output)
 
     def began(self, what: str = "began") -> list[str]:

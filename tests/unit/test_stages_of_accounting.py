@@ -14,7 +14,7 @@ from quarry.files import write_json
 from quarry.labeling.ledger import LabelLedger
 from quarry.labeling.record import LabelRecord, write_records
 from quarry.labeling.wanted import Wanted
-from quarry.stages.assessment import account_cost, assess_iteration, progress_line
+from quarry.stages.assessment import Payer, account_cost, assess_iteration, progress_line
 from quarry.stages.results import HISTORY_COLUMNS, collect_results, history_rows
 from quarry.stopping.facts import Cost, Facts
 from quarry.structures.labelled import LabelledSet
@@ -92,7 +92,7 @@ class TestFacts:
         assert progress_line(make_facts(**facts), Cost(3, 2, 0, 0.0, 0.0, 0.0, 0.0)) == line
 
 
-MANIFEST = {"campaign_id": "mine"}
+PAYER = Payer("mine", "main", 1)
 
 
 class TestCost:
@@ -104,9 +104,7 @@ class TestCost:
         for rule, cost in (receipts or {}).items():
             write_receipt(folder / "receipts" / f"{rule}.json", rule, [], cost)
         found = account_cost(
-            MANIFEST,
-            "main",
-            1,
+            PAYER,
             labels,
             [folder / "receipts"],
             LabelLedger(folder / "failed"),
@@ -154,9 +152,7 @@ class TestCost:
         (tmp_path / "a.json").write_text("[")
         with pytest.raises(QuarryError, match="damaged label record"):
             account_cost(
-                MANIFEST,
-                "main",
-                1,
+                PAYER,
                 [str(tmp_path / "a.json")],
                 [],
                 LabelLedger(tmp_path / "failed"),

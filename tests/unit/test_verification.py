@@ -17,6 +17,7 @@ from quarry import __version__
 from quarry.campaign.paths import CampaignPaths
 from quarry.config.verification import Verification
 from quarry.errors import QuarryError
+from quarry.labeling.limits import Allocation
 from quarry.labeling.store import LabelStore
 from quarry.stages import displaced, verification
 from quarry.stages.verification import (
@@ -39,7 +40,7 @@ from support.stages import METHOD_ID, configuration, label_record
 from support.stand_in import morse
 
 PYTHON = sys.version.split()[0]
-JOB = {"base": ".", "threads": 1, "memory_MB": 2000, "walltime_min": 600}
+JOB = Allocation(threads=1, memory_MB=2000, walltime_min=600)
 """Ten hours: limits count from the start of the process, which here is that of all tests."""
 
 
@@ -91,7 +92,7 @@ class Case:
         settings = settings or campaign()
         paths = [str(self.folder / f"{check}_{n}.json") for n in range(count)]
         for n, path in enumerate(paths):
-            recompute_label(settings, check, n, str(self.folder / "dataset.h5"), path, **JOB)
+            recompute_label(settings, ".", check, n, str(self.folder / "dataset.h5"), path, JOB)
         return paths
 
     def compare(self, paths, check=VERIFY, **tolerances):
@@ -156,7 +157,7 @@ class TestVerify:
     def test_agreement(self, fresh):
         """Three properties against data set and store, for each label; a sample beyond the last label is no failure."""
         case, paths = fresh
-        recompute_label(campaign(), VERIFY, 6, str(case.folder / "dataset.h5"), str(case.folder / "6.json"), **JOB)
+        recompute_label(campaign(), ".", VERIFY, 6, str(case.folder / "dataset.h5"), str(case.folder / "6.json"), JOB)
         rows = case.compare([*paths, str(case.folder / "6.json")])
         assert len(rows) == 6 * 3 * 2 and not any(row.bad for row in rows)
         assert {(r.quantity, r.source) for r in rows} == {
@@ -227,7 +228,7 @@ class TestVerify:
         case, paths = fresh
         path = case.folder / f"{function}.json"
         settings = campaign(f"unit.test_verification:{function}")
-        line = recompute_label(settings, VERIFY, 0, str(case.folder / "dataset.h5"), str(path), **JOB)
+        line = recompute_label(settings, ".", VERIFY, 0, str(case.folder / "dataset.h5"), str(path), JOB)
         assert "engine_error" in line
         rows = case.compare([str(path), *paths[1:]])
         with pytest.raises(QuarryError, match=rf"1 of 6 labels do not agree; .* could not be computed again .*{why}"):

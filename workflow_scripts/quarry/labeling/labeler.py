@@ -62,33 +62,33 @@ class LabelJob:
     heartbeat_s: float = 20.0
 
 
+@dataclass(frozen=True)
+class Books:
+    """Where a label job looks labels up, and writes down what it found.
+
+    store: shared with other campaigns. ledger: of the campaign, for what the store does not have. attempts: of the iteration.
+    earlier: stores that the campaign had before; jobs that a killed main process left may still work for them.
+    is_current: whether the campaign has still this store. Asked when a claim is held: the jobs of another store look
+    for claims in this one, so either they see it, or this job sees that it is to begin nothing any more.
+    """
+
+    store: LabelStore
+    ledger: LabelLedger
+    attempts: Attempts
+    earlier: Sequence[LabelStore] = ()
+    is_current: Callable[[], bool] = lambda: True
+
+
 class Labeler:
     """Labels the structures of one job."""
 
-    def __init__(
-        self,
-        job: LabelJob,
-        worker: Worker,
-        store: LabelStore,
-        claims: Claims,
-        ledger: LabelLedger,
-        attempts: Attempts,
-        earlier: Sequence[LabelStore] = (),
-        is_current: Callable[[], bool] = lambda: True,
-    ) -> None:
-        """earlier: stores that the campaign had before; jobs that a killed main process left may still work for them.
-
-        is_current: whether the campaign has still this store. Asked when a claim is held: the jobs of another store look
-        for claims in this one, so either they see it, or this job sees that it is to begin nothing any more.
-        """
-        self.is_current = is_current
+    def __init__(self, job: LabelJob, worker: Worker, claims: Claims, books: Books) -> None:
         self.job = job
         self.worker = worker
-        self.store = store
         self.claims = claims
-        self.ledger = ledger
-        self.attempts = attempts
-        self.earlier = [(before, Claims(before.folder, job.heartbeat_s)) for before in earlier]
+        self.store, self.ledger, self.attempts = books.store, books.ledger, books.attempts
+        self.is_current = books.is_current
+        self.earlier = [(before, Claims(before.folder, job.heartbeat_s)) for before in books.earlier]
         # Records of failures, by key, that the ledger has not taken yet.
         self._unwritten: dict[str, LabelRecord] = {}
 

@@ -18,6 +18,15 @@ SCHEDULER_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
 
 
 @dataclass(frozen=True)
+class Allocation:
+    """What a label job was given. threads: of each of its MPI tasks. memory_MB: of the whole job."""
+
+    threads: int
+    memory_MB: float
+    walltime_min: float
+
+
+@dataclass(frozen=True)
 class JobLimits:
     """Limits of a label job. memory_MB: of the engine with its programs. end: moment of ``time.monotonic()``."""
 

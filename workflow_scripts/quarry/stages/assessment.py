@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from quarry.campaign.failure_table import open_failures, read_failures
 from quarry.campaign.receipts import read_receipts
@@ -45,10 +45,16 @@ def assess_iteration(
     return facts
 
 
+class Payer(NamedTuple):
+    """Who pays for labels: an iteration of an arm of a campaign."""
+
+    campaign_id: str
+    arm: str
+    iteration: int
+
+
 def account_cost(
-    manifest: dict[str, Any],
-    arm: str,
-    iteration: int,
+    payer: Payer,
     labels: Sequence[str],
     receipts: Sequence[str | Path],
     ledger: LabelLedger,
@@ -57,19 +63,15 @@ def account_cost(
 ) -> Cost:
     """Write what an iteration cost.
 
-    ledger: failed labels of the campaign; what this iteration paid for labels that were tried again counts too.
+    ledger: of the campaign; what this iteration paid for labels that were tried again counts too.
     receipts: folders with the receipts of the iteration's jobs (of the pool too, in iteration 0 of the first arm). wanted:
     what a label must have; one that lacks it counts as failed.
     """
     records = [wanted.judged(record) for path in labels for record in read_valid_records(path)]
     known = {(r.structure_id, r.finished, r.status) for r in records}
     again = [r for r in ledger.failures().values() if (r.structure_id, r.finished, r.status) not in known]
-    of_campaign = [
-        r
-        for r in records + _paid_by(again, manifest, arm, iteration)
-        if r.origin.get("campaign_id") == manifest["campaign_id"]
-    ]
-    own = [r for r in of_campaign if (r.origin["arm"], r.origin["iteration"]) == (arm, iteration)]
+    of_campaign = [r for r in records + _paid_by(again, payer) if r.origin.get("campaign_id") == payer.campaign_id]
+    own = [r for r in of_campaign if (r.origin["arm"], r.origin["iteration"]) == (payer.arm, payer.iteration)]
     jobs = [r for folder in receipts for r in read_receipts(Path(folder)) if r["rule"] not in DECISION_RULES]
     cost = Cost(
         labels_new=sum(r.ok for r in own),
@@ -84,8 +86,7 @@ def account_cost(
     return cost
 
 
-def _paid_by(records: Sequence[LabelRecord], manifest: dict[str, Any], arm: str, iteration: int) -> list[LabelRecord]:
-    payer = (manifest["campaign_id"], arm, iteration)
+def _paid_by(records: Sequence[LabelRecord], payer: Payer) -> list[LabelRecord]:
     return [r for r in records if (r.origin.get("campaign_id"), r.origin["arm"], r.origin["iteration"]) == payer]
 
 

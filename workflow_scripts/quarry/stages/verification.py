@@ -19,7 +19,7 @@ from quarry.csv_tables import write_items
 from quarry.errors import QuarryError
 from quarry.files import write_json
 from quarry.labeling.attempts import MACHINE_FAULT
-from quarry.labeling.limits import limits_of_job
+from quarry.labeling.limits import Allocation, limits_of_job
 from quarry.labeling.record import LabelRecord
 from quarry.labeling.store import LabelStore, StoreError
 from quarry.labeling.worker import Limits
@@ -95,19 +95,16 @@ def turned_copy(structure: Structure, rng: np.random.Generator) -> tuple[Structu
 
 def recompute_label(
     configuration: Configuration,
+    base: str,
     check: str,
     number: int,
     dataset: str,
     output: str,
-    base: str,
-    threads: int,
-    memory_MB: int,
-    walltime_min: int,
+    allocation: Allocation,
 ) -> str:
     """Compute a label of a check's sample without asking or telling the store; return a line about it.
 
-    base: folder of the campaign file. threads, memory_MB, walltime_min: what the job has. A calculation that fails is
-    written down as such.
+    base: folder of the campaign file. allocation: what the job has. A calculation that fails is written down as such.
     """
     labels = LabelledSet.read(dataset)
     structure = draw_structure(configuration, check, labels, number)
@@ -127,8 +124,8 @@ def recompute_label(
         seed = configuration.verification.seed
         direction = random_direction(structure, generator(configuration.seed, check, seed, structure.structure_id))
         copies = displaced_copies(structure, configuration.verification.displacement_A * direction)
-    worker = make_worker(configuration, base, threads, memory_MB, walltime_min)
-    limits = limits_of_job(memory_MB, walltime_min)
+    worker = make_worker(configuration, base, allocation)
+    limits = limits_of_job(allocation.memory_MB, allocation.walltime_min)
     outcomes = []
     try:
         for copy in copies:
@@ -152,7 +149,7 @@ def recompute_label(
         "properties": properties if status == "ok" else {},
         "rotation": rotation.tolist(),
         "direction": direction.tolist(),
-        "threads": threads,
+        "threads": allocation.threads,
         "versions": {"quarry": __version__, **outcome.versions},
         "wall_s": round(sum(done.wall_s for done in outcomes), 3),
     }
