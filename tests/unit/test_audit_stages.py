@@ -98,13 +98,6 @@ class TestMerge:
         assert not second.dataset.left_out, "what is left out may change, also back"
         assert [f.structure_id for f in read_audit(second.folder / "audit.csv") if f.bad] == [POOL[7].structure_id]
 
-    def test_an_id_that_the_pool_does_not_have_is_refused(self, first):
-        first.fill(range(5))
-        with pytest.raises(
-            QuarryError, match=r"labeling.leave_out: 1 of 1 ids are not in the pool \(the first: f{20}\)"
-        ):
-            first.merge(settings=AuditSettings(left_out=frozenset({"f" * 20})))
-
     def test_what_records_say_of_stability_is_not_forgotten(self, first):
         first.fill(range(10))
         put(first, 3, {"stability": {"external": UNSTABLE, "external_curvature": -0.05}})

@@ -63,6 +63,17 @@ def build(folder: Path, settings: Configuration, modes: str | None = None) -> tu
     return line, read_pool(outputs["structures"])
 
 
+def test_an_id_to_leave_out_that_the_pool_does_not_have_is_refused(tmp_path):
+    """A drawn pool is known when it is built, before any label."""
+    settings = configuration(tmp_path, {"labeling.leave_out": "bad.txt"})
+    (tmp_path / "bad.txt").write_text("f" * 20 + "\n")
+    with pytest.raises(QuarryError, match=r"labeling.leave_out: 1 of 1 ids are not in the pool \(the first: f{20}\)"):
+        build(tmp_path, settings)
+    _, pool = build(tmp_path, configuration(tmp_path, {}))
+    (tmp_path / "bad.txt").write_text(f"{pool.ids[3]}\n")
+    assert len(build(tmp_path, settings)[1]) == 30
+
+
 class TestEquilibrium:
     def test_it_stands_before_the_same_members(self, tmp_path: Path) -> None:
         alone_line, alone = build(tmp_path, configuration(tmp_path, {}))
