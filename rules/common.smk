@@ -115,6 +115,11 @@ def normal_modes(wildcards):
     return PATHS.normal_modes if CAMPAIGN.configuration.computes_modes else []
 
 
+def features_of(wildcards):
+    """Return the descriptor of the pool, nothing in a campaign without one."""
+    return PATHS.features if CAMPAIGN.configuration.descriptor is not None else []
+
+
 def pool_labels(wildcards):
     """Return the labels of the whole pool where they are known and a targeted search is measured by them."""
     return PATHS.pool_labels if CAMPAIGN.configuration.knows_pool else []

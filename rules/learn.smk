@@ -4,11 +4,14 @@ rule train_member:
         "{wildcards.arm} iteration {wildcards.iteration}: training member {wildcards.member}"
     input:
         dataset=PATHS.iteration("dataset.h5"),
-        features=PATHS.features,
+        structures=PATHS.structures,
+        features=features_of,
     output:
         **PATHS.outputs("train_member"),
     wildcard_constraints:
         member="[0-9]+",
+    params:
+        base=base_folder,
     log:
         PATHS.iteration("logs/train_member_{member}.log"),
     benchmark:
@@ -30,9 +33,12 @@ rule train_model:
     input:
         members=members,
         dataset=PATHS.iteration("dataset.h5"),
-        features=PATHS.features,
+        structures=PATHS.structures,
+        features=features_of,
     output:
         **PATHS.outputs("train_model"),
+    params:
+        base=base_folder,
     log:
         PATHS.iteration("logs/train_model.log"),
     benchmark:
@@ -55,12 +61,14 @@ rule evaluate_model:
         model=PATHS.iteration("model/model.h5"),
         dataset=PATHS.iteration("dataset.h5"),
         audit=PATHS.iteration("audit.csv"),
-        features=PATHS.features,
+        features=features_of,
         previous=from_previous("predictions.h5"),
         structures=candidates,
         truth=pool_labels,
     output:
         **PATHS.outputs("evaluate_model"),
+    params:
+        base=base_folder,
     log:
         PATHS.iteration("logs/evaluate_model.log"),
     benchmark:

@@ -35,7 +35,7 @@ rule score_pool:
         dataset=from_previous("dataset.h5"),
         failures=from_previous("failures.csv"),
         structures=candidates,
-        features=PATHS.features,
+        features=features_of,
     output:
         **PATHS.outputs("score_pool"),
     params:
@@ -64,7 +64,7 @@ rule propose_batch:
         dataset=from_previous("dataset.h5"),
         failures=from_previous("failures.csv"),
         structures=candidates,
-        features=PATHS.features,
+        features=features_of,
     output:
         **PATHS.outputs("propose_batch"),
     params:

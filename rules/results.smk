@@ -132,7 +132,7 @@ rule draw_function:
         models=from_iterations("model/model.h5"),
         datasets=from_iterations("dataset.h5", after=[1]),
         structures=PATHS.structures,
-        features=PATHS.features,
+        features=features_of,
     output:
         report(
             PATHS.outputs("draw_function")["function"],
@@ -140,6 +140,8 @@ rule draw_function:
             labels={"figure": "model of one variable"},
             caption="../report/function.rst",
         ),
+    params:
+        base=base_folder,
     log:
         f"{PATHS.logs}/draw_function.log",
     localrule: True

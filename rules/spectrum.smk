@@ -9,11 +9,13 @@ rule compute_spectrum:
         model=from_product("model/model.h5"),
         dataset=from_product("dataset.h5"),
         structures=PATHS.structures,
-        features=PATHS.features,
+        features=features_of,
         # How lines are broadened; an inspection before the first run has no such file.
         settings=lambda wildcards: [PATHS.spectrum_settings] if Path(CAMPAIGN.paths.spectrum_settings).exists() else [],
     output:
         **PATHS.outputs("compute_spectrum"),
+    params:
+        base=base_folder,
     log:
         PATHS.arm(file="logs/compute_spectrum.log"),
     benchmark:

@@ -7,7 +7,6 @@ from quarry.terminal import tell
 
 configuration = configuration_of(snakemake)
 with job(snakemake) as log:
-    from quarry.config.targets import needed
     from quarry.labeling.ledger import LabelLedger
     from quarry.labeling.wanted import Wanted
     from quarry.stages.assessment import Payer, account_cost, assess_iteration, progress_line, warning_lines
@@ -31,7 +30,7 @@ with job(snakemake) as log:
         snakemake.input.labels,
         receipts,
         LabelLedger(snakemake.params.failed),
-        Wanted(needed(configuration), configuration.n_states),
+        Wanted.of(configuration.goal),
         snakemake.output.cost,
     )
     for line in (progress_line(facts, cost), *warning_lines(facts, configuration)):

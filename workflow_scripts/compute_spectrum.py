@@ -5,11 +5,12 @@ from quarry.terminal import tell
 
 configuration = configuration_of(snakemake)
 with job(snakemake, configuration.resources.of("score").threads) as log:
+    from quarry.stages.arm_models import models_of
     from quarry.stages.spectrum import compute_spectrum
 
     arm, paths = snakemake.wildcards.arm, snakemake.input
     line, *warnings = compute_spectrum(
-        configuration, arm, paths.model, paths.dataset, paths.structures, paths.features, dict(snakemake.output.items())
+        models_of(snakemake, configuration), paths.model, paths.dataset, dict(snakemake.output.items())
     )
     log(line)
     tell(f"{arm}: {line}")

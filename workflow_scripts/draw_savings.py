@@ -10,4 +10,4 @@ with job(snakemake):
     from quarry.reporting.comparison_plots import plot_savings
 
     comparison = Comparison.from_json(json.loads(Path(snakemake.input[0]).read_bytes()))
-    plot_savings(comparison, configuration_of(snakemake).target, snakemake.output[0])
+    plot_savings(comparison, configuration_of(snakemake).goal, snakemake.output[0])

@@ -4,18 +4,19 @@ from quarry.campaign.job import configuration_of, job
 
 configuration = configuration_of(snakemake)
 with job(snakemake, configuration.resources.of("score").threads):
-    from quarry.stages.learning import evaluate_model
+    from quarry.stages.arm_models import models_of
+    from quarry.stages.evaluation import EvaluationFiles, evaluate_model
 
+    given, made = snakemake.input, snakemake.output
     evaluate_model(
-        configuration,
-        arm=snakemake.wildcards.arm,
-        model=snakemake.input.model,
-        dataset=snakemake.input.dataset,
-        features=snakemake.input.features,
-        previous=snakemake.input.previous or None,
-        predictions=snakemake.output.predictions,
-        metrics=snakemake.output.metrics,
-        structures=snakemake.input.structures,
-        truth=snakemake.input.truth or None,
-        audit=snakemake.input.audit,
+        models_of(snakemake, configuration),
+        EvaluationFiles(
+            model=given.model,
+            dataset=given.dataset,
+            predictions=made.predictions,
+            metrics=made.metrics,
+            previous=given.previous or None,
+            truth=given.truth or None,
+            audit=given.audit,
+        ),
     )

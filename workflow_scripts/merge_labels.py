@@ -5,7 +5,6 @@ from quarry.terminal import tell
 
 with job(snakemake) as log:
     from quarry.campaign.recovery import pack_iterations
-    from quarry.config.targets import needed
     from quarry.labeling.audit.findings import read_audit, sentences
     from quarry.labeling.ledger import LabelLedger
     from quarry.labeling.wanted import Wanted
@@ -24,7 +23,7 @@ with job(snakemake) as log:
         output=Merged(made.dataset, made.failures, made.outliers, made.audit),
         rules=MergeRules(
             method_id=manifest_of(snakemake)["method_id"],
-            wanted=Wanted(needed(configuration), configuration.n_states),
+            wanted=Wanted.of(configuration.goal),
             max_failed_fraction=labeling.max_failed_fraction,
             outlier_z=labeling.outlier_z,
             audit=audit_settings(configuration, arm, iteration, snakemake.params.left_out),

@@ -7,14 +7,14 @@ from quarry.terminal import tell
 
 configuration = configuration_of(snakemake)
 with job(snakemake, configuration.resources.of("explore").threads) as log:
+    from quarry.stages.arm_models import ArmModels
     from quarry.stages.sampling import LastIteration, sample_candidates
 
     arm, iteration, last = snakemake.wildcards.arm, int(snakemake.wildcards.iteration), snakemake.input
+    # The model's own file says how its descriptor is computed.
     line = sample_candidates(
-        configuration,
-        arm,
+        ArmModels(configuration, arm, pool="", base=Path(snakemake.params.base)),
         iteration,
-        Path(snakemake.params.base),
         LastIteration(last.model, last.dataset, last.reference),
         snakemake.output[0],
     )

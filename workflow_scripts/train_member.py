@@ -4,15 +4,8 @@ from quarry.campaign.job import configuration_of, job
 
 configuration = configuration_of(snakemake)
 with job(snakemake, configuration.resources.of("train").threads, part=snakemake.wildcards.member) as log:
-    from quarry.stages.learning import train_member
+    from quarry.stages.arm_models import models_of
+    from quarry.stages.training import train_member
 
-    log(
-        train_member(
-            configuration,
-            arm=snakemake.wildcards.arm,
-            member=int(snakemake.wildcards.member),
-            dataset=snakemake.input.dataset,
-            features=snakemake.input.features,
-            output=snakemake.output[0],
-        )
-    )
+    models = models_of(snakemake, configuration)
+    log(train_member(models, int(snakemake.wildcards.member), snakemake.input.dataset, snakemake.output[0]))

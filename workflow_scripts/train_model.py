@@ -5,14 +5,13 @@ from quarry.terminal import tell
 
 configuration = configuration_of(snakemake)
 with job(snakemake, configuration.resources.of("train").threads) as log:
-    from quarry.stages.learning import train_model
+    from quarry.stages.arm_models import models_of
+    from quarry.stages.training import train_model
 
     arm, iteration = snakemake.wildcards.arm, int(snakemake.wildcards.iteration)
     line, *warnings = train_model(
-        configuration,
-        arm,
+        models_of(snakemake, configuration),
         dataset=snakemake.input.dataset,
-        features=snakemake.input.features,
         output=snakemake.output[0],
         members=snakemake.input.members,
     )

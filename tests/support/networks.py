@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from quarry.config.models import Mlp
-from quarry.models.base import TrainingData
 from quarry.models.mlp import MultilayerPerceptron
+from quarry.models.regression import RegressionData
 from quarry.structures import Structure, StructureSet
 
 SMALL: dict[str, Any] = {"kind": "mlp", "hidden": [8, 6], "epochs": 6, "batch_size": 16}
@@ -24,22 +24,22 @@ def dimers(count: int) -> StructureSet:
     return StructureSet.from_structures([Structure.create([1, 1], np.array([[0, 0, 0], [0, 0, r]])) for r in lengths])
 
 
-def numbers(count: int = 60, seed: int = 0) -> TrainingData:
+def numbers(count: int = 60, seed: int = 0) -> RegressionData:
     """Targets around -7 that depend on three features; the fourth is constant."""
     features = np.random.default_rng(seed).normal(2.0, 3.0, (count, 4))
     features[:, 3] = 5.0
     targets = -7 + 0.2 * features[:, 0] - 0.1 * features[:, 1] * np.sin(features[:, 2])
-    return TrainingData(dimers(count), features, targets)
+    return RegressionData(dimers(count), features, targets)
 
 
-def classes(count: int = 60, seed: int = 0) -> TrainingData:
+def classes(count: int = 60, seed: int = 0) -> RegressionData:
     """Three classes by the sum of two features."""
     data = numbers(count, seed)
     targets = np.digitize(data.features[:, 0] + data.features[:, 1], [2.0, 6.0]).astype(float)
-    return TrainingData(data.structures, data.features, targets, ("low", "middle", "high"))
+    return RegressionData(data.structures, data.features, targets, ("low", "middle", "high"))
 
 
-def trained(data: TrainingData, seed: int = 1, **changes: Any) -> MultilayerPerceptron:
+def trained(data: RegressionData, seed: int = 1, **changes: Any) -> MultilayerPerceptron:
     model = MultilayerPerceptron(settings(**changes), "class" if data.classes else "homo")
     model.fit(data, None, np.random.default_rng(seed))
     return model

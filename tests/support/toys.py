@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quarry.descriptors.distances import inverse_distances
-from quarry.models.base import TrainingData
+from quarry.models.regression import RegressionData
 from quarry.structures import Structure, StructureSet
 
 NUMBERS = (8, 1, 1)
@@ -41,11 +41,11 @@ def features_of(structures: StructureSet) -> NDArray[np.float64]:
     return inverse_distances(structures, Structure.create(NUMBERS, EQUILIBRIUM))
 
 
-def labelled(n: int, seed: int, spread: float = 0.08, with_forces: bool = True) -> TrainingData:
+def labelled(n: int, seed: int, spread: float = 0.08, with_forces: bool = True) -> RegressionData:
     """Return distorted geometries (Angstrom, normally distributed) with their energies and forces."""
     rng = np.random.default_rng(seed)
     structures = set_of(EQUILIBRIUM + spread * rng.normal(size=(n, 3, 3)))
     labels = [energy_and_forces(structure.positions) for structure in structures]
     energies = np.array([energy for energy, _ in labels])
     forces = np.concatenate([force for _, force in labels]) if with_forces else None
-    return TrainingData(structures, features_of(structures), energies, forces=forces)
+    return RegressionData(structures, features_of(structures), energies, forces=forces)

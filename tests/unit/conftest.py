@@ -13,9 +13,10 @@ from ase import Atoms
 
 from quarry.labeling.audit.findings import write_audit
 from quarry.labeling.outliers import write_outliers
-from quarry.stages.learning import train_model
 from quarry.stages.pool import build_features, build_pool
+from quarry.stages.training import train_model
 from quarry.structures.files import read_pool
+from support.arms import models_in
 from support.campaigns import WATER
 from support.disk import ITERATIONS, Disk, write_iteration
 from support.stages import (
@@ -68,7 +69,7 @@ def trained(tmp_path_factory, pool, features) -> Path:
     write_failures(folder / "failures.csv", [])
     write_outliers(folder / "outliers.csv", [])
     write_audit(folder / "audit.csv", [])
-    lines = train_model(configuration(), "main", str(folder / "dataset.h5"), features, str(folder / "model.h5"))
+    lines = train_model(models_in(configuration(), features), str(folder / "dataset.h5"), str(folder / "model.h5"))
     assert lines == ["gpr trained on 12 labels"]
     return folder
 

@@ -12,6 +12,7 @@ import pytest
 
 from quarry.campaign.leave_out import check_ids, hold_from_now, left_out_at, read_left_out
 from quarry.campaign.paths import CampaignPaths
+from quarry.config.targets import TARGETS
 from quarry.errors import QuarryError
 from quarry.evaluation.tails import error_share
 from quarry.labeling.audit.findings import ERROR, Finding, read_audit, write_audit
@@ -20,10 +21,13 @@ from quarry.labeling.stability import UNSTABLE
 from quarry.models.base import Prediction
 from quarry.reporting.audit_table import write_audit_table
 from quarry.stages.auditing import AuditSettings, audit_account
-from quarry.stages.learning import evaluate_model, train_model
+from quarry.stages.errors import Evaluated
+from quarry.stages.evaluation import EvaluationFiles, evaluate_model
 from quarry.stages.targets import training_data
+from quarry.stages.training import train_model
 from quarry.stopping.rules import absurd_words, held_back, stop_reason
 from quarry.structures.labelled import LabelledSet
+from support.arms import models_in
 from support.iterations import POOL, Iteration, record
 from support.stages import ROWS, configuration, energy_of, make_facts, write_dataset
 
@@ -213,11 +217,11 @@ class TestAbsurdLabels:
             ]
             write_audit(paths["audit.csv"], found)
             conf = configuration(target=target)
-            train_model(conf, "main", paths["d.h5"], features, paths["m.h5"])
-            evaluate_model(
-                conf, "main", *(paths[n] for n in ("m.h5", "d.h5")), features, None, paths["p.h5"], paths["metrics.json"],
-                audit=paths["audit.csv"],
-            )  # fmt: skip
+            train_model(models_in(conf, features), paths["d.h5"], paths["m.h5"])
+            files = EvaluationFiles(
+                *(paths[n] for n in ("m.h5", "d.h5", "p.h5", "metrics.json")), audit=paths["audit.csv"]
+            )
+            evaluate_model(models_in(conf, features), files)
             return json.loads(Path(paths["metrics.json"]).read_text())
 
         return evaluated
@@ -267,7 +271,7 @@ def test_left_out_labels_count_in_the_account(tmp_path, pool, features):
     dataset = LabelledSet.read(write_dataset(tmp_path / "d.h5", pool, ROWS))
     train = training_data(dataset, "train", features, configuration())
     write_audit(tmp_path / "audit.csv", [Finding(pool[9].structure_id, "left_out", "note", 0.0, 0.0, "", "left out")])
-    results = {"test": (train, Prediction(train.targets, None))}
+    results = {"test": Evaluated.of(TARGETS["energy"], train, Prediction(train.targets))}
     found, said = audit_account(configuration(), str(tmp_path / "audit.csv"), train, results)
     assert found == {"n_left_out": 1} and said == [
         "1 labels are left out (labeling.leave_out): kept and counted, but not used"

@@ -7,13 +7,14 @@ import pytest
 
 from quarry.config.descriptors import InverseDistances
 from quarry.config.models import Gpr, Kreg
+from quarry.config.targets import TARGETS
 from quarry.descriptors.compute import compute_features
-from quarry.models.base import TrainingData
 from quarry.models.calibration import FEWEST, Calibration, held_blocks
 from quarry.models.gaussian_process import GaussianProcess
 from quarry.models.hyperparameters import Hyperparameters
 from quarry.models.kernel_derivatives import DerivativeProcess, points_of
-from quarry.models.registry import load_model, make_model
+from quarry.models.registry import load_regression, make_regression
+from quarry.models.regression import RegressionData
 from quarry.structures import Structure, StructureSet
 from support.networks import dimers, trained
 
@@ -21,7 +22,7 @@ from support.networks import dimers, trained
 def wavy(n, seed, noise=0.1):
     x = np.random.default_rng(seed).normal(size=(n, 3))
     rng = np.random.default_rng([seed, 1])
-    return TrainingData(dimers(n), x, np.sin(2 * x[:, 0]) + x[:, 1] * x[:, 2] + noise * rng.standard_t(4, size=n))
+    return RegressionData(dimers(n), x, np.sin(2 * x[:, 0]) + x[:, 1] * x[:, 2] + noise * rng.standard_t(4, size=n))
 
 
 def covered(prediction, labels):
@@ -47,7 +48,7 @@ def test_labels_that_contradict_each_other_do_not_blow_up_the_others():
     """Noise fixed at nothing, and three structures labelled twice: each is certain of its twin, and wrong."""
     data = wavy(60, 0)
     twice = np.concatenate([np.arange(60), [0, 1, 2]])
-    both = TrainingData(dimers(63), data.features[twice], data.targets[twice] + np.where(np.arange(63) < 60, 0, 0.3))
+    both = RegressionData(dimers(63), data.features[twice], data.targets[twice] + np.where(np.arange(63) < 60, 0, 0.3))
     model = of(Gpr(noise_variance=1e-10), both)
     new = wavy(200, 9)
     std = model.predict(new.structures, new.features).std
@@ -86,11 +87,11 @@ def test_copies_are_left_out_together_and_are_in_the_same_half(settings):
     data, new = wavy(60, 3, noise=0.0), wavy(300, 4, noise=0.0)
     rows, groups = np.tile(np.arange(60), 3), np.tile(np.arange(60), 3)
     close = 1e-5 * np.random.default_rng(0).normal(size=(180, 3))
-    copies = TrainingData(dimers(180), data.features[rows] + close, data.targets[rows], groups=groups)
+    copies = RegressionData(dimers(180), data.features[rows] + close, data.targets[rows], groups=groups)
     held = wavy(40, 8, noise=0.0)
-    once, thrice = make_model(settings, "homo"), make_model(settings, "homo")
+    once, thrice = make_regression(settings, TARGETS["homo"]), make_regression(settings, TARGETS["homo"])
     once.fit(data, held, np.random.default_rng(0))
-    thrice.fit(copies, TrainingData(held.structures, held.features, held.targets, groups=1000 + np.arange(40)), None)
+    thrice.fit(copies, RegressionData(held.structures, held.features, held.targets, groups=1000 + np.arange(40)), None)
     errors = [
         np.sqrt(np.mean((m.predict(new.structures, new.features).mean - new.targets) ** 2)) for m in (once, thrice)
     ]
@@ -118,7 +119,7 @@ def geometries(n, seed):
         slope = (10 * (r - length) + 12 * (r - length) ** 2)[:, None] * bond / r[:, None]
         forces[:, a] -= slope
         forces[:, b] += slope
-    return TrainingData(structures, features, energies, forces=forces.reshape(-1, 3))
+    return RegressionData(structures, features, energies, forces=forces.reshape(-1, 3))
 
 
 def test_leaving_a_structure_out_with_its_forces():
@@ -150,7 +151,7 @@ MODELS = {
 
 
 def of(settings, data):
-    model = make_model(settings, "homo")
+    model = make_regression(settings, TARGETS["homo"])
     model.fit(data, None, np.random.default_rng(0))
     return model
 
@@ -165,7 +166,7 @@ def test_intervals_of_new_structures_cover_from_a_hundred_labels_on(kind, tmp_pa
         shares.append(covered(prediction, new.targets))
         assert model.hyperparameters["calibration_labels"] == 100
         model.save(tmp_path / "model.h5")
-        loaded = load_model(tmp_path / "model.h5")
+        loaded = load_regression(tmp_path / "model.h5", model.kind)
         again = loaded.predict(new.structures, new.features)
         np.testing.assert_array_equal(again.std, prediction.std)
         assert again.noise_variance == prediction.noise_variance
@@ -185,7 +186,7 @@ def test_a_committee_without_calibration_is_too_sure():
 
 def test_kreg_with_forces_is_calibrated_by_structures_left_out():
     data, new = geometries(60, 1), geometries(300, 2)
-    model = make_model(Kreg(kind="kreg"), "energy_forces")
+    model = make_regression(Kreg(kind="kreg"), TARGETS["energy_forces"])
     model.fit(data, None, np.random.default_rng(0))
     prediction = model.predict(new.structures, new.features)
     assert model.hyperparameters["calibration_labels"] == 60

@@ -15,16 +15,19 @@ from quarry.config import load_configuration
 from quarry.config.classification import Classification
 from quarry.errors import QuarryError
 from quarry.labeling.engines.answers import plain_properties
+from quarry.models.base import TrainingData
 from quarry.models.classes import check_classes, classes_of
 from quarry.models.metrics import confusion_matrix
 from quarry.reporting.classification_plots import plot_accuracy, plot_confusion, write_class_table
 from quarry.stages.assessment import progress_line
-from quarry.stages.learning import evaluate_model, read_predictions, train_model
+from quarry.stages.evaluation import EvaluationFiles, evaluate_model, read_predictions
 from quarry.stages.results import write_history
 from quarry.stages.targets import training_data
+from quarry.stages.training import train_model
 from quarry.stopping.facts import Cost
 from quarry.stopping.rules import stop_reason
 from quarry.structures.labelled import LabelledSet
+from support.arms import models_in
 from support.campaigns import stand_in_configuration
 from support.networks import SMALL, by_hand, classes, trained
 from support.stages import ROWS, configuration, energy_of, make_facts, write_dataset
@@ -110,11 +113,12 @@ class TestClasses:
             plain_properties({"class": value}, 3)
 
     def test_a_class_without_examples(self):
-        data = classes()
+        made = classes()
+        data = TrainingData(made.structures, {"class": made.targets}, made.classes)
         assert check_classes(data) == []
-        two = data.subset(np.flatnonzero(data.targets != 1))
+        two = data.subset(np.flatnonzero(made.targets != 1))
         assert check_classes(two) == ["no training label is of class 'middle': the model cannot predict it yet"]
-        one = data.subset(np.flatnonzero(data.targets == 2))
+        one = data.subset(np.flatnonzero(made.targets == 2))
         with pytest.raises(
             QuarryError, match=f"all {len(one)} training labels are of class 'high', none of 'low', 'mid"
         ):
@@ -185,19 +189,19 @@ class TestStages:
         conf = configuration(**CLASS)
         data = training_data(LabelledSet.read(labelled), "test", features, conf)
         values = LabelledSet.read(labelled).properties["gap"][:6]
-        assert data.targets.tolist() == [0 if v < 5 else 1 if v < 6 else 2 for v in values]
+        assert data.targets["class"].tolist() == [0 if v < 5 else 1 if v < 6 else 2 for v in values]
         assert data.classes == ("low", "middle", "high")
         model, metrics, predictions = (str(tmp_path / n) for n in ("m.h5", "metrics.json", "p.h5"))
-        assert train_model(conf, "main", labelled, features, model) == ["mlp trained on 12 labels"]
-        evaluate_model(conf, "main", model, labelled, features, None, predictions, metrics)
+        assert train_model(models_in(conf, features), labelled, model) == ["mlp trained on 12 labels"]
+        evaluate_model(models_in(conf, features), EvaluationFiles(model, labelled, predictions, metrics))
         found = json.loads((tmp_path / "metrics.json").read_text())["errors"]["test"]
         written = read_predictions(predictions, "test")
-        right = written["mean"] == data.targets
+        right = written["mean"] == data.targets["class"]
         assert found["accuracy"] == pytest.approx(right.mean()) and found["n"] == 6
         assert 0 <= found["accuracy_low"] <= found["accuracy"] <= found["accuracy_high"] <= 1
         expected = binomtest(int(right.sum()), 6).proportion_ci(0.95, method="wilson")
         assert (found["accuracy_low"], found["accuracy_high"]) == pytest.approx((expected.low, expected.high))
-        most = max((data.targets == number).sum() for number in range(3))
+        most = max((data.targets["class"] == number).sum() for number in range(3))
         assert found["majority"] == pytest.approx(most / 6)
         assert found["error_over_majority_error"] == pytest.approx((6 - right.sum()) / (6 - most))
         assert np.trace(found["confusion"]) == right.sum() and np.sum(found["confusion"]) == 6
@@ -211,18 +215,20 @@ class TestStages:
         assert [atoms.info.get("class") for atoms in ase.io.read(tmp_path / "d.extxyz", ":")] == [1, 0, None]
         own = configuration(**{**CLASS, "classification": OWN})
         data = training_data(LabelledSet.read(tmp_path / "d.h5"), "train", features, own)
-        assert data.targets.tolist() == [1, 0] and data.classes == ("no", "yes")
+        assert data.targets["class"].tolist() == [1, 0] and data.classes == ("no", "yes")
 
     def test_the_relative_change_is_that_of_the_error_rate(self, tmp_path, labelled, features):
         conf = configuration(**CLASS)
         paths = [str(tmp_path / n) for n in ("m.h5", "p.h5", "metrics.json", "p2.h5", "metrics2.json")]
-        train_model(conf, "main", labelled, features, paths[0])
-        evaluate_model(conf, "main", paths[0], labelled, features, None, paths[1], paths[2])
+        train_model(models_in(conf, features), labelled, paths[0])
+        evaluate_model(models_in(conf, features), EvaluationFiles(paths[0], labelled, paths[1], paths[2]))
         import h5py
 
         with h5py.File(paths[1], "r+") as handle:
             handle["test/mean"][...] = [(label + (n < 3)) % 3 for n, label in enumerate(handle["test/label"][()])]
-        evaluate_model(conf, "main", paths[0], labelled, features, paths[1], paths[3], paths[4])
+        evaluate_model(
+            models_in(conf, features), EvaluationFiles(paths[0], labelled, paths[3], paths[4], previous=paths[1])
+        )
         found = json.loads((tmp_path / "metrics2.json").read_text())
         now = 1 - found["errors"]["test"]["accuracy"]
         assert now > 0
@@ -231,14 +237,14 @@ class TestStages:
     def test_a_split_and_folds(self, tmp_path, labelled, features):
         conf = configuration(**CLASS, stop={"metric": "cross_validation", "max_iterations": 1})
         model, metrics, predictions = (str(tmp_path / n) for n in ("m.h5", "metrics.json", "p.h5"))
-        train_model(conf, "main", labelled, features, model)
-        evaluate_model(conf, "main", model, labelled, features, None, predictions, metrics)
+        train_model(models_in(conf, features), labelled, model)
+        evaluate_model(models_in(conf, features), EvaluationFiles(model, labelled, predictions, metrics))
         assert json.loads((tmp_path / "metrics.json").read_text())["errors"]["cross_validation"]["n"] == 12
 
     def test_one_class_only_is_one_line(self, tmp_path, pool, features):
         dataset = write_dataset(tmp_path / "d.h5", pool, ROWS, gap=1.0)
         with pytest.raises(QuarryError, match="all 12 training labels are of class 'low'"):
-            train_model(configuration(**CLASS), "main", dataset, features, str(tmp_path / "m.h5"))
+            train_model(models_in(configuration(**CLASS), features), dataset, str(tmp_path / "m.h5"))
 
 
 def facts(t, accuracy, confusion=((3, 1), (0, 2)), **changes):

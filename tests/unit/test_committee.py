@@ -8,9 +8,10 @@ import pytest
 from quarry.errors import QuarryError
 from quarry.models.mlp import MultilayerPerceptron
 from quarry.models.network import train_network
-from quarry.models.registry import load_model
+from quarry.models.registry import load_regression
 from quarry.randomness import generator
-from quarry.stages.learning import train_member, train_model
+from quarry.stages.training import train_member, train_model
+from support.arms import models_in
 from support.networks import SMALL, by_hand, numbers, settings, trained
 from support.stages import ROWS, configuration, write_dataset
 
@@ -44,7 +45,7 @@ def test_members_trained_one_by_one_are_the_committee(tmp_path):
     for number in (2, 0, 1):
         member(number, data).save(tmp_path / f"{number}.h5")
     joined = MultilayerPerceptron(settings(**COMMITTEE), "homo")
-    joined.join([load_model(tmp_path / f"{number}.h5") for number in range(3)])
+    joined.join([load_regression(tmp_path / f"{number}.h5", "mlp") for number in range(3)])
     joined.save(tmp_path / "joined.h5")
     assert (tmp_path / "joined.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
 
@@ -54,11 +55,11 @@ def test_the_stage_joins_what_member_jobs_trained(tmp_path, pool, features):
     dataset = write_dataset(tmp_path / "dataset.h5", pool, ROWS)
     files = [str(tmp_path / "model" / "members" / f"{n:03d}.h5") for n in range(3)]
     for number, file in enumerate(files):
-        line = train_member(conf, "main", number, dataset, features, file)
+        line = train_member(models_in(conf, features), number, dataset, file)
         assert line == f"mlp, member {number}, trained on 12 labels"
     joined, whole = str(tmp_path / "joined.h5"), str(tmp_path / "whole.h5")
-    assert train_model(conf, "main", dataset, features, joined, files) == ["mlp trained on 12 labels"]
-    train_model(conf, "main", dataset, features, whole)
+    assert train_model(models_in(conf, features), dataset, joined, files) == ["mlp trained on 12 labels"]
+    train_model(models_in(conf, features), dataset, whole)
     assert (tmp_path / "joined.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
 
 

@@ -14,6 +14,7 @@ from quarry.campaign.campaign import Campaign
 from quarry.campaign.closing import closing_words
 from quarry.campaign.invocation import Invocation
 from quarry.config.loading import load_configuration
+from quarry.config.targets import TARGETS
 from quarry.errors import QuarryError
 from quarry.evaluation.comparison import Comparison
 from quarry.models.metrics import mae, maxe, rmse
@@ -97,7 +98,7 @@ class TestCompared:
         facts = [make_facts(t, errors={}) for t in range(2)]
         found = Comparison.of([facts], [facts])
         assert found.columns() == found.words == found.to_json()["measures"] == []
-        plot_savings(found, "energy", str(tmp_path / "none.svg"))
+        plot_savings(found, TARGETS["energy"], str(tmp_path / "none.svg"))
 
     def test_file_and_back(self, compared):
         _, found, output = compared
@@ -113,7 +114,7 @@ class TestCompared:
 
     def test_the_figure(self, compared, tmp_path):
         _, found, _ = compared
-        plot_savings(found, "energy", str(tmp_path / "one.svg"))
+        plot_savings(found, TARGETS["energy"], str(tmp_path / "one.svg"))
         text = (tmp_path / "one.svg").read_text()
         assert text.count("<path") > 20
 

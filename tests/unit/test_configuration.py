@@ -184,7 +184,7 @@ def test_the_bases_of_the_table_are_right():
 
 
 def test_many_mistakes_are_counted():
-    with pytest.raises(QuarryError, match=r"name: .*; pool: .*; labeling: .* \(and 4 more\)$"):
+    with pytest.raises(QuarryError, match=r"name: .*; pool: .*; labeling: .* \(and 3 more\)$"):
         load_configuration({}, "mine.yaml")
 
 

@@ -18,7 +18,7 @@ from quarry.config.filters import Filters
 from quarry.errors import QuarryError
 from quarry.models.base import Prediction
 from quarry.models.splits import folds_of, held_share, last_share
-from quarry.stages import learning, preflight
+from quarry.stages import arm_models, evaluation, preflight
 from quarry.stages.batch import draw_initial
 from quarry.stages.copies import label_difference
 from quarry.stages.filtering import Candidate, Sieve
@@ -28,6 +28,7 @@ from quarry.stages.targets import split, training_data
 from quarry.structures import Structure
 from quarry.structures.files import read_copies, read_pool
 from quarry.structures.labelled import LabelledSet
+from support.arms import models_in
 from support.campaigns import WATER
 from support.stages import configuration, write_dataset, write_failures
 
@@ -238,15 +239,15 @@ class TestCampaign:
         seen = []
 
         class Recorder:
-            def fit(self, learnt, validation, rng):
+            def fit(self, learnt, validation, rng, **more):
                 self.learnt = learnt.structures.ids.tolist()
 
-            def predict(self, structures, features, with_std=True):
+            def predict(self, structures, want):
                 seen.append((pool.index_of(self.learnt), pool.index_of(structures.ids)))
-                return Prediction(np.zeros(len(structures)), None)
+                return Prediction({"energy": np.zeros(len(structures))})
 
-        monkeypatch.setattr(learning, "make_model", lambda *_: Recorder())
-        held, _ = learning._held_back(conf, arm="main", train=data, trained=Recorder())
+        monkeypatch.setattr(arm_models, "make_model", lambda *_: Recorder())
+        held, _ = evaluation._held_back(models_in(conf, features), data, Recorder())
         assert len(seen) == (1 if metric == "validation" else conf.validation.folds)
         assert all(
             len(learnt) + len(predicted) == SIZE and sides(groups, learnt, predicted) for learnt, predicted in seen
@@ -255,7 +256,6 @@ class TestCampaign:
 
     def test_held_out_share_of_a_network(self, kept, tmp_path, monkeypatch):
         from quarry.models import mlp
-        from quarry.models.registry import make_model
 
         pool, features = read_pool(kept / "structures.h5"), str(kept / "features.h5")
         query = {"strategy": "random", "initial": 8, "batch": {"schedule": "constant", "size": 5}}
@@ -267,7 +267,7 @@ class TestCampaign:
         monkeypatch.setattr(
             mlp.MultilayerPerceptron, "_numbers", lambda self, part: (seen.append(part.groups), numbers(self, part))[1]
         )
-        make_model(conf.arm("main").model, "energy").fit(data, None, np.random.default_rng(0))
+        models_in(conf, features).make().fit(data, None, np.random.default_rng(0))
         learnt, held = (set(part.tolist()) for part in seen[:2])
         assert learnt and held and not learnt & held
 

@@ -7,10 +7,12 @@ import json
 import numpy as np
 import pytest
 
-from quarry.stages.learning import evaluate_model, read_predictions, train_model
+from quarry.stages.evaluation import EvaluationFiles, evaluate_model, read_predictions
 from quarry.stages.results import write_history
+from quarry.stages.training import train_model
 from quarry.stopping.facts import Cost, Facts
 from quarry.structures.labelled import LabelledSet
+from support.arms import models_in
 from support.stages import ROWS, configuration
 from support.stand_in import morse
 
@@ -31,8 +33,8 @@ def labelled(tmp_path, pool) -> str:
 def results(tmp_path, labelled, features, target: str) -> tuple[dict, dict]:
     conf = configuration(target=target, model={"kind": "kreg"})
     model, metrics, predictions = (str(tmp_path / f"{target}_{n}") for n in ("m.h5", "metrics.json", "p.h5"))
-    train_model(conf, "main", labelled, features, model)
-    evaluate_model(conf, "main", model, labelled, features, None, predictions, metrics)
+    train_model(models_in(conf, features), labelled, model)
+    evaluate_model(models_in(conf, features), EvaluationFiles(model, labelled, predictions, metrics))
     return json.loads(open(metrics).read()), read_predictions(predictions, "test") or {}
 
 

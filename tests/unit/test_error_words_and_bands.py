@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from quarry.config.targets import TARGETS
 from quarry.reporting.plots import draw_bands, draw_changes, plot_learning_curve, write_iteration_table
 from quarry.stages.results import write_history
 from quarry.stopping.facts import Cost
@@ -57,12 +58,12 @@ def history(folder, high):
 )
 def test_table_and_curve(tmp_path, high, cells):
     file = history(tmp_path, high)
-    write_iteration_table({"main": file}, "energy", str(tmp_path / "i.html"))
+    write_iteration_table({"main": file}, TARGETS["energy"], str(tmp_path / "i.html"))
     table = (tmp_path / "i.html").read_text()
     for cell in [*cells, "RMSE per atom (meV/atom)", "<td>4</td>"]:
         assert cell in table, cell
     assert "nan" not in table and "None" not in table
-    plot_learning_curve({"main": file}, "energy", 0.1, str(tmp_path / "c.svg"))
+    plot_learning_curve({"main": file}, TARGETS["energy"], 0.1, str(tmp_path / "c.svg"))
     assert "main, last: 0.12 of the std, R² 0.984" in (tmp_path / "c.svg").read_text()
 
 

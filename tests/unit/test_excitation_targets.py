@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from quarry.config import Configuration, load_configuration
 from quarry.errors import QuarryError
+from quarry.models.base import main_values
 from quarry.models.metrics import excitation_metrics, geometric, mae, rmse
 from quarry.stages.assessment import progress_line
 from quarry.stages.batch import draw_initial
@@ -56,7 +57,10 @@ STRENGTHS = [[0.1, 0.2, 0.3], [0.4, 0.5, 0.6], [0.7, 0.8, np.nan]]
 class TestTargets:
     def test_energies_then_strengths_of_the_lowest_states(self, pool, features):
         data = training_data(labelled(pool, ENERGIES, STRENGTHS), "train", features, configuration())
-        assert data.targets.tolist() == [[1.0, 2.0, 0.1, 0.2], [1.1, 2.1, 0.4, 0.5], [1.2, 2.2, 0.7, 0.8]]
+        assert data.targets["excitation_energies"].tolist() == [[1.0, 2.0], [1.1, 2.1], [1.2, 2.2]]
+        assert data.targets["oscillator_strengths"].tolist() == [[0.1, 0.2], [0.4, 0.5], [0.7, 0.8]]
+        joined = main_values(configuration().goal, data.targets)
+        assert joined.tolist() == [[1.0, 2.0, 0.1, 0.2], [1.1, 2.1, 0.4, 0.5], [1.2, 2.2, 0.7, 0.8]]
 
     @pytest.mark.parametrize("n_states, whole", [(3, [0, 1]), (4, [])])
     def test_a_label_with_fewer_states_is_never_learnt(self, pool, features, n_states, whole):
@@ -90,13 +94,15 @@ class TestTargets:
         ]
         found = LabelledSet.from_records([pool[n] for n in (4, 2, 7)], ["train"] * 3, [0] * 3, records)
         data = training_data(found, "train", features, configuration(target="energy_forces", spectrum=None))
-        assert data.targets.tolist() == [0.0, 2.0] and data.structures.ids.tolist() == pool.ids[[4, 7]].tolist()
-        assert data.forces is not None and data.forces.tolist() == [
+        assert (
+            data.targets["energy"].tolist() == [0.0, 2.0] and data.structures.ids.tolist() == pool.ids[[4, 7]].tolist()
+        )
+        assert data.targets["forces"].tolist() == [
             *np.arange(9.0).reshape(3, 3).tolist(),
             *(2 + np.arange(9.0)).reshape(3, 3).tolist(),
         ]
         again = data.subset([1])
-        assert again.forces is not None and again.forces[0, 0] == 2.0
+        assert again.targets["forces"][0, 0] == 2.0
 
 
 class TestSplit:

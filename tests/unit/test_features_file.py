@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quarry.config.descriptors import CoulombMatrix, Mbtr
-from quarry.descriptors import compute
+from quarry.descriptors import compute, features_file
 from quarry.descriptors.compute import compute_features
+from quarry.descriptors.features_file import read_features
 from quarry.errors import QuarryError
-from quarry.stages import pool as pool_stage
-from quarry.stages.pool import build_features, pool_rows, read_features
+from quarry.stages.pool import build_features, pool_rows
 from quarry.structures import Structure, StructureSet
 from quarry.structures.files import LeafEntry, write_leaf, write_pool
 from quarry.structures.structure import rows_of
@@ -60,7 +60,7 @@ def test_blocks_are_the_whole(section, dtype, settled, tmp_path, monkeypatch):
 def test_any_rows_in_any_order(tmp_path, monkeypatch):
     path = written(tmp_path, SECTIONS[1][0])
     everything = read_features(path)
-    monkeypatch.setattr(pool_stage, "BLOCK_BYTES", 4 * everything.shape[1] * 3)
+    monkeypatch.setattr(features_file, "BLOCK_BYTES", 4 * everything.shape[1] * 3)
     for rows in ([7, 0, 3, 3, 5], [6], [], list(range(8)), [2, 1]):
         np.testing.assert_array_equal(read_features(path, np.array(rows, dtype=np.int64)), everything[rows])
 

@@ -12,6 +12,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from quarry.config.descriptors import CoulombMatrix, InverseDistances
 from quarry.config.pool import WignerPool
 from quarry.descriptors.compute import compute_features
+from quarry.descriptors.features_file import read_features
 from quarry.errors import QuarryError
 from quarry.randomness import generator
 from quarry.sampling.modes import NormalModes
@@ -171,7 +172,7 @@ class TestStages:
         _, pool, _ = self.build(tmp_path, settings)
         files = [str(tmp_path / name) for name in ("structures.h5", "reference.extxyz")]
         assert pool_stage.build_features(*files, settings.descriptor, str(tmp_path / "features.h5")) == ""
-        features = pool_stage.read_features(str(tmp_path / "features.h5"))
+        features = read_features(str(tmp_path / "features.h5"))
         assert len(features) == len(pool) == 9 and np.isfinite(features).all()
 
     def test_features_of_a_pool_in_several_files(self, tmp_path):

@@ -15,15 +15,16 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
 from quarry.config.descriptors import CoulombMatrix, InverseDistances
 from quarry.config.models import Gpr as ModelSettings
+from quarry.config.targets import TARGETS
 from quarry.descriptors.compute import compute_features
 from quarry.errors import QuarryError
 from quarry.models import gaussian_process, hyperparameters
-from quarry.models.base import TrainingData
 from quarry.models.baselines import CompositionBaseline
 from quarry.models.gaussian_process import GaussianProcess
 from quarry.models.hyperparameter_search import optimise_hyperparameters
 from quarry.models.hyperparameters import ROUNDING_FLOOR, Hyperparameters, Start, pairwise_lower, squared_distances
-from quarry.models.registry import load_model, make_model
+from quarry.models.registry import load_regression, make_regression
+from quarry.models.regression import RegressionData
 from quarry.structures import Structure, StructureSet
 
 
@@ -52,7 +53,7 @@ def water_like(n, seed):
     bend = 0.5 * 4.3 * (angles - np.radians(104.5)) ** 2
     energy = -2078.5 + stretch.sum(axis=1) + bend - 0.6 * np.prod(lengths - 0.96, axis=1)
     reference = Structure.from_atoms(molecule("H2O"))
-    return TrainingData(
+    return RegressionData(
         structures, compute_features(structures, InverseDistances(kind="inverse_distances"), reference), energy
     )
 
@@ -62,11 +63,11 @@ def any_structures(n):
 
 
 def data_of(x, y):
-    return TrainingData(any_structures(len(y)), x, y)
+    return RegressionData(any_structures(len(y)), x, y)
 
 
 def fitted(data, target="homo", seed=0, **settings_):
-    model = make_model(ModelSettings(**settings_), target)
+    model = make_regression(ModelSettings(**settings_), TARGETS[target])
     model.fit(data, None, np.random.default_rng(seed))
     return model
 
@@ -194,7 +195,7 @@ def test_a_matrix_that_cannot_be_factorised_raises_the_floor_and_says_so(monkeyp
     model.save(tmp_path / "model.h5")
     with h5py.File(tmp_path / "model.h5") as handle:
         assert handle.attrs["noise_floor_raised"]
-    assert load_model(tmp_path / "model.h5").hyperparameters == model.hyperparameters
+    assert load_regression(tmp_path / "model.h5", "gpr").hyperparameters == model.hyperparameters
     monkeypatch.setattr(hyperparameters, "ROUNDING_FLOOR", 0.0)
     with pytest.raises(QuarryError, match=r"model\.kind.*model\.noise"):
         fitted(data, noise=1e-30)
@@ -227,7 +228,7 @@ def test_an_element_that_no_label_has_makes_the_energy_uncertain():
     structures = mixed("CH4", "C2H6", "C2H4", "C2H2", "H2")
     features = compute_features(structures, CoulombMatrix(kind="coulomb_matrix"), None)
     energies = np.array([-1102.0, -2171.0, -2138.0, -2104.0, -32.0])
-    prediction = fitted(TrainingData(structures, features, energies), "energy").predict(
+    prediction = fitted(RegressionData(structures, features, energies), "energy").predict(
         mixed("CH4", "CH3Cl"), features[:2]
     )
     assert prediction.std[0] < 10
@@ -242,7 +243,7 @@ def test_a_saved_model_predicts_the_same_and_the_same_model_has_the_same_bytes(t
     model.save(paths[0])
     model.save(paths[1])
     fitted(data, target, noise=model.settings.noise).save(paths[2])
-    loaded = load_model(paths[0])
+    loaded = load_regression(paths[0], "gpr")
     loaded.save(paths[3])
     assert len({path.read_bytes() for path in paths}) == 1
     first, second = model.predict(new.structures, new.features), loaded.predict(new.structures, new.features)
@@ -272,11 +273,11 @@ def test_a_file_that_is_no_model_is_an_error(tmp_path):
     damaged = tmp_path / "model.h5"
     damaged.write_bytes(b"not HDF5")
     with pytest.raises(QuarryError, match="not a whole model file"):
-        load_model(damaged)
+        load_regression(damaged, "gpr")
     with h5py.File(tmp_path / "other.h5", "w") as handle:
         handle.attrs["kind"] = "mace"
     with pytest.raises(QuarryError, match="'mace'"):
-        load_model(tmp_path / "other.h5")
+        load_regression(tmp_path / "other.h5", "gpr")
 
 
 def test_subset_of_training_data_keeps_rows_together():

@@ -13,14 +13,15 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 
 from quarry.config.loading import load_configuration
 from quarry.config.models import Gpr
+from quarry.config.targets import TARGETS
 from quarry.errors import QuarryError
 from quarry.models import gaussian_process, linear_algebra, nystroem
-from quarry.models.base import TrainingData
 from quarry.models.gaussian_process import GaussianProcess
 from quarry.models.hyperparameter_search import optimise_hyperparameters
 from quarry.models.hyperparameters import Hyperparameters, Start
 from quarry.models.nystroem import choose_landmarks
-from quarry.models.registry import load_model, make_model
+from quarry.models.registry import load_regression, make_regression
+from quarry.models.regression import RegressionData
 from quarry.structures import Structure, StructureSet
 from support.configurations import WIGNER, changed
 
@@ -37,11 +38,11 @@ def homo_like(n, seed):
     rng = np.random.default_rng(seed)
     x = (60 * rng.normal(size=(n, 12)) * np.geomspace(1, 0.1, 12)).astype(np.float32)
     y = -6.5 + 0.5 * np.sin(x[:, 0] / 60) + 0.3 * np.cos(x[:, 1] / 40) + 0.05 * rng.normal(size=n)
-    return TrainingData(any_structures(n), x, y)
+    return RegressionData(any_structures(n), x, y)
 
 
 def fitted(data, seed=0, **keys):
-    model = make_model(Gpr(**keys), "homo")
+    model = make_regression(Gpr(**keys), TARGETS["homo"])
     model.fit(data, None, np.random.default_rng(seed))
     return model
 
@@ -123,11 +124,11 @@ def test_the_file_holds_single_precision_where_exact_and_means_need_no_factorisa
     model.save(tmp_path / "model.h5")
     with h5py.File(tmp_path / "model.h5") as handle:
         assert handle["features"].dtype == np.float32
-    double = TrainingData(data.structures, data.features.astype(float) + 1e-9, data.targets)
+    double = RegressionData(data.structures, data.features.astype(float) + 1e-9, data.targets)
     fitted(double, noise=0.05).save(tmp_path / "double.h5")
     with h5py.File(tmp_path / "double.h5") as handle:
         assert handle["features"].dtype == np.float64
-    loaded = load_model(tmp_path / "model.h5")
+    loaded = load_regression(tmp_path / "model.h5", "gpr")
     monkeypatch.setattr(gaussian_process, "factorise", None)
     expected = model.predict(new.structures, new.features, with_std=False).mean
     np.testing.assert_array_equal(loaded.predict(new.structures, new.features, with_std=False).mean, expected)
@@ -220,7 +221,7 @@ def test_settings_and_scale_survive_the_file(tmp_path):
     data = homo_like(20, 16)
     model = fitted(data, **SEED_SETUP, noise_variance=0.05)
     model.save(tmp_path / "model.h5")
-    loaded = load_model(tmp_path / "model.h5")
+    loaded = load_regression(tmp_path / "model.h5", "gpr")
     assert loaded.settings == model.settings
     assert loaded.hyperparameters == model.hyperparameters
     assert loaded._process.hyperparameters == Hyperparameters(

@@ -10,11 +10,12 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
 from quarry.config.models import Gpr
-from quarry.models.base import TrainingData
+from quarry.config.targets import TARGETS
 from quarry.models.gaussian_process import GaussianProcess
 from quarry.models.hyperparameter_search import Tridiagonal, optimise_hyperparameters, terms_of
 from quarry.models.hyperparameters import Hyperparameters, Start, pairwise_lower
-from quarry.models.registry import make_model
+from quarry.models.registry import make_regression
+from quarry.models.regression import RegressionData
 from quarry.structures import Structure, StructureSet
 
 
@@ -120,7 +121,7 @@ def test_where_nothing_can_be_learnt_nothing_is():
 def data_of(x, y):
     lengths = 0.5 + np.arange(len(y)) / 1000
     structures = StructureSet.from_structures(Structure.create([1, 1], [[0, 0, 0], [0, 0, r]]) for r in lengths)
-    return TrainingData(structures, x, y)
+    return RegressionData(structures, x, y)
 
 
 @pytest.mark.parametrize("subset", [None, 60])
@@ -130,7 +131,7 @@ def test_neither_seed_nor_order_changes_the_model(subset):
     found = []
     for seed in range(3):
         order = np.random.default_rng(seed).permutation(120)
-        model = make_model(Gpr(subset=subset), "homo")
+        model = make_regression(Gpr(subset=subset), TARGETS["homo"])
         model.fit(data.subset(order), None, np.random.default_rng(seed))
         found.append(model.predict(data.structures.subset(range(20)), new))
     for other in found[1:]:

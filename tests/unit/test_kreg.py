@@ -15,10 +15,11 @@ from sklearn.kernel_ridge import KernelRidge
 
 from quarry.config.loading import load_configuration
 from quarry.config.models import Kreg
+from quarry.config.targets import TARGETS
 from quarry.descriptors.distances import inverse_distances
 from quarry.errors import QuarryError
-from quarry.models.base import TrainingData, Validated
-from quarry.models.registry import load_model, make_model
+from quarry.models.registry import load_regression, make_regression
+from quarry.models.regression import RegressionData, Validated
 from quarry.structures import Structure, StructureSet
 from support.configurations import WIGNER, changed
 
@@ -35,15 +36,15 @@ def states(n, seed):
     rng = np.random.default_rng(seed)
     x = 1 + 0.2 * rng.normal(size=(n, 4))
     y = np.stack([5 + np.sin(3 * x[:, 0]) * x[:, 1], 0.1 * np.cos(x).prod(axis=1), np.sin(9 * x[:, 2])], axis=1)
-    return TrainingData(any_structures(n), x, y)
+    return RegressionData(any_structures(n), x, y)
 
 
 def one_of(data, column):
-    return TrainingData(data.structures, data.features, data.targets[:, column])
+    return RegressionData(data.structures, data.features, data.targets[:, column])
 
 
 def fitted(data, validation=None, target="excitations", **keys):
-    model = make_model(Kreg(kind="kreg", **keys), target)
+    model = make_regression(Kreg(kind="kreg", **keys), TARGETS[target])
     model.fit(data, validation, np.random.default_rng(0))
     return model
 
@@ -113,7 +114,7 @@ def test_the_search_is_of_the_sub_training_data_and_the_model_of_all():
     found = model.hyperparameters
     errors = np.sqrt(np.mean((model.validation.mean - held.targets) ** 2, axis=0))
     np.testing.assert_allclose(errors, found["validation_error"], rtol=1e-6)
-    everything = TrainingData(
+    everything = RegressionData(
         any_structures(50), *(np.concatenate(p) for p in ((data.features, held.features), (data.targets, held.targets)))
     )
     for column in range(3):
@@ -133,7 +134,7 @@ def test_the_search_is_of_the_sub_training_data_and_the_model_of_all():
 def test_a_target_is_learnt_alone_as_among_others_in_any_order():
     data, held, new = states(30, 7), states(8, 8), states(20, 9)
     order = [2, 0, 1]
-    swapped = [TrainingData(d.structures, d.features, d.targets[:, order]) for d in (data, held)]
+    swapped = [RegressionData(d.structures, d.features, d.targets[:, order]) for d in (data, held)]
     model, other = fitted(data, held), fitted(*swapped)
     expected, found = predicted(model, new), predicted(other, new)
     np.testing.assert_allclose(found.mean, expected.mean[:, order], rtol=1e-9)
@@ -148,7 +149,7 @@ def test_a_target_is_learnt_alone_as_among_others_in_any_order():
 
 def test_the_prior_mean_is_that_of_the_training_targets_or_zero():
     data = one_of(states(20, 10), 0)
-    far = TrainingData(any_structures(1), np.full((1, 4), 1e3), np.zeros(1))
+    far = RegressionData(any_structures(1), np.full((1, 4), 1e3), np.zeros(1))
     fixed = {"sigma": 0.3, "regularisation": 1e-6}
     assert predicted(fitted(data, target="homo", **fixed), far).mean[0] == pytest.approx(data.targets.mean())
     model = fitted(data, target="homo", prior_mean="zero", **fixed)
@@ -162,7 +163,7 @@ def test_few_structures_and_constant_or_repeated_data_give_finite_predictions(n,
     rng = np.random.default_rng(seed)
     features = rng.integers(0, 2, size=(n, d)).astype(float)
     targets = np.stack([np.full(n, -2078.123), rng.integers(0, 2, size=n)], axis=1)
-    data = TrainingData(any_structures(n), features, targets)
+    data = RegressionData(any_structures(n), features, targets)
     found = predicted(fitted(data), data)
     assert np.all(np.isfinite(found.mean))
     assert np.all(np.isfinite(found.std))
@@ -171,7 +172,7 @@ def test_few_structures_and_constant_or_repeated_data_give_finite_predictions(n,
 
 def test_a_regularisation_that_rounding_swallows_is_left_out_or_raised():
     x = np.repeat(np.linspace(0.9, 1.1, 10), 2)[:, None]
-    data = TrainingData(any_structures(20), x, np.sin(9 * x[:, 0]))
+    data = RegressionData(any_structures(20), x, np.sin(9 * x[:, 0]))
     model = fitted(data, target="homo", log2_regularisation={"minimum": -90, "maximum": -40})
     assert model.hyperparameters["regularisation"] >= 16 * 1e-15
     assert not model.hyperparameters["regularisation_raised"]
@@ -197,9 +198,9 @@ def test_a_saved_model_is_the_model_and_the_same_model_the_same_bytes(tmp_path):
     model = fitted(data, held)
     model.save(tmp_path / "a.h5")
     fitted(data, held).save(tmp_path / "b.h5")
-    load_model(tmp_path / "a.h5").save(tmp_path / "c.h5")
+    load_regression(tmp_path / "a.h5", "kreg").save(tmp_path / "c.h5")
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes() == (tmp_path / "c.h5").read_bytes()
-    loaded = load_model(tmp_path / "a.h5")
+    loaded = load_regression(tmp_path / "a.h5", "kreg")
     assert loaded.hyperparameters == model.hyperparameters
     for mine, its in ((loaded.validation, model.validation), (predicted(loaded, new), predicted(model, new))):
         np.testing.assert_array_equal(mine.mean, its.mean)
@@ -234,7 +235,7 @@ def hydrogen():
     with np.load(H2) as archive:
         lengths, energies = archive["R_A"], archive["E_fci_hartree"]
     structures = StructureSet.from_structures(Structure.create([1, 1], [[0, 0, 0], [0, 0, r]]) for r in lengths)
-    return TrainingData(structures, inverse_distances(structures, structures[int(np.argmin(energies))]), energies)
+    return RegressionData(structures, inverse_distances(structures, structures[int(np.argmin(energies))]), energies)
 
 
 @pytest.mark.parametrize("lowest", [-25, -50])

@@ -9,18 +9,19 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from quarry.config.models import Kreg
+from quarry.config.targets import TARGETS
 from quarry.errors import QuarryError
 from quarry.models import kernel_derivatives, kreg
-from quarry.models.base import TrainingData
 from quarry.models.kernel_derivatives import DerivativeKernels, DerivativeProcess, kernel_of_points, points_of
-from quarry.models.registry import load_model, make_model
+from quarry.models.registry import load_regression, make_regression
+from quarry.models.regression import RegressionData
 from support.toys import EQUILIBRIUM, energy_and_forces, features_of, labelled, set_of
 
 STEP = 1e-4
 
 
 def fitted(data, validation=None, **keys):
-    model = make_model(Kreg(kind="kreg", **keys), "energy_forces")
+    model = make_regression(Kreg(kind="kreg", **keys), TARGETS["energy_forces"])
     model.fit(data, validation, np.random.default_rng(0))
     return model
 
@@ -157,7 +158,7 @@ def test_net_forces_and_torques_of_labels_change_nothing():
     rng = np.random.default_rng(0)
     arms = data.structures.positions.reshape(8, 3, 3)
     net = rng.normal(size=(8, 1, 3)) + np.cross(rng.normal(size=(8, 1, 3)), arms)
-    pushed = TrainingData(data.structures, data.features, data.targets, forces=data.forces + net.reshape(-1, 3))
+    pushed = RegressionData(data.structures, data.features, data.targets, forces=data.forces + net.reshape(-1, 3))
     fixed = {"sigma": 0.5, "regularisation": 1e-8}
     mine, its = (fitted(d, **fixed).predict(new.structures, new.features) for d in (data, pushed))
     np.testing.assert_allclose(mine.mean, its.mean, atol=1e-7)
@@ -169,9 +170,9 @@ def test_a_saved_model_is_the_model(tmp_path):
     data, new = labelled(8, 13), labelled(5, 14)
     model = fitted(data)
     model.save(tmp_path / "a.h5")
-    load_model(tmp_path / "a.h5").save(tmp_path / "b.h5")
+    load_regression(tmp_path / "a.h5", "kreg").save(tmp_path / "b.h5")
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
-    loaded = load_model(tmp_path / "a.h5")
+    loaded = load_regression(tmp_path / "a.h5", "kreg")
     for mine, its in (
         (loaded.validation, model.validation),
         (loaded.predict(new.structures, new.features), model.predict(new.structures, new.features)),

@@ -9,14 +9,15 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from quarry.config.targets import TARGETS
 from quarry.errors import QuarryError
 from quarry.models import network as networks
 from quarry.models.adam import Adam
-from quarry.models.base import Committee, Embeds, TrainingData
 from quarry.models.mlp import CLIP, Inputs, MultilayerPerceptron
 from quarry.models.network import initial_network, train_network
 from quarry.models.network_features import gradient_factors, gradient_features, last_layer_features
-from quarry.models.registry import load_model, make_model
+from quarry.models.registry import load_regression, make_regression
+from quarry.models.regression import Committee, Embeds, RegressionData
 from quarry.structures import Structure, StructureSet
 from support.networks import by_hand, classes, dimers, numbers, settings, trained
 
@@ -95,7 +96,7 @@ class TestTraining:
     @pytest.mark.parametrize("count", [1, 2, 3])
     def test_few_and_constant_targets(self, count):
         data = numbers(count)
-        constant = TrainingData(data.structures, data.features, np.full(count, -7.5))
+        constant = RegressionData(data.structures, data.features, np.full(count, -7.5))
         found = trained(constant).predict(data.structures, data.features).mean
         assert np.all(np.isfinite(found)) and np.all(np.abs(found + 7.5) < 5)
 
@@ -106,7 +107,7 @@ class TestTraining:
         features = np.random.default_rng(0).normal(size=(40, 3))
         targets = np.array([-13.6 * n - 2040.0 * (n % 3 + 1) for n in range(2, 42)]) + 0.1 * features[:, 0]
         model = MultilayerPerceptron(settings(), "energy")
-        model.fit(TrainingData(structures, features, targets), None, np.random.default_rng(0))
+        model.fit(RegressionData(structures, features, targets), None, np.random.default_rng(0))
         assert np.std(targets) > 1000 and model.scale < 0.2
         assert model.predict(structures, features).mean == pytest.approx(targets, abs=0.5)
 
@@ -193,7 +194,7 @@ class TestFile:
         model = trained(data, **changes)
         model.save(tmp_path / "a.h5")
         trained(data, **changes).save(tmp_path / "b.h5")
-        loaded = load_model(tmp_path / "a.h5")
+        loaded = load_regression(tmp_path / "a.h5", "mlp")
         loaded.save(tmp_path / "c.h5")
         content = (tmp_path / "a.h5").read_bytes()
         assert (tmp_path / "b.h5").read_bytes() == content == (tmp_path / "c.h5").read_bytes()
@@ -205,7 +206,7 @@ class TestFile:
         assert loaded.hyperparameters == model.hyperparameters
 
     def test_the_registry_makes_it(self):
-        model = make_model(settings(), "homo")
+        model = make_regression(settings(), TARGETS["homo"])
         assert isinstance(model, MultilayerPerceptron)
         assert isinstance(model, Embeds) and isinstance(model, Committee)
 

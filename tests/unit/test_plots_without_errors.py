@@ -1,5 +1,6 @@
 """A campaign that measures no error (no test set, stop.metric test) still has its table and figures."""
 
+from quarry.config.targets import TARGETS
 from quarry.reporting.plots import write_iteration_table, write_note
 from quarry.stages.results import write_history
 from quarry.stopping.facts import Cost, Facts
@@ -20,7 +21,7 @@ def test_the_table_leaves_out_what_was_not_measured(tmp_path):
         **sizes,
     )
     write_history(str(tmp_path / "history.csv"), [facts], [Cost(9, 0, 0, 0.1, 0.1, 0.0, 1.0)], "enough")
-    write_iteration_table({"main": str(tmp_path / "history.csv")}, "energy", str(tmp_path / "i.html"))
+    write_iteration_table({"main": str(tmp_path / "history.csv")}, TARGETS["energy"], str(tmp_path / "i.html"))
     table = (tmp_path / "i.html").read_text()
     assert "Stopped: enough" in table and "<td>9</td>" in table
     assert "RMSE" not in table and "MAE" not in table and "nan" not in table

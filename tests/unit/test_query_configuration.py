@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from quarry.config import load_configuration
-from quarry.config.query import EMBEDDINGS, STRATEGIES
+from quarry.config.models import Gpr, Kreg, Mlp
+from quarry.config.query import STRATEGIES
 from quarry.errors import QuarryError
 from support.configurations import WIGNER, changed
 
@@ -151,6 +152,10 @@ def test_scores_are_made_where_the_model_is_asked():
 
 def test_the_embedding_that_is_best_in_the_published_tables_is_the_default():
     configuration = load(**{"query.strategy": "lcmd"}, arms={"net": {"model": MLP}})
-    kinds = {name: arm.query.embedding_of(arm.model) for name in ("main", "net") if (arm := configuration.arm(name))}
+    kinds = {
+        name: arm.query.embedding_of(arm.model.traits) for name in ("main", "net") if (arm := configuration.arm(name))
+    }
     assert kinds == {"main": "kernel", "net": "gradient"}
-    assert all(kinds[0] in ("kernel", "gradient") for kinds in EMBEDDINGS.values())
+    assert all(
+        made.traits.feature_maps[0] in ("kernel", "gradient") for made in (Gpr(), Mlp(kind="mlp"), Kreg(kind="kreg"))
+    )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from quarry.models.registry import load_model
+from quarry.descriptors.features_file import read_features
+from quarry.models.registry import load_regression
 from quarry.randomness import generator
-from quarry.stages.learning import train_member, train_model
-from quarry.stages.pool import read_features
+from quarry.stages.training import train_member, train_model
+from support.arms import models_in
 from support.networks import SMALL
 from support.stages import configuration, write_dataset
 
@@ -40,7 +41,7 @@ def test_in_every_arm_and_order(kind, tmp_path, pool, features):
         order = generator(number, "order").permutation(ROWS)
         dataset = write_dataset(tmp_path / "dataset.h5", pool, {int(n): "train" for n in order})
         output = tmp_path / f"{arm}.h5"
-        train_model(conf, arm, dataset, features, str(output))
+        train_model(models_in(conf, features, arm), dataset, str(output))
         made.add(output.read_bytes())
     assert len(made) == 1
 
@@ -49,7 +50,7 @@ def test_members_too(tmp_path, pool, features):
     conf, made = arms(MODELS["committee"]), set()
     dataset = write_dataset(tmp_path / "dataset.h5", pool, dict.fromkeys(ROWS, "train"))
     for arm in ("main", "random_3"):
-        train_member(conf, arm, 1, dataset, features, str(tmp_path / f"{arm}.h5"))
+        train_member(models_in(conf, features, arm), 1, dataset, str(tmp_path / f"{arm}.h5"))
         made.add((tmp_path / f"{arm}.h5").read_bytes())
     assert len(made) == 1
 
@@ -60,7 +61,7 @@ def test_the_campaigns_seed_still_chooses_what_is_random(tmp_path, pool, feature
         made = set()
         for seed in (1, 2):
             output = tmp_path / f"{kind}_{seed}.h5"
-            train_model(configuration(model=MODELS[kind], seed=seed), "main", dataset, features, str(output))
+            train_model(models_in(configuration(model=MODELS[kind], seed=seed), features), dataset, str(output))
             made.add(output.read_bytes())
         assert (len(made) == 2) == differs, kind
 
@@ -71,7 +72,7 @@ def test_where_the_last_labels_validate_their_order_counts(tmp_path, pool, featu
     found = []
     for rows in (ROWS, ROWS[::-1]):
         dataset = write_dataset(tmp_path / "dataset.h5", pool, dict.fromkeys(rows, "train"))
-        train_model(conf, "main", dataset, features, str(tmp_path / "model.h5"))
-        model = load_model(tmp_path / "model.h5")
+        train_model(models_in(conf, features), dataset, str(tmp_path / "model.h5"))
+        model = load_regression(tmp_path / "model.h5", conf.model.kind)
         found.append(model.predict(pool, read_features(features)).mean)
     assert not np.array_equal(*found)

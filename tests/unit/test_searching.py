@@ -14,11 +14,12 @@ from quarry.config.loading import load_configuration
 from quarry.errors import QuarryError
 from quarry.evaluation.comparison import Comparison
 from quarry.stages.comparing import by_arm
-from quarry.stages.learning import evaluate_model
+from quarry.stages.evaluation import EvaluationFiles, evaluate_model
 from quarry.stages.results import history_rows
 from quarry.stages.searching import collect_pool_labels
 from quarry.stages.snapshots import draw_function
 from quarry.stopping.facts import Cost
+from support.arms import models_in
 from support.campaigns import stand_in_configuration
 from support.stages import ROWS, energy_of, make_facts
 
@@ -59,14 +60,15 @@ def test_a_table_without_the_target(pool_folder, structures, replay):
 
 def test_the_account_of_an_iteration(replay, trained, structures, features, truth, pool, tmp_path):
     """Counted once more from the labels and the model's own predictions."""
-    from quarry.models.registry import load_model
-    from quarry.stages.pool import read_features
+    from quarry.descriptors.features_file import read_features
+    from quarry.models.registry import load_regression
 
-    files = [str(trained / "model.h5"), str(trained / "dataset.h5"), features, None, str(tmp_path / "p.h5")]
-    evaluate_model(replay, "main", *files, str(tmp_path / "m.json"), structures, truth)
+    names = [str(trained / name) for name in ("model.h5", "dataset.h5")]
+    names += [str(tmp_path / name) for name in ("p.h5", "m.json")]
+    evaluate_model(models_in(replay, features, structures=structures), EvaluationFiles(*names, truth=truth))
     found = json.loads((tmp_path / "m.json").read_text())["search"]
     wanted = np.array([energy_of(s) for s in pool]) > MINIMUM
-    mean = load_model(trained / "model.h5").predict(pool, read_features(features)).mean
+    mean = load_regression(trained / "model.h5", "gpr").predict(pool, read_features(features)).mean
     roles = np.array([ROWS.get(i, "free") for i in range(40)])
     roles[39] = "none"
     assert found["found"] == wanted[roles == "train"].sum() > 0
@@ -116,8 +118,8 @@ def test_files_by_arm():
 
 def test_the_picture_of_a_function(tmp_path):
     """A model that has seen its points: the picture is written, with what the next batch adds."""
-    from quarry.stages.learning import train_model
     from quarry.stages.pool import build_features, build_pool
+    from quarry.stages.training import train_model
     from quarry.structures.files import read_pool
     from quarry.structures.labelled import LabelledSet
 
@@ -141,7 +143,7 @@ def test_the_picture_of_a_function(tmp_path):
         folder.mkdir()
         LabelledSet.from_records(chosen, ["train"] * len(rows), [0] * len(rows), values).write(datasets[-1], {})
         models.append(str(folder / "model/model.h5"))
-        train_model(configuration, "main", datasets[-1], files[3], models[-1])
-    draw_function(configuration, models, datasets, files[0], files[3], str(tmp_path / "f.svg"))
+        train_model(models_in(configuration, files[3]), datasets[-1], models[-1])
+    draw_function(models_in(configuration, files[3]), models, datasets, str(tmp_path / "f.svg"))
     text = (tmp_path / "f.svg").read_text()
     assert "iteration 0: 3 labels" in text and "iteration 1: 4 labels" in text and text.count("chosen next") == 1

@@ -15,16 +15,18 @@ from quarry.campaign.batch_table import BatchRow, jobs_of, read_batch
 from quarry.campaign.planned import planned_jobs
 from quarry.config import Configuration
 from quarry.csv_tables import write_dicts
+from quarry.descriptors.features_file import read_features
 from quarry.errors import QuarryError
 from quarry.labeling.ledger import LabelLedger
 from quarry.labeling.record import write_records
 from quarry.labeling.store import LabelStore
-from quarry.models.registry import load_model
+from quarry.models.registry import load_regression
 from quarry.randomness import generator
 from quarry.stages.batch import batch_rows, draw_initial, read_proposal, select_batch
-from quarry.stages.pool import pool_rows, read_features
+from quarry.stages.pool import pool_rows
 from quarry.stages.proposal import candidate_rows, check_strategy, propose_batch, score_pool
 from quarry.structures.files import read_leaf
+from support.arms import models_in
 from support.stages import (
     METHOD_ID,
     PAIRS,
@@ -217,7 +219,8 @@ def score(folder: Path, trained, structures, features, conf, iteration=1) -> str
     """Let the trained model score the pool; return the file."""
     files = [str(trained / name) for name in ("dataset.h5", "failures.csv")]
     output = str(folder / "scores.h5")
-    score_pool(conf, "main", iteration, folder, str(trained / "model.h5"), structures, features, *files, output)
+    models = models_in(conf, features, structures=structures, base=folder)
+    score_pool(models, iteration, str(trained / "model.h5"), *files, output)
     return output
 
 
@@ -249,11 +252,8 @@ class TestProposal:
     def propose(self, folder: Path, trained, features, conf, scores, iteration=1, **facts) -> list[BatchRow]:
         make_facts(**facts).write(folder / "facts.json")
         propose_batch(
-            conf,
-            "main",
+            models_in(conf, features, base=folder),
             iteration,
-            folder,
-            features,
             str(trained / "dataset.h5"),
             str(trained / "failures.csv"),
             str(folder / "facts.json"),
@@ -268,7 +268,9 @@ class TestProposal:
             assert set(handle) == {"rows", "std"}
             rows, std = handle["rows"][()], handle["std"][()]
         assert rows.tolist() == list(range(18, SIZE))
-        prediction = load_model(trained / "model.h5").predict(pool.subset(rows), read_features(features)[rows])
+        prediction = load_regression(trained / "model.h5", "gpr").predict(
+            pool.subset(rows), read_features(features)[rows]
+        )
         assert np.array_equal(std, prediction.std)
 
     @pytest.mark.parametrize(
@@ -288,7 +290,7 @@ class TestProposal:
         with h5py.File(scores) as handle:
             found = {name: handle[name][()] for name in handle}
         assert set(found) == {"rows", *expected}
-        model = load_model(trained / "model.h5")
+        model = load_regression(trained / "model.h5", "gpr")
         if "mean" in expected:
             rows = found["rows"]
             assert np.array_equal(
@@ -340,7 +342,9 @@ class TestProposal:
         check_strategy(conf, tmp_path)
         rows = self.propose(tmp_path, trained, features, conf, score(tmp_path, trained, structures, features, conf))
         left = list(range(18, SIZE))
-        mean = load_model(trained / "model.h5").predict(pool.subset(left), read_features(features)[left]).mean
+        mean = (
+            load_regression(trained / "model.h5", "gpr").predict(pool.subset(left), read_features(features)[left]).mean
+        )
         assert {r.structure_id for r in rows} == set(pool.ids[18:][np.argsort(mean)[:5]].tolist())
         with pytest.raises(QuarryError, match="my_strategy:Needy of arm main needs classes as target"):
             check_strategy(querying("my_strategy:Needy"), tmp_path)

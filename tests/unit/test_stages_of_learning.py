@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,21 @@ import numpy as np
 import pytest
 from sklearn.metrics import r2_score
 
+from quarry.config.targets import TARGETS
+from quarry.descriptors.features_file import read_features
 from quarry.errors import QuarryError
 from quarry.evaluation.intervals import error_interval
 from quarry.models.base import Prediction, TrainingData
-from quarry.models.registry import load_model
+from quarry.models.registry import load_regression
 from quarry.randomness import generator
-from quarry.stages import learning
-from quarry.stages.learning import evaluate_model, read_predictions, train_model
-from quarry.stages.pool import read_features
+from quarry.stages import arm_models
+from quarry.stages.errors import Evaluated, summary_of
+from quarry.stages.evaluation import EvaluationFiles, evaluate_model, read_predictions
 from quarry.stages.targets import training_data
+from quarry.stages.training import train_model
 from quarry.structures import Structure, StructureSet
 from quarry.structures.labelled import LabelledSet
+from support.arms import models_in
 from support.stages import (
     ROWS,
     configuration,
@@ -38,16 +43,18 @@ class TestTraining:
             [0] * len(ROWS),
             [{"energy": energy_of(pool[i]) + (100 if ROWS[i] == "test" else 0)} for i in ROWS],
         ).write(tmp_path / "d.h5", {})
-        train_model(configuration(), "main", str(tmp_path / "d.h5"), features, str(tmp_path / "m" / "model.h5"))
+        train_model(models_in(configuration(), features), str(tmp_path / "d.h5"), str(tmp_path / "m" / "model.h5"))
         assert (tmp_path / "m" / "model.h5").read_bytes() == (trained / "model.h5").read_bytes()
 
     def test_labels_without_the_target_are_left_out(self, tmp_path, pool, features):
         properties = [{"energy": 1.0, "lumo": None if n % 3 else float(n)} for n in range(9)]
         labelled = LabelledSet.from_records([pool[n] for n in range(9)], ["train"] * 9, [0] * 9, properties)
         data = training_data(labelled, "train", features, configuration(target="lumo"))
-        assert data.targets.tolist() == [0.0, 3.0, 6.0]
+        assert data.targets["lumo"].tolist() == [0.0, 3.0, 6.0]
         assert data.structures.ids.tolist() == pool.ids[[0, 3, 6]].tolist()
-        assert np.array_equal(data.features, read_features(features)[[0, 3, 6]])
+        cache = models_in(configuration(), features).descriptor
+        assert cache is not None
+        assert np.array_equal(cache.of(data.structures), read_features(features)[[0, 3, 6]])
 
     def test_a_target_that_no_label_has_is_one_line(self, trained, features):
         labelled = LabelledSet.read(trained / "dataset.h5")
@@ -57,17 +64,17 @@ class TestTraining:
     def test_nothing_to_train_on_is_one_line(self, tmp_path, pool, features):
         dataset = write_dataset(tmp_path / "d.h5", pool, {0: "test", 1: "test"})
         with pytest.raises(QuarryError, match="no training label succeeded"):
-            train_model(configuration(), "main", dataset, features, str(tmp_path / "model.h5"))
+            train_model(models_in(configuration(), features), dataset, str(tmp_path / "model.h5"))
 
 
 class MeanModel:
     """Predicts the mean of its training targets: what a fold was trained on can be told from its predictions."""
 
-    def fit(self, data, validation, rng):
-        self.value = float(np.mean(data.targets))
+    def fit(self, data, validation, rng, **more):
+        self.value = float(np.mean(data.targets["energy"]))
 
-    def predict(self, structures, features):
-        return Prediction(np.full(len(structures), self.value), None)
+    def predict(self, structures, want):
+        return Prediction({"energy": np.full(len(structures), self.value)})
 
 
 def by_hand(errors: np.ndarray) -> dict[str, float]:
@@ -82,14 +89,14 @@ def by_hand(errors: np.ndarray) -> dict[str, float]:
 class TestEvaluation:
     def evaluate(self, folder: Path, trained: Path, features, conf, previous=None) -> dict[str, Any]:
         evaluate_model(
-            conf,
-            "main",
-            str(trained / "model.h5"),
-            str(trained / "dataset.h5"),
-            features,
-            previous,
-            str(folder / "predictions.h5"),
-            str(folder / "metrics.json"),
+            models_in(conf, features),
+            EvaluationFiles(
+                str(trained / "model.h5"),
+                str(trained / "dataset.h5"),
+                str(folder / "predictions.h5"),
+                str(folder / "metrics.json"),
+                previous=previous,
+            ),
         )
         found: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
         return found
@@ -97,7 +104,9 @@ class TestEvaluation:
     def test_of_the_test_set_by_hand(self, tmp_path, trained, features, pool):
         found = self.evaluate(tmp_path, trained, features, configuration())
         rows = list(range(6))
-        predicted = load_model(trained / "model.h5").predict(pool.subset(rows), read_features(features)[rows])
+        predicted = load_regression(trained / "model.h5", "gpr").predict(
+            pool.subset(rows), read_features(features)[rows]
+        )
         labels = np.array([energy_of(pool[n]) for n in rows])
         errors = predicted.mean - labels
         assert found["errors"].keys() == {"test"}
@@ -109,7 +118,7 @@ class TestEvaluation:
         assert written["ids"].astype(str).tolist() == pool.ids[:6].tolist()
         assert np.array_equal(written["label"], labels) and np.array_equal(written["mean"], predicted.mean)
         assert np.array_equal(written["std"], predicted.std)
-        noise = load_model(trained / "model.h5").hyperparameters["noise_variance"]
+        noise = load_regression(trained / "model.h5", "gpr").hyperparameters["noise_variance"]
         assert written["std_with_noise"] ** 2 == pytest.approx(predicted.std**2 + noise, rel=1e-12)
         z = (written["mean"] - written["label"]) / written["std_with_noise"]
         assert found["errors"]["test"]["rms_z"] == pytest.approx(np.sqrt(np.mean(z**2)), rel=1e-9)
@@ -142,11 +151,15 @@ class TestEvaluation:
             Structure.create([6] * c + [1] * h, rng.normal(size=(c + h, 3)).round(3)) for c, h in counts
         )
         bonds = 10 * rng.normal(size=60)
-        data = TrainingData(structures, np.zeros((60, 1)), counts @ [-1035.0, -16.0] + bonds)
-        nothing_learnt = Prediction(data.targets - bonds, None)
-        found = learning._summary(data, nothing_learnt, "energy", np.random.default_rng(0))
+        data = TrainingData(structures, {"energy": counts @ [-1035.0, -16.0] + bonds})
+        nothing_learnt = Prediction({"energy": data.targets["energy"] - bonds})
+
+        def summary(target):
+            return summary_of(Evaluated.of(target, data, nothing_learnt), target, np.random.default_rng(0))
+
+        found = summary(TARGETS["energy"])
         assert found["rmse_over_std"] == pytest.approx(1, abs=0.03) and found["r2_low"] < 0
-        assert learning._summary(data, nothing_learnt, "value", np.random.default_rng(0))["r2"] > 0.999
+        assert summary(replace(TARGETS["energy"], total_energy=False))["r2"] > 0.999
         rest = bonds - np.linalg.lstsq(counts, bonds, rcond=None)[0] @ counts.T
         assert found["rmse_over_std"] == pytest.approx(np.sqrt(np.mean(bonds**2)) / rest.std(), rel=1e-6)
 
@@ -157,7 +170,7 @@ class TestEvaluation:
         after.mkdir()
         few = {n: role for n, role in ROWS.items() if n < 10}
         write_dataset(before / "dataset.h5", pool, few)
-        train_model(conf, "main", str(before / "dataset.h5"), features, str(before / "model.h5"))
+        train_model(models_in(conf, features), str(before / "dataset.h5"), str(before / "model.h5"))
         first = self.evaluate(before, before, features, conf)
         second = self.evaluate(after, trained, features, conf, previous=str(before / "predictions.h5"))
         old, new = first["errors"]["test"]["rmse"], second["errors"]["test"]["rmse"]
@@ -185,7 +198,7 @@ class TestEvaluation:
     def test_cross_validation_predicts_every_label_by_a_model_that_did_not_see_it(
         self, tmp_path, trained, features, pool, monkeypatch
     ):
-        monkeypatch.setattr(learning, "make_model", lambda settings, target: MeanModel())
+        monkeypatch.setattr(arm_models, "make_model", lambda *_: MeanModel())
         conf = configuration(validation={"folds": 5}, stop={"metric": "cross_validation", "max_iterations": 2})
         found = self.evaluate(tmp_path, trained, features, conf)
         written = read_predictions(str(tmp_path / "predictions.h5"), "cross_validation")
@@ -201,7 +214,7 @@ class TestEvaluation:
         assert found["errors"]["test"]["n"] == 6
 
     def test_validation_holds_a_share_back(self, tmp_path, trained, features, pool, monkeypatch):
-        monkeypatch.setattr(learning, "make_model", lambda settings, target: MeanModel())
+        monkeypatch.setattr(arm_models, "make_model", lambda *_: MeanModel())
         conf = configuration(validation={"fraction": 0.25}, stop={"metric": "validation", "max_iterations": 2})
         found = self.evaluate(tmp_path, trained, features, conf)
         written = read_predictions(str(tmp_path / "predictions.h5"), "validation")
@@ -229,6 +242,6 @@ class TestEvaluation:
     def test_without_a_test_set(self, tmp_path, pool, features):
         write_dataset(tmp_path / "dataset.h5", pool, dict.fromkeys(range(8), "train"))
         conf = configuration(test={"size": 0}, stop={"rrmse": None, "max_iterations": 2})
-        train_model(conf, "main", str(tmp_path / "dataset.h5"), features, str(tmp_path / "model.h5"))
+        train_model(models_in(conf, features), str(tmp_path / "dataset.h5"), str(tmp_path / "model.h5"))
         found = self.evaluate(tmp_path, tmp_path, features, conf)
         assert found["errors"] == {} and found["n_test"] == 0 and found["rrmse"] == 1.0

@@ -15,9 +15,10 @@ from quarry.models.base import Prediction
 from quarry.spectra.cross_section import nuclear_ensemble, single_point
 from quarry.spectra.ensemble import Ensemble
 from quarry.spectra.files import read_dat, read_spectra
-from quarry.stages import spectrum
+from quarry.stages import arm_models
 from quarry.stages.spectrum import compute_spectrum
 from quarry.structures.labelled import LabelledSet
+from support.arms import models_in
 from support.stages import SIZE, configuration
 
 SPECTRUM = RULES["compute_spectrum"].outputs
@@ -37,18 +38,18 @@ class TellsStates:
 
     asked: list[str]
 
-    def predict(self, structures, features, with_std):
-        assert not with_std and len(features) == len(structures)
+    def predict(self, structures, want):
+        assert want == {"excitation_energies", "oscillator_strengths"}
         self.asked = structures.ids.tolist()
         values = np.array([states_of(s) for s in structures]) + 0.1
         values[3, 2:] = -0.2, -0.05
-        return Prediction(values, None)
+        return Prediction({"excitation_energies": values[:, :2], "oscillator_strengths": values[:, 2:]})
 
 
 @pytest.fixture
 def model(monkeypatch):
     told = TellsStates()
-    monkeypatch.setattr(spectrum, "load_model", lambda path: told)
+    monkeypatch.setattr(arm_models, "load_model", lambda *_: told)
     return told
 
 
@@ -78,7 +79,9 @@ def compute(folder: Path, pool, structures: str, features: str, settings, proper
     LabelledSet.from_records(chosen, list(roles.values()), [0] * len(roles), properties).write(folder / "d.h5", {})
     (folder / "cross-section").mkdir(exist_ok=True)
     output = {name: str(folder / file) for name, file in SPECTRUM.items()}
-    return compute_spectrum(settings, "main", "model.h5", str(folder / "d.h5"), structures, features, output)
+    return compute_spectrum(
+        models_in(settings, features, structures=structures), "model.h5", str(folder / "d.h5"), output
+    )
 
 
 class TestComputeSpectrum:
@@ -171,8 +174,8 @@ class TestComputeSpectrum:
     def test_a_model_that_predicts_no_number_is_one_line(
         self, tmp_path, pool, structures, features, model, monkeypatch
     ):
-        def nothing(chosen, features, with_std):
-            return Prediction(np.full((len(chosen), 4), np.nan), None)
+        def nothing(chosen, want):
+            return Prediction({name: np.full((len(chosen), 2), np.nan) for name in want})
 
         monkeypatch.setattr(model, "predict", nothing)
         with pytest.raises(QuarryError, match=r"spectrum: the model's prediction for structure \w{20} is not a finite"):

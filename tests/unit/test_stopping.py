@@ -10,9 +10,10 @@ import pytest
 import scipy.constants
 
 from quarry.config import Configuration, load_configuration
+from quarry.config.targets import TARGETS
 from quarry.models.metrics import rrmse
 from quarry.stopping.facts import Cost, Facts
-from quarry.stopping.rules import core_hours, held_back, labels_left, stop_reason, unit_of
+from quarry.stopping.rules import core_hours, held_back, labels_left, stop_reason
 from support.campaigns import stand_in_configuration
 
 LECTURE = [0.06717941145022376, 0.09043318436728051, 0.06411060145373663, 0.0695737045717655]
@@ -174,7 +175,7 @@ class TestTargetRmse:
             [facts(rmse=0.01, target="dipole")], [cost()], configuration(target="dipole", target_rmse=0.02)
         )
         assert reason is not None and "0.02 e*Angstrom" in reason.words
-        assert (unit_of("dipole"), unit_of("gap")) == ("e*Angstrom", "eV")
+        assert (TARGETS["dipole"].unit, TARGETS["gap"].unit) == ("e*Angstrom", "eV")
 
     @pytest.mark.parametrize(
         ("metric", "word"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from quarry.stopping.rules import absurd_words, has_learnt, held_back, unit_of
+from quarry.config.targets import TARGETS
+from quarry.stopping.rules import absurd_words, has_learnt, held_back
 from support.stages import configuration, make_facts
 
 FLAGGED = {"labels": 1, "train": 0, "evaluated": 1, "error_share": 0.5, "ids": ["s1"]}
@@ -27,7 +28,7 @@ def test_labels_of_the_training_and_of_the_test_set_are_told_apart():
 
 
 def test_units_of_targets():
-    assert [unit_of(t) for t in ("energy", "gap", "dipole", "value", "excitations")] == [
+    assert [TARGETS[t].unit for t in ("energy", "gap", "dipole", "value", "excitations")] == [
         "eV",
         "eV",
         "e*Angstrom",

@@ -16,15 +16,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quarry.config import load_configuration
+from quarry.descriptors.features_file import read_features
 from quarry.errors import QuarryError
 from quarry.labeling.engines.registry import make_engine
 from quarry.labeling.engines.replay import ReplayEngine
 from quarry.labeling.outliers import find_outliers
-from quarry.models.registry import load_model
-from quarry.stages.learning import train_model
+from quarry.models.registry import load_regression
 from quarry.stages.planning import sizes_of
-from quarry.stages.pool import build_features, build_pool, read_features
+from quarry.stages.pool import build_features, build_pool
 from quarry.stages.preflight import check
+from quarry.stages.training import train_model
 from quarry.structures import Structure, StructureSet
 from quarry.structures.files import (
     FileSource,
@@ -38,6 +39,7 @@ from quarry.structures.files import (
 )
 from quarry.structures.labelled import LabelledSet
 from quarry.structures.tables import read_feature_rows, read_numbers
+from support.arms import models_in
 
 ROWS = st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=5)
 
@@ -157,8 +159,8 @@ class TestStages:
         np.testing.assert_allclose([p["value"] for p in labels], np.sin(x), rtol=0, atol=1e-15)
         data = LabelledSet.from_records(list(pool), ["train"] * 14, [0] * 14, labels)
         data.write(folder / "dataset.h5", {})
-        train_model(c, "main", str(folder / "dataset.h5"), features, str(folder / "model.h5"))
-        mean = load_model(folder / "model.h5").predict(pool, read_features(features)).mean
+        train_model(models_in(c, features), str(folder / "dataset.h5"), str(folder / "model.h5"))
+        mean = load_regression(folder / "model.h5", "gpr").predict(pool, read_features(features)).mean
         np.testing.assert_allclose(mean, np.sin(x), atol=1e-2)
 
     def test_an_energy_of_rows_is_learned_and_is_no_outlier(self, folder):
@@ -175,8 +177,8 @@ class TestStages:
             str(folder / n) for n in ("structures.h5", "reference.extxyz", "features.h5", "dataset.h5", "model.h5")
         ]
         build_features(paths[0], paths[1], c.descriptor, paths[2])
-        train_model(c, "main", paths[3], paths[2], paths[4])
-        predicted = load_model(paths[4]).predict(data.structures, read_features(paths[2])).mean
+        train_model(models_in(c, paths[2]), paths[3], paths[4])
+        predicted = load_regression(paths[4], "gpr").predict(data.structures, read_features(paths[2])).mean
         np.testing.assert_allclose(predicted, np.cos(np.linspace(0, 6, 25)), atol=1e-2)
 
     def test_a_row_has_the_size_of_one_atom(self, folder):

@@ -12,35 +12,38 @@ from tests.unit.test_stopping import cost, facts
 
 from quarry.campaign.batch_table import BatchRow
 from quarry.config.models import Gpr, Kreg, Log2Grid
+from quarry.config.targets import TARGETS
 from quarry.evaluation.warnings import (
     constant_targets,
     contradictory_duplicates,
     low_excitations,
     no_better_than_the_mean,
 )
-from quarry.models.base import TrainingData
-from quarry.models.registry import make_model
+from quarry.models.registry import make_regression
+from quarry.models.regression import RegressionData
 from quarry.stages.assessment import warning_lines
 from quarry.stages.batch import read_proposal
-from quarry.stages.learning import evaluate_model, train_model
+from quarry.stages.evaluation import EvaluationFiles, evaluate_model
 from quarry.stages.pool import build_features
 from quarry.stages.proposal import propose_batch, score_pool
 from quarry.stages.results import history_rows
+from quarry.stages.training import train_model
 from quarry.stopping.facts import Facts
 from quarry.structures import Structure, StructureSet
 from quarry.structures.compositions import unfamiliar, unfamiliar_words
 from quarry.structures.files import LeafEntry, write_leaf, write_pool
 from quarry.structures.labelled import LabelledSet
+from support.arms import models_in
 from support.networks import dimers, trained
 from support.stages import configuration, write_failures
 
 
 def data_of(x, y):
-    return TrainingData(dimers(len(y)), np.asarray(x, dtype=float), np.asarray(y, dtype=float))
+    return RegressionData(dimers(len(y)), np.asarray(x, dtype=float), np.asarray(y, dtype=float))
 
 
 def of(settings, data, target="homo"):
-    model = make_model(settings, target)
+    model = make_regression(settings, TARGETS[target])
     model.fit(data, None, np.random.default_rng(0))
     return model
 
@@ -49,18 +52,18 @@ class TestLabels:
     def test_contradictory_duplicates(self):
         x = np.random.default_rng(0).normal(size=(20, 3))
         y = x.sum(axis=1)
-        assert contradictory_duplicates(x, y) is None
+        assert contradictory_duplicates(y, x) is None
         twice, values = np.concatenate([x, x[:3] + 1e-13]), np.concatenate([y, y[:3]])
-        assert contradictory_duplicates(twice, values) is None, "the same labels"
+        assert contradictory_duplicates(values, twice) is None, "the same labels"
         values[-1] += 0.5
-        said = contradictory_duplicates(twice, values)
+        said = contradictory_duplicates(values, twice)
         assert said is not None and said.startswith("2 training labels contradict each other") and "0.5" in said
-        assert contradictory_duplicates(x[:1], y[:1]) is None
+        assert contradictory_duplicates(y[:1], x[:1]) is None
         # Copies to 1e-4 Angstrom have features that differ by more than rounding.
         near, groups = twice.copy(), np.concatenate([np.arange(20), [0, 1, 2]])
         near[20:] += 1e-5
-        assert contradictory_duplicates(near, values) is None
-        assert "2 training labels contradict" in (contradictory_duplicates(near, values, groups) or "")
+        assert contradictory_duplicates(values, near) is None
+        assert "2 training labels contradict" in (contradictory_duplicates(values, copies=groups) or "")
 
     def test_constant_targets(self):
         assert "all 5 training labels are the same (3)" in (constant_targets(np.full(5, 3.0)) or "")
@@ -182,21 +185,18 @@ class TestUnfamiliar:
     def proposed(self, tmp_path, pool, conf, **query):
         conf = conf.model_copy(update={"query": conf.query.model_copy(update=query)})
         paths = {name: str(tmp_path / f"{name}.h5") for name in ("structures", "features", "dataset", "model")}
-        train_model(conf, "main", paths["dataset"], paths["features"], paths["model"])
-        evaluate_model(
-            *(conf, "main", paths["model"], paths["dataset"], paths["features"], None),
-            *(str(tmp_path / "predictions.h5"), str(tmp_path / "metrics.json"), paths["structures"]),
-        )
+        train_model(models_in(conf, paths["features"]), paths["dataset"], paths["model"])
+        models = models_in(conf, paths["features"])
+        made = (str(tmp_path / "predictions.h5"), str(tmp_path / "metrics.json"))
+        evaluate_model(models, EvaluationFiles(paths["model"], paths["dataset"], *made))
         found = json.loads((tmp_path / "metrics.json").read_text())
         body = {k: v for k, v in vars(facts(0)).items() if k not in found}
         Facts(**{**body, **found, "pool_left": 22}).write(tmp_path / "facts.json")
-        rest = (paths["features"], paths["dataset"], str(tmp_path / "failures.csv"))
+        known = (paths["dataset"], str(tmp_path / "failures.csv"))
         scores = str(tmp_path / "scores.h5")
-        score_pool(conf, "main", 1, tmp_path, paths["model"], paths["structures"], *rest, scores)
+        score_pool(models, 1, paths["model"], *known, scores)
         output = str(tmp_path / "proposal.csv")
-        propose_batch(
-            *(conf, "main", 1, tmp_path, *rest, str(tmp_path / "facts.json"), scores, output), paths["structures"]
-        )
+        propose_batch(models, 1, *known, str(tmp_path / "facts.json"), scores, output)
         rows: list[BatchRow] = read_proposal(output)
         chlorine = {str(pool.ids[n]) for n in range(32, 38)}
         return [row.structure_id in chlorine for row in rows], rows, found["warnings"]

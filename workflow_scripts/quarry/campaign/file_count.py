@@ -49,7 +49,12 @@ def _of_products(configuration: Configuration) -> int:
     benchmark of each job.
     """
     arms = len(configuration.arm_names)
-    jobs = {"build_pool": 1, "build_features": 1, "collect_results": arms, "publish_results": 1}
+    jobs = {
+        "build_pool": 1,
+        "build_features": int(configuration.descriptor is not None),
+        "collect_results": arms,
+        "publish_results": 1,
+    }
     if configuration.knows_pool:
         jobs["collect_pool_labels"] = 1
     if configuration.controls:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from quarry.campaign.loop import ArmPlan
 from quarry.config.campaign import Configuration
-from quarry.config.models import member_jobs
 
 
 def plan_of(configuration: Configuration, arm: str) -> ArmPlan:
@@ -12,6 +11,6 @@ def plan_of(configuration: Configuration, arm: str) -> ArmPlan:
     settings = configuration.arm(arm)
     return ArmPlan(
         scored=settings.query.needs_scores,
-        members=member_jobs(settings.model),
+        members=settings.model.traits.member_jobs,
         sampled=configuration.pool.is_sampled,
     )

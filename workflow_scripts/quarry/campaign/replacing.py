@@ -17,7 +17,7 @@ from quarry.campaign.iterations import iteration_folders
 from quarry.campaign.own_files import OwnFiles
 from quarry.campaign.packed import Folder
 from quarry.campaign.paths import CampaignPaths
-from quarry.config.targets import OF_SEVERAL
+from quarry.config.targets import target_of
 from quarry.labeling.record import LabelRecord, decode_records
 from quarry.labeling.store import place_of
 from quarry.labeling.wanted import Wanted
@@ -65,6 +65,6 @@ def _records(paths: CampaignPaths, method: Path) -> Iterator[LabelRecord]:
 
 
 def _wanted(identity: dict[str, Any]) -> Wanted:
-    classes, target = identity.get("classification"), str(identity.get("target"))
-    properties = (classes["property"],) if classes else OF_SEVERAL.get(target, (target,))
+    classes = identity.get("classification")
+    properties = (classes["property"],) if classes else target_of(identity["target"]).labels
     return Wanted(properties, (identity.get("spectrum") or {}).get("n_states") or 0)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
@@ -21,6 +22,7 @@ from quarry.config.query import OPTIONS, Query
 from quarry.config.resources import Forecast, Resources
 from quarry.config.search import Search
 from quarry.config.spectrum import LEARNT, Spectrum
+from quarry.config.targets import Target, TargetName, target_name, target_of
 from quarry.config.verification import Verification
 
 MAIN_ARM = "main"
@@ -70,16 +72,16 @@ class Configuration(Section):
     """Seed of every random choice."""
     pool: Pool
     filters: Filters = Filters()
-    target: Literal["energy", "energy_forces", "homo", "lumo", "gap", "dipole", "excitations", "value", "class"] = (
-        "energy"
-    )
-    """The property that the model learns: energies in eV, energy_forces with the forces in eV/Angstrom, dipole as its norm in
-    e*Angstrom, excitations as section spectrum says, value as it is, class as classification says."""
+    target: TargetName | list[str] = "energy"
+    """What the model learns: energies in eV, energy_forces with the forces in eV/Angstrom, dipole as its norm in e*Angstrom,
+    excitations as section spectrum says, value as it is, class as classification says. A list of several properties, e.g.
+    [energy, forces, dipole], is learnt at once by models that can: errors, stop rules and strategies look at the first one
+    (a dipole after it is the vector)."""
     classification: Classification | None = None
     search: Search | None = None
     spectrum: Spectrum | None = None
     labeling: Labeling
-    descriptor: Descriptor
+    descriptor: Descriptor | None = None
     model: Model = Gpr()
     query: Query
     validation: Validation = Validation()
@@ -91,6 +93,11 @@ class Configuration(Section):
     resources: Resources = Resources()
     verification: Verification = Verification()
     forecast: Forecast = Forecast()
+
+    @field_validator("target")
+    @classmethod
+    def _target(cls, target: str | list[str]) -> str | list[str]:
+        return target if isinstance(target, str) else target_name(target)
 
     @field_validator("arms")
     @classmethod
@@ -195,17 +202,25 @@ class Configuration(Section):
     @property
     def is_function(self) -> bool:
         """Whether the model is a function of one variable, which can be drawn."""
-        return isinstance(self.pool, TablePool) and len(self.pool.features) == 1 and self.target != "class"
+        return isinstance(self.pool, TablePool) and len(self.pool.features) == 1 and self.goal.is_one_number
+
+    @property
+    def goal(self) -> Target:
+        """What is learnt, with what the sections classification and spectrum say of it."""
+        target = target_of(self.target)
+        if target.classes and self.classification is not None:
+            return replace(target, labels=(self.classification.property,))
+        return replace(target, n_states=self.n_states) if target.per_state else target
 
     @property
     def n_states(self) -> int:
-        """Number of excited states that are learnt; 0 without a spectrum."""
+        """Number of excited states that are learnt; 0 without a spectrum, or where no section says it (an error)."""
         if self.spectrum is None:
             return 0
         if self.spectrum.n_states is not None:
             return self.spectrum.n_states
-        assert self.labeling.excitations is not None
-        return self.labeling.excitations.n_states
+        states = self.labeling.excitations
+        return 0 if states is None else states.n_states
 
     @property
     def has_equilibrium(self) -> bool:
@@ -221,7 +236,7 @@ class Configuration(Section):
         return self.search is not None and not self.labeling.computes
 
     def target_rmse(self) -> float | None:
-        """Return stop.target_rmse in the target's unit (eV, or e*Angstrom for the dipole)."""
+        """Return stop.target_rmse in the target's unit."""
         value = self.stop.target_rmse
         return None if value is None else float(energy_in_ev(value))
 

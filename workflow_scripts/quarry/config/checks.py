@@ -10,20 +10,13 @@ from collections.abc import Callable
 
 from quarry.config.base import energy_in_ev
 from quarry.config.campaign import Configuration
-from quarry.config.classification import CLASS
 from quarry.config.control import control_names, split_names
 from quarry.config.engines.registry import engines_that
+from quarry.config.model_traits import ModelTraits
+from quarry.config.models import MODEL_SECTIONS, Model
 from quarry.config.pool import TablePool, WignerPool, needs_geometry_method
 from quarry.config.query import OPTIONS, STRATEGIES, misfit
-from quarry.config.spectrum import TARGET
-from quarry.config.targets import needed
-
-UNITS_OF_NO_ENERGY = {
-    "dipole": "the dipole's unit is e*Angstrom",
-    "value": "a value has no unit",
-    "excitations": "RMSE_geom is of mixed units",
-}
-"""Targets whose errors are no energies, and why."""
+from quarry.config.targets import TARGETS, Target
 
 
 def contradiction(configuration: Configuration) -> str | None:
@@ -61,9 +54,8 @@ def _sizes(c: Configuration) -> str | None:
 def _target_rmse(c: Configuration) -> str | None:
     """Return what is wrong with the error at which the campaign stops, or None."""
     if isinstance(c.stop.target_rmse, str):
-        if c.target in UNITS_OF_NO_ENERGY:
-            unit = UNITS_OF_NO_ENERGY[c.target]
-            return f"stop.target_rmse: {unit}; give a plain number"
+        if c.goal.not_energy:
+            return f"stop.target_rmse: {c.goal.not_energy}; give a plain number"
         try:
             energy_in_ev(c.stop.target_rmse)
         except ValueError as error:
@@ -93,7 +85,7 @@ def _engine(c: Configuration) -> str | None:
 def _rows(c: Configuration) -> str | None:
     """Return what does not fit a pool of rows, or only fits one, or None."""
     rows = isinstance(c.pool, TablePool)
-    if (c.descriptor.kind == "table") != rows:
+    if c.descriptor is not None and (c.descriptor.kind == "table") != rows:
         mend = "use descriptor.kind: table" if rows else "use another kind, or pool.source: table"
         return f"descriptor.kind: {c.descriptor.kind} does not fit pool.source: {c.pool.source}; {mend}"
     if rows and not c.labeling.labels_rows:
@@ -141,17 +133,15 @@ def _search(configuration: Configuration) -> str | None:
         return f"search: {error}"
     if not low < high:
         return f"search: minimum = {search.minimum} must be below maximum = {search.maximum}; change one of them"
-    if configuration.target in ("dipole", "value") and any(
-        isinstance(e, str) for e in (search.minimum, search.maximum)
-    ):
-        unit = "the dipole's unit is e*Angstrom" if configuration.target == "dipole" else "a value has no unit"
-        return f"search: {unit}; give plain numbers"
+    target = configuration.goal
+    if target.is_one_number and target.not_energy and any(isinstance(e, str) for e in (search.minimum, search.maximum)):
+        return f"search: {target.not_energy}; give plain numbers"
     return None
 
 
 def _classes(configuration: Configuration) -> str | None:
     """Return what contradicts target class, or None."""
-    is_class = configuration.target == CLASS
+    is_class = configuration.goal.classes
     if configuration.classification is not None and not is_class:
         return "classification: only target class has classes; set target: class, or remove this section"
     if not is_class:
@@ -159,11 +149,6 @@ def _classes(configuration: Configuration) -> str | None:
         return None if wanted is None else f"stop.target_accuracy = {wanted} needs target: class; remove it"
     if configuration.classification is None:
         return "classification: target class needs this section; name the property, its boundaries and the classes"
-    for arm in configuration.arm_names:
-        kind = configuration.arm(arm).model.kind
-        if kind != "mlp":
-            where = "model.kind" if arm == configuration.arm_names[0] else f"arms.{arm}.model.kind"
-            return f"{where}: {kind} predicts numbers, not classes; for target class use mlp"
     if configuration.stop.target_rmse is not None:
         return "stop.target_rmse: classes have no RMSE; use stop.target_accuracy"
     if configuration.search is not None:
@@ -174,21 +159,69 @@ def _classes(configuration: Configuration) -> str | None:
 def _models(configuration: Configuration) -> str | None:
     """Return what model contradicts in another section, in one line, or None."""
     for name in configuration.arm_names:
-        model = configuration.arm(name).model
-        where = "model" if name == configuration.arm_names[0] else f"arms.{name}.model"
-        if model.kind == "gpr" and model.prior_mean == "composition" and configuration.pool.source == "table":
+        traits = configuration.arm(name).model.traits
+        lack = None if traits is None else model_misfit(configuration, name, traits)
+        if lack:
+            return lack
+    return None
+
+
+def model_misfit(configuration: Configuration, arm: str, traits: ModelTraits) -> str | None:
+    """Return what an arm's model cannot do that target, pool or descriptor ask for, with what to change, or None."""
+    kind = configuration.arm(arm).model.kind
+    where = "model" if arm == configuration.arm_names[0] else f"arms.{arm}.model"
+    if traits.needs_atoms and configuration.pool.source == "table":
+        return f"{traits.needs_atoms} needs the atoms of a structure, but pool.source is table; set constant"
+    descriptor = configuration.descriptor
+    if traits.descriptors and descriptor is not None and descriptor.kind not in traits.descriptors:
+        return (
+            f"{where}.kind: {kind} needs descriptor.kind: {' or '.join(traits.descriptors)}, not {descriptor.kind}; "
+            f"change it, or set {_kinds(lambda other: not other.descriptors and other.can_learn(TARGETS['energy']))[0]}"
+        )
+    return _cannot_learn(configuration.goal, arm, kind, where, traits)
+
+
+def _cannot_learn(target: Target, arm: str, kind: str, where: str, traits: ModelTraits) -> str | None:
+    """Return what of a target a model cannot learn, and which models can, or None."""
+    if traits.can_learn(target):
+        return None
+    fit = " or ".join(_kinds(lambda other: other.can_learn(target))) or "a model of your own"
+    if target.classes:
+        return f"{where}.kind: {kind} predicts numbers, not classes; for target {target.name} use {fit}"
+    if target.per_state:
+        return f"model.kind: {kind} (arm {arm}) learns one number, target: {target.name} needs {fit}"
+    known = frozenset().union(*traits.learns)
+    missing = [name for name in target.learnt if name not in known]
+    alone = target.main[0] in known
+    lacks = f"no {' and no '.join(missing)}" if missing else f"{' and '.join(target.learnt)} not at once"
+    mend = f", or set target: {target.main[0]}" if alone else ""
+    return f"{where}.kind: {kind} learns {lacks}; for target {target.name} set {fit}{mend}"
+
+
+def _kinds(fits: Callable[[ModelTraits], bool]) -> list[str]:
+    """Return the kinds of model that can do something with the settings that they have by default."""
+    sections: list[Model] = [
+        section.model_construct(kind=section.model_fields["kind"].annotation.__args__[0])  # type: ignore[union-attr]
+        for section in MODEL_SECTIONS
+    ]
+    return [section.kind for section in sections if section.traits is not None and fits(section.traits)]
+
+
+def _descriptor(configuration: Configuration) -> str | None:
+    """Return what needs a descriptor where there is none, or None."""
+    if configuration.descriptor is not None:
+        return None
+    for name in configuration.arm_names:
+        arm = configuration.arm(name)
+        prefix = "" if name == configuration.arm_names[0] else f"arms.{name}."
+        if arm.model.traits is not None and arm.model.traits.needs_descriptor:
+            return f"descriptor: missing, but {prefix}model.kind: {arm.model.kind} learns from one; add this section"
+        if arm.query.reads_features and not arm.query.is_own:
             return (
-                "model.prior_mean: composition needs the atoms of a structure, but pool.source is table; set constant"
+                f"descriptor: missing, but {prefix}query.strategy: {arm.query.strategy} looks at it; add this section"
             )
-        if model.kind == "kreg" and configuration.descriptor.kind != "inverse_distances":
-            return (
-                f"{where}.kind: kreg needs descriptor.kind: inverse_distances, not {configuration.descriptor.kind}; "
-                "change it, or set gpr"
-            )
-        if model.kind != "kreg" and configuration.target == "energy_forces":
-            return (
-                f"{where}.kind: {model.kind} learns no forces; for target energy_forces set kreg, or set target: energy"
-            )
+    if configuration.pool_filters.near_duplicates is not None:
+        return "descriptor: missing, but filters.near_duplicates measures distances in it; add this section"
     return None
 
 
@@ -198,18 +231,21 @@ def _strategies(configuration: Configuration) -> str | None:
     for name in configuration.arm_names:
         arm = configuration.arm(name)
         prefix = "" if name == configuration.arm_names[0] else f"arms.{name}."
-        query, target = arm.query, str(configuration.target)
+        query, target, traits = arm.query, configuration.goal, arm.model.traits
         for option in OPTIONS:
             if getattr(query, option) not in (None, {}) and option not in query.options:
                 return f"{prefix}query.{option}: the strategy {query.strategy} has no such setting; remove it"
-        lack = misfit(query, arm.model, target, searches, query.reads)
+        if traits is None:
+            continue
+        kind = arm.model.kind
+        lack = misfit(query, kind, traits, target, searches, query.reads)
         if lack:
             plain = query.model_copy(update=dict.fromkeys(("share", "distance", "embedding")))
             fit = [
                 known
                 for known in STRATEGIES
                 if (other := plain.model_copy(update={"strategy": known}))
-                and misfit(other, arm.model, target, searches, other.reads) is None
+                and misfit(other, kind, traits, target, searches, other.reads) is None
             ]
             return f"{prefix}query.strategy: {query.strategy} {lack}; these fit: {', '.join(fit)}"
     return None
@@ -239,7 +275,7 @@ def _control(configuration: Configuration) -> str | None:
 def _spectrum(configuration: Configuration) -> str | None:
     """Return what a spectrum contradicts in another section, in one line, or None."""
     c, spectrum = configuration, configuration.spectrum
-    if (c.target == TARGET) != (spectrum is not None):
+    if c.goal.per_state != (spectrum is not None):
         return (
             "spectrum: this section needs target: excitations"
             if spectrum is not None
@@ -251,11 +287,6 @@ def _spectrum(configuration: Configuration) -> str | None:
         return "search: a range is searched for one number, target: excitations has many; remove the section"
     if c.pool.source == "table":
         return "pool.source: table has no geometries, which target excitations needs; use wigner or file"
-    for name in c.arm_names:
-        if c.arm(name).model.kind != "kreg":
-            return (
-                f"model.kind: {c.arm(name).model.kind} (arm {name}) learns one number, target: excitations needs kreg"
-            )
     labeling = c.labeling
     if labeling.key_of_states is not None:
         states = labeling.excitations
@@ -283,14 +314,16 @@ def _labels_have_target(configuration: Configuration) -> str | None:
     if given is None:
         return None
     key, properties = given
-    missing = [name for name in needed(configuration) if name not in properties]
+    missing = [name for name in configuration.goal.labels if name not in properties]
     if not missing:
         return None
     if missing[0] in configuration.labeling.switches:
         switch = configuration.labeling.switches[missing[0]]
-        return f"labeling.{switch}: target {configuration.target} learns {missing[0]}; set True, or set another target"
+        return (
+            f"labeling.{switch}: target {configuration.goal.name} learns {missing[0]}; set True, or set another target"
+        )
     return (
-        f"labeling.{key}: target {configuration.target} needs {' and '.join(missing)}, but labels have only "
+        f"labeling.{key}: target {configuration.goal.name} needs {' and '.join(missing)}, but labels have only "
         f"{', '.join(sorted(properties))}; change that, or set another target"
     )
 
@@ -303,6 +336,7 @@ CHECKS: tuple[Callable[[Configuration], str | None], ...] = (
     _sampler,
     _search,
     _classes,
+    _descriptor,
     _models,
     _strategies,
     _control,

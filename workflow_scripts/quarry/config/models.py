@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from quarry.config.base import Section
+from quarry.config.model_traits import NUMBERS, ModelTraits, one_of
+from quarry.config.targets import CLASS, TARGETS
 
 
 class Gpr(Section):
@@ -58,6 +60,18 @@ class Gpr(Section):
                 "optimise: False keeps the starting values, but there is none of the noise; set noise_variance"
             )
         return self
+
+    @property
+    def traits(self) -> ModelTraits:
+        """What the model can do."""
+        return ModelTraits(
+            learns=one_of(NUMBERS),
+            std=True,
+            feature_maps=("kernel",),
+            needs_descriptor=True,
+            needs_atoms="model.prior_mean: composition" if self.prior_mean == "composition" else "",
+            gpus=int(self.device == "cuda"),
+        )
 
 
 class Mlp(Section):
@@ -119,6 +133,24 @@ class Mlp(Section):
         if dropout and self.dropout == 0:
             raise ValueError("dropout = 0 gives mc_dropout no uncertainty; set it above 0, e.g. 0.1")
         return self
+
+    @property
+    def traits(self) -> ModelTraits:
+        """What the model can do."""
+        committee = self.uncertainty == "committee"
+        return ModelTraits(
+            learns=one_of((*NUMBERS, CLASS)),
+            std=self.uncertainty != "none",
+            feature_maps=("gradient", "last_layer"),
+            votes=committee,
+            member_jobs=self.networks if committee else 0,
+            needs_descriptor=True,
+            gpus=int(self.device == "cuda"),
+            mends={
+                "std": "; set model.uncertainty: committee or mc_dropout",
+                "votes": f" (model.uncertainty: {self.uncertainty}); set model.uncertainty: committee",
+            },
+        )
 
     @property
     def networks(self) -> int:
@@ -185,6 +217,19 @@ class Kreg(Section):
     """Scale the standard deviations of each target by one factor, so that 95 % of the errors of training labels that are left
     out (with their forces) are within their 95 % intervals."""
 
+    @property
+    def traits(self) -> ModelTraits:
+        """What the model can do."""
+        several = (frozenset(TARGETS[name].learnt) for name in ("energy_forces", "excitations"))
+        return ModelTraits(
+            learns=(*one_of(NUMBERS), *several),
+            std=True,
+            feature_maps=("kernel",),
+            needs_descriptor=True,
+            descriptors=("inverse_distances",),
+            validates=True,
+        )
+
 
 def gpr_by_default(value: Any) -> Any:
     """Return the section with its default kind where it names none."""
@@ -194,6 +239,4 @@ def gpr_by_default(value: Any) -> Any:
 Model = Annotated[Gpr | Mlp | Kreg, Field(discriminator="kind"), BeforeValidator(gpr_by_default)]
 
 
-def member_jobs(model: Gpr | Mlp | Kreg) -> int:
-    """Return how many jobs train the members of a committee, 0 for a model that one job trains."""
-    return model.networks if model.kind == "mlp" and model.uncertainty == "committee" else 0
+MODEL_SECTIONS: tuple[type[Gpr | Mlp | Kreg], ...] = (Gpr, Mlp, Kreg)

@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, WithJsonSchema
 
 from quarry.config.base import IMPORT_PATH, PlainArguments, Section
-from quarry.config.models import Model
+from quarry.config.model_traits import ModelTraits
+from quarry.config.targets import Target
 
 
 class ConstantBatch(Section):
@@ -75,13 +76,6 @@ OPTIONS = ("share", "distance", "embedding", "arguments")
 """Keys of query that belong to a strategy."""
 
 FROM_MODEL = ("mean", "std", "probabilities", "votes", "embedding")
-
-EMBEDDINGS: dict[str, tuple[str, ...]] = {
-    "gpr": ("kernel",),
-    "kreg": ("kernel",),
-    "mlp": ("gradient", "last_layer"),
-}
-"""The embeddings of each kind of model, the default first (that of the better published results)."""
 
 
 def _known_strategy(name: str) -> str:
@@ -164,30 +158,36 @@ class Query(Section):
         """Whether the strategy looks at what the model says of the pool; an own one always may."""
         return self.is_own or not self.reads.isdisjoint(FROM_MODEL)
 
-    def embedding_of(self, model: Model) -> str | None:
+    def embedding_of(self, model: ModelTraits) -> str | None:
         """Return the embedding that the strategy works on, or None where the model has none."""
         if self.distance not in (None, "features") and "distance" in self.options:
             return self.distance
-        return self.embedding or next(iter(EMBEDDINGS.get(model.kind, ())), None)
+        return self.embedding or next(iter(model.feature_maps), None)
 
 
-def misfit(query: Query, model: Model, target: str, searches: bool, reads: frozenset[str]) -> str | None:
+def misfit(
+    query: Query, kind: str, model: ModelTraits, target: Target, searches: bool, reads: frozenset[str]
+) -> str | None:
     """Return what a strategy that reads ``reads`` lacks ("needs ..."), with what to change, or None.
 
-    searches: whether the campaign has a range to search (``search``).
+    kind, model: what ``model.kind`` names and what it can do. searches: whether the campaign has a range to search
+    (``search``).
     """
-    uncertainty = getattr(model, "uncertainty", "none")
-    if reads & {"votes", "probabilities"} and (target != "class" or model.kind != "mlp"):
-        return f"needs classes as target and model.kind: mlp (here target: {target}, model.kind: {model.kind})"
-    if "votes" in reads and uncertainty != "committee":
-        return f"needs the votes of a committee (model.uncertainty: {uncertainty}); set model.uncertainty: committee"
-    if reads & {"std", "range"} and target == "class":
+    if reads & {"votes", "probabilities"} and not (target.classes and model.classes):
+        return f"needs classes as target and a model of classes (here target: {target.name}, model.kind: {kind})"
+    if "votes" in reads and not model.votes:
+        return f"needs the votes of a committee{_mend(model, 'votes')}"
+    if reads & {"std", "range"} and target.classes:
         return "needs a number as target, not classes"
-    if "std" in reads and model.kind == "mlp" and uncertainty == "none":
-        return "needs a model that predicts uncertainties; set model.uncertainty: committee or mc_dropout"
+    if "std" in reads and not model.std:
+        return f"needs a model that predicts uncertainties{_mend(model, 'std')}"
     if "range" in reads and not searches:
         return "needs the range to search; set search.minimum or search.maximum"
-    if "embedding" in reads and query.embedding_of(model) not in (known := EMBEDDINGS.get(model.kind, ())):
-        wanted = query.embedding_of(model)
-        return f"cannot use the embedding {wanted}: model.kind: {model.kind} has {', '.join(known) or 'none'}"
+    if "embedding" in reads and query.embedding_of(model) not in model.feature_maps:
+        known = ", ".join(model.feature_maps) or "none"
+        return f"cannot use the embedding {query.embedding_of(model)}: model.kind: {kind} has {known}"
     return None
+
+
+def _mend(model: ModelTraits, lack: str) -> str:
+    return model.mends.get(lack, "; choose another model")

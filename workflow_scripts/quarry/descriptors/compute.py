@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,24 +67,39 @@ def prepare(structures: StructureSet, settings: Descriptor, reference: Structure
     Raises QuarryError for a missing reference, a periodic structure where the descriptor knows no cells, and a descriptor
     that cannot do such a pool.
     """
-    kind = settings.kind
     if isinstance(settings, TableFeatures):
         if structures.features is None:
             raise QuarryError("descriptor.kind: table is for a pool of rows (pool.source: table); use another kind")
-        return PreparedDescriptor(structures.features.shape[1], _features_of)
-    if structures.features is not None:
-        raise QuarryError(f"descriptor.kind: {kind} needs structures, the pool holds rows of features; use kind: table")
+        return prepared(settings, {"width": structures.features.shape[1]})
+    _refuse_rows(structures, settings)
     refuse_cells(structures, settings)
+    settled: dict[str, Any] = {}
+    if isinstance(settings, CoulombMatrix):
+        settled = {"largest_molecule": int(np.diff(structures.offsets).max(initial=0))}
+    elif isinstance(settings, Mbtr | Soap):
+        settled = {"elements": sorted({int(z) for z in np.unique(structures.numbers)})}
+    return prepared(settings, settled, reference)
+
+
+def prepared(
+    settings: Descriptor, settled: Mapping[str, Any], reference: Structure | None = None
+) -> PreparedDescriptor:
+    """Return a descriptor with what was taken from a pool before: ``PreparedDescriptor.settled``, of rows their width.
+
+    Arguments and errors otherwise as ``prepare``.
+    """
+    if isinstance(settings, TableFeatures):
+        return PreparedDescriptor(settled["width"], _features_of)
     if isinstance(settings, InverseDistances):
         if reference is None:
             raise QuarryError("descriptor.reference: inverse_distances needs an equilibrium geometry; give its file")
         pairs = len(reference) * (len(reference) - 1) // 2
         return PreparedDescriptor(pairs, lambda part: inverse_distances(part, reference))
     if isinstance(settings, CoulombMatrix):
-        largest = int(np.diff(structures.offsets).max(initial=0))
+        largest = int(settled["largest_molecule"])
         width = largest * (largest + 1) // 2
         return PreparedDescriptor(width, lambda part: coulomb_matrix(part, largest), {"largest_molecule": largest})
-    elements = sorted({int(z) for z in np.unique(structures.numbers)})
+    elements = [int(z) for z in settled["elements"]]
     if isinstance(settings, Mbtr):
         from quarry.descriptors.mbtr import check_elements, mbtr, mbtr_width, mbtr_within_reach
 
@@ -103,6 +118,39 @@ def prepare(structures: StructureSet, settings: Descriptor, reference: Structure
     return PreparedDescriptor(
         width, compute, {"elements": elements}, "float32", lambda part, _: soap_within_reach(settings, part)
     )
+
+
+def check_fits(structures: StructureSet, settings: Descriptor, descriptor: PreparedDescriptor) -> None:
+    """Raise QuarryError, one line, if a descriptor that was made ready for a pool cannot do other structures."""
+    if isinstance(settings, TableFeatures):
+        found = 0 if structures.features is None else structures.features.shape[1]
+        if found != descriptor.width:
+            raise QuarryError(f"descriptor.kind: table: a row has {found} features, the pool's have {descriptor.width}")
+        return
+    _refuse_rows(structures, settings)
+    refuse_cells(structures, settings)
+    settled = descriptor.settled
+    sizes = np.diff(structures.offsets)
+    if "largest_molecule" in settled and len(sizes) and sizes.max() > settled["largest_molecule"]:
+        raise QuarryError(
+            f"descriptor.kind: {settings.kind} was made ready for molecules of up to {settled['largest_molecule']} atoms; "
+            f"structure {structures.ids[int(np.argmax(sizes))]} has {int(sizes.max())}"
+        )
+    strange = ~np.isin(structures.numbers, settled.get("elements", structures.numbers))
+    if strange.any():
+        atom = int(np.argmax(strange))
+        row = int(np.searchsorted(structures.offsets, atom, side="right")) - 1
+        raise QuarryError(
+            f"descriptor.kind: {settings.kind} was made ready for the elements {settled['elements']}; structure "
+            f"{structures.ids[row]} holds {int(structures.numbers[atom])}"
+        )
+
+
+def _refuse_rows(structures: StructureSet, settings: Descriptor) -> None:
+    if structures.features is not None:
+        raise QuarryError(
+            f"descriptor.kind: {settings.kind} needs structures, the pool holds rows of features; use kind: table"
+        )
 
 
 def refuse_cells(structures: StructureSet, settings: Descriptor) -> None:

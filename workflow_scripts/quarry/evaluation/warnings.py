@@ -22,18 +22,21 @@ is degenerate with it."""
 
 
 def contradictory_duplicates(
-    features: NDArray[np.floating], targets: NDArray[np.float64], copies: NDArray[np.int64] | None = None
+    targets: NDArray[np.float64],
+    features: NDArray[np.floating] | None = None,
+    copies: NDArray[np.int64] | None = None,
 ) -> str | None:
     """Return a sentence if structures that are the same to the descriptor, or copies, have other labels, else None.
 
-    features: shape (n, d). targets: shape (n,) or (n, n_targets), in one unit. copies: shape (n,), equal numbers for
-    copies of one structure; None: the features tell.
+    targets: shape (n,) or (n, n_targets), in one unit. Which structures are the same is told by copies: shape (n,), equal
+    numbers for copies of one structure; or, where there are none, by features: shape (n, d).
     """
     values = targets.reshape(len(targets), -1)
     spread = values.std(axis=0)
     if len(values) < 2 or not spread.any():
         return None
     if copies is None:
+        assert features is not None
         scale = float(np.ptp(features, axis=0).max(initial=0.0)) or 1.0
         keys = np.round((features - features.min(axis=0, initial=0.0)) / (scale * SAME_FEATURES)).astype(np.int64)
         _, groups = np.unique([hash(row.tobytes()) for row in keys], return_inverse=True)

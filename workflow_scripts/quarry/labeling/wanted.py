@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from quarry.config.targets import Target
 from quarry.labeling.record import LabelRecord
 from quarry.properties import PROPERTIES
 
@@ -19,6 +20,11 @@ class Wanted:
 
     properties: Sequence[str] = ()
     n_states: int = 0
+
+    @classmethod
+    def of(cls, target: Target) -> Wanted:
+        """Return what labels must have for a target."""
+        return cls(target.labels, target.n_states)
 
     def lacking(self, properties: Mapping[str, Any]) -> str:
         """Return what properties of a label lack, in words, or nothing.

@@ -1,160 +1,174 @@
-"""What a model is: it learns from labelled structures and predicts a mean and a standard deviation."""
+"""What a model is: it learns properties from labelled structures and predicts them, with standard deviations if it can."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quarry.errors import QuarryError
+from quarry.config.targets import Target
+from quarry.properties import PROPERTIES
 from quarry.structures import StructureSet
+
+STD = "std"
+"""What ``predict`` is asked for beside properties where standard deviations are wanted."""
+
+
+def has_rows_of_atoms(name: str) -> bool:
+    """Return whether a property's array has a row for each atom, and not one for each structure."""
+    return name in PROPERTIES and PROPERTIES[name].of_atoms
+
+
+def rows_of_property(name: str, structures: StructureSet, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return which rows of a property's array belong to some structures."""
+    return structures.atoms_of(rows) if has_rows_of_atoms(name) else rows
 
 
 @dataclass
 class TrainingData:
     """Labelled structures.
 
-    features: shape (n, d). targets: shape (n,), in the target's unit (eV, e*Angstrom); for target class the number of
-    the class, counted from 0; for target excitations shape (n, 2 n_states): the excitation energies (eV) of all states,
-    then their oscillator strengths. classes: the names of all classes, those without an example too; empty for numbers.
-    forces: eV/Angstrom, shape (n_atoms_total, 3), for target energy_forces, else None. groups: shape (n,), equal for
+    targets: arrays by property, in its unit: energy, homo ... of shape (n,); forces (n_atoms_total, 3); dipole (n, 3);
+    excitation_energies and oscillator_strengths (n, n_states); class (n,), the number of the class, counted from 0.
+    classes: the names of all classes, those without an example too; empty for numbers. groups: shape (n,), equal for
     copies of one structure, which stay on one side of every split; None: there are none.
     """
 
     structures: StructureSet
-    features: NDArray[np.float64]
-    targets: NDArray[np.float64]
+    targets: dict[str, NDArray[np.float64]]
     classes: tuple[str, ...] = ()
-    forces: NDArray[np.float64] | None = None
     groups: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
-        return len(self.targets)
+        return len(self.structures)
 
     def subset(self, indices: Sequence[int] | NDArray[np.int64]) -> TrainingData:
         """Return the entries at ``indices``, in that order."""
         where = np.asarray(indices, dtype=np.int64)
-        forces = None if self.forces is None else self.forces[self.structures.atoms_of(where)]
+        targets = {name: v[rows_of_property(name, self.structures, where)] for name, v in self.targets.items()}
         groups = None if self.groups is None else self.groups[where]
-        return TrainingData(
-            self.structures.subset(where), self.features[where], self.targets[where], self.classes, forces, groups
-        )
-
-    def check(self, target: str) -> None:
-        """Raise QuarryError, one line, if there is nothing to learn or a label or feature is not a finite number."""
-        if len(self) == 0:
-            raise QuarryError(
-                "query.initial: there is no label to train on; all labels of the first batch may have failed"
-            )
-        finite = np.isfinite(self.targets.reshape(len(self), -1)).all(axis=1)
-        if not finite.all():
-            bad = self.structures.ids[int(np.argmin(finite))]
-            raise QuarryError(f"target: the label '{target}' of structure {bad} is not a finite number; check labeling")
-        check_features(self.structures, self.features)
-
-
-def check_features(structures: StructureSet, features: NDArray[np.floating]) -> None:
-    """Raise QuarryError, one line, if a feature is not a finite number."""
-    if not np.all(np.isfinite(features)):
-        bad = structures.ids[int(np.argmin(np.isfinite(features).all(axis=1)))]
-        raise QuarryError(f"descriptor.kind: a feature of structure {bad} is not a finite number; remove the structure")
+        return TrainingData(self.structures.subset(where), targets, self.classes, groups)
 
 
 @dataclass
 class Prediction:
     """What a model says of n structures.
 
-    mean, std: shape (n,), in the target's unit; std is None for a model without uncertainties. For target class: mean is
-    the most probable class, probabilities those of each class (mean over members or passes, equation 6 of the lecture),
-    votes the share of members that choose it, both of shape (n, n_classes). For target excitations mean and std are of
-    shape (n, 2 n_states), in the order of ``TrainingData.targets``. forces: eV/Angstrom, shape (n_atoms_total, 3), of a
-    model that has learnt them. noise_variance: what the model takes for noise of a label, in the unit squared; errors from
-    labels are to be compared with std^2 and this together. std and noise_variance are calibrated where the model is.
+    mean, std: by property, shaped as ``TrainingData.targets``; std lacks properties without standard deviations. Of a class
+    the mean is the most probable one. probabilities: of each class, shape (n, n_classes); votes: share of a committee's
+    members that choose it. noise_variance: what the model takes for noise of a label, by property, in the unit squared;
+    errors from labels are to be compared with std^2 and this together.
     """
 
-    mean: NDArray[np.float64]
-    std: NDArray[np.float64] | None
+    mean: dict[str, NDArray[np.float64]]
+    std: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     probabilities: NDArray[np.float64] | None = None
     votes: NDArray[np.float64] | None = None
-    forces: NDArray[np.float64] | None = None
-    noise_variance: float = 0.0
+    noise_variance: dict[str, float] = field(default_factory=dict)
+
+    @staticmethod
+    def joined(parts: Sequence[Prediction]) -> Prediction:
+        """Return predictions one after another; noise is the mean over structures."""
+
+        def both(name: str) -> dict[str, NDArray[np.float64]]:
+            return {key: np.concatenate([getattr(p, name)[key] for p in parts]) for key in getattr(parts[0], name)}
+
+        def optional(name: str) -> NDArray[np.float64] | None:
+            given = [getattr(p, name) for p in parts]
+            return None if given[0] is None else np.concatenate(given)
+
+        noise = {
+            name: float(np.average([p.noise_variance[name] for p in parts], weights=[len(p.mean[name]) for p in parts]))
+            for name in parts[0].noise_variance
+        }
+        return Prediction(both("mean"), both("std"), optional("probabilities"), optional("votes"), noise)
+
+
+def main_values(target: Target, values: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Return the main properties in one array: shape (n,), of several quantities (n, n_quantities) in their order."""
+    if len(target.main) == 1:
+        return values[target.main[0]]
+    return np.concatenate([values[name] for name in target.main], axis=1)
+
+
+def main_std(target: Target, prediction: Prediction) -> NDArray[np.float64] | None:
+    """Return the standard deviations of the main properties, or None where a model gives none."""
+    return main_values(target, prediction.std) if set(target.main) <= prediction.std.keys() else None
+
+
+def by_property(target: Target, values: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """Return what ``main_values`` joined."""
+    if len(target.main) == 1:
+        return {target.main[0]: values}
+    return dict(zip(target.main, np.split(values, len(target.main), axis=1), strict=True))
 
 
 class Model(Protocol):
-    """A model of one target, or of all quantities of target excitations."""
+    """A model of one or several properties."""
 
-    kind: str
+    def fit(
+        self,
+        data: TrainingData,
+        validation: TrainingData | None,
+        rng: np.random.Generator,
+        *,
+        start: Model | None = None,
+        checkpoint: Path | None = None,
+    ) -> None:
+        """Train; the same data, in whatever order, generator state and start give the same model up to rounding.
 
-    @classmethod
-    def from_settings(cls, settings: Any, target: str) -> Model:
-        """Make an untrained model of ``target`` (energy, homo ...); settings: its section of the configuration."""
-        ...
-
-    @property
-    def hyperparameters(self) -> dict[str, Any]:
-        """Return what training chose, by name, as JSON-able data."""
-        ...
-
-    @property
-    def warnings(self) -> list[str]:
-        """Return what is doubtful about the training, a line each: hyperparameters at a bound, a fit that is ill-conditioned."""
-        ...
-
-    def fit(self, data: TrainingData, validation: TrainingData | None, rng: np.random.Generator) -> None:
-        """Train; the same data, in whatever order, and generator state give the same model up to rounding.
-
-        validation: for models that are ``Validated``.
+        validation: for models whose traits say so. start: a trained model of the same kind to begin from. checkpoint: a
+        folder where a long training may leave its state; what an earlier, killed attempt at the same training left is there.
         """
         ...
 
-    def predict(self, structures: StructureSet, features: NDArray[np.float64], with_std: bool = True) -> Prediction:
-        """Predict the target of structures with their features, shape (n, d).
+    def predict(self, structures: StructureSet, want: frozenset[str]) -> Prediction:
+        """Predict properties of structures.
 
-        with_std: False if nobody wants a standard deviation (std may be None then), which some models save work by.
-
-        Raises QuarryError if there are other features than the model was trained on, or one is not a finite number.
+        want: the properties, and ``STD`` where standard deviations of them are wanted, which some models save work
+        without. More than is wanted may be given. Raises QuarryError for structures that the model cannot judge.
         """
         ...
 
     def save(self, path: str | Path) -> None:
-        """Write the trained model, whole or not at all; the same model gives the same bytes."""
+        """Write the trained model with all that prediction needs, whole or not at all; the same model gives the same bytes."""
         ...
 
-    @classmethod
-    def load(cls, path: str | Path) -> Model:
-        """Read what ``save`` wrote."""
+    @property
+    def hyperparameters(self) -> Mapping[str, Any]:
+        """Return what training chose, by name, as JSON-able data."""
+        ...
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """Return what is doubtful about the training, a line each."""
+        ...
+
+
+@runtime_checkable
+class HasFeatureMaps(Protocol):
+    """A model with feature maps, whose inner products say how alike two structures are to it."""
+
+    def features(self, structures: StructureSet, kind: str, rng: np.random.Generator) -> NDArray[np.floating]:
+        """Return the feature map ``kind`` of structures, shape (n, p): last_layer, gradient, kernel ...
+
+        Maps are comparable within a call (pass candidates and training set together): a kernel's landmarks are among them.
+        Raises QuarryError for a kind that the model does not have.
+        """
         ...
 
 
 @runtime_checkable
 class Validated(Protocol):
-    """A model that chooses its hyperparameters by the errors on validation data, and then learns these data too.
-
-    ``fit`` is given the sub-training data and the validation data; the final model has learnt both.
-    """
+    """A model that chooses its hyperparameters by the errors on validation data, and then learns these data too."""
 
     @property
     def validation(self) -> Prediction:
         """What the model of the sub-training data alone, with the chosen hyperparameters, says of the validation data."""
-        ...
-
-
-@runtime_checkable
-class Embeds(Protocol):
-    """A model with feature maps, whose inner products say how alike two structures are to it."""
-
-    def embed(
-        self, structures: StructureSet, features: NDArray[np.float64], kind: str, rng: np.random.Generator
-    ) -> NDArray[np.floating]:
-        """Return the feature map ``kind`` of structures, shape (n, p): last_layer, gradient or kernel.
-
-        Maps are comparable within a call (pass pool and training set together): a kernel's landmarks are among them.
-        Raises QuarryError for a kind that the model does not have.
-        """
         ...
 
 

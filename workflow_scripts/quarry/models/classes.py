@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quarry.config.classification import Classification
+from quarry.config.targets import CLASS
 from quarry.errors import QuarryError
 from quarry.models.base import TrainingData
 
@@ -31,7 +32,7 @@ def check_classes(data: TrainingData) -> list[str]:
 
     Raises QuarryError if all labels are of one class: then there is nothing to learn.
     """
-    counts = np.bincount(data.targets.astype(np.int64), minlength=len(data.classes))
+    counts = np.bincount(data.targets[CLASS].astype(np.int64), minlength=len(data.classes))
     absent = [name for name, count in zip(data.classes, counts, strict=True) if not count]
     if len(absent) == len(data.classes) - 1:
         raise QuarryError(

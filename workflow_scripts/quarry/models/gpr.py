@@ -12,15 +12,16 @@ from numpy.typing import NDArray
 from scipy.linalg import LinAlgError
 
 from quarry.config.models import Gpr
+from quarry.config.targets import TARGETS
 from quarry.errors import QuarryError
 from quarry.files import atomic_path
-from quarry.models.base import Prediction, TrainingData, check_features
 from quarry.models.baselines import CompositionBaseline, ConstantBaseline, read_baseline, write_baseline
 from quarry.models.calibration import Calibration, held_blocks
 from quarry.models.gaussian_process import GaussianProcess
 from quarry.models.hyperparameter_search import optimise_hyperparameters
 from quarry.models.hyperparameters import Hyperparameters, Optimum, Start, diagonal, floors
 from quarry.models.nystroem import kernel_map
+from quarry.models.regression import RegressionData, RegressionPrediction, check_features
 from quarry.structures import StructureSet
 
 NEGLIGIBLE_SPREAD = 1e-12
@@ -53,7 +54,7 @@ class GaussianProcessRegression:
         """Make an untrained model."""
         return cls(target, settings)
 
-    def fit(self, data: TrainingData, validation: TrainingData | None, rng: np.random.Generator) -> None:
+    def fit(self, data: RegressionData, validation: RegressionData | None, rng: np.random.Generator) -> None:
         """Train on all of ``data``; ``validation`` and ``rng`` are not used, nothing is random.
 
         Raises QuarryError if there is no training structure, a target or feature is not finite, or the kernel matrix
@@ -82,9 +83,9 @@ class GaussianProcessRegression:
         except LinAlgError as error:
             raise QuarryError(f"model.kind: gpr cannot learn from these features ({error}); set model.noise") from error
 
-    def _fitted_baseline(self, data: TrainingData) -> CompositionBaseline | ConstantBaseline:
+    def _fitted_baseline(self, data: RegressionData) -> CompositionBaseline | ConstantBaseline:
         wanted = self.settings.prior_mean
-        if wanted == "composition" or (wanted == "auto" and self.target == "energy"):
+        if wanted == "composition" or (wanted == "auto" and TARGETS[self.target].total_energy):
             return CompositionBaseline.fit(data.structures, data.targets)
         return ConstantBaseline(0.0 if wanted == "zero" else float(np.mean(data.targets)))
 
@@ -121,7 +122,9 @@ class GaussianProcessRegression:
             errors, variances = process.leave_out(held_blocks(len(self._residuals), groups))
             self._calibration = Calibration.of(errors, np.sqrt(np.maximum(variances, 0.0)))
 
-    def predict(self, structures: StructureSet, features: NDArray[np.floating], with_std: bool = True) -> Prediction:
+    def predict(
+        self, structures: StructureSet, features: NDArray[np.floating], with_std: bool = True
+    ) -> RegressionPrediction:
         """Predict mean and standard deviation (of the function, without the noise of a label), in the target's unit.
 
         The standard deviation is calibrated by leave-one-out errors of the training labels where there are enough of them.
@@ -139,7 +142,7 @@ class GaussianProcessRegression:
         factor = self._calibration.factor
         if std is not None:
             std = np.hypot(factor * self.scale * std, self._baseline.extra_std(structures))
-        return Prediction(mean, std, noise_variance=factor**2 * self.hyperparameters["noise_variance"])
+        return RegressionPrediction(mean, std, noise_variance=factor**2 * self.hyperparameters["noise_variance"])
 
     def embed(
         self, structures: StructureSet, features: NDArray[np.floating], kind: str, rng: np.random.Generator

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError
 
-from quarry.models.base import Prediction, TrainingData
 from quarry.models.calibration import MOST, Calibration, held_blocks
 from quarry.models.gaussian_process import GaussianProcess
 from quarry.models.hyperparameters import Hyperparameters, floors
@@ -21,6 +20,7 @@ from quarry.models.kernel_derivatives import (
     values_and_slopes,
 )
 from quarry.models.kernel_ridge import Choice
+from quarry.models.regression import RegressionData, RegressionPrediction
 from quarry.structures import StructureSet
 
 MOST_BLOCKS = 200
@@ -43,7 +43,7 @@ class Observations:
     groups: NDArray[np.int64] | None = None
 
     @staticmethod
-    def of(*parts: TrainingData) -> Observations:
+    def of(*parts: RegressionData) -> Observations:
         """Return the observations of data, one after another."""
         features = np.concatenate([part.features for part in parts])
         targets = np.concatenate([part.targets.reshape(len(part), -1) for part in parts])
@@ -134,7 +134,7 @@ class Learnt:
 
     def predict(
         self, structures: StructureSet, features: NDArray[np.float64], with_std: bool, with_forces: bool
-    ) -> Prediction:
+    ) -> RegressionPrediction:
         """Predict all targets, mean and std of shape (n, n_targets); with_forces: also forces, of the first target."""
         mean = np.empty((len(features), len(self.prior)))
         std = np.empty(mean.shape) if with_std else None
@@ -151,7 +151,7 @@ class Learnt:
         if with_forces and slopes is None:
             _, slopes = values_and_slopes(features, self.features, float(self.sigmas[0]), self.weights[:, 0], None)
         forces = forces_of(structures, features, slopes) if with_forces and slopes is not None else None
-        return Prediction(mean, std, forces=forces)
+        return RegressionPrediction(mean, std, forces=forces)
 
 
 def _amplitude(fit: float, count: int) -> float:

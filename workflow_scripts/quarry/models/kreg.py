@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from scipy.linalg import LinAlgError
 
 from quarry.config.models import Kreg, Log2Grid
+from quarry.config.targets import TARGETS
 from quarry.errors import QuarryError
 from quarry.files import atomic_path
-from quarry.models.base import Prediction, TrainingData, check_features
 from quarry.models.calibration import Calibration
 from quarry.models.gaussian_process import GaussianProcess
 from quarry.models.hyperparameters import Hyperparameters
@@ -34,6 +34,7 @@ from quarry.models.kernel_ridge import (
     search_grid,
 )
 from quarry.models.nystroem import kernel_map
+from quarry.models.regression import RegressionData, RegressionPrediction, check_features
 from quarry.structures import StructureSet
 
 LARGEST_SYSTEM_BYTES = 4_000_000_000
@@ -41,9 +42,6 @@ LARGEST_SYSTEM_BYTES = 4_000_000_000
 
 SUB_TRAINING = 0.8
 """Share of the data that the hyperparameters' models learn where nobody gave validation data: the first ones."""
-
-WITH_FORCES = "energy_forces"
-"""The target whose predictions have forces."""
 
 
 class KernelRidgeRegression:
@@ -57,14 +55,14 @@ class KernelRidgeRegression:
 
     kind = "kreg"
 
-    validation: Prediction
+    validation: RegressionPrediction
     """What the model of the sub-training data alone says of the validation data; of no structures if there were none."""
 
     def __init__(self, target: str, settings: Kreg) -> None:
         """target: energy, excitations ... settings: the section model of the configuration."""
         self.target = target
         self.settings = settings
-        self.validation = Prediction(np.zeros(0), None)
+        self.validation = RegressionPrediction(np.zeros(0), None)
         self._several = False
         self._choices: list[Choice] = []
         self._learnt: Learnt | None = None
@@ -74,7 +72,7 @@ class KernelRidgeRegression:
         """Make an untrained model."""
         return cls(target, settings)
 
-    def fit(self, data: TrainingData, validation: TrainingData | None, rng: np.random.Generator) -> None:
+    def fit(self, data: RegressionData, validation: RegressionData | None, rng: np.random.Generator) -> None:
         """Choose the hyperparameters by the errors on ``validation``, then train on both, data first.
 
         Without validation data the last fifth of ``data`` serves, unless sigma and regularisation are both fixed: then
@@ -92,7 +90,7 @@ class KernelRidgeRegression:
             parts = self._split(data)
         self._check_size(sum(len(part) for part in parts), data)
         self._several = data.targets.ndim == 2
-        self.validation = Prediction(np.zeros(0), None)
+        self.validation = RegressionPrediction(np.zeros(0), None)
         try:
             if len(parts) == 2:
                 observed = Observations.of(parts[0])
@@ -110,7 +108,7 @@ class KernelRidgeRegression:
                 "model.regularisation where that is fixed"
             ) from error
 
-    def _split(self, data: TrainingData) -> list[TrainingData]:
+    def _split(self, data: RegressionData) -> list[RegressionData]:
         """Return the sub-training and the validation data, in order."""
         if len(data) < 2:
             raise QuarryError(
@@ -120,7 +118,7 @@ class KernelRidgeRegression:
         count = max(1, int(SUB_TRAINING * len(data)))
         return [data.subset(np.arange(count)), data.subset(np.arange(count, len(data)))]
 
-    def _check_size(self, n: int, data: TrainingData) -> None:
+    def _check_size(self, n: int, data: RegressionData) -> None:
         """Raise QuarryError, one line, if energies with forces of ``n`` structures take too much memory."""
         if data.forces is None:
             return
@@ -158,7 +156,9 @@ class KernelRidgeRegression:
         zero = self.settings.prior_mean == "zero"
         return np.zeros(data.targets.shape[1]) if zero else data.targets.mean(axis=0)
 
-    def predict(self, structures: StructureSet, features: NDArray[np.float64], with_std: bool = True) -> Prediction:
+    def predict(
+        self, structures: StructureSet, features: NDArray[np.float64], with_std: bool = True
+    ) -> RegressionPrediction:
         """Predict mean and standard deviation (of the function, without the noise of a label), in the target's unit.
 
         The standard deviation is calibrated by errors of training labels that are left out, where there are enough of them.
@@ -176,14 +176,14 @@ class KernelRidgeRegression:
 
     def _predicted(
         self, learnt: Learnt, structures: StructureSet, features: NDArray[np.float64], with_std: bool
-    ) -> Prediction:
+    ) -> RegressionPrediction:
         """Return a prediction in the targets' shape: (n,) unless there are several."""
-        found = learnt.predict(structures, features, with_std, self.target == WITH_FORCES)
+        found = learnt.predict(structures, features, with_std, "forces" in TARGETS[self.target].learnt)
         if self._several:
             return found
         std = None if found.std is None else found.std[:, 0]
         noise = learnt.calibration(0).factor ** 2 * learnt.amplitudes[0] ** 2 * learnt.regularisations[0]
-        return Prediction(found.mean[:, 0], std, forces=found.forces, noise_variance=float(noise))
+        return RegressionPrediction(found.mean[:, 0], std, forces=found.forces, noise_variance=float(noise))
 
     def embed(
         self, structures: StructureSet, features: NDArray[np.float64], kind: str, rng: np.random.Generator
@@ -330,11 +330,11 @@ class KernelRidgeRegression:
             )
             model._choices = [Choice(*(float(x) for x in row)) for row in handle["choices"][()]]
             held = {name: values[()] for name, values in handle["validation"].items()}
-            model.validation = Prediction(held["mean"], held.get("std"), forces=held.get("forces"))
+            model.validation = RegressionPrediction(held["mean"], held.get("std"), forces=held.get("forces"))
         return model
 
 
-def _check_forces(data: TrainingData) -> None:
+def _check_forces(data: RegressionData) -> None:
     """Raise QuarryError, one line, if a force is not a finite number."""
     if data.forces is not None and not np.isfinite(data.forces).all():
         atom = int(np.argmin(np.isfinite(data.forces).all(axis=1)))

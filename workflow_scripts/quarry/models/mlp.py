@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from quarry.config.models import Mlp
+from quarry.config.targets import TARGETS
 from quarry.errors import QuarryError
 from quarry.files import atomic_path
-from quarry.models.base import Prediction, TrainingData, check_features
 from quarry.models.baselines import CompositionBaseline, ConstantBaseline, read_baseline, write_baseline
 from quarry.models.calibration import FEWEST, Calibration
 from quarry.models.network import Network, Training, blocks, device_of, train_network
 from quarry.models.network_features import gradient_features, last_layer_features
+from quarry.models.regression import RegressionData, RegressionPrediction, check_features
 from quarry.models.splits import folds_of, held_share
 from quarry.structures import StructureSet
 
@@ -99,7 +100,7 @@ class MultilayerPerceptron:
         """Make an untrained model."""
         return cls(settings, target)
 
-    def fit(self, data: TrainingData, validation: TrainingData | None, rng: np.random.Generator) -> None:
+    def fit(self, data: RegressionData, validation: RegressionData | None, rng: np.random.Generator) -> None:
         """Train every network; early stopping looks at ``validation``, or at a held-out share of ``data``.
 
         Each member of a committee has its own initial weights, order of batches and held-out share.
@@ -109,7 +110,7 @@ class MultilayerPerceptron:
         self._trained = [self._train_and_hold_out(data, validation, stream) for stream in streams]
 
     def fit_member(
-        self, member: int, data: TrainingData, validation: TrainingData | None, rng: np.random.Generator
+        self, member: int, data: RegressionData, validation: RegressionData | None, rng: np.random.Generator
     ) -> None:
         """Train member number ``member`` alone, as ``fit`` with the same generator state trains it."""
         self._trained = [self._train_and_hold_out(data, validation, self._prepare(data, rng)[member])]
@@ -132,7 +133,9 @@ class MultilayerPerceptron:
         self._held_targets = first._held_targets
         self._held_outputs = [outputs for m in members for outputs in m._held_outputs]
 
-    def predict(self, structures: StructureSet, features: NDArray[np.float64], with_std: bool = True) -> Prediction:
+    def predict(
+        self, structures: StructureSet, features: NDArray[np.float64], with_std: bool = True
+    ) -> RegressionPrediction:
         """Predict mean and standard deviation in the target's unit, or for target class the probabilities.
 
         The mean is that of the members or passes (equations 3, 4 and 6 of the lecture); std is None for a single
@@ -148,16 +151,18 @@ class MultilayerPerceptron:
                 chosen = each.argmax(axis=2)[:, :, None] == np.arange(n_classes)
                 votes[rows] = chosen.mean(axis=0)
             of_members = votes if self.settings.uncertainty == "committee" else None
-            return Prediction(probabilities.argmax(axis=1).astype(np.float64), None, probabilities, of_members)
+            return RegressionPrediction(
+                probabilities.argmax(axis=1).astype(np.float64), None, probabilities, of_members
+            )
         mean, std = np.empty(n), np.empty(n)
         for rows, outputs in self._outputs(structures, features):
             values = outputs[:, :, 0].double().numpy()
             mean[rows], std[rows] = values.mean(axis=0), values.std(axis=0)
         mean = self._baseline.mean(structures) + self.scale * mean
         if self.settings.uncertainty == "none" or not with_std:
-            return Prediction(mean, None)
+            return RegressionPrediction(mean, None)
         factor = self._calibration().factor
-        return Prediction(mean, np.hypot(factor * self.scale * std, self._baseline.extra_std(structures)))
+        return RegressionPrediction(mean, np.hypot(factor * self.scale * std, self._baseline.extra_std(structures)))
 
     def _calibration(self) -> Calibration:
         """Return how the spread of the networks is scaled: by errors of networks on labels that they have not seen."""
@@ -278,13 +283,13 @@ class MultilayerPerceptron:
                 model._trained.append(Training(network, int(group.attrs["epoch"]), float(group.attrs["held_out_loss"])))
         return model
 
-    def _prepare(self, data: TrainingData, rng: np.random.Generator) -> list[np.random.Generator]:
+    def _prepare(self, data: RegressionData, rng: np.random.Generator) -> list[np.random.Generator]:
         """Set what all networks share, and return the generator of each."""
         data.check(self.target)
         self.classes = data.classes
         self._inputs = Inputs.of(data.features)
         if not self.classes:
-            if self.target == "energy":
+            if TARGETS[self.target].total_energy:
                 self._baseline = CompositionBaseline.fit(data.structures, data.targets)
             else:
                 self._baseline = ConstantBaseline(float(np.mean(data.targets)))
@@ -299,7 +304,7 @@ class MultilayerPerceptron:
             self._held_targets = self._numbers(data)[1][np.concatenate(self._folds)].astype(np.float64)
         return streams
 
-    def _calibration_folds(self, data: TrainingData, rng: np.random.Generator) -> list[NDArray[np.int64]]:
+    def _calibration_folds(self, data: RegressionData, rng: np.random.Generator) -> list[NDArray[np.int64]]:
         """Return the parts of the data that calibrate, each to be predicted by networks that have not seen it."""
         settings, n = self.settings, len(data)
         if not settings.calibrate or settings.uncertainty == "none" or self.classes or n < FEWEST or not self.scale:
@@ -308,7 +313,7 @@ class MultilayerPerceptron:
         return folds[: max(1, math.ceil(CALIBRATING / (n / FOLDS)))]
 
     def _train_and_hold_out(
-        self, data: TrainingData, validation: TrainingData | None, rng: np.random.Generator
+        self, data: RegressionData, validation: RegressionData | None, rng: np.random.Generator
     ) -> Training:
         """Train a network, and one for each fold that has not seen it; keep what these say of their folds."""
         trained = self._train(data, validation, rng)
@@ -322,7 +327,7 @@ class MultilayerPerceptron:
             self._held_outputs.append(np.concatenate(parts, axis=1))
         return trained
 
-    def _train(self, data: TrainingData, validation: TrainingData | None, rng: np.random.Generator) -> Training:
+    def _train(self, data: RegressionData, validation: RegressionData | None, rng: np.random.Generator) -> Training:
         if validation is None:
             held = max(1, round(self.settings.held_out * len(data))) if len(data) > 1 else 0
             order = rng.permutation(len(data))
@@ -333,7 +338,7 @@ class MultilayerPerceptron:
         (x, y), (held_x, held_y) = self._numbers(data), self._numbers(validation)
         return train_network(x, y, held_x, held_y, len(self.classes) or 1, self.settings, rng)
 
-    def _numbers(self, data: TrainingData) -> tuple[NDArray[np.float32], NDArray[Any]]:
+    def _numbers(self, data: RegressionData) -> tuple[NDArray[np.float32], NDArray[Any]]:
         """Return inputs and what the outputs should be: classes, or standardised targets."""
         assert self._inputs is not None
         if self.classes:

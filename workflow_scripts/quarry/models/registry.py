@@ -1,46 +1,70 @@
-"""Models by the name that ``model.kind`` gives, and from their files. Imports are lazy: no model imports another's."""
+"""Models by the section of the configuration that describes them. Imports are lazy: no model imports another's."""
 
 from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import Any
-
-import h5py
+from typing import TYPE_CHECKING, Any
 
 from quarry.config.models import Model as ModelSettings
+from quarry.config.targets import Target
 from quarry.errors import QuarryError, reason_of
 from quarry.models.base import Model
+from quarry.models.regression import Regression
 
-MODELS = {
+if TYPE_CHECKING:
+    from quarry.descriptors.cache import FeatureCache
+
+REGRESSIONS = {
     "gpr": "quarry.models.gpr:GaussianProcessRegression",
     "kreg": "quarry.models.kreg:KernelRidgeRegression",
     "mlp": "quarry.models.mlp:MultilayerPerceptron",
 }
-"""What ``model.kind`` may name, and where its class is."""
+"""Models that learn from the descriptor: what ``model.kind`` may name, and where its class is."""
 
 
-def make_model(settings: ModelSettings, target: str) -> Model:
-    """Return an untrained model of ``target`` (energy, homo, lumo, gap, dipole, class ...)."""
-    model: Model = _class_of(settings.kind).from_settings(settings, target)
-    return model
+def make_model(settings: ModelSettings, target: Target, cache: FeatureCache | None = None) -> Model:
+    """Return an untrained model. settings: section model of the configuration. cache: the descriptor of structures."""
+    from quarry.models.descriptor_model import DescriptorModel
+
+    assert cache is not None
+    return DescriptorModel(make_regression(settings, target), target, cache)
 
 
-def load_model(path: str | Path) -> Model:
-    """Read a model of any kind. Raises QuarryError if the file is damaged or of an unknown kind."""
+def load_model(path: str | Path, settings: ModelSettings, target: Target, cache: FeatureCache | None = None) -> Model:
+    """Read a model. Arguments as of ``make_model``; without a cache the descriptor in the file computes the features.
+
+    Raises QuarryError if the file is damaged or of another kind than the section says.
+    """
+    from quarry.models.descriptor_model import DescriptorModel
+
+    regression = load_regression(path, settings.kind)
+    return DescriptorModel(regression, target, cache if cache is not None else DescriptorModel.descriptor_in(path))
+
+
+def make_regression(settings: ModelSettings, target: Target) -> Regression:
+    """Return an untrained regression on a descriptor."""
+    regression: Regression = _class_of(settings.kind).from_settings(settings, target.name)
+    return regression
+
+
+def load_regression(path: str | Path, kind: str) -> Regression:
+    """Read a regression of a kind. Raises QuarryError as ``load_model`` does."""
+    import h5py
+
     try:
         with h5py.File(path, "r") as handle:
-            kind = str(handle.attrs["kind"])
+            found = str(handle.attrs["kind"])
     except (OSError, KeyError) as error:
         raise QuarryError(
             f"{path}: this is not a whole model file ({reason_of(error)}); remove it and start again"
         ) from error
-    if kind not in MODELS:
-        raise QuarryError(f"{path}: unknown kind of model '{kind}'; known are {', '.join(MODELS)}")
-    model: Model = _class_of(kind).load(path)
-    return model
+    if found != kind:
+        raise QuarryError(f"{path}: this is a model of kind '{found}', but model.kind is {kind}")
+    regression: Regression = _class_of(kind).load(path)
+    return regression
 
 
 def _class_of(kind: str) -> Any:
-    module, _, name = MODELS[kind].partition(":")
+    module, _, name = REGRESSIONS[kind].partition(":")
     return getattr(importlib.import_module(module), name)

@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
+from quarry.config.targets import Target
 from quarry.evaluation.comparison import Comparison, Measure
 from quarry.evaluation.curves import Curve
 from quarry.evaluation.savings import Saving
@@ -18,7 +19,7 @@ COLOUR_OF: dict[str, str] = {"saved": "#1b7f3b", "wasted": "#b3361b", "none": RA
 WORDS_OF = {"saved": "saved", "wasted": "wasted", "none": "none beyond chance", "unknown": "no verdict"}
 
 
-def plot_savings(comparison: Comparison, target: str, path: str) -> None:
+def plot_savings(comparison: Comparison, target: Target, path: str) -> None:
     """Plot a column for each measure: quality against training labels of all arms, and the labels saved with their interval.
 
     comparison: of arm main with its control arms; target: that of the campaign, for the unit; path: of the SVG file.
@@ -43,7 +44,7 @@ def plot_savings(comparison: Comparison, target: str, path: str) -> None:
         save_figure(figure, path)
 
 
-def _qualities(axis: Axes, measure: Measure, target: str, first: bool) -> None:
+def _qualities(axis: Axes, measure: Measure, target: Target, first: bool) -> None:
     pairs = measure.splits
     everything = [*measure.arms, *measure.controls, *(curve for pair in pairs for curve in pair)]
     largest = max(q for curve in everything for q in curve.quality)

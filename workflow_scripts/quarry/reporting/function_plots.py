@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+from quarry.config.targets import Target
 from quarry.reporting.plots import COLOURS, STYLE, save_figure
 
 
@@ -29,7 +30,7 @@ class Snapshot:
     chosen: NDArray[np.float64]
 
 
-def plot_function(snapshots: list[Snapshot], feature: str, target: str, path: str) -> None:
+def plot_function(snapshots: list[Snapshot], feature: str, target: Target, path: str) -> None:
     """Plot mean and two standard deviations of each snapshot with its training points and the points chosen next."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
@@ -38,7 +39,7 @@ def plot_function(snapshots: list[Snapshot], feature: str, target: str, path: st
         for axis, snapshot in zip(axes[0], snapshots, strict=True):
             _plot(axis, snapshot)
             axis.set_xlabel(feature)
-        axes[0][0].set_ylabel(target)
+        axes[0][0].set_ylabel(target.name)
         axes[0][0].legend(frameon=False, fontsize=8)
         save_figure(figure, path)
 

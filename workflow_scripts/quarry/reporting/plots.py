@@ -17,6 +17,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+from quarry.config.targets import Target
 from quarry.evaluation.calibration import CURVE_LEVELS, coverage, rank_correlation
 from quarry.files import atomic_path
 from quarry.stopping.words import interval_words, r2_text, r2_words
@@ -29,15 +30,6 @@ STYLE: dict[Any, Any] = {
     "figure.dpi": 110,
     "svg.hashsalt": "quarry",
     "svg.fonttype": "none",
-}
-LABEL = {
-    "energy": "energy",
-    "energy_forces": "energy",
-    "homo": "HOMO energy",
-    "lumo": "LUMO energy",
-    "gap": "HOMO-LUMO gap",
-    "dipole": "dipole moment",
-    "value": "value",
 }
 
 
@@ -56,14 +48,14 @@ def write_note(words: str, path: str) -> None:
         save_figure(figure, path)
 
 
-def unit_for(target: str, largest: float) -> tuple[float, str]:
+def unit_for(target: Target, largest: float) -> tuple[float, str]:
     """Return a factor and the unit that it leads to, for numbers up to ``largest`` in the target's own unit.
 
     A value has none, and neither has the RMSE_geom of excitations, which mixes units.
     """
-    if target in ("value", "excitations"):
+    if not target.unit:
         return 1.0, ""
-    base = "e Å" if target == "dipole" else "eV"
+    base = target.unit.replace("*", " ").replace("Angstrom", "Å")
     return (1e3, f"m{base}") if largest < 0.5 else (1.0, base)
 
 
@@ -71,7 +63,7 @@ def _in_brackets(unit: str) -> str:
     return f" ({unit})" if unit else ""
 
 
-def plot_learning_curve(histories: dict[str, str], target: str, limit: float | None, path: str) -> None:
+def plot_learning_curve(histories: dict[str, str], target: Target, limit: float | None, path: str) -> None:
     """Plot RMSE (with its 95 % interval) and rRMSE of every arm against the number of training labels.
 
     histories: ``history.csv`` by arm. limit: the rRMSE at which the campaign stops, or None.
@@ -91,7 +83,7 @@ def plot_learning_curve(histories: dict[str, str], target: str, limit: float | N
         if all((table["rmse"] > 0).all() for table in tables.values()):
             top.set_yscale("log")
             plain_log_ticks(top)
-        top.set_ylabel(f"{metric} RMSE of the {LABEL[target]}{_in_brackets(unit)}")
+        top.set_ylabel(f"{metric} RMSE of the {target.words}{_in_brackets(unit)}")
         if len(tables) > 1 or top.get_legend_handles_labels()[1] != list(tables):
             top.legend(frameon=False, fontsize=8)
         if limit is not None:
@@ -158,7 +150,7 @@ def plain_log_ticks(axis: Axes) -> None:
     axis.yaxis.set_minor_formatter(NullFormatter())
 
 
-def plot_parity(predictions: dict[str, Any], target: str, metric: str, path: str) -> None:
+def plot_parity(predictions: dict[str, Any], target: Target, metric: str, path: str) -> None:
     """Plot predictions against labels, errors against the model's standard deviation, and its calibration curve.
 
     predictions: label, mean, std and std_with_noise (target's unit) of the structures that the model was evaluated on.
@@ -166,7 +158,7 @@ def plot_parity(predictions: dict[str, Any], target: str, metric: str, path: str
     label, mean = np.asarray(predictions["label"]), np.asarray(predictions["mean"])
     std = predictions.get("std")
     # Total energies are thousands of eV with meV of structure: what is told apart is the distance from the lowest label.
-    shift = float(label.min()) if target == "energy" and len(label) else 0.0
+    shift = float(label.min()) if target.total_energy and len(label) else 0.0
     errors = mean - label
     scale, unit = unit_for(target, float(np.abs(errors).max(initial=0.0)))
     relative = " above the lowest label" if shift else ""
@@ -178,7 +170,7 @@ def plot_parity(predictions: dict[str, Any], target: str, metric: str, path: str
         left.axline((label.mean() - shift, label.mean() - shift), slope=1, color="0.6", linewidth=1, zorder=0)
         left.plot(label - shift, mean - shift, "o", color=COLOURS[0], markersize=4, alpha=0.75)
         base = unit_for(target, 10.0)[1]
-        left.set_xlabel(f"labelled {LABEL[target]}{relative}{_in_brackets(base)}")
+        left.set_xlabel(f"labelled {target.words}{relative}{_in_brackets(base)}")
         left.set_ylabel(f"predicted{_in_brackets(base)}")
         error = f"RMSE {scale * np.sqrt(np.mean(errors**2)):.3g} {unit}".rstrip()
         left.set_title(f"{metric.replace('_', '-')}: {len(label)} structures, {error}", fontsize=10)
@@ -254,7 +246,7 @@ WHERE_GIVEN: Sequence[tuple[str, str, str]] = (
 """Headings of what only some campaigns have, the column of the history and the format."""
 
 
-def write_iteration_table(histories: dict[str, str], target: str, path: str) -> None:
+def write_iteration_table(histories: dict[str, str], target: Target, path: str) -> None:
     """Write the table of iterations of every arm as one HTML page."""
     parts = [TABLE_HEAD]
     for arm, file in histories.items():
@@ -280,7 +272,7 @@ def write_iteration_table(histories: dict[str, str], target: str, path: str) -> 
         for heading, column, style in WHERE_GIVEN:
             if table[column].notna().any():
                 shown[heading] = [style.format(value) if np.isfinite(value) else "" for value in table[column]]
-        if target == "excitations":
+        if target.per_state:
             shown = shown.rename(columns={c: f"{c}<sub>geom</sub>" for c in ("RMSE", "MAE")})
         reason = table["stop_reason"].fillna("").iloc[-1]
         parts.append(f"<h2>{arm}</h2>{shown.to_html(index=False, escape=False, border=0, float_format=_four_digits)}")

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
+from quarry.config.targets import TARGETS
 from quarry.reporting.plots import COLOURS, STYLE, draw_bands, draw_changes, plain_log_ticks, save_figure, unit_for
 from quarry.spectra.cross_section import HC_EV_NM, CrossSection
 from quarry.spectra.files import Experiment, read_experiment, read_spectra
@@ -165,7 +166,7 @@ def plot_state_parity(predictions: dict[str, Any], n_states: int, metric: str, p
             for state, colour in enumerate(colours):
                 axis.plot(x[:, state], y[:, state], "o", color=colour, markersize=3.5, alpha=0.75, label=f"{state + 1}")
             error = float(np.sqrt(np.mean((y - x) ** 2)))
-            scale, small = unit_for("energy" if unit else "value", error)
+            scale, small = unit_for(TARGETS["energy" if unit else "value"], error)
             axis.set_title(f"RMSE {scale * error:.3g} {small}".rstrip(), fontsize=10)
             axis.set_xlabel(f"labelled {name}{unit}")
             axis.set_ylabel(f"predicted{unit}")

@@ -14,7 +14,7 @@ from quarry.labeling.ledger import LabelLedger
 from quarry.labeling.record import LabelRecord, read_valid_records
 from quarry.labeling.wanted import Wanted
 from quarry.stopping.facts import Cost, Facts
-from quarry.stopping.rules import held_back, unit_of
+from quarry.stopping.rules import held_back
 from quarry.stopping.words import beside_rmse, interval_words
 
 DECISION_RULES = ("select_batch", "merge_labels", "assess_iteration")
@@ -37,7 +37,7 @@ def assess_iteration(
         n_failed=failed,
         pool_size=pool_size,
         pool_left=None if configuration.pool.is_sampled else pool_size - found["n_labels"] - failed,
-        target=configuration.target,
+        target=configuration.goal.name,
         metric=configuration.stop.metric,
         **found,
     )
@@ -112,9 +112,9 @@ def progress_line(facts: Facts, cost: Cost) -> str:
         beside = "" if majority is None else f"; the most frequent class alone: {majority:.3f}"
         change = change.replace("rRMSE", "relative change of the error rate")
         return f"{head}{failed}; {facts.metric} accuracy {facts.accuracy:.3f} (95 %: {interval}{beside}); {change}"
-    if facts.target == "excitations":
+    if facts.goal.per_state:
         return f"{head}{failed}; {_ml_nea_words(facts)}"
-    unit = unit_of(facts.target)
+    unit = facts.goal.unit
     scale, unit = (1e3, f" m{unit}") if unit and errors["rmse"] < 0.1 else (1.0, f" {unit}" if unit else "")
     value, interval = scale * errors["rmse"], interval_words(errors["rmse_low"], errors["rmse_high"], ".3g", scale)
     beside = _beside_words(errors)

@@ -11,15 +11,15 @@ import numpy as np
 
 from quarry.campaign.leave_out import left_out_at
 from quarry.config.campaign import Configuration
-from quarry.config.targets import needed
 from quarry.evaluation.tails import error_share
 from quarry.labeling.audit.absurd import absurd_labels
 from quarry.labeling.audit.audit import audit_labels, refuse_errors
 from quarry.labeling.audit.balance import TOLERANCE_EV_PER_A
 from quarry.labeling.audit.findings import NOTE, Finding, read_audit, sentences, write_audit
 from quarry.labeling.audit.stability import check_stability
-from quarry.models.base import Prediction, TrainingData
+from quarry.models.base import TrainingData
 from quarry.randomness import generator
+from quarry.stages.errors import Evaluated
 from quarry.structures.labelled import LabelledSet
 
 LEFT_OUT = "left_out"
@@ -90,7 +90,7 @@ def audit_account(
     configuration: Configuration,
     audit: str | None,
     train: TrainingData,
-    results: Mapping[str, tuple[TrainingData, Prediction]],
+    results: Mapping[str, Evaluated],
 ) -> tuple[dict[str, Any], list[str]]:
     """Return what ``Facts`` hold of the audit (n_left_out, flagged), and a sentence for each check that found something.
 
@@ -99,7 +99,7 @@ def audit_account(
     """
     findings = read_audit(audit) if audit else []
     n_left_out = sum(finding.check == LEFT_OUT for finding in findings)
-    ids = absurd_labels(findings, needed(configuration))
+    ids = absurd_labels(findings, configuration.goal.labels)
     said = sentences(findings)
     if n_left_out:
         said.append(f"{n_left_out} labels are left out (labeling.leave_out): kept and counted, but not used")
@@ -114,9 +114,9 @@ def audit_account(
         "ids": ids[:3],
     }
     if configuration.stop.metric in results:
-        data, prediction = results[configuration.stop.metric]
-        wrong = np.isin(data.structures.ids, ids)
+        found = results[configuration.stop.metric]
+        wrong = np.isin(found.structures.ids, ids)
         flagged["evaluated"] = int(wrong.sum())
-        if not data.classes and wrong.any():
-            flagged["error_share"] = round(error_share(prediction.mean - data.targets, wrong), 4)
+        if not configuration.goal.classes and wrong.any():
+            flagged["error_share"] = round(error_share(found.errors, wrong), 4)
     return {"n_left_out": n_left_out, "flagged": flagged}, said

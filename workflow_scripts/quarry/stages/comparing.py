@@ -13,7 +13,7 @@ from quarry.config.campaign import MAIN_ARM, Configuration
 from quarry.evaluation.comparison import Comparison
 from quarry.evaluation.curves import Array
 from quarry.files import write_json
-from quarry.stages.learning import read_predictions
+from quarry.stages.evaluation import read_predictions
 from quarry.stopping.facts import Facts
 
 TEST = "test"

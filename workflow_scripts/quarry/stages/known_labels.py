@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from quarry.config.campaign import Configuration
 from quarry.config.pool import WignerPool
-from quarry.config.spectrum import TARGET
-from quarry.config.targets import needed
 from quarry.errors import QuarryError
 from quarry.labeling.engines.base import KnowsLabels
 from quarry.labeling.wanted import Wanted
@@ -24,7 +22,8 @@ def check_known_labels(configuration: Configuration, engine: KnowsLabels, pool: 
     """
     if isinstance(configuration.pool, WignerPool):
         return []
-    wanted = Wanted(needed(configuration), configuration.n_states)
+    target = configuration.goal
+    wanted = Wanted.of(target)
     lacking: dict[int, str] = {}
     absent: list[int] = []
     incomplete: set[int] = set()
@@ -40,7 +39,7 @@ def check_known_labels(configuration: Configuration, engine: KnowsLabels, pool: 
     asked = len(pool)
     if absent and in_order and end is not None and end <= count:
         asked, lacking = count, {number: problem for number, problem in lacking.items() if number < count}
-    elif absent and (in_order or configuration.target == TARGET):
+    elif absent and (in_order or target.per_state):
         raise QuarryError(
             f"labeling: {engine.source} holds no label for structure {count + 1} of the pool's {len(pool)}; with "
             f"query.strategy: sequence (in every arm), test.size: 0 and stop.max_labels: {count} or less only the first "
@@ -48,7 +47,7 @@ def check_known_labels(configuration: Configuration, engine: KnowsLabels, pool: 
         )
     if not lacking:
         return []
-    if configuration.target == TARGET and incomplete >= set(range(asked)):
+    if target.per_state and incomplete >= set(range(asked)):
         raise QuarryError(f"labeling: {engine.source} holds {lacking[0]}; lower spectrum.n_states")
     return [_accounted(configuration, engine, pool, lacking, asked)]
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,7 +15,6 @@ from quarry.config.descriptors import Descriptor
 from quarry.config.methods import PyscfMethod
 from quarry.config.pool import FilePool, SamplerPool, TablePool, WignerPool
 from quarry.errors import QuarryError
-from quarry.files import atomic_path
 from quarry.labeling.engines.registry import make_engine
 from quarry.randomness import generator
 from quarry.sampling.samplers import initial_structures
@@ -32,13 +30,12 @@ from quarry.structures.files import (
     read_leaf,
     read_pool,
     read_pool_ids,
-    write_copies,
     write_leaf,
     write_pool,
 )
 from quarry.structures.sources import Source, info_of_rows
 from quarry.structures.stated import LENIENT, PLAIN, StateKeys
-from quarry.structures.structure import ID_LENGTH, rows_of
+from quarry.structures.structure import rows_of
 from quarry.structures.tables import Table, read_feature_rows
 
 if TYPE_CHECKING:
@@ -46,8 +43,6 @@ if TYPE_CHECKING:
 
 MOST_SAMPLES = 10
 """Times pool.size that are drawn at most to fill a wigner pool up."""
-BLOCK_BYTES = 8_000_000
-"""Stored features that are read at a time where only some rows are wanted."""
 
 
 def read_molecule(
@@ -185,6 +180,7 @@ def build_pool(
     def features(candidates: StructureSet, reference: Structure) -> NDArray[np.float64]:
         from quarry.descriptors.compute import prepare
 
+        assert descriptor is not None
         prepared = prepare(candidates, descriptor, reference)
         found = prepared.compute(candidates)
         found[prepared.beyond_reach(candidates, found)] = np.nan
@@ -265,20 +261,11 @@ def build_features(structures: str, reference: str, settings: Descriptor, output
     Return a line about structures of which the descriptor sees nothing but the elements, or nothing.
     """
     from quarry.descriptors.compute import prepare
+    from quarry.descriptors.features_file import write_features
 
     pool = read_pool(structures)
     descriptor = prepare(pool, settings, read_leaf(reference)[0].structure)
-    with atomic_path(output) as temporary, h5py.File(temporary, "w") as handle:
-        handle.attrs["kind"] = settings.kind
-        handle.attrs.update(descriptor.settled)
-        handle.create_dataset("ids", data=pool.ids.astype(f"S{ID_LENGTH}"))
-        write_copies(handle, pool.ids, read_copies(structures))
-        data = handle.create_dataset("features", (len(pool), descriptor.width), dtype=descriptor.dtype)
-        unseen: list[str] = []
-        for start, block in descriptor.blocks(pool):
-            data[start : start + len(block)] = block
-            part = pool.subset(np.arange(start, start + len(block)))
-            unseen += part.ids[descriptor.beyond_reach(part, block)].tolist()
+    unseen = write_features(output, pool, read_copies(structures), descriptor, settings.kind)
     return _unseen_words(unseen, len(pool), settings.kind)
 
 
@@ -292,29 +279,11 @@ def _unseen_words(unseen: list[str], count: int, kind: str) -> str:
     )
 
 
-def read_features(path: str, rows: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
-    """Read the features of the pool, or of some rows of it in their order; shape (n, n_features), float64."""
-    with h5py.File(path, "r") as handle:
-        data = handle["features"]
-        if rows is None:
-            return data.astype(np.float64)[()]
-        # Whole blocks and not data[rows]: h5py's own choice of rows takes a minute for 60,000 of them.
-        picked = np.empty((len(rows), data.shape[1]))
-        order = np.argsort(rows, kind="stable")
-        count = max(1, BLOCK_BYTES // max(1, data.dtype.itemsize * data.shape[1]))
-        bounds = np.searchsorted(rows[order], np.arange(0, data.shape[0] + count, count))
-        for number in np.flatnonzero(np.diff(bounds)):
-            wanted = order[bounds[number] : bounds[number + 1]]
-            first, last = int(rows[wanted[0]]), int(rows[wanted[-1]])
-            picked[wanted] = data[first : last + 1][rows[wanted] - first]
-        return picked
-
-
-def pool_rows(features: str, ids: NDArray[np.str_]) -> NDArray[np.int64]:
-    """Return the rows of structures in the pool. Raises QuarryError if one is not in it (the pool was made anew)."""
+def pool_rows(pool: str, ids: NDArray[np.str_]) -> NDArray[np.int64]:
+    """Return the rows of structures in ``structures.h5``. Raises QuarryError if one is not in it (the pool was made anew)."""
     try:
-        return rows_of(read_pool_ids(features), np.asarray(ids, dtype=np.str_))
+        return rows_of(read_pool_ids(pool), np.asarray(ids, dtype=np.str_))
     except KeyError as error:
         raise QuarryError(
-            f"{features}: labelled structure {error} is not in the pool; the pool was made from other input"
+            f"{pool}: labelled structure {error} is not in the pool; the pool was made from other input"
         ) from error

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from quarry.config.campaign import Configuration
+from quarry.config.descriptors import InverseDistances
 from quarry.config.engines.registry import engines_that
 from quarry.config.pool import FilePool, WignerPool
-from quarry.config.targets import OF_SEVERAL
 from quarry.descriptors.compute import prepare, refuse_cells
 from quarry.errors import QuarryError
 from quarry.labeling.engines.base import Engine
@@ -77,6 +77,8 @@ def check_cells(configuration: Configuration, engine: Engine, structures: Struct
             f"pool: labeling.engine {engine.name} labels molecules only, but the pool holds periodic structures (pbc, {count}); "
             f"{mend}; {in_a_box}"
         )
+    if configuration.descriptor is None:
+        return
     try:
         refuse_cells(structures, configuration.descriptor)
     except QuarryError as error:
@@ -100,13 +102,17 @@ def _if_molecules(configuration: Configuration, base: Path) -> str:
 
 
 def beside_another_descriptor(configuration: Configuration) -> str:
-    """Return what else must change with descriptor.kind: of the models, kreg takes inverse_distances alone."""
-    arms = [name for name in configuration.arm_names if configuration.arm(name).model.kind == "kreg"]
-    if not arms:
+    """Return what else must change with descriptor.kind where a model takes one kind alone."""
+    models = {name: configuration.arm(name).model for name in configuration.arm_names}
+    bound = {name: model for name, model in models.items() if model.traits.descriptors}
+    if not bound:
         return ""
-    target = configuration.target
-    words = f" and model.kind: gpr (kreg, of arm {', '.join(arms)}, takes inverse_distances alone)"
-    return words + (f", and another target than {target}, which only kreg learns" if target in OF_SEVERAL else "")
+    model, target = next(iter(bound.values())), configuration.goal
+    takes = f"{model.kind}, of arm {', '.join(bound)}, takes {' or '.join(model.traits.descriptors)} alone"
+    alone = len(target.learnt) == 1
+    return f" and model.kind: gpr ({takes})" + (
+        "" if alone else f", and another target than {target.name}, which only {model.kind} learns"
+    )
 
 
 def check_descriptor(configuration: Configuration, structures: StructureSet, jobs_have_own_environment: bool) -> None:
@@ -115,6 +121,8 @@ def check_descriptor(configuration: Configuration, structures: StructureSet, job
     jobs_have_own_environment: the package that a descriptor needs may be there and not here.
     """
     descriptor = configuration.descriptor
+    if descriptor is None:
+        return
     package = descriptor.package
     if package is not None and jobs_have_own_environment and find_spec(package) is None:
         return
@@ -127,7 +135,11 @@ def resolution_note(configuration: Configuration, structures: StructureSet) -> l
     Positions are rounded to ``POSITION_STEP_A``; a limit below that finds no more than filters.copies does.
     """
     limit, descriptor = configuration.pool_filters.near_duplicates, configuration.descriptor
-    if limit is None or (descriptor.package is not None and find_spec(descriptor.package) is None):
+    if (
+        limit is None
+        or descriptor is None
+        or (descriptor.package is not None and find_spec(descriptor.package) is None)
+    ):
         return []
     chosen = structures.subset(np.linspace(0, len(structures) - 1, min(SAMPLE, len(structures))).astype(np.int64))
     rotations = Rotation.random(len(chosen), rng=np.random.default_rng(0)).as_matrix()
@@ -210,7 +222,7 @@ def _check_atom(configuration: Configuration, atom: Structure, where: str, wrong
 def check_same_molecule(configuration: Configuration, structures: StructureSet, base: Path) -> None:
     """Raise QuarryError if inverse_distances is asked for what are not geometries of one molecule."""
     named = configuration.reference
-    if configuration.descriptor.kind != "inverse_distances":
+    if not isinstance(configuration.descriptor, InverseDistances):
         return
     first = structures[0].numbers
     if named:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from quarry.config.campaign import Configuration
 from quarry.config.pool import SamplerPool
 from quarry.labeling.engines.registry import make_engine
-from quarry.models.registry import load_model
 from quarry.randomness import generator
 from quarry.sampling.samplers import sampled_structures
+from quarry.stages.arm_models import ArmModels
 from quarry.stages.filtering import Candidate, Sieve, counts_of
 from quarry.stages.pool_checks import check_structures
 from quarry.structures.files import read_leaf, write_pool
@@ -26,20 +25,19 @@ class LastIteration:
     reference: str
 
 
-def sample_candidates(
-    configuration: Configuration, arm: str, iteration: int, base: Path, last: LastIteration, output: str
-) -> str:
+def sample_candidates(models: ArmModels, iteration: int, last: LastIteration, output: str) -> str:
     """Let the sampler make the candidates of an iteration; write those that pass the filters; return a line about them.
 
-    Structures that are labelled, and copies of them, are no candidates. base: folder of the campaign file. Raises QuarryError
-    if a structure is one that engine or descriptor cannot take.
+    Structures that are labelled, and copies of them, are no candidates. Raises QuarryError if a structure is one that engine or
+    descriptor cannot take.
     """
+    configuration, base = models.configuration, models.base or Path()
     pool = configuration.pool
     assert isinstance(pool, SamplerPool)
     labelled = LabelledSet.read(last.dataset)
     training = labelled.subset(labelled.indices("train"))
-    rng = generator(configuration.arm(arm).seed, arm, iteration, "sample")
-    found = sampled_structures(pool, base, load_model(last.model), training, iteration, rng)
+    rng = generator(models.settings.seed, models.arm, iteration, "sample")
+    found = sampled_structures(pool, base, models.load(last.model), training, iteration, rng)
     sieve = Sieve(configuration.pool_filters, read_leaf(last.reference)[0].structure)
     sieve.know(labelled.structures)
     sieve.add(Candidate("sample", number, structure) for number, structure in enumerate(found))

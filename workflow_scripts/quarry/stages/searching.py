@@ -7,15 +7,17 @@ from typing import Any
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
 
 from quarry.config.campaign import Configuration
 from quarry.errors import QuarryError
 from quarry.evaluation.search import classification_rates, in_range
 from quarry.files import atomic_path
 from quarry.labeling.engines.registry import make_engine
-from quarry.models.base import Model, TrainingData
-from quarry.stages.pool import pool_rows, read_features
+from quarry.models.base import Model, TrainingData, main_values
+from quarry.stages.arm_models import ArmModels
+from quarry.stages.errors import Evaluated
+from quarry.stages.pool import pool_rows
+from quarry.stages.targets import target_arrays
 from quarry.structures.files import read_pool
 from quarry.structures.labelled import LabelledSet
 from quarry.structures.structure import ID_LENGTH
@@ -32,50 +34,44 @@ def collect_pool_labels(configuration: Configuration, base: Path, structures: st
     labelled = LabelledSet.from_records(
         list(pool), ["pool"] * len(pool), [0] * len(pool), [a.properties for a in answers]
     )
-    if configuration.target not in labelled.properties:
-        raise QuarryError(
-            f"target: the table of labeling.file has no {configuration.target} for any structure of the pool"
-        )
-    values = labelled.targets(configuration.target)
+    target = configuration.goal
+    missing = [name for name in target.labels if name not in labelled.properties]
+    if missing:
+        raise QuarryError(f"target: the table of labeling.file has no {missing[0]} for any structure of the pool")
+    values = target_arrays(labelled, configuration)[target.main[0]]
     with atomic_path(output) as temporary, h5py.File(temporary, "w") as handle:
         handle.create_dataset("ids", data=pool.ids.astype(f"S{ID_LENGTH}"))
         handle.create_dataset("values", data=values)
     return f"labels of {int(np.isfinite(values).sum())} of {len(pool)} candidates, to measure the search by"
 
 
-def search_account(
-    configuration: Configuration,
-    train: TrainingData,
-    test: TrainingData,
-    test_mean: NDArray[np.float64] | None,
-) -> dict[str, Any]:
+def search_account(configuration: Configuration, train: TrainingData, test: Evaluated | None) -> dict[str, Any]:
     """Return how many training structures are in range, and TPR and FPR on the test set."""
     ends = configuration.search_range()
     assert ends is not None
-    account: dict[str, Any] = {"found": int(in_range(train.targets, *ends).sum())}
-    if test_mean is not None:
-        account["test"] = classification_rates(test.targets, test_mean, *ends)
+    account: dict[str, Any] = {"found": int(in_range(main_values(configuration.goal, train.targets), *ends).sum())}
+    if test is not None:
+        account["test"] = classification_rates(test.labels, test.mean, *ends)
     return account
 
 
-def pool_account(
-    configuration: Configuration, model: Model, labelled: LabelledSet, structures: str, features: str, truth: str
-) -> dict[str, Any]:
+def pool_account(models: ArmModels, model: Model, labelled: LabelledSet, truth: str) -> dict[str, Any]:
     """Return what is in range in the whole pool, and TPR and FPR on the candidates that have no label yet.
 
     in_range: of the pool without the test set, which no strategy can find. Candidates whose table has no label are left
     out. truth: what ``collect_pool_labels`` wrote.
     """
-    ends = configuration.search_range()
+    ends, target = models.configuration.search_range(), models.target
     assert ends is not None
     with h5py.File(truth, "r") as handle:
         values = handle["values"][()]
     reachable = np.isfinite(values)
-    reachable[pool_rows(features, labelled.structures.ids[labelled.indices("test")])] = False
+    reachable[pool_rows(models.pool, labelled.structures.ids[labelled.indices("test")])] = False
     total = int(in_range(values[reachable], *ends).sum())
-    reachable[pool_rows(features, labelled.structures.ids)] = False
+    reachable[pool_rows(models.pool, labelled.structures.ids)] = False
     rows = np.flatnonzero(reachable)
     if not len(rows):
         return {"in_range": total}
-    prediction = model.predict(read_pool(structures).subset(rows), read_features(features, rows), with_std=False)
-    return {"in_range": total, "pool": classification_rates(values[rows], prediction.mean, *ends)}
+    prediction = model.predict(read_pool(models.pool).subset(rows), frozenset(target.main))
+    mean = main_values(target, prediction.mean)
+    return {"in_range": total, "pool": classification_rates(values[rows], mean, *ends)}

@@ -6,49 +6,46 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from quarry.campaign.iterations import folder_name, number_of
-from quarry.config.campaign import Configuration
-from quarry.models.registry import load_model
+from quarry.models.base import STD, main_std, main_values
 from quarry.reporting.function_plots import Snapshot, plot_function
-from quarry.stages.pool import read_features
-from quarry.stages.targets import training_data
+from quarry.stages.arm_models import ArmModels
+from quarry.structures import StructureSet
 from quarry.structures.files import read_pool
 from quarry.structures.labelled import LabelledSet
 
 
-def draw_function(
-    configuration: Configuration,
-    models: Sequence[str],
-    datasets: Sequence[str],
-    structures: str,
-    features: str,
-    output: str,
-) -> None:
+def draw_function(arm: ArmModels, models: Sequence[str], datasets: Sequence[str], output: str) -> None:
     """Draw the models of some iterations of arm main, each with what its next batch added.
 
     models, datasets: ``model/model.h5`` and ``dataset.h5`` of the same iterations, in their order; the last data set may
     have no model beside it in the picture.
     """
-    pool, x = read_pool(structures), read_features(features)
-    order = np.argsort(x[:, 0], kind="stable")
-    pool, x = pool.subset(order), x[order]
-    snapshots = []
+    target = arm.target
+    pool = read_pool(arm.pool)
+    pool = pool.subset(np.argsort(_variable(pool), kind="stable"))
+    x, snapshots = _variable(pool), []
     for model in models:
         folder = Path(model).parents[1]
         iteration = number_of(folder)
         assert iteration is not None
-        trained = load_model(model)
-        prediction = trained.predict(pool, x)
-        data = training_data(LabelledSet.read(folder / "dataset.h5"), "train", features, configuration)
+        prediction = arm.load(model).predict(pool, frozenset((*target.main, STD)))
+        data = arm.data(LabelledSet.read(folder / "dataset.h5"), "train")
         following = folder.with_name(folder_name(iteration + 1)) / "dataset.h5"
         added = np.zeros(0)
         if str(following) in datasets:
-            later = training_data(LabelledSet.read(following), "train", features, configuration)
-            added = later.features[~np.isin(later.structures.ids, data.structures.ids), 0]
-        snapshots.append(
-            Snapshot(iteration, x[:, 0], prediction.mean, prediction.std, data.features[:, 0], data.targets, added)
-        )
-    pool_settings = configuration.pool
+            later = arm.data(LabelledSet.read(following), "train").structures
+            added = _variable(later)[~np.isin(later.ids, data.structures.ids)]
+        mean, std = main_values(target, prediction.mean), main_std(target, prediction)
+        labels = main_values(target, data.targets)
+        snapshots.append(Snapshot(iteration, x, mean, std, _variable(data.structures), labels, added))
+    pool_settings = arm.configuration.pool
     assert pool_settings.source == "table"
-    plot_function(snapshots, pool_settings.features[0], configuration.target, output)
+    plot_function(snapshots, pool_settings.features[0], target, output)
+
+
+def _variable(rows: StructureSet) -> NDArray[np.float64]:
+    assert rows.features is not None
+    return rows.features[:, 0]

@@ -12,12 +12,13 @@ from quarry.config.campaign import Configuration
 from quarry.config.pool import WignerPool
 from quarry.errors import QuarryError
 from quarry.files import write_json
-from quarry.models.registry import load_model
+from quarry.models.base import main_values
 from quarry.spectra.cross_section import PREFACTOR_A2_EV, CrossSection, nuclear_ensemble, single_point, sum_rule
 from quarry.spectra.ensemble import QUANTITIES, Ensemble
 from quarry.spectra.files import write_dat, write_spectra
 from quarry.spectra.states import swap_account
-from quarry.stages.pool import pool_rows, read_features
+from quarry.stages.arm_models import ArmModels
+from quarry.stages.pool import pool_rows
 from quarry.stages.targets import excitation_targets
 from quarry.structures.files import read_pool
 from quarry.structures.labelled import LabelledSet
@@ -28,29 +29,22 @@ UNBIASED = ("sequence", "random")
 """Strategies whose labelled structures are drawn as the ensemble is."""
 
 
-def compute_spectrum(
-    configuration: Configuration,
-    arm: str,
-    model: str,
-    dataset: str,
-    structures: str,
-    features: str,
-    output: Mapping[str, str],
-) -> list[str]:
+def compute_spectrum(models: ArmModels, model: str, dataset: str, output: Mapping[str, str]) -> list[str]:
     """Write the ensemble and its spectra; return a line about them and further ones about what to mind.
 
     ML-NEA: all members, labels where they exist and predictions elsewhere. QC-NEA: labelled members only. Single point:
-    the label of the equilibrium geometry, which is no member. model, dataset: of the arm's last iteration. structures,
-    features: the pool. output: paths of ensemble, ml_nea, qc_nea, single_point, table and summary; a spectrum without a
-    label to make it from is a header alone.
+    the label of the equilibrium geometry, which is no member. model, dataset: of the arm's last iteration.
+    output: paths of ensemble, ml_nea, qc_nea, single_point, table and summary; a spectrum without a label to make it from is a
+    header alone.
     Raises QuarryError if no line of the ensemble has an oscillator strength.
     """
+    configuration, arm = models.configuration, models.arm
     settings = configuration.spectrum
     assert settings is not None
     labelled = LabelledSet.read(dataset)
     labelled = labelled.without_left_out()
-    pool = read_pool(structures)
-    rows = pool_rows(features, labelled.structures.ids)
+    pool = read_pool(models.pool)
+    rows = pool_rows(models.pool, labelled.structures.ids)
     labels = np.full((len(pool), 2 * configuration.n_states), np.nan)
     labels[rows] = excitation_targets(labelled, configuration)
     roles = np.full(len(pool), "", dtype="<U10")
@@ -63,8 +57,8 @@ def compute_spectrum(
     predictions = np.full(labels.shape, np.nan)
     unknown = members[~np.isfinite(labels[members]).all(axis=1)]
     if len(unknown):
-        known_features = read_features(features, unknown)
-        predictions[unknown] = load_model(model).predict(pool.subset(unknown), known_features, with_std=False).mean
+        found = models.load(model).predict(pool.subset(unknown), frozenset(models.target.main))
+        predictions[unknown] = main_values(models.target, found.mean)
     ensemble = Ensemble.assemble(pool.ids[members], labels[members], roles[members], predictions[members])
 
     def broadened(own: Ensemble, delta_eV: float) -> CrossSection:

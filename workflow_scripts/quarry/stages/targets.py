@@ -6,56 +6,68 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quarry.config.campaign import Configuration
-from quarry.config.spectrum import TARGET as EXCITATIONS
+from quarry.config.targets import DIPOLE_NORM
 from quarry.errors import QuarryError
-from quarry.models.base import TrainingData
+from quarry.models.base import TrainingData, by_property, has_rows_of_atoms, rows_of_property
 from quarry.models.classes import classes_of
 from quarry.models.splits import held_share, last_share
-from quarry.stages.pool import pool_rows, read_features
-from quarry.structures.files import read_copies
+from quarry.structures.files import read_copies, read_pool_ids
 from quarry.structures.labelled import LabelledSet
 
-ENERGY_FORCES = "energy_forces"
-LINES = ("excitation_energies", "oscillator_strengths")
-"""What is learnt of the excited states, in this order."""
 
-
-def training_data(dataset: LabelledSet, role: str, features: str, configuration: Configuration) -> TrainingData:
+def training_data(dataset: LabelledSet, role: str, pool: str, configuration: Configuration) -> TrainingData:
     """Return the labelled structures of a role that have the target.
 
-    For target class the targets are the numbers of the classes. Raises QuarryError if no label at all has the target.
+    pool: ``structures.h5``, which knows copies. For target class the targets are the numbers of the classes. Raises
+    QuarryError if no label at all has the target.
     """
     classification = configuration.classification
-    values = _values(dataset, configuration)
-    finite = np.flatnonzero(np.isfinite(values.reshape(len(dataset), -1)).all(axis=1))
-    chosen = np.intersect1d(dataset.indices(role), finite)
+    arrays = target_arrays(dataset, configuration)
+    finite = np.ones(len(dataset), dtype=bool)
+    for name, values in arrays.items():
+        known = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+        if has_rows_of_atoms(name):
+            owner = np.repeat(np.arange(len(dataset)), np.diff(dataset.structures.offsets))
+            finite[owner[~known]] = False
+        else:
+            finite &= known
+    chosen = np.intersect1d(dataset.indices(role), np.flatnonzero(finite))
     structures = dataset.structures.subset(chosen)
-    places = pool_rows(features, structures.ids)
-    rows, copies = read_features(features, places), read_copies(features)
-    groups = None if copies is None else copies[places]
-    if classification is not None:
-        names = tuple(classification.names)
-        return TrainingData(structures, rows, classes_of(values[chosen], classification), names, groups=groups)
-    forces = None
-    if configuration.target == ENERGY_FORCES:
-        forces = dataset.properties["forces"][dataset.structures.atoms_of(chosen)]
-    return TrainingData(structures, rows, values[chosen], forces=forces, groups=groups)
+    groups = _groups(pool, structures.ids)
+    targets = {name: v[rows_of_property(name, dataset.structures, chosen)] for name, v in arrays.items()}
+    if classification is None:
+        return TrainingData(structures, targets, groups=groups)
+    name = configuration.goal.main[0]
+    targets = {name: classes_of(targets[name], classification)}
+    return TrainingData(structures, targets, tuple(classification.names), groups)
 
 
-def _values(dataset: LabelledSet, configuration: Configuration) -> NDArray[np.float64]:
-    """Return the targets of all labels, NaN where a label lacks them; shape (n,), for excitations (n, 2 n_states)."""
-    target, classification = configuration.target, configuration.classification
-    if target == EXCITATIONS:
-        return excitation_targets(dataset, configuration)
-    if target == ENERGY_FORCES:
-        _require(dataset, "energy", "forces")
-        owner = np.repeat(np.arange(len(dataset)), np.diff(dataset.structures.offsets))
-        energies = dataset.properties["energy"].copy()
-        energies[owner[~np.isfinite(dataset.properties["forces"]).all(axis=1)]] = np.nan
-        return energies
-    wanted = classification.property if classification else str(target)
-    _require(dataset, wanted)
-    return dataset.targets(wanted)
+def _groups(pool: str, ids: NDArray[np.str_]) -> NDArray[np.int64] | None:
+    """Return equal numbers for copies of one structure; one that is not in the pool has none. None: no copies at all."""
+    copies = read_copies(pool)
+    if copies is None:
+        return None
+    rows = {structure_id: row for row, structure_id in enumerate(read_pool_ids(pool).tolist())}
+    places = [rows.get(structure_id) for structure_id in ids.tolist()]
+    return np.array([len(copies) + n if row is None else copies[row] for n, row in enumerate(places)], dtype=np.int64)
+
+
+def target_arrays(dataset: LabelledSet, configuration: Configuration) -> dict[str, NDArray[np.float64]]:
+    """Return the arrays of what is learnt, by property, NaN where a label lacks one; of classes the property itself.
+
+    Raises QuarryError if no label at all has one of the properties.
+    """
+    target = configuration.goal
+    _require(dataset, *target.labels)
+    if target.per_state:
+        return by_property(target, excitation_targets(dataset, configuration))
+    if target.classes:
+        return {target.main[0]: dataset.targets(target.labels[0])}
+    return {name: _array(dataset, name) for name in target.learnt}
+
+
+def _array(dataset: LabelledSet, name: str) -> NDArray[np.float64]:
+    return dataset.targets("dipole") if name == DIPOLE_NORM else dataset.properties[name]
 
 
 def _require(dataset: LabelledSet, *properties: str) -> None:
@@ -72,9 +84,9 @@ def excitation_targets(dataset: LabelledSet, configuration: Configuration) -> ND
     """
     assert configuration.spectrum is not None
     n_states = configuration.n_states
-    _require(dataset, *LINES)
+    _require(dataset, *configuration.goal.main)
     columns = []
-    for name in LINES:
+    for name in configuration.goal.main:
         values = dataset.properties[name]
         if configuration.spectrum.order == "overlap":
             _require(dataset, "state_order")

@@ -17,44 +17,45 @@ from quarry.evaluation.warnings import (
     low_excitations,
     no_better_than_the_mean,
 )
-from quarry.models.base import Model, Prediction, TrainingData
+from quarry.models.base import Model, TrainingData, main_values
+from quarry.stages.arm_models import ArmModels
+from quarry.stages.errors import Evaluated
 from quarry.structures import StructureSet
 from quarry.structures.compositions import unfamiliar, unfamiliar_words
 from quarry.structures.files import read_pool
 from quarry.structures.labelled import LabelledSet
 
-TOTAL_ENERGIES = ("energy", "energy_forces")
-"""Targets that are sums over elements but for the bonds: a composition may be unfamiliar too."""
-
 
 def warnings_of(
-    configuration: Configuration,
+    models: ArmModels,
     model: Model,
     train: TrainingData,
-    results: Mapping[str, tuple[TrainingData, Prediction]],
+    results: Mapping[str, Evaluated],
     summary: Mapping[str, Mapping[str, Any]],
     labelled: LabelledSet,
-    structures: str,
 ) -> list[str]:
     """Return a sentence for each doubt.
 
-    results, summary: data, predictions and errors of each metric. labelled: all labels. structures: the pool; empty where
-    there is none to look at.
+    results, summary: labels, predictions and errors of each metric. labelled: all labels.
     """
+    target, configuration = models.target, models.configuration
     found: list[str | None] = [*model.warnings]
-    if not train.classes:
-        found += [constant_targets(train.targets), contradictory_duplicates(train.features, train.targets)]
+    if not target.classes:
+        values = main_values(target, train.targets)
+        found.append(constant_targets(values))
+        if models.descriptor is not None:
+            features = models.descriptor.of(train.structures)
+            found.append(contradictory_duplicates(values, features=features))
         if train.groups is not None:
-            found.append(contradictory_duplicates(train.features, train.targets, train.groups))
-    for metric, (data, prediction) in results.items():
-        errors = summary[metric]
-        found.append(no_better_than_the_mean(metric, errors))
-        if not data.classes:
-            found.append(heavy_tail_warning(prediction.mean - data.targets, data.structures.ids.tolist(), metric))
+            found.append(contradictory_duplicates(values, copies=train.groups))
+    for metric, evaluated in results.items():
+        found.append(no_better_than_the_mean(metric, summary[metric]))
+        if not target.classes:
+            found.append(heavy_tail_warning(evaluated.errors, evaluated.structures.ids.tolist(), metric))
     if "excitation_energies" in labelled.properties:
         found.append(low_excitations(labelled.properties["excitation_energies"], labelled.structures.ids))
-    if structures and Path(structures).exists():
-        found += _unfamiliar(configuration, train.structures, results, read_pool(structures))
+    if Path(models.pool).exists():
+        found += _unfamiliar(configuration, train.structures, results, read_pool(models.pool))
     return list(dict.fromkeys(sentence for sentence in found if sentence))
 
 
@@ -64,13 +65,13 @@ def unfamiliar_candidates(
     """Return which candidates no model of the known structures can judge, shape (n,); none in a pool without atoms."""
     if not len(candidates.numbers):
         return np.zeros(len(candidates), dtype=bool)
-    return unfamiliar(known, candidates, configuration.target in TOTAL_ENERGIES)
+    return unfamiliar(known, candidates, configuration.goal.total_energy)
 
 
 def _unfamiliar(
     configuration: Configuration,
     known: StructureSet,
-    results: Mapping[str, tuple[TrainingData, Prediction]],
+    results: Mapping[str, Evaluated],
     pool: StructureSet,
 ) -> list[str]:
     lines = []
@@ -82,7 +83,7 @@ def _unfamiliar(
             f"{unfamiliar_words(known, pool.subset(np.flatnonzero(strange)))}: their predictions mean nothing{rule}"
         )
     if "test" in results:
-        tested = results["test"][0].structures
+        tested = results["test"].structures
         count = int(unfamiliar_candidates(configuration, known, tested).sum())
         if count:
             lines.append(

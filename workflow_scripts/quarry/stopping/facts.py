@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from quarry.config.targets import Target, target_named
 from quarry.errors import reason_of
 from quarry.files import digest_of, write_json
 
@@ -66,6 +67,11 @@ class Facts:
     n_left_out: int = 0
     flagged: dict[str, Any] = field(default_factory=dict)
     format: int = FACTS_FORMAT
+
+    @property
+    def goal(self) -> Target:
+        """What was learnt."""
+        return target_named(self.target)
 
     @property
     def rmse(self) -> float | None:

@@ -29,7 +29,7 @@ def stop_reason(facts: Sequence[Facts], costs: Sequence[Cost], configuration: Co
     for rule in (*converged, _pool_exhausted, _max_labels, _max_core_hours, _max_iterations):
         words = rule(facts, costs, configuration)
         if words:
-            said = (words, how_good(last.errors.get(last.metric), unit_of(last.target)), absurd_words(last))
+            said = (words, how_good(last.errors.get(last.metric), last.goal.unit), absurd_words(last))
             return StopReason(rule.__name__.removeprefix("_"), "; ".join(part for part in said if part))
     return None
 
@@ -58,13 +58,13 @@ def _target_rmse(facts: Sequence[Facts], costs: Sequence[Cost], configuration: C
     value = last.errors[last.metric].get("rmse_high") if upper else last.rmse
     if value is None or value >= limit:
         return None
-    name = "RMSE_geom" if last.target == "excitations" else "RMSE"
+    name = last.goal.error_name
     of = (
         f"the upper end {value:.6g} of the 95 % interval of the {_metric(last)} {name}"
         if upper
         else (f"{_metric(last)} {name} {value:.6g}")
     )
-    return f"{of} is below target_rmse = {limit:.6g} {unit_of(last.target)}".rstrip()
+    return f"{of} is below target_rmse = {limit:.6g} {last.goal.unit}".rstrip()
 
 
 def _target_accuracy(facts: Sequence[Facts], costs: Sequence[Cost], configuration: Configuration) -> str | None:
@@ -172,11 +172,6 @@ def labels_left(facts: Facts, configuration: Configuration) -> float:
     """Return how many labels the pool and max_labels still allow; infinity where there is no end."""
     limit, left = configuration.stop.max_labels, math.inf if facts.pool_left is None else facts.pool_left
     return left if limit is None else max(0, min(left, limit - facts.n_labels))
-
-
-def unit_of(target: str) -> str:
-    """Return the unit of a target's errors; empty for a value, which has none, and for RMSE_geom, where units are mixed."""
-    return {"dipole": "e*Angstrom", "value": "", "excitations": ""}.get(target, "eV")
 
 
 def _metric(facts: Facts) -> str:

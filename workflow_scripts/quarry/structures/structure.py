@@ -222,6 +222,18 @@ class StructureSet:
             features=None if self.features is None else self.features[rows],
         )
 
+    def joined(self, other: StructureSet) -> StructureSet:
+        """Return this set followed by another of the same kind."""
+        values = {
+            name: np.concatenate([getattr(self, name), getattr(other, name)])
+            for name in ("ids", "numbers", "positions", "cells", "pbc", "charges", "multiplicities")
+        }
+        features = None
+        if self.features is not None and other.features is not None:
+            features = np.concatenate([self.features, other.features])
+        offsets = np.concatenate([self.offsets, self.offsets[-1] + other.offsets[1:]])
+        return StructureSet(offsets=offsets, features=features, **values)
+
     def atoms_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the places of the atoms of structures in flat arrays of all atoms, structure after structure."""
         sizes = np.diff(self.offsets)[rows]

@@ -1,0 +1,114 @@
+"""The descriptor of structures by their ids: read where a pool's are stored, computed where they are not."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from quarry.config.descriptors import Descriptor, InverseDistances
+from quarry.descriptors.compute import PreparedDescriptor, check_fits, prepared
+from quarry.descriptors.features_file import read_features, read_settled
+from quarry.structures import Structure, StructureSet
+from quarry.structures.files import read_leaf, read_pool_ids, read_structure_group, write_structure_group
+
+REFERENCE = "reference.extxyz"
+"""The reference geometry beside ``features.h5``."""
+
+
+class FeatureCache:
+    """The features of structures, those of a pool from its file.
+
+    settings: section descriptor. settled: what the descriptor took from the pool, with the number of features (``width``).
+    """
+
+    def __init__(
+        self, settings: Descriptor, settled: dict[str, Any], reference: Structure | None = None, path: str | None = None
+    ) -> None:
+        """reference: equilibrium geometry, for inverse_distances. path: ``features.h5``; None: all are computed."""
+        self.settings = settings
+        self.settled = settled
+        self._reference = reference
+        self._path = path
+        self._kept: tuple[NDArray[np.str_], NDArray[np.float64]] | None = None
+
+    @classmethod
+    def of_pool(cls, path: str, settings: Descriptor) -> FeatureCache:
+        """Return the features of a pool. path: ``features.h5``, beside the pool's reference geometry."""
+        return cls(settings, read_settled(path), path=path)
+
+    @property
+    def reference(self) -> Structure | None:
+        """The reference geometry, where the descriptor has one."""
+        if self._reference is None and self._path is not None and isinstance(self.settings, InverseDistances):
+            self._reference = read_leaf(Path(self._path).with_name(REFERENCE))[0].structure
+        return self._reference
+
+    @cached_property
+    def _descriptor(self) -> PreparedDescriptor:
+        return prepared(self.settings, self.settled, self.reference)
+
+    @cached_property
+    def _stored(self) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
+        """The ids in the file in ascending order, and their rows."""
+        if self._path is None:
+            return np.zeros(0, dtype=np.str_), np.zeros(0, dtype=np.int64)
+        ids = read_pool_ids(self._path)
+        order = np.argsort(ids, kind="stable")
+        return ids[order], order
+
+    def keep(self, structures: StructureSet) -> None:
+        """Keep the features of structures in memory: they will be asked for again and again."""
+        features = self.of(structures)
+        order = np.argsort(structures.ids, kind="stable")
+        self._kept = structures.ids[order], features[order]
+
+    def of(self, structures: StructureSet) -> NDArray[np.float64]:
+        """Return the features, shape (n, d). Raises QuarryError for a structure that the descriptor cannot do."""
+        if self._kept is not None:
+            found, places = _places(self._kept[0], structures.ids)
+            if found.all():
+                return self._kept[1][places]
+        ids, rows = self._stored
+        found, places = _places(ids, structures.ids)
+        if found.all() and self._path is not None:
+            return read_features(self._path, rows[places])
+        features = np.empty((len(structures), self.settled.get("width", self._descriptor.width)))
+        if found.any():
+            features[found] = read_features(str(self._path), rows[places[found]])
+        missing = np.flatnonzero(~found)
+        others = structures.subset(missing)
+        check_fits(others, self.settings, self._descriptor)
+        for start, block in self._descriptor.blocks(others):
+            # As they would be stored, so that a structure has the same features in a pool and outside.
+            features[missing[start : start + len(block)]] = block.astype(self._descriptor.dtype)
+        return features
+
+    def write(self, group: h5py.Group) -> None:
+        """Write the descriptor (not the features) into a group of a model's file."""
+        group.attrs["settings"] = self.settings.model_dump_json()
+        group.attrs.update(self.settled)
+        if self.reference is not None:
+            write_structure_group(group.create_group("reference"), StructureSet.from_structures([self.reference]))
+
+    @classmethod
+    def read(cls, group: h5py.Group) -> FeatureCache:
+        """Read what ``write`` wrote; all features are computed then."""
+        from pydantic import TypeAdapter
+
+        settings: Descriptor = TypeAdapter(Descriptor).validate_json(str(group.attrs["settings"]))
+        settled = {name: value.tolist() for name, value in group.attrs.items() if name != "settings"}
+        reference = read_structure_group(group["reference"])[0] if "reference" in group else None
+        return cls(settings, settled, reference)
+
+
+def _places(ids: NDArray[np.str_], wanted: NDArray[np.str_]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Return which wanted ids are among ascending ones, and where."""
+    if not len(ids):
+        return np.zeros(len(wanted), dtype=bool), np.zeros(len(wanted), dtype=np.int64)
+    places = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
+    return np.asarray(ids[places] == wanted), places

@@ -1,0 +1,117 @@
+"""A regression on the descriptor as a model of structures: features from a cache, arrays by the names of properties."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from quarry.config.targets import CLASS, Target
+from quarry.descriptors.cache import FeatureCache
+from quarry.errors import QuarryError
+from quarry.files import atomic_path
+from quarry.models.base import STD, Model, Prediction, TrainingData, by_property, main_values
+from quarry.models.regression import Committee, Embeds, Regression, RegressionData, RegressionPrediction, Validated
+from quarry.structures import StructureSet
+
+GROUP = "descriptor"
+"""Group of a model's file that holds the descriptor."""
+
+
+class DescriptorModel:
+    """gpr, kreg or mlp with the descriptor that it learns from."""
+
+    def __init__(self, regression: Regression, target: Target, cache: FeatureCache) -> None:
+        self.regression = regression
+        self.target = target
+        self.cache = cache
+
+    def fit(
+        self,
+        data: TrainingData,
+        validation: TrainingData | None,
+        rng: np.random.Generator,
+        *,
+        start: Model | None = None,
+        checkpoint: Path | None = None,
+    ) -> None:
+        """Train. Nothing is begun from another model, and no training is so long that it leaves its state."""
+        held = None if validation is None else self._regression_data(validation)
+        self.regression.fit(self._regression_data(data), held, rng)
+
+    def fit_member(
+        self, member: int, data: TrainingData, validation: TrainingData | None, rng: np.random.Generator
+    ) -> None:
+        """Train member number ``member`` alone."""
+        assert isinstance(self.regression, Committee)
+        held = None if validation is None else self._regression_data(validation)
+        self.regression.fit_member(member, self._regression_data(data), held, rng)
+
+    def join(self, members: Sequence[DescriptorModel]) -> None:
+        """Become the committee of members that were trained one by one, in their order."""
+        assert isinstance(self.regression, Committee)
+        self.regression.join([member.regression for member in members])
+
+    def predict(self, structures: StructureSet, want: frozenset[str]) -> Prediction:
+        """Predict what was learnt."""
+        found = self.regression.predict(structures, self.cache.of(structures), with_std=STD in want)
+        return self._by_property(found)
+
+    def features(self, structures: StructureSet, kind: str, rng: np.random.Generator) -> NDArray[np.floating]:
+        """Return a feature map, see ``HasFeatureMaps``."""
+        if not isinstance(self.regression, Embeds):
+            raise QuarryError(f"query.embedding: model.kind: {self.regression.kind} has none; choose another strategy")
+        return self.regression.embed(structures, self.cache.of(structures), kind, rng)
+
+    @property
+    def validation(self) -> Prediction:
+        """What the model of the sub-training data says of the validation data."""
+        assert isinstance(self.regression, Validated)
+        return self._by_property(self.regression.validation)
+
+    @property
+    def hyperparameters(self) -> Mapping[str, Any]:
+        """Return what training chose."""
+        return self.regression.hyperparameters
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """Return what is doubtful about the training."""
+        return self.regression.warnings
+
+    def save(self, path: str | Path) -> None:
+        """Write the regression's file with the descriptor in it."""
+        with atomic_path(path) as temporary:
+            self.regression.save(temporary)
+            with h5py.File(temporary, "a") as handle:
+                self.cache.write(handle.create_group(GROUP))
+
+    @staticmethod
+    def descriptor_in(path: str | Path) -> FeatureCache:
+        """Return the descriptor in a model's file. Raises QuarryError for a file of an earlier version, which has none."""
+        with h5py.File(path, "r") as handle:
+            if GROUP not in handle:
+                raise QuarryError(
+                    f"{path}: an earlier version wrote this model, without its descriptor; give features.h5 of its pool"
+                )
+            return FeatureCache.read(handle[GROUP])
+
+    def _regression_data(self, data: TrainingData) -> RegressionData:
+        features = self.cache.of(data.structures)
+        forces = data.targets["forces"] if "forces" in self.target.learnt else None
+        targets = main_values(self.target, data.targets)
+        return RegressionData(data.structures, features, targets, data.classes, forces, data.groups)
+
+    def _by_property(self, found: RegressionPrediction) -> Prediction:
+        mean = by_property(self.target, found.mean)
+        if found.forces is not None:
+            mean["forces"] = found.forces
+        std = {} if found.std is None else by_property(self.target, found.std)
+        # Of several quantities none has a noise of its own; classes have none.
+        one = self.target.main[0]
+        noise = {} if len(self.target.main) > 1 or one == CLASS else {one: found.noise_variance}
+        return Prediction(mean, std, found.probabilities, found.votes, noise)

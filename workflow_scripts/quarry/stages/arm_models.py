@@ -1,0 +1,98 @@
+"""The models of an arm: how they are made and read, and what they learn. What all stages that have to do with them share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from quarry.config.campaign import ArmSettings, Configuration
+from quarry.config.model_traits import ModelTraits
+from quarry.config.targets import Target
+from quarry.descriptors.cache import FeatureCache
+from quarry.errors import QuarryError
+from quarry.models.base import Model, TrainingData
+from quarry.models.registry import load_model, make_model
+from quarry.stages.targets import training_data
+from quarry.structures.labelled import LabelledSet
+
+
+@dataclass(frozen=True, eq=False)
+class ArmModels:
+    """The models of an arm.
+
+    pool: ``pool/structures.h5``, or the candidates of an iteration. features: ``pool/features.h5``; empty in a campaign without
+    a descriptor, or where a model's own file says how it is computed. base: folder of the campaign file, for the user's own
+    classes.
+    """
+
+    configuration: Configuration
+    arm: str
+    pool: str
+    features: str = ""
+    base: Path | None = None
+
+    @property
+    def target(self) -> Target:
+        """What is learnt."""
+        return self.configuration.goal
+
+    @cached_property
+    def settings(self) -> ArmSettings:
+        """The arm's settings."""
+        return self.configuration.arm(self.arm)
+
+    @property
+    def traits(self) -> ModelTraits:
+        """What the arm's model can do."""
+        return self.settings.model.traits
+
+    @cached_property
+    def descriptor(self) -> FeatureCache | None:
+        """The descriptor of structures, where the campaign has one."""
+        if not self.features or self.configuration.descriptor is None:
+            return None
+        return FeatureCache.of_pool(self.features, self.configuration.descriptor)
+
+    def make(self) -> Model:
+        """Return an untrained model."""
+        return make_model(self.settings.model, self.target, self.descriptor)
+
+    def load(self, path: str | Path) -> Model:
+        """Read a trained model."""
+        return load_model(path, self.settings.model, self.target, self.descriptor)
+
+    def data(self, dataset: LabelledSet, role: str) -> TrainingData:
+        """Return the labels of a role that have the target."""
+        return training_data(dataset, role, self.pool, self.configuration)
+
+    def training(self, dataset: LabelledSet) -> TrainingData:
+        """Return the training labels in the order of their ids, so that a model depends on which they are, not on when they came.
+
+        Where the last labels validate (validation.order: sequence), their order is what the user asks for.
+        """
+        data = self.data(dataset, "train")
+        if self.configuration.validation.order == "sequence":
+            return data
+        return data.subset(np.argsort(data.structures.ids, kind="stable"))
+
+    def learnt(self, dataset: str) -> TrainingData:
+        """Return ``training`` of a file. Raises QuarryError if there is nothing to learn."""
+        data = self.training(LabelledSet.read(dataset))
+        if not len(data):
+            raise QuarryError(f"{dataset}: no training label succeeded, nothing to train on; see failures.csv")
+        return data
+
+
+def models_of(snakemake: Any, configuration: Configuration, arm: str = "") -> ArmModels:
+    """Return the models that a job has to do with.
+
+    snakemake: the object of a script, with the inputs structures and features, and the folder of the campaign file as params
+    base. arm: that of a rule without one in its wildcards.
+    """
+    given = snakemake.input
+    base = Path(snakemake.params.base)
+    return ArmModels(configuration, arm or snakemake.wildcards.arm, given.structures, given.features or "", base)
