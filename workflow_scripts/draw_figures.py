@@ -6,7 +6,7 @@ from quarry.campaign.job import configuration_of, job
 
 configuration = configuration_of(snakemake)
 with job(snakemake):
-    from quarry.stages.learning import read_predictions
+    from quarry.stages.evaluation import read_predictions
 
     from quarry.reporting.audit_table import write_audit_table
     from quarry.reporting.classification_plots import plot_accuracy, plot_confusion, write_class_table
