@@ -6,12 +6,11 @@ from quarry.campaign.job import configuration_of, job
 
 configuration = configuration_of(snakemake)
 with job(snakemake):
-    from quarry.stages.evaluation import read_predictions
-
     from quarry.reporting.audit_table import write_audit_table
     from quarry.reporting.classification_plots import plot_accuracy, plot_confusion, write_class_table
     from quarry.reporting.plots import plot_learning_curve, plot_parity, write_iteration_table, write_note
     from quarry.reporting.spectrum_plots import plot_state_learning_curve, plot_state_parity
+    from quarry.stages.evaluation import read_predictions
 
     target, metric = configuration.goal, configuration.stop.metric
     histories = {Path(path).parent.name: path for path in snakemake.input.histories}

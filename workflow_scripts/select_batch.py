@@ -9,7 +9,6 @@ from quarry.terminal import tell
 
 configuration = configuration_of(snakemake)
 with job(snakemake) as log:
-    from quarry.config.targets import needed
     from quarry.labeling.known import KnownLabelSource
     from quarry.labeling.ledger import LabelLedger
     from quarry.labeling.wanted import Wanted
@@ -23,7 +22,7 @@ with job(snakemake) as log:
     rows = batch_rows(configuration, arm, iteration, candidates, snakemake.input.proposal)
     rows = add_retries(rows, arm, iteration, snakemake.input.failures or None, read_requests(snakemake.params.retries))
     store = store_of(configuration, manifest_of(snakemake))
-    wanted = Wanted(needed(configuration), configuration.n_states)
+    wanted = Wanted.of(configuration.goal)
     source = KnownLabelSource.of(configuration.labeling, Path(snakemake.params.base))
     files = snakemake.output
     failed = LabelLedger(snakemake.params.failed)

@@ -259,7 +259,6 @@ class TestProposal:
             str(folder / "facts.json"),
             scores,
             str(folder / "proposal.csv"),
-            str(Path(features).with_name("structures.h5")),
         )
         return read_proposal(str(folder / "proposal.csv"))
 
