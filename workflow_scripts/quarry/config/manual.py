@@ -15,6 +15,7 @@ from typing import Any
 
 from quarry.config.base import Section
 from quarry.config.campaign import Configuration
+from quarry.config.engines.registry import sections
 from quarry.files import write_text
 
 FOLDER = Path(__file__).parents[3] / "config"
@@ -38,9 +39,8 @@ base 8), `2:00` (120 in base 60), dates and `on` as a key. Text that looks like 
 Physical quantities carry their unit in the key (`temperature_K`) or in the value (`target_rmse: 0.5 kcal/mol`).
 
 What fixes the identity of a campaign is everything but `stop` (except `stop.metric`), `resources`, `verification`,
-`forecast`, and of `labeling` the keys that all engines share, `recovery`, `look_for_instabilities`, and the way a command is
-run (`launcher`, `launcher_options`, `memory_fraction`, `version_command`, `modules`, `environment`, `scratch`, `keep`,
-`keep_in`): those may be changed at any time, the others are refused for an existing results folder. Further `arms` may be added.
+`forecast`, and of `labeling` the keys that all engines share{free_keys}: those may be changed at any time, the others are
+refused for an existing results folder. Further `arms` may be added.
 
 """
 
@@ -93,11 +93,17 @@ def manual() -> str:
     """Return the manual of every key as Markdown."""
     full = _described_schema()
     definitions = full["$defs"]
-    lines = [HEAD, "## Campaign\n", *_table(full, definitions)]
+    lines = [HEAD.replace("{free_keys}", _free_keys()), "## Campaign\n", *_table(full, definitions)]
     done: dict[str, str] = {}
     for key, node in full["properties"].items():
         lines += _sections(key, node, definitions, done)
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _free_keys() -> str:
+    """Return the keys of each engine that are no part of the identity, for the middle of a sentence."""
+    found = {name: section.free_keys for name, section in sections().items() if section.free_keys}
+    return "".join(f", with `{name}` also {', '.join(f'`{key}`' for key in keys)}" for name, keys in found.items())
 
 
 def _sections(key: str, node: dict[str, Any], definitions: dict[str, Any], done: dict[str, str]) -> list[str]:
