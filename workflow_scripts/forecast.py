@@ -1,5 +1,7 @@
 """Print what the rest of the campaign will cost, and write it down."""
 
+from pathlib import Path
+
 from quarry.campaign.job import configuration_of, job, manifest_of, paths_of, store_of
 from quarry.files import write_text
 
@@ -8,6 +10,7 @@ with job(snakemake, receipt=False):
     from quarry.stages.forecast import encode, make_forecast
     from quarry.stages.forecast_text import forecast_text
     from quarry.stages.planning import make_planner
+    from quarry.stopping.own_rules import own_rules
 
     parameters, paths = snakemake.params, paths_of(snakemake)
     forecast = make_forecast(
@@ -17,6 +20,7 @@ with job(snakemake, receipt=False):
         snakemake.input.probes,
         store_of(configuration, manifest_of(snakemake)),
         parameters.cores,
+        own_rules(configuration, Path(parameters.base)),
     )
     text = forecast_text(forecast, configuration, parameters.cores)
     write_text(parameters.files + ".txt", text)

@@ -25,6 +25,7 @@ from quarry.stages.errors import Evaluated
 from quarry.stages.evaluation import EvaluationFiles, evaluate_model
 from quarry.stages.targets import training_data
 from quarry.stages.training import train_model
+from quarry.stopping.progress import Progress
 from quarry.stopping.rules import absurd_words, held_back, stop_reason
 from quarry.structures.labelled import LabelledSet
 from support.arms import models_in
@@ -242,23 +243,23 @@ class TestAbsurdLabels:
         conf = configuration(stop=stop)
         errors = {"test": {"rmse": 3e4, "rmse_low": 1e4, "rmse_high": 4e4}}
         history = [make_facts(t, errors=errors, rrmse=0.002 if t else 1.0) for t in (0, 1)]
-        assert stop_reason(history, [], conf) is not None
+        assert stop_reason(Progress(history, [], conf)) is not None
         flagged = {"labels": 2, "train": 1, "evaluated": 1, "error_share": 0.98, "ids": ["a" * 20]}
         wrong = [replace(facts, flagged=flagged) for facts in history]
-        assert stop_reason(wrong, [], conf) is None
+        assert stop_reason(Progress(wrong, [], conf)) is None
         said = held_back(wrong[-1], conf)
         assert (
             said is not None and "but stops nothing: 1 training labels and 1 test-set labels have absurd values" in said
         )
         assert "98 % of the squared error" in said and "labeling.leave_out" in said
         mended = [*wrong, replace(history[1], iteration=2, rrmse=0.002)]
-        assert stop_reason(mended, [], conf) is not None, "the last error is not theirs any more"
+        assert stop_reason(Progress(mended, [], conf)) is not None, "the last error is not theirs any more"
 
     def test_budgets_end_it_and_say_so(self):
         flagged = {"labels": 1, "train": 1, "evaluated": 0, "error_share": 0.0, "ids": ["a" * 20]}
         facts = make_facts(1, flagged=flagged)
         assert absurd_words(make_facts(1)) == "" and absurd_words(replace(facts, flagged={**flagged, "train": 0})) == ""
-        reason = stop_reason([facts], [], configuration(stop={"rrmse": None, "max_labels": 18}))
+        reason = stop_reason(Progress([facts], [], configuration(stop={"rrmse": None, "max_labels": 18})))
         assert reason is not None and reason.rule == "max_labels" and "have absurd values" in reason.words
 
     def test_the_share_of_the_error(self):

@@ -25,6 +25,7 @@ from quarry.stages.results import write_history
 from quarry.stages.targets import training_data
 from quarry.stages.training import train_model
 from quarry.stopping.facts import Cost
+from quarry.stopping.progress import Progress
 from quarry.stopping.rules import stop_reason
 from quarry.structures.labelled import LabelledSet
 from support.arms import models_in
@@ -267,8 +268,8 @@ class TestReport:
 
     def test_stop(self):
         conf = configuration(**CLASS, stop={"rrmse": None, "target_accuracy": 0.9})
-        assert stop_reason([facts(0, 0.5), facts(1, 0.89)], [COST] * 2, conf) is None
-        reason = stop_reason([facts(0, 0.5), facts(1, 0.9)], [COST] * 2, conf)
+        assert stop_reason(Progress([facts(0, 0.5), facts(1, 0.89)], [COST] * 2, conf)) is None
+        reason = stop_reason(Progress([facts(0, 0.5), facts(1, 0.9)], [COST] * 2, conf))
         assert reason.rule == "target_accuracy"
         assert reason.words == (
             "test-set accuracy 0.9 has reached target_accuracy = 0.9; the model's accuracy is 0.900"

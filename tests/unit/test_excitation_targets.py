@@ -18,6 +18,7 @@ from quarry.stages.batch import draw_initial
 from quarry.stages.proposal import joint_std
 from quarry.stages.targets import excitation_targets, split, training_data
 from quarry.stopping.facts import Cost, Facts
+from quarry.stopping.progress import Progress
 from quarry.stopping.rules import stop_reason
 from quarry.structures.labelled import LabelledSet
 from support.campaigns import stand_in_configuration
@@ -197,7 +198,7 @@ class TestLineOfMlNea:
 
     def test_the_published_values_stop_at_the_fourth(self):
         found, costs = self.facts(), [Cost(50, 0, 0, 0.0, 0.0, 0.0, 0.0)] * 4
-        reasons = [stop_reason(found[: t + 1], costs[: t + 1], configuration()) for t in range(4)]
+        reasons = [stop_reason(Progress(found[: t + 1], costs[: t + 1], configuration())) for t in range(4)]
         assert [r is None for r in reasons] == [True, True, True, False]
         assert reasons[3] is not None and reasons[3].rule == "rrmse"
 

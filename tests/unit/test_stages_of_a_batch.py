@@ -25,7 +25,8 @@ from quarry.randomness import generator
 from quarry.stages.batch import batch_rows, draw_initial, read_proposal, select_batch
 from quarry.stages.pool import pool_rows
 from quarry.stages.proposal import candidate_rows, check_strategy, propose_batch, score_pool
-from quarry.structures.files import read_leaf
+from quarry.stopping.progress import Query
+from quarry.structures.files import read_leaf, read_pool_ids
 from support.arms import models_in
 from support.stages import (
     METHOD_ID,
@@ -271,6 +272,23 @@ class TestProposal:
             pool.subset(rows), read_features(features)[rows]
         )
         assert np.array_equal(std, prediction.std)
+
+    def test_what_the_query_said_stands_beside_the_proposal(self, tmp_path, scores, trained, features):
+        """Of the candidates and of those that were chosen, to the last digit what the scores say."""
+        rows = self.propose(tmp_path, trained, features, configuration(), scores)
+        said = Query.read(tmp_path / "query.json")
+        with h5py.File(scores) as handle:
+            order, std = handle["rows"][()].tolist(), handle["std"][()]
+        ids = [str(i) for i in read_pool_ids(str(Path(features).with_name("structures.h5")))]
+        of = {ids[row]: value for row, value in zip(order, std.tolist(), strict=True)}
+        assert (said.strategy, said.candidates, said.unfamiliar) == (configuration().query.strategy, len(std), 0)
+        assert [one["structure_id"] for one in said.chosen] == [row.structure_id for row in rows]
+        assert all(one["std"] == of[one["structure_id"]] for one in said.chosen)
+        found = said.distributions["std"]
+        assert found["q95"] == np.quantile(std, 0.95) and found["max"] == std.max() and found["mean"] == std.mean()
+        before = (tmp_path / "query.json").read_bytes()
+        self.propose(tmp_path, trained, features, configuration(), scores)
+        assert (tmp_path / "query.json").read_bytes() == before
 
     @pytest.mark.parametrize(
         ("conf", "expected"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import ase.units
@@ -11,8 +12,11 @@ import scipy.constants
 
 from quarry.config import Configuration, load_configuration
 from quarry.config.targets import TARGETS
+from quarry.errors import QuarryError
 from quarry.models.metrics import rrmse
 from quarry.stopping.facts import Cost, Facts
+from quarry.stopping.own_rules import own_rules
+from quarry.stopping.progress import Progress, Query
 from quarry.stopping.rules import core_hours, held_back, labels_left, stop_reason
 from support.campaigns import stand_in_configuration
 
@@ -70,7 +74,7 @@ def series(values: list[float]) -> list[Facts]:
 
 def reasons(history: list[Facts], conf: Configuration) -> list[str | None]:
     """The rule that would end the campaign after each iteration."""
-    found = [stop_reason(history[: t + 1], [cost()] * (t + 1), conf) for t in range(len(history))]
+    found = [stop_reason(Progress(history[: t + 1], [cost()] * (t + 1), conf)) for t in range(len(history))]
     return [reason.rule if reason else None for reason in found]
 
 
@@ -80,7 +84,7 @@ class TestRelativeChange:
         assert reasons(series(LECTURE), conf) == [None, None, None, "rrmse"]
 
     def test_the_words_name_the_change_and_the_rule(self):
-        reason = stop_reason(series(LECTURE), [cost()] * 4, configuration(rrmse=0.1, patience=1))
+        reason = stop_reason(Progress(series(LECTURE), [cost()] * 4, configuration(rrmse=0.1, patience=1)))
         assert reason is not None
         assert reason.words.startswith("rRMSE 0.079 (95 % interval 0.039 to 0.086) is below 0.1")
         assert "in a row" not in reason.words
@@ -92,7 +96,7 @@ class TestRelativeChange:
         history = series([1.0, 0.5, 0.49, 0.2, 0.19, 0.185, 0.1849])
         assert reasons(history, configuration(rrmse=0.1, patience=2)) == [None] * 5 + ["rrmse"] * 2
         assert reasons(history, configuration(rrmse=0.1, patience=3)) == [None] * 6 + ["rrmse"]
-        reason = stop_reason(history, [cost()] * 7, configuration(rrmse=0.1, patience=3))
+        reason = stop_reason(Progress(history, [cost()] * 7, configuration(rrmse=0.1, patience=3)))
         assert reason is not None and "3 iterations in a row" in reason.words
 
     def test_iteration_zero_never_counts(self):
@@ -108,20 +112,20 @@ class TestRelativeChange:
         plateau = [facts(0), facts(1, rrmse=0.05, rrmse_low=0.01, rrmse_high=0.3)]
         assert reasons(plateau, configuration(rrmse=0.1, patience=1, rrmse_bound="upper")) == [None, None]
         assert reasons(plateau, configuration(rrmse=0.1, patience=1, rrmse_bound="value")) == [None, "rrmse"]
-        reason = stop_reason(plateau, [cost()] * 2, configuration(rrmse=0.1, patience=1))
+        reason = stop_reason(Progress(plateau, [cost()] * 2, configuration(rrmse=0.1, patience=1)))
         assert reason is not None and "chance plateau" in reason.words and "rrmse_bound" in reason.words
 
     def test_a_change_without_an_upper_bound_is_no_sure_plateau(self):
         plateau = [facts(0), facts(1, rrmse=0.05, rrmse_low=0.0, rrmse_high=None)]
         assert reasons(plateau, configuration(rrmse=0.1, patience=1, rrmse_bound="upper")) == [None, None]
-        reason = stop_reason(plateau, [cost()] * 2, configuration(rrmse=0.1, patience=1))
+        reason = stop_reason(Progress(plateau, [cost()] * 2, configuration(rrmse=0.1, patience=1)))
         assert reason is not None
         assert "(95 % interval 0.000 upwards)" in reason.words and "chance plateau" in reason.words
 
     def test_the_upper_bound_stops_at_a_sure_plateau(self):
         plateau = [facts(0), facts(1, rrmse=0.05, rrmse_low=0.01, rrmse_high=0.09)]
         assert reasons(plateau, configuration(rrmse=0.1, patience=1, rrmse_bound="upper")) == [None, "rrmse"]
-        reason = stop_reason(plateau, [cost()] * 2, configuration(rrmse=0.1, patience=1, rrmse_bound="upper"))
+        reason = stop_reason(Progress(plateau, [cost()] * 2, configuration(rrmse=0.1, patience=1, rrmse_bound="upper")))
         assert reason is not None and "chance" not in reason.words
 
     def test_the_upper_bound_holds_for_every_iteration_of_the_patience(self):
@@ -165,14 +169,14 @@ class TestTargetRmse:
         conf = configuration(target_rmse="0.5 kcal/mol")
         assert reasons([facts(rmse=0.0217)], conf) == [None]
         assert reasons([facts(rmse=0.0216)], conf) == ["target_rmse"]
-        reason = stop_reason([facts(rmse=0.0216)], [cost()], conf)
+        reason = stop_reason(Progress([facts(rmse=0.0216)], [cost()], conf))
         assert reason is not None and reason.words == (
             "test-set RMSE 0.0216 is below target_rmse = 0.0216821 eV; the model's RMSE is 21.6 meV"
         )
 
     def test_of_the_dipole_in_its_unit(self):
         reason = stop_reason(
-            [facts(rmse=0.01, target="dipole")], [cost()], configuration(target="dipole", target_rmse=0.02)
+            Progress([facts(rmse=0.01, target="dipole")], [cost()], configuration(target="dipole", target_rmse=0.02))
         )
         assert reason is not None and "0.02 e*Angstrom" in reason.words
         assert (TARGETS["dipole"].unit, TARGETS["gap"].unit) == ("e*Angstrom", "eV")
@@ -183,7 +187,7 @@ class TestTargetRmse:
     )
     def test_it_looks_at_the_stop_metric(self, metric, word):
         errors = {"test": {"rmse": 9.0}, metric: {"rmse": 0.01}}
-        reason = stop_reason([facts(errors=errors, metric=metric)], [cost()], configuration(target_rmse=0.02))
+        reason = stop_reason(Progress([facts(errors=errors, metric=metric)], [cost()], configuration(target_rmse=0.02)))
         assert reason is not None and reason.words.startswith(f"{word} RMSE 0.01 ")
 
     def test_an_error_that_was_not_computed_goes_on(self):
@@ -209,8 +213,8 @@ class TestBudgets:
         conf = configuration(max_core_hours=2.0)
         history, costs = [facts(0), facts(1)], [cost(0.5, 0.25, own=9.0), cost(1.0, 0.2, own=9.0)]
         assert core_hours(costs) == pytest.approx(1.95)
-        assert stop_reason(history, costs, conf) is None
-        reason = stop_reason(history, [costs[0], cost(1.0, 0.25)], conf)
+        assert stop_reason(Progress(history, costs, conf)) is None
+        reason = stop_reason(Progress(history, [costs[0], cost(1.0, 0.25)], conf))
         assert reason is not None and reason.rule == "max_core_hours"
 
     def test_iterations_after_iteration_zero(self):
@@ -250,7 +254,7 @@ def test_the_order_of_the_rules():
     while True:
         ends = {k: v for k, v in stop.items() if k != "patience"}
         conf = configuration(**stop) if ends else configuration(max_iterations=99)
-        reason = stop_reason(history, [cost(2.0), cost(1.0)], conf)
+        reason = stop_reason(Progress(history, [cost(2.0), cost(1.0)], conf))
         if reason is None:
             break
         order.append(reason.rule)
@@ -275,9 +279,148 @@ def test_every_reason_names_the_value_of_its_rule(rule, stop, words):
     history = HISTORY_THAT_ENDS_BY_ALL
     if rule != "pool_exhausted":
         history = [history[0], facts(1, rmse=0.01, rrmse=0.05, rrmse_low=0.01, rrmse_high=0.09, n_labels=130)]
-    reason = stop_reason(history, [cost(2.0), cost(1.0)], configuration(**stop))
+    reason = stop_reason(Progress(history, [cost(2.0), cost(1.0)], configuration(**stop)))
     assert reason is not None and reason.rule == rule
     assert [w for w in words if w not in reason.words] == [] and "\n" not in reason.words
+
+
+def query(std=None, unfamiliar=0, **changes):
+    """A query among 200 candidates whose standard deviations are at most ``std``."""
+    spread = {"min": 0.0, "q25": 0.2, "median": 0.4, "q75": 0.6, "q95": 0.8, "max": 1.0, "mean": 0.4}
+    found = {} if std is None else {"std": {name: std * share for name, share in spread.items()}}
+    return Query("uncertainty", 200, unfamiliar, distributions=found, **changes)
+
+
+class TestUninformative:
+    """The rule looks at what the query said of the candidates, not at errors."""
+
+    def after(self, queries, **rule):
+        conf = configuration(uninformative={"std": 0.1, **rule}, max_iterations=99)
+        history = series([1.0] * len(queries))
+        reason = stop_reason(Progress(history, [cost()] * len(queries), conf, queries))
+        return reason.words if reason else None
+
+    def test_two_batches_of_sure_candidates_end_the_arm(self):
+        assert self.after([None, query(1.0), query(0.12)]) is None
+        assert self.after([None, query(0.12), query(1.0), query(0.12)]) is None, "not in a row"
+        words = self.after([None, query(1.0), query(0.12), query(0.11)])
+        assert words.startswith(
+            "nothing informative was left to choose from: the 95 % quantile of the candidates' standard deviations 0.088 is "
+            "below 0.1 eV, 2 iterations in a row"
+        )
+
+    def test_what_must_be_below_is_a_setting(self):
+        one = [None, query(0.12)]
+        assert self.after(one, patience=1) is not None
+        assert self.after(one, patience=1, of="max") is None
+        assert self.after([None, query(0.09)], patience=1, of="max") is not None
+        assert self.after([None, query(0.24)], patience=1, of="median") is not None
+
+    def test_a_threshold_has_its_unit(self):
+        assert self.after([None, query(0.12)], patience=1, std="90 meV") is None
+        assert self.after([None, query(0.12)], patience=1, std="100 meV") is not None
+
+    def test_candidates_that_the_model_cannot_judge_are_not_sure(self):
+        assert self.after([None, query(0.12, unfamiliar=10)], patience=1) is not None
+        assert self.after([None, query(0.12, unfamiliar=11)], patience=1) is None
+        assert self.after([None, query(0.09, unfamiliar=1)], patience=1, of="max") is None
+
+    def test_without_a_query_nobody_knows(self):
+        """Iteration 0, a batch of retries, one that an earlier version chose, a strategy that asked for no uncertainty."""
+        for unknown in (None, query()):
+            assert self.after([unknown, unknown, unknown]) is None
+            assert self.after([None, query(0.12), unknown]) is None
+
+    def test_a_strategy_that_looks_at_no_uncertainty_is_refused(self):
+        changes = {"query": {"strategy": "random", "initial": 3, "batch": {"schedule": "constant", "size": 3}}}
+        settings = stand_in_configuration(stop={"uninformative": {"std": 0.1}}, **changes)
+        with pytest.raises(QuarryError, match=r"stop\.uninformative: query\.strategy: random does not look"):
+            load_configuration(settings, "campaign.yaml")
+        for std in ("1 parsec", -0.1):
+            with pytest.raises(QuarryError, match=r"stop\.uninformative\.std"):
+                configuration(uninformative={"std": std})
+
+    def test_a_query_is_read_as_it_was_written(self, tmp_path):
+        path = tmp_path / "query.json"
+        assert Query.read(path) is None
+        written = query(0.1, chosen=[{"structure_id": "a", "std": 0.09}], thresholds={"share": 0.5})
+        written.write(path)
+        assert Query.read(path) == written
+        path.write_text(path.read_text().replace("200", "201"))
+        with pytest.raises(ValueError, match="damaged query"):
+            Query.read(path)
+
+
+class TestOwnRules:
+    MODULE = """
+def few_new(progress, at_most):
+    new = progress.last.n_train - (progress.facts[-2].n_train if len(progress.facts) > 1 else 0)
+    return f"only {new} structures  were new" if new <= at_most else None
+
+class Sure:
+    def __init__(self, std=0.1):
+        self.std = std
+
+    def __call__(self, progress):
+        query = progress.query(progress.last.iteration)
+        return "sure" if query and query.distributions["std"]["max"] < self.std else None
+
+def fails(progress):
+    return 1 / 0
+
+def number(progress):
+    return 3
+"""
+
+    @pytest.fixture
+    def made(self, tmp_path):
+        """Return a function that makes rules of a module in the campaign file's folder."""
+        (tmp_path / "rules_of_a_test.py").write_text(self.MODULE)
+
+        def make(*rules, **stop):
+            named = [{"rule": f"rules_of_a_test:{rule}", "arguments": arguments} for rule, arguments in rules]
+            conf = configuration(rules=named, **stop)
+            return conf, own_rules(conf, tmp_path)
+
+        yield make
+        sys.modules.pop("rules_of_a_test", None)
+        sys.path[:] = [folder for folder in sys.path if folder != str(tmp_path.resolve())]
+
+    def test_functions_and_classes_are_asked(self, made):
+        conf, rules = made(("few_new", {"at_most": 50}), ("Sure", {}))
+        history = series([1.0, 0.5])
+        reason = stop_reason(Progress(history, [cost()] * 2, conf, [None, query(1.0)]), rules)
+        assert reason.rule == "rules_of_a_test:few_new" and reason.words.startswith("only 50 structures were new")
+        conf, rules = made(("few_new", {"at_most": 49}), ("Sure", {"std": 0.2}))
+        assert stop_reason(Progress(history, [cost()] * 2, conf, [None, query(0.3)]), rules) is None
+        reason = stop_reason(Progress(history, [cost()] * 2, conf, [None, query(0.1)]), rules)
+        assert reason.rule == "rules_of_a_test:Sure"
+
+    def test_they_are_asked_before_the_budgets(self, made):
+        conf, rules = made(("few_new", {"at_most": 50}), max_iterations=1)
+        reason = stop_reason(Progress(series([1.0, 0.5]), [cost()] * 2, conf), rules)
+        assert reason.rule == "rules_of_a_test:few_new"
+
+    @pytest.mark.parametrize(
+        ("rule", "arguments", "words"),
+        [
+            ("few_nev", {}, r"stop.rules\[0\]: cannot import 'rules_of_a_test:few_nev'.*did you mean"),
+            ("few_new", {}, r"stop.rules\[0\].arguments: rules_of_a_test:few_new needs the argument 'at_most'"),
+            ("Sure", {"sdt": 1.0}, r"stop.rules\[0\].arguments: .*did you mean 'std'"),
+        ],
+    )
+    def test_what_cannot_be_used_is_one_line(self, made, rule, arguments, words):
+        with pytest.raises(QuarryError, match=words) as caught:
+            made((rule, arguments))
+        assert "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("rule", "words"), [("fails", "failed .*division by zero"), ("number", "must return why.*int")]
+    )
+    def test_what_fails_is_one_line(self, made, rule, words):
+        conf, rules = made((rule, {}))
+        with pytest.raises(QuarryError, match=words):
+            stop_reason(Progress(series([1.0]), [cost()], conf), rules)
 
 
 class TestFiles:
@@ -356,7 +499,7 @@ class TestSomethingLearnt:
         assert reasons(self.plateau(0.89), configuration(rrmse=0.1, patience=1, min_r2=0.9)) == [None, None]
 
     def test_budgets_end_it_and_say_how_good_the_model_is(self):
-        reason = stop_reason(self.plateau(1.05), [cost()] * 2, configuration(max_labels=100))
+        reason = stop_reason(Progress(self.plateau(1.05), [cost()] * 2, configuration(max_labels=100)))
         assert reason is not None and reason.rule == "max_labels"
         assert reason.words.endswith(
             "the model's RMSE is 0.105 eV, 0.98 of the labels' std (R2 0.04, 95 %: -0.103 to 0.19)"

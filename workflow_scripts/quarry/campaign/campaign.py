@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, cached_property
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,9 @@ from quarry.files import canonical_json, write_text
 from quarry.labeling.attempts import Attempts, needed, read_attempts
 from quarry.labeling.sharing import check_rights
 from quarry.stopping.facts import Cost, Facts
-from quarry.stopping.rules import StopReason, labels_left, stop_reason
+from quarry.stopping.own_rules import own_rules
+from quarry.stopping.progress import Progress, Query
+from quarry.stopping.rules import StopReason, StopRule, labels_left, stop_reason
 from quarry.terminal import say
 
 
@@ -77,6 +79,7 @@ class Campaign:
         """
         if self.invocation is Invocation.JOB:
             return
+        _ = self.own_rules
         runs = self.invocation is not Invocation.INSPECTION
         if runs:
             check_folders(self.configuration, self.paths)
@@ -222,21 +225,31 @@ class Campaign:
         return self.has_facts(arm, iteration) and self.stop_reason(arm, iteration) is not None
 
     def _own_stop_reason(self, arm: str, iteration: int) -> StopReason | None:
-        costs = []
-        for t in range(iteration + 1):
-            try:
-                costs.append(Cost.read(self.paths.cost(arm, t)))
-            except (OSError, ValueError) as error:
-                raise QuarryError(f"{error}; start again and it is made anew") from error
-        facts = self.facts(arm, iteration)
-        reasons = [stop_reason(facts[: t + 1], costs[: t + 1], self.configuration) for t in range(iteration + 1)]
+        progress = self._progress(arm, iteration)
+        reasons = [stop_reason(progress.until(t), self.own_rules) for t in range(iteration + 1)]
         step, first = next(((t, reason) for t, reason in enumerate(reasons) if reason), (iteration, None))
         last = reasons[-1]
         # The arm ended at the first one; what it counts is that of the data set, which may have got retries since.
         if first is None or (last and last.rule == first.rule):
             return last
-        more = f"so at iteration {step}; {facts[-1].n_labels} labels with those tried again since"
+        more = f"so at iteration {step}; {progress.last.n_labels} labels with those tried again since"
         return StopReason(first.rule, f"{first.words} ({more})")
+
+    def _progress(self, arm: str, iteration: int) -> Progress:
+        stop, steps = self.configuration.stop, range(iteration + 1)
+        # Not read where no rule looks at them.
+        asked = steps if stop.rules or stop.uninformative else ()
+        try:
+            costs = [Cost.read(self.paths.cost(arm, t)) for t in steps]
+            queries = [Query.read(self.paths.iteration("query.json", arm, t)) for t in asked]
+        except (OSError, ValueError) as error:
+            raise QuarryError(f"{error}; start again and it is made anew") from error
+        return Progress(self.facts(arm, iteration), costs, self.configuration, queries)
+
+    @cached_property
+    def own_rules(self) -> list[StopRule]:
+        """The stop rules of the user's own. Raises QuarryError if one cannot be used."""
+        return own_rules(self.configuration, self.base)
 
     def jobs(self, batch: str | Path) -> list[str]:
         """Return the label jobs of a batch table."""

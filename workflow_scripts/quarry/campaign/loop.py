@@ -55,8 +55,8 @@ class Stage:
 
     when: whether an iteration has it. part: the wildcard in the file of a rule with several jobs an iteration, one for each
     of ``parts``. folder: a folder that it makes too, whose files are for the jobs that come next. later: files among the
-    outputs that earlier versions did not make: an iteration that such a version finished needs none. resources: the section of
-    ``resources`` that its jobs have; empty for steps of the main process.
+    outputs that earlier versions did not make: an iteration that such a version finished needs none. unread: files among
+    them that no rule reads. resources: the section of ``resources`` that its jobs have; empty for steps of the main process.
     """
 
     rule: str
@@ -67,6 +67,7 @@ class Stage:
     parts: Callable[[ArmPlan], int] = lambda plan: 1
     folder: str = ""
     later: frozenset[str] = frozenset()
+    unread: frozenset[str] = frozenset()
     resources: str = ""
 
     @property
@@ -97,7 +98,14 @@ LOOP = (
         resources="explore",
     ),
     Stage("score_pool", {"scores": "scores.h5"}, when=lambda plan: plan.scored and plan.proposed, resources="score"),
-    Stage("propose_batch", {"proposal": "proposal.csv"}, when=lambda plan: plan.proposed, resources="score"),
+    Stage(
+        "propose_batch",
+        {"proposal": "proposal.csv", "query": "query.json"},
+        when=lambda plan: plan.proposed,
+        later=frozenset({"query.json"}),
+        unread=frozenset({"query.json"}),
+        resources="score",
+    ),
     Stage(
         "select_batch",
         {"batch": "batch.csv", "structures": "batch.h5", "planned": "planned.csv", "reused": "reused.csv"},
@@ -184,6 +192,8 @@ def stages_of(plan: ArmPlan) -> list[Stage]:
 
 LATER = frozenset().union(*(stage.later for stage in LOOP))
 """Files of an iteration that earlier versions did not make."""
+UNREAD = frozenset().union(*(stage.unread for stage in LOOP))
+"""Files of an iteration that no rule reads; the stop rules do."""
 
 
 def files_in(place: Place) -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from quarry.campaign.batch_table import jobs_of, read_batch
 from quarry.campaign.iterations import iteration_folders, iterations_with
 from quarry.campaign.label_files import fault_of, holds, record_of, rows_of
-from quarry.campaign.loop import LABELS, LATER, ArmPlan, Place, files_in, outputs_of, stages_of
+from quarry.campaign.loop import LABELS, LATER, UNREAD, ArmPlan, Place, files_in, outputs_of, stages_of
 from quarry.campaign.own_files import OwnFiles
 from quarry.campaign.packed import Folder, inputs_and_labels, is_damaged, pack, unpack
 from quarry.campaign.paths import PACKED, CampaignPaths
@@ -279,8 +279,11 @@ class Recovery:
         plan, complete = self._plan(arm, iteration), 0
         stages = stages_of(plan)
         files = self.paths.stages(arm, iteration, plan)
+        known = accounted(self._receipts(arm, iteration))
         for stage, made in zip(stages, files, strict=True):
-            there = self._labels_are_there(arm, iteration) if stage is LABELS else all(map(os.path.exists, made))
+            # What no rule reads need not be there where an earlier version, which did not make it, has made the others.
+            needed = [file for file in made if Path(file).name not in UNREAD or Path(file) in known]
+            there = self._labels_are_there(arm, iteration) if stage is LABELS else all(map(os.path.exists, needed))
             if not there:
                 break
             complete += 1

@@ -66,6 +66,27 @@ def _target_rmse(c: Configuration) -> str | None:
     return None
 
 
+def _uninformative(c: Configuration) -> str | None:
+    """Return why the rule that nothing informative is left could never hold, or what is wrong with its limit, or None."""
+    rule = c.stop.uninformative
+    if rule is None:
+        return None
+    if "std" not in c.query.reads and not c.query.is_own:
+        return (
+            f"stop.uninformative: query.strategy: {c.query.strategy} does not look at standard deviations; use another "
+            "strategy (uncertainty), or remove it"
+        )
+    if isinstance(rule.std, str) and c.goal.not_energy:
+        return f"stop.uninformative.std: {c.goal.not_energy}; give a plain number"
+    try:
+        limit = rule.std_limit()
+    except ValueError as error:
+        return f"stop.uninformative.std = '{rule.std}': {error}"
+    if not (math.isfinite(limit) and limit > 0):
+        return f"stop.uninformative.std = {rule.std} must be a number greater than 0"
+    return None
+
+
 def _engine(c: Configuration) -> str | None:
     """Return what the engine cannot do that another section asks for, or None."""
     if c.labeling.geometry_method is None and needs_geometry_method(c.initial_pool):
@@ -331,6 +352,7 @@ def _labels_have_target(configuration: Configuration) -> str | None:
 CHECKS: tuple[Callable[[Configuration], str | None], ...] = (
     _sizes,
     _target_rmse,
+    _uninformative,
     _engine,
     _rows,
     _sampler,

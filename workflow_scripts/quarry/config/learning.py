@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from quarry.config.base import Section
+from quarry.config.base import ImportPath, PlainArguments, Section, energy_in_ev
 
 
 class Validation(Section):
@@ -26,6 +26,48 @@ class Test(Section):
 
     size: int = Field(ge=0)
     """Structures drawn with the campaign's seed before anything else; their labels count in budgets."""
+
+
+OF = {"max": ("the largest", 0.0), "q95": ("the 95 % quantile", 0.05), "median": ("the median", 0.5)}
+"""What of a distribution can be asked, in words, and the share of candidates that may lie above it."""
+
+
+class Uninformative(Section):
+    """When nothing informative is left to choose from."""
+
+    std: float | str
+    """Stop when the model's standard deviations of the candidates, before the batch was chosen from them, are below this: a
+    number in the target's own unit, or with an energy unit."""
+    of: Literal["max", "q95", "median"] = "q95"
+    """What of them must be below: the largest, the 95 % quantile, or the median. As candidates that the model cannot judge
+    (query.unfamiliar) are not below anything, no larger share of all may be of that kind."""
+    patience: int = Field(default=2, gt=0)
+    """Iterations in a row for which it must hold."""
+
+    def std_limit(self) -> float:
+        """Return std as a number in the target's unit. Raises ValueError for a text that is no energy."""
+        return float(energy_in_ev(self.std))
+
+    @property
+    def of_words(self) -> str:
+        """What must be below, in words."""
+        return OF[self.of][0]
+
+    @property
+    def share_above(self) -> float:
+        """The share of candidates that may be above, or that the model may be unable to judge."""
+        return OF[self.of][1]
+
+
+class OwnRule(Section):
+    """A stop rule of the user's own."""
+
+    rule: ImportPath
+    """Import path package.module:name of a function, called with the progress of an arm and the arguments, or of a class, made
+    with the arguments and called with the progress; importable from the campaign file's folder or the working directory. It
+    returns why the campaign stops, a sentence, or None. docs/stopping.md."""
+    arguments: PlainArguments = {}
+    """Its keyword arguments."""
 
 
 class Stop(Section):
@@ -51,6 +93,10 @@ class Stop(Section):
     """Compare the RMSE itself, or the upper end of its 95 % interval: then chance in the test set cannot stop the campaign."""
     target_accuracy: float | None = Field(default=None, gt=0, le=1)
     """Stop when the accuracy is at least this (target class)."""
+    uninformative: Uninformative | None = None
+    """Stop when the query finds nothing informative any more; null: never."""
+    rules: list[OwnRule] = []
+    """Stop rules of the user's own, e.g. [{rule: my_rules:few_new}]. docs/stopping.md."""
     max_labels: int | None = Field(default=None, gt=0)
     """Budget: distinct labels used (training and test), new or reused."""
     max_core_hours: float | None = Field(default=None, gt=0)
@@ -60,7 +106,8 @@ class Stop(Section):
 
     @model_validator(mode="after")
     def _some_end(self) -> Stop:
-        ends = ("rrmse", "target_rmse", "target_accuracy", "max_labels", "max_core_hours", "max_iterations")
-        if all(getattr(self, end) is None for end in ends):
+        errors = ("rrmse", "target_rmse", "target_accuracy", "uninformative", "rules")
+        ends = (*errors, "max_labels", "max_core_hours", "max_iterations")
+        if all(getattr(self, end) in (None, []) for end in ends):
             raise ValueError(f"set at least one of {', '.join(ends)}")
         return self

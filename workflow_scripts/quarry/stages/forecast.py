@@ -26,7 +26,8 @@ from quarry.randomness import generator
 from quarry.stages.batch import draw_initial
 from quarry.stages.planning import Planner, group_labels, read_costs, sizes_of, usual_cores
 from quarry.stopping.facts import Cost, Facts
-from quarry.stopping.rules import core_hours, stop_reason
+from quarry.stopping.progress import Progress, Query
+from quarry.stopping.rules import StopRule, core_hours, stop_reason
 from quarry.structures import StructureSet
 from quarry.structures.files import read_pool
 
@@ -93,6 +94,7 @@ def make_forecast(
     probes: Sequence[str],
     store: LabelStore,
     cores: int,
+    own: Sequence[StopRule] = (),
 ) -> Forecast:
     """Return the forecast of the rest of a campaign.
 
@@ -110,7 +112,7 @@ def make_forecast(
         raise QuarryError(f"forecast: {_too_few(len(costs), failures, bool(probes), paths)}")
     largest = max(sizes_of(list(pool), planner.engine, model.measure))
     arms = [
-        _arm_forecast(configuration, paths, arm, facts, costs_, pool, planner, model, store)
+        _arm_forecast(configuration, paths, arm, facts, costs_, pool, planner, model, store, own)
         for arm, (facts, costs_) in finished.items()
     ]
     flat = [size for arm in arms for sizes in arm.sizes for size in sizes]
@@ -206,6 +208,7 @@ def _arm_forecast(
     planner: Planner,
     model: CostModel,
     store: LabelStore,
+    own: Sequence[StopRule],
 ) -> ArmForecast:
     size = math.inf if configuration.pool.is_sampled else len(pool)
     batches, ends_by = schedule(configuration, arm, size, facts[-1] if facts else None)
@@ -221,7 +224,8 @@ def _arm_forecast(
             # Which ones the strategy will want is not known; their sizes are taken to be those of the pool.
             chosen = rng.integers(len(pool), size=count)
         sizes.append(sizes_of([pool[int(i)] for i in chosen], planner.engine, model.measure))
-    stopped = stop_reason(facts, costs, configuration) if facts else None
+    queries = [Query.read(paths.iteration("query.json", arm, t)) for t in range(len(facts))]
+    stopped = stop_reason(Progress(facts, costs, configuration, queries), own) if facts else None
     return ArmForecast(arm, len(facts), batches, known, ends_by, stopped.words if stopped else None, sizes)
 
 

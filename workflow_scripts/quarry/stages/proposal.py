@@ -24,6 +24,7 @@ from quarry.stages.arm_models import ArmModels
 from quarry.stages.candidates import candidate_rows
 from quarry.stages.warnings import unfamiliar_candidates
 from quarry.stopping.facts import Facts
+from quarry.stopping.progress import Query
 from quarry.stopping.rules import labels_left
 from quarry.structures.files import read_pool, read_pool_ids
 from quarry.structures.labelled import LabelledSet
@@ -113,7 +114,7 @@ def joint_std(std: NDArray[np.float64], targets: NDArray[np.float64]) -> NDArray
 def propose_batch(
     models: ArmModels, iteration: int, dataset: str, failures: str, facts: str, scores: str | None, output: str
 ) -> None:
-    """Let the arm's strategy choose the next structures; write their ids and scores in its order.
+    """Let the arm's strategy choose the next structures; write their ids and scores in its order, and ``query.json`` beside it.
 
     score is the number that the strategy ranks by, where there is one. Candidates that the model cannot judge
     (``query.unfamiliar``) come first, without a score.
@@ -143,6 +144,36 @@ def propose_batch(
     proposed = [(ids[rows[c]], "") for c in drawn]
     proposed += [(ids[rows[familiar[c]]], "" if ranks is None else repr(float(ranks[c]))) for c in chosen]
     write_rows(output, ["structure_id", "score"], proposed)
+    found = {"score": ranks, "std": view.std, "mean": view.mean}
+    seen = {name: values for name, values in found.items() if values is not None and values.ndim == 1}
+    said = [
+        {name: float(values[c]) for name, values in seen.items() if name != "mean" and np.isfinite(values[c])}
+        for c in chosen
+    ]
+    Query(
+        strategy=settings.query.strategy,
+        candidates=len(rows),
+        unfamiliar=int(strange.sum()),
+        chosen=[
+            {"structure_id": name, **(said[n - len(drawn)] if n >= len(drawn) else {})}
+            for n, (name, _) in enumerate(proposed)
+        ],
+        distributions={name: distribution(values) for name, values in seen.items() if np.isfinite(values).any()},
+        thresholds=_thresholds(view, settings),
+    ).write(Path(output).with_name("query.json"))
+
+
+def distribution(values: NDArray[np.floating]) -> dict[str, float]:
+    """Return min, q25, median, q75, q95, max and mean of the finite ones among values of shape (n,), of which there is one."""
+    finite = values[np.isfinite(values)]
+    shares = {"min": 0.0, "q25": 0.25, "median": 0.5, "q75": 0.75, "q95": 0.95, "max": 1.0}
+    quantiles = np.quantile(finite, list(shares.values()))
+    return {**{name: float(q) for name, q in zip(shares, quantiles, strict=True)}, "mean": float(finite.mean())}
+
+
+def _thresholds(view: PoolView, settings: ArmSettings) -> dict[str, float]:
+    named = {"minimum": view.minimum, "maximum": view.maximum, "share": settings.query.share}
+    return {name: float(value) for name, value in named.items() if value is not None and np.isfinite(value)}
 
 
 def _drawn_unfamiliar(strange: NDArray[np.bool_], size: int, rule: str, rng: np.random.Generator) -> NDArray[np.int64]:

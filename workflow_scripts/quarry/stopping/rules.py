@@ -1,13 +1,17 @@
-"""When to stop, and the reason in words. Standard library only: evaluated whenever the Snakefile is read."""
+"""When to stop, and the reason in words: a table of rules, to which users add their own by import path.
+
+Standard library only: evaluated whenever the Snakefile is read.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from quarry.config.campaign import Configuration
 from quarry.stopping.facts import Cost, Facts, ratio_at_most
+from quarry.stopping.progress import Progress
 from quarry.stopping.words import how_good, interval_words
 
 
@@ -19,18 +23,31 @@ class StopReason:
     words: str
 
 
-def stop_reason(facts: Sequence[Facts], costs: Sequence[Cost], configuration: Configuration) -> StopReason | None:
-    """Return the first rule that ends the arm after the last of ``facts``, or None to go on.
+@dataclass(frozen=True)
+class StopRule:
+    """A rule that may end an arm.
 
-    facts, costs: of iterations 0, 1, ... of one arm.
+    name: its key in section stop, or its import path. says: returns why it ends the arm after the last iteration, in words, or
+    None to go on. asks_error: whether it asks how small the error is, which means nothing with labels of absurd values.
     """
-    last = facts[-1]
-    converged = () if absurd_words(last) else CONVERGED
-    for rule in (*converged, _pool_exhausted, _max_labels, _max_core_hours, _max_iterations):
-        words = rule(facts, costs, configuration)
+
+    name: str
+    says: Callable[[Progress], str | None]
+    asks_error: bool = False
+
+
+def stop_reason(progress: Progress, own: Sequence[StopRule] = ()) -> StopReason | None:
+    """Return the first rule that ends an arm after its last iteration, or None to go on.
+
+    own: rules of the user's own (``quarry.stopping.own_rules``); they are asked before the budgets.
+    """
+    last = progress.last
+    absurd = absurd_words(last)
+    for rule in (*RULES, *own, *ENDS):
+        words = None if rule.asks_error and absurd else rule.says(progress)
         if words:
-            said = (words, how_good(last.errors.get(last.metric), last.goal.unit), absurd_words(last))
-            return StopReason(rule.__name__.removeprefix("_"), "; ".join(part for part in said if part))
+            said = (words, how_good(last.errors.get(last.metric), last.goal.unit), absurd)
+            return StopReason(rule.name, "; ".join(part for part in said if part))
     return None
 
 
@@ -50,8 +67,9 @@ def absurd_words(facts: Facts) -> str:
     )
 
 
-def _target_rmse(facts: Sequence[Facts], costs: Sequence[Cost], configuration: Configuration) -> str | None:
-    limit, last = configuration.target_rmse(), facts[-1]
+def _target_rmse(progress: Progress) -> str | None:
+    configuration, last = progress.configuration, progress.last
+    limit = configuration.target_rmse()
     if limit is None or last.rmse is None:
         return None
     upper = configuration.stop.target_rmse_bound == "upper"
@@ -67,16 +85,16 @@ def _target_rmse(facts: Sequence[Facts], costs: Sequence[Cost], configuration: C
     return f"{of} is below target_rmse = {limit:.6g} {last.goal.unit}".rstrip()
 
 
-def _target_accuracy(facts: Sequence[Facts], costs: Sequence[Cost], configuration: Configuration) -> str | None:
-    limit, last = configuration.stop.target_accuracy, facts[-1]
+def _target_accuracy(progress: Progress) -> str | None:
+    limit, last = progress.configuration.stop.target_accuracy, progress.last
     if limit is None or last.accuracy is None or last.accuracy < limit:
         return None
     return f"{_metric(last)} accuracy {last.accuracy:.4g} has reached target_accuracy = {limit:g}"
 
 
-def _rrmse(facts: Sequence[Facts], costs: Sequence[Cost], configuration: Configuration) -> str | None:
+def _rrmse(progress: Progress) -> str | None:
     """Lecture of P. O. Dral (2024): stop when |RMSE(N) - RMSE(N - step)| / RMSE(N) < 0.1; 1.0 in the first iteration."""
-    stop, last = configuration.stop, facts[-1]
+    stop, last, facts = progress.configuration.stop, progress.last, progress.facts
     if stop.rrmse is None or len(facts) <= stop.patience or not has_learnt(last, stop.min_r2):
         return None
     recent = facts[-stop.patience :]
@@ -97,7 +115,8 @@ def held_back(facts: Facts, configuration: Configuration) -> str | None:
     stop, absurd = configuration.stop, absurd_words(facts)
     if absurd:
         small = stop.rrmse is not None and facts.iteration > 0 and facts.rrmse < stop.rrmse
-        reached = [words for rule in (_target_rmse, _target_accuracy) if (words := rule([facts], [], configuration))]
+        now = Progress([facts], [], configuration)
+        reached = [words for rule in (_target_rmse, _target_accuracy) if (words := rule(now))]
         reached += [f"rRMSE {facts.rrmse:.3f} is below {stop.rrmse:g}"] if small else []
         return f"{reached[0]}, but stops nothing: {absurd}" if reached else None
     if facts.iteration == 0 or stop.rrmse is None or facts.rrmse >= stop.rrmse or has_learnt(facts, stop.min_r2):
@@ -127,16 +146,36 @@ def has_learnt(facts: Facts, min_r2: float | None) -> bool:
     return high is not None and 1 - high**2 > min_r2
 
 
-CONVERGED = (_target_rmse, _target_accuracy, _rrmse)
-"""Rules that ask how small the error is, or how little it changes."""
-
-
 def _upper(facts: Facts) -> float:
     return math.inf if facts.rrmse_high is None else facts.rrmse_high
 
 
-def _pool_exhausted(facts: Sequence[Facts], costs: Sequence[Cost], configuration: Configuration) -> str | None:
-    last = facts[-1]
+def _uninformative(progress: Progress) -> str | None:
+    """Every one of the last batches was chosen from candidates of which the model was sure enough."""
+    wanted, last = progress.configuration.stop.uninformative, progress.last
+    if wanted is None:
+        return None
+    limit = float(wanted.std_limit())
+    recent = [progress.query(t) for t in range(last.iteration - wanted.patience + 1, last.iteration + 1) if t >= 0]
+    stds = [
+        query.distributions["std"][wanted.of]
+        for query in recent
+        if query is not None
+        and "std" in query.distributions
+        and query.unfamiliar <= wanted.share_above * query.candidates
+    ]
+    if len(stds) < wanted.patience or not all(std < limit for std in stds):
+        return None
+    often = "" if wanted.patience == 1 else f", {wanted.patience} iterations in a row"
+    return (
+        f"nothing informative was left to choose from: {wanted.of_words} of the candidates' standard deviations "
+        f"{stds[-1]:.4g} is below {limit:g} {last.goal.unit}".rstrip()
+        + often
+    )
+
+
+def _pool_exhausted(progress: Progress) -> str | None:
+    last = progress.last
     if last.pool_left is None:
         return None if last.iteration == 0 or last.pool_size else "the sampler gave no new candidate"
     if last.pool_left:
@@ -144,23 +183,48 @@ def _pool_exhausted(facts: Sequence[Facts], costs: Sequence[Cost], configuration
     return f"the pool is exhausted: all {last.pool_size} structures are labelled or failed"
 
 
-def _max_labels(facts: Sequence[Facts], costs: Sequence[Cost], configuration: Configuration) -> str | None:
-    limit, used = configuration.stop.max_labels, facts[-1].n_labels
-    return f"the budget of max_labels = {limit} is spent ({used} labels used)" if limit and used >= limit else None
+@dataclass(frozen=True)
+class Budget:
+    """A budget of section stop: its key, what an arm has used of it, and that in words."""
+
+    key: str
+    used: Callable[[Progress], float]
+    words: Callable[[float], str] = lambda used: ""
+
+    def limit(self, progress: Progress) -> float | None:
+        """Return the budget; None: there is none."""
+        found: float | None = getattr(progress.configuration.stop, self.key)
+        return found
+
+    def left(self, progress: Progress) -> float:
+        """Return what an arm may still use; infinity where there is no budget."""
+        limit = self.limit(progress)
+        return math.inf if limit is None else max(0, limit - self.used(progress))
+
+    def says(self, progress: Progress) -> str | None:
+        """Return that the budget is spent, in words, or None."""
+        if self.left(progress) > 0:
+            return None
+        words, limit = self.words(self.used(progress)), self.limit(progress)
+        return f"the budget of {self.key} = {limit if isinstance(limit, int) else f'{limit:g}'} is spent{words}"
 
 
-def _max_core_hours(facts: Sequence[Facts], costs: Sequence[Cost], configuration: Configuration) -> str | None:
-    limit, used = configuration.stop.max_core_hours, core_hours(costs)
-    return (
-        f"the budget of max_core_hours = {limit:g} is spent ({used:.3g} core-hours)"
-        if limit and used >= limit
-        else None
-    )
+LABELS = Budget("max_labels", lambda progress: progress.last.n_labels, lambda used: f" ({used} labels used)")
+CORE_HOURS = Budget(
+    "max_core_hours", lambda progress: core_hours(progress.costs), lambda used: f" ({used:.3g} core-hours)"
+)
+ITERATIONS = Budget("max_iterations", lambda progress: progress.last.iteration)
+BUDGETS = (LABELS, CORE_HOURS, ITERATIONS)
 
-
-def _max_iterations(facts: Sequence[Facts], costs: Sequence[Cost], configuration: Configuration) -> str | None:
-    limit, done = configuration.stop.max_iterations, facts[-1].iteration
-    return f"the budget of max_iterations = {limit} is spent" if limit and done >= limit else None
+RULES = (
+    StopRule("target_rmse", _target_rmse, asks_error=True),
+    StopRule("target_accuracy", _target_accuracy, asks_error=True),
+    StopRule("rrmse", _rrmse, asks_error=True),
+    StopRule("uninformative", _uninformative, asks_error=True),
+)
+"""The rules by which a campaign has reached something, in the order in which they are asked."""
+ENDS = (StopRule("pool_exhausted", _pool_exhausted), *(StopRule(budget.key, budget.says) for budget in BUDGETS))
+"""The rules by which there is nothing left to spend; asked last."""
 
 
 def core_hours(costs: Sequence[Cost]) -> float:
@@ -170,8 +234,8 @@ def core_hours(costs: Sequence[Cost]) -> float:
 
 def labels_left(facts: Facts, configuration: Configuration) -> float:
     """Return how many labels the pool and max_labels still allow; infinity where there is no end."""
-    limit, left = configuration.stop.max_labels, math.inf if facts.pool_left is None else facts.pool_left
-    return left if limit is None else max(0, min(left, limit - facts.n_labels))
+    in_pool = math.inf if facts.pool_left is None else facts.pool_left
+    return min(in_pool, LABELS.left(Progress([facts], [], configuration)))
 
 
 def _metric(facts: Facts) -> str:

@@ -1,0 +1,65 @@
+"""A stop rule of the user's own, and the rule that nothing informative is left, through the whole loop."""
+
+import pytest
+
+from quarry.stopping.progress import Query
+from support.campaigns import CampaignFolder, stand_in_configuration
+
+RULES = '''"""Ends a campaign when the model was sure of what it chose."""
+
+
+class Sure:
+    def __init__(self, std):
+        self.std = std
+
+    def __call__(self, progress):
+        query = progress.query(progress.last.iteration)
+        if query is None:
+            return None
+        largest = max(one["std"] for one in query.chosen)
+        return f"the largest std of the batch, {largest:.3g} eV, is below {self.std:g} eV" if largest < self.std else None
+'''
+
+
+def configuration(**stop):
+    return stand_in_configuration(stop={"rrmse": None, **stop})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = CampaignFolder.create(tmp_path_factory.mktemp("rules") / "campaign")
+    (folder.path / "my_rules.py").write_text(RULES)
+    return folder
+
+
+def test_a_rule_by_import_path_ends_the_campaign(folder):
+    def own(std):
+        return {"rule": "my_rules:Sure", "arguments": {"std": std}}
+
+    folder.configure(configuration(rules=[{"rule": "my_rules:Shure"}]))
+    refused = folder.run("-n")
+    assert refused.code == 1
+    assert [
+        line for line in refused.lines if "stop.rules[0]: cannot import 'my_rules:Shure'" in line and "Sure" in line
+    ]
+
+    folder.configure(configuration(rules=[own(1e3)], max_iterations=3))
+    outcome = folder.run()
+    assert outcome.code == 0, outcome.text[-3000:]
+    (said,) = [line for line in outcome.lines if "arm main" in line]
+    assert "9 labels in 2 iterations; stopped: the largest std of the batch, " in said and "is below 1000 eV" in said
+    assert "the largest std of the batch" in (folder.results / "history.csv").read_text().splitlines()[-1]
+    query = Query.read(folder.results / "main" / "iter_001" / "query.json")
+    assert query.candidates == 54 and len(query.chosen) == 3
+    assert query.distributions["std"]["max"] >= max(one["std"] for one in query.chosen)
+
+    # Other rules on the finished campaign: tighter, and it goes on; looser, and it is finished.
+    folder.configure(configuration(rules=[own(1e-12)], max_iterations=2))
+    longer = folder.run()
+    assert longer.code == 0, longer.text[-3000:]
+    assert any("12 labels in 3 iterations; stopped: the budget of max_iterations = 2" in line for line in longer.lines)
+    folder.configure(configuration(uninformative={"std": "10 eV", "of": "max", "patience": 1}))
+    again = folder.run()
+    assert again.code == 0
+    assert len(folder.calls()) == len(set(folder.calls())) == 12
+    assert "nothing informative was left" in (folder.results / "history.csv").read_text().splitlines()[-1], again.text
