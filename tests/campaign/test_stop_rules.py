@@ -58,7 +58,9 @@ def test_a_rule_by_import_path_ends_the_campaign(folder):
     longer = folder.run()
     assert longer.code == 0, longer.text[-3000:]
     (said,) = [line for line in longer.lines if "arm main" in line]
-    assert "12 labels in 3 iterations; stopped: nothing informative was left to choose from: the largest of the " in said
+    assert (
+        "12 labels in 3 iterations; stopped: nothing informative was left to choose from: the largest of the " in said
+    )
     assert "is below 10 eV, 2 iterations in a row" in said
     folder.configure(configuration(rules=[own(1e3)]))
     assert folder.run().nothing_to_do
