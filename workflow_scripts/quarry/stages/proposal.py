@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from quarry.config.campaign import Configuration
+from quarry.config.campaign import ArmSettings, Configuration
 from quarry.config.query import misfit
 from quarry.csv_tables import write_rows
 from quarry.errors import QuarryError
