@@ -13,7 +13,10 @@ import pytest
 import yaml
 
 from quarry.config import load_configuration
-from support.campaigns import REPOSITORY, WATER
+from quarry.stopping.own_rules import own_rules
+from quarry.stopping.progress import Progress
+from support.campaigns import REPOSITORY, WATER, stand_in_configuration
+from support.stages import make_facts
 
 README = (REPOSITORY / "README.md").read_text()
 BLOCKS = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
@@ -102,6 +105,48 @@ def test_environments_and_lock_have_the_versions_of_pyproject():
         for name, version in pins:
             if name != "python":
                 assert wanted[name] == version, f"{file.name}: {name}"
+
+
+def test_how_to_cite_says_what_the_project_says():
+    """Keys of CFF 1.2.0; version and licence as in pyproject.toml, and no DOI that does not exist."""
+    cited = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    assert {"cff-version", "message", "title", "authors"} <= set(cited)
+    known = {"cff-version", "message", "title", "abstract", "type", "authors", "version", "license", "keywords"}
+    assert set(cited) <= known and cited["cff-version"] == "1.2.0" and cited["type"] == "software"
+    assert (cited["version"], cited["license"]) == (project["version"], project["license"])
+    assert cited["authors"] == [{"name": "Quarry developers"}]
+
+
+def test_the_catalog_says_what_the_default_profile_says():
+    usage = yaml.safe_load((REPOSITORY / ".snakemake-workflow-catalog.yml").read_text())["usage"]
+    assert set(usage) == {"mandatory-flags", "software-stack-deployment", "report"}
+    flags = usage["mandatory-flags"]["flags"].split()
+    profile = yaml.safe_load((REPOSITORY / "profiles" / "default" / "config.yaml").read_text())
+    assert flags[flags.index("--rerun-triggers") + 1 :][:2] == profile["rerun-triggers"]
+    assert flags[flags.index("--scheduler") + 1] == profile["scheduler"]
+    assert {"--rerun-incomplete", "--nolock", "--keep-going"} <= set(flags)
+
+
+def test_the_environment_has_what_installs_quarry():
+    """`make setup` builds without looking for anything: the lock has the build system that pyproject.toml asks for."""
+    lock = (REPOSITORY / "requirements.lock").read_text()
+    wanted = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["build-system"]["requires"]
+    name, least = wanted[0].split(">=")
+    (version,) = re.findall(rf"^{name}==([0-9]+)", lock, re.MULTILINE)
+    assert len(wanted) == 1 and int(version) >= int(least)
+    assert "--no-build-isolation -e ." in (REPOSITORY / "Makefile").read_text()
+
+
+def test_the_stop_rule_of_its_page_stops(tmp_path):
+    page = (REPOSITORY / "docs" / "stopping.md").read_text()
+    (tmp_path / "my_rules.py").write_text(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1])
+    stop = yaml.safe_load(re.search(r"own rule\n.*?```yaml\n(.*?)```", page, re.DOTALL)[1])["stop"]
+    configuration = load_configuration(stand_in_configuration(stop=stop), "docs/stopping.md")
+    (rule,) = own_rules(configuration, tmp_path)
+    finds = [make_facts(t, search={"found": found}) for t, found in enumerate((4, 9, 10))]
+    assert [rule.says(Progress(finds[:n], [], configuration)) for n in (1, 2)] == [None, None]
+    assert rule.says(Progress(finds, [], configuration)) == "only 1 finds in the last batch"
 
 
 def test_every_campaign_file_has_a_right_mind(checkout):

@@ -1,7 +1,7 @@
 """The table of rules: what it says of files and receipts (tests/dag compares it with Snakemake's graph)."""
 
 from quarry.campaign.closing import _shown
-from quarry.campaign.loop import LOOP, RULES, ArmPlan, Place, files_in, outputs_of, product_of, stages_of
+from quarry.campaign.loop import LOOP, RULES, ArmPlan, Place, files_in, outputs_of, product_of, rule_of, stages_of
 from quarry.campaign.paths import CampaignPaths, receipts_folder
 
 
@@ -41,3 +41,28 @@ def test_files_of_receipts():
 def test_files_of_one_folder_are_shown_together():
     made = product_of("publish_results") + product_of("publish_spectrum")
     assert _shown(made) == [*product_of("publish_results"), "ensemble.h5", "cross-section/"]
+
+
+def test_a_rule_is_known_under_the_name_that_a_module_gives_it():
+    """By name and files: receipts of a module are those of the rules."""
+    paths = CampaignPaths("toy", "labelling/results/toy")
+    for rule, stage in RULES.items():
+        part = "002" if stage.part else ""
+        outputs = [path.format(**{stage.part: part}) for path in paths.outputs(rule, "main", 2).values()]
+        for name in (rule, f"quarry_{rule}", f"{rule}_of_water", f"train_model_{rule}"):
+            if outputs:
+                assert rule_of(name, outputs, part) == rule, name
+    assert rule_of("quarry_choose_probes", list(paths.outputs("select_batch", "forecast", 0).values())) not in RULES
+    assert rule_of("my_rule", ["results/toy/main/iter_002/facts.json"]) == "my_rule"
+
+
+def test_benchmarks_are_named_as_receipts():
+    """So that a start finds the file whose time is among those of a job's outputs."""
+    paths = CampaignPaths("toy")
+    for rule, stage in RULES.items():
+        if not stage.resources:
+            assert not stage.benchmark
+            continue
+        files = list(paths.outputs(rule, "main", 2).values())
+        benchmark = paths.benchmark(rule, "main", 2)
+        assert benchmark.startswith(f"{receipts_folder(files).parent}/benchmarks/{rule}") and benchmark.endswith(".tsv")
