@@ -115,6 +115,12 @@ def normal_modes(wildcards):
     return PATHS.normal_modes if CAMPAIGN.configuration.computes_modes else []
 
 
+def start_of(wildcards):
+    """Return the model that the training begins from, nothing where it begins afresh."""
+    model = CAMPAIGN.configuration.arm(wildcards.arm).model
+    return from_previous("model/model.h5")(wildcards) if model.is_own and model.start == "last" else []
+
+
 def features_of(wildcards):
     """Return the descriptor of the pool, nothing in a campaign without one."""
     return PATHS.features if CAMPAIGN.configuration.descriptor is not None else []

@@ -32,6 +32,7 @@ rule train_model:
         "{wildcards.arm} iteration {wildcards.iteration}: training"
     input:
         members=members,
+        start=start_of,
         dataset=PATHS.iteration("dataset.h5"),
         structures=PATHS.structures,
         features=features_of,

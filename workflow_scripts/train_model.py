@@ -14,6 +14,7 @@ with job(snakemake, configuration.resources.of("train").threads) as log:
         dataset=snakemake.input.dataset,
         output=snakemake.output[0],
         members=snakemake.input.members,
+        start=snakemake.input.start or None,
     )
     log(line)
     for warning in warnings:

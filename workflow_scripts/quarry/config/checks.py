@@ -180,8 +180,8 @@ def _classes(configuration: Configuration) -> str | None:
 def _models(configuration: Configuration) -> str | None:
     """Return what model contradicts in another section, in one line, or None."""
     for name in configuration.arm_names:
-        traits = configuration.arm(name).model.traits
-        lack = None if traits is None else model_misfit(configuration, name, traits)
+        model = configuration.arm(name).model
+        lack = None if model.is_own else model_misfit(configuration, name, model.traits)
         if lack:
             return lack
     return None
@@ -225,7 +225,7 @@ def _kinds(fits: Callable[[ModelTraits], bool]) -> list[str]:
         section.model_construct(kind=section.model_fields["kind"].annotation.__args__[0])  # type: ignore[union-attr]
         for section in MODEL_SECTIONS
     ]
-    return [section.kind for section in sections if section.traits is not None and fits(section.traits)]
+    return [section.kind for section in sections if fits(section.traits)]
 
 
 def _descriptor(configuration: Configuration) -> str | None:
@@ -235,7 +235,7 @@ def _descriptor(configuration: Configuration) -> str | None:
     for name in configuration.arm_names:
         arm = configuration.arm(name)
         prefix = "" if name == configuration.arm_names[0] else f"arms.{name}."
-        if arm.model.traits is not None and arm.model.traits.needs_descriptor:
+        if arm.model.traits.needs_descriptor:
             return f"descriptor: missing, but {prefix}model.kind: {arm.model.kind} learns from one; add this section"
         if arm.query.reads_features and not arm.query.is_own:
             return (
@@ -256,7 +256,7 @@ def _strategies(configuration: Configuration) -> str | None:
         for option in OPTIONS:
             if getattr(query, option) not in (None, {}) and option not in query.options:
                 return f"{prefix}query.{option}: the strategy {query.strategy} has no such setting; remove it"
-        if traits is None:
+        if arm.model.is_own:
             continue
         kind = arm.model.kind
         lack = misfit(query, kind, traits, target, searches, query.reads)

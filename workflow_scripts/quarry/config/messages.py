@@ -41,7 +41,7 @@ def one_line(error: ValidationError, model: type[BaseModel], prefix: str = "") -
             expected = str(context.get("expected") or context.get("expected_tags"))
             given = context.get("tag", value)
             if "discriminator" in context:
-                key += "." + context["discriminator"].strip("'")
+                key += "." + context["discriminator"].strip("'()")
             text = f"'{given}' is not one of {expected}"
         elif item["type"] == "union_tag_not_found":
             text = f"the key {item['ctx']['discriminator']} is missing; it says which kind this is"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import re
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from quarry.config.base import Section
+from quarry.config.base import IMPORT_PATH, ImportPath, PlainArguments, Section
 from quarry.config.model_traits import NUMBERS, ModelTraits, one_of
 from quarry.config.targets import CLASS, TARGETS
 
@@ -17,6 +18,8 @@ class Gpr(Section):
     The setup of Ghosh et al. (arXiv:2408.11191) is prior_mean: zero, length_scale: 700, signal_variance: 20 and
     noise_variance: 1.0e-10 or 0.05 (eV^2).
     """
+
+    is_own: ClassVar[bool] = False
 
     kind: Literal["gpr"] = "gpr"
     prior_mean: Literal["auto", "zero", "constant", "composition"] = "auto"
@@ -81,6 +84,8 @@ class Mlp(Section):
     mc_dropout that of several passes of one network with neurons left out at random. For target class the committee's
     votes, or the mean probabilities of the passes, take its place.
     """
+
+    is_own: ClassVar[bool] = False
 
     kind: Literal["mlp"]
     hidden: list[Annotated[int, Field(gt=0)]] = Field(default=[256, 256], min_length=1)
@@ -197,6 +202,8 @@ class Kreg(Section):
     forces. The model is then trained on all training labels. The grids of default are those of ML-NEA.
     """
 
+    is_own: ClassVar[bool] = False
+
     kind: Literal["kreg"]
     prior_mean: Literal["constant", "zero"] = "constant"
     """Prior mean: constant (mean of the training targets) or zero."""
@@ -231,12 +238,55 @@ class Kreg(Section):
         )
 
 
+class OwnModel(Section):
+    """A model of your own, docs/models.md."""
+
+    kind: ImportPath
+    """Import path package.module:Name of its class, importable from the campaign file's folder or the working directory."""
+    arguments: PlainArguments = {}
+    """Keyword arguments of the class."""
+    start: Literal["fresh", "last"] = "fresh"
+    """What an iteration's training begins from: nothing, or the model of the iteration before."""
+
+    is_own: ClassVar[bool] = True
+
+    @property
+    def traits(self) -> ModelTraits:
+        """Nothing that is known here: its class says what the model can do, which is looked at before any job."""
+        return ModelTraits()
+
+
+OWN_TAG = "package.module:Name"
+TAGS = {"gpr": Gpr, "mlp": Mlp, "kreg": Kreg, OWN_TAG: OwnModel}
+
+
+def kind(value: Any) -> str | None:
+    """Return which section a value is: by its kind, where an import path stands for all of them."""
+    named = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
+    return OWN_TAG if isinstance(named, str) and re.fullmatch(IMPORT_PATH, named) else named
+
+
 def gpr_by_default(value: Any) -> Any:
     """Return the section with its default kind where it names none."""
     return {"kind": "gpr", **value} if isinstance(value, dict) else value
 
 
-Model = Annotated[Gpr | Mlp | Kreg, Field(discriminator="kind"), BeforeValidator(gpr_by_default)]
-
+Model = Annotated[
+    Annotated[Gpr, Tag("gpr")]
+    | Annotated[Mlp, Tag("mlp")]
+    | Annotated[Kreg, Tag("kreg")]
+    | Annotated[OwnModel, Tag(OWN_TAG)],
+    Field(
+        discriminator=Discriminator(kind),
+        json_schema_extra={
+            "discriminator": {
+                "propertyName": "kind",
+                "mapping": {tag: f"#/$defs/{section.__name__}" for tag, section in TAGS.items()},
+            }
+        },
+    ),
+    BeforeValidator(gpr_by_default),
+]
 
 MODEL_SECTIONS: tuple[type[Gpr | Mlp | Kreg], ...] = (Gpr, Mlp, Kreg)
+"""The models of Quarry."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quarry.config.models import Model as ModelSettings
+from quarry.config.models import OwnModel
 from quarry.config.targets import Target
 from quarry.errors import QuarryError, reason_of
 from quarry.models.base import Model
@@ -23,19 +24,38 @@ REGRESSIONS = {
 """Models that learn from the descriptor: what ``model.kind`` may name, and where its class is."""
 
 
-def make_model(settings: ModelSettings, target: Target, cache: FeatureCache | None = None) -> Model:
-    """Return an untrained model. settings: section model of the configuration. cache: the descriptor of structures."""
+def make_model(
+    settings: ModelSettings, target: Target, cache: FeatureCache | None = None, base: Path | None = None
+) -> Model:
+    """Return an untrained model.
+
+    settings: section model of the configuration. cache: the descriptor of structures. base: folder of the campaign file.
+    """
+    if isinstance(settings, OwnModel):
+        from quarry.models.own import UserModel
+
+        return UserModel.make(settings, base)
     from quarry.models.descriptor_model import DescriptorModel
 
     assert cache is not None
     return DescriptorModel(make_regression(settings, target), target, cache)
 
 
-def load_model(path: str | Path, settings: ModelSettings, target: Target, cache: FeatureCache | None = None) -> Model:
+def load_model(
+    path: str | Path,
+    settings: ModelSettings,
+    target: Target,
+    cache: FeatureCache | None = None,
+    base: Path | None = None,
+) -> Model:
     """Read a model. Arguments as of ``make_model``; without a cache the descriptor in the file computes the features.
 
     Raises QuarryError if the file is damaged or of another kind than the section says.
     """
+    if isinstance(settings, OwnModel):
+        from quarry.models.own import UserModel
+
+        return UserModel.load(path, settings, base)
     from quarry.models.descriptor_model import DescriptorModel
 
     regression = load_regression(path, settings.kind)

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from quarry.config.campaign import ArmSettings, Configuration
+from quarry.config.checks import model_misfit
 from quarry.config.model_traits import ModelTraits
+from quarry.config.models import OwnModel
 from quarry.config.targets import Target
 from quarry.descriptors.cache import FeatureCache
 from quarry.errors import QuarryError
@@ -45,10 +47,16 @@ class ArmModels:
         """The arm's settings."""
         return self.configuration.arm(self.arm)
 
-    @property
+    @cached_property
     def traits(self) -> ModelTraits:
-        """What the arm's model can do."""
-        return self.settings.model.traits
+        """What the arm's model can do; of one of the user's own its class knows."""
+        settings = self.settings.model
+        if not isinstance(settings, OwnModel):
+            return settings.traits
+        from quarry.models.own import own_class
+
+        traits: ModelTraits = own_class(settings, self.base).traits
+        return traits
 
     @cached_property
     def descriptor(self) -> FeatureCache | None:
@@ -59,11 +67,11 @@ class ArmModels:
 
     def make(self) -> Model:
         """Return an untrained model."""
-        return make_model(self.settings.model, self.target, self.descriptor)
+        return make_model(self.settings.model, self.target, self.descriptor, self.base)
 
     def load(self, path: str | Path) -> Model:
         """Read a trained model."""
-        return load_model(path, self.settings.model, self.target, self.descriptor)
+        return load_model(path, self.settings.model, self.target, self.descriptor, self.base)
 
     def data(self, dataset: LabelledSet, role: str) -> TrainingData:
         """Return the labels of a role that have the target."""
@@ -85,6 +93,17 @@ class ArmModels:
         if not len(data):
             raise QuarryError(f"{dataset}: no training label succeeded, nothing to train on; see failures.csv")
         return data
+
+
+def check_own_models(configuration: Configuration, base: Path) -> None:
+    """Raise QuarryError if a model of the user's own cannot be used, or not for the target. base: of the campaign file."""
+    for name in configuration.arm_names:
+        models = ArmModels(configuration, name, pool="", base=base)
+        if models.settings.model.is_own:
+            models.make()
+            lack = model_misfit(configuration, name, models.traits)
+            if lack:
+                raise QuarryError(lack)
 
 
 def models_of(snakemake: Any, configuration: Configuration, arm: str = "") -> ArmModels:

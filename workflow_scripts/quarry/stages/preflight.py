@@ -64,7 +64,12 @@ def check(configuration: Configuration, base: Path, jobs_have_own_environment: b
         from quarry.spectra.files import read_experiment
 
         read_experiment(base / configuration.spectrum.experiment)
-    if any(configuration.arm(name).query.is_own for name in configuration.arm_names):
+    arms = [configuration.arm(name) for name in configuration.arm_names]
+    if any(arm.model.is_own for arm in arms):
+        from quarry.stages.arm_models import check_own_models
+
+        check_own_models(configuration, base)
+    if any(arm.query.is_own or arm.model.is_own for arm in arms):
         from quarry.stages.proposal import check_strategy
 
         check_strategy(configuration, base)

@@ -41,7 +41,8 @@ def check_strategy(configuration: Configuration, base: Path) -> None:
     for name in configuration.arm_names:
         arm = configuration.arm(name)
         strategy = make_strategy(arm.query, base)
-        reads, traits = needs_of(arm.query, strategy), arm.model.traits
+        reads = needs_of(arm.query, strategy)
+        traits = ArmModels(configuration, name, pool="", base=base).traits
         lack = misfit(
             arm.query, arm.model.kind, traits, configuration.goal, configuration.search is not None, reads
         ) or _needs_descriptor(configuration, strategy)

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from quarry.files import digest_of, write_text
 from quarry.models.base import Committee, Model, TrainingData
 from quarry.models.classes import check_classes
 from quarry.randomness import generator
 from quarry.stages.arm_models import ArmModels
 from quarry.stages.targets import split
 
+CHECKPOINT = "checkpoint"
+"""Folder beside a model in which a training that goes on leaves its state."""
 
-def train_model(models: ArmModels, dataset: str, output: str, members: Sequence[str] = ()) -> list[str]:
+
+def train_model(
+    models: ArmModels, dataset: str, output: str, members: Sequence[str] = (), start: str | None = None
+) -> list[str]:
     """Train the arm's model on all training labels so far; return a line about it, and one about classes of none.
 
-    members: files of a committee's members that were trained one by one; they are joined instead.
+    members: files of a committee's members that were trained one by one; they are joined instead. start: file of the model
+    to begin from. A training that is killed may leave its state in the folder checkpoint beside the model, where the next
+    attempt finds it.
     """
     data = models.learnt(dataset)
     warning = check_classes(data) if data.classes else []
@@ -24,9 +34,14 @@ def train_model(models: ArmModels, dataset: str, output: str, members: Sequence[
         assert isinstance(model, Committee)
         model.join([models.load(member) for member in members])
     else:
-        fit(models, model, data, "train")
+        begin = models.load(start) if start else None
+        checkpoint = checkpoint_of(
+            output, data, [models.settings.model.model_dump(mode="json"), models.configuration.seed]
+        )
+        fit(models, model, data, "train", start=begin, checkpoint=checkpoint)
     Path(output).parent.mkdir(parents=True, exist_ok=True)
     model.save(output)
+    shutil.rmtree(Path(output).with_name(CHECKPOINT), ignore_errors=True)
     return [f"{models.settings.model.kind} trained on {len(data)} labels", *warning]
 
 
@@ -43,15 +58,36 @@ def train_member(models: ArmModels, member: int, dataset: str, output: str) -> s
     return f"{models.settings.model.kind}, member {member}, trained on {len(data)} labels"
 
 
-def fit(models: ArmModels, model: Model, data: TrainingData, purpose: str, *fold: int) -> None:
+def checkpoint_of(output: str, data: TrainingData, settings: Any) -> Path:
+    """Return the folder in which the training of a model may leave its state; that of another training is removed from it."""
+    folder = Path(output).with_name(CHECKPOINT)
+    labels = [data.structures.ids.tolist(), {name: v.tolist() for name, v in sorted(data.targets.items())}]
+    mark, of = folder / "training.txt", digest_of([labels, settings])
+    if not mark.exists() or mark.read_text() != of:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        write_text(mark, of)
+    return folder
+
+
+def fit(
+    models: ArmModels,
+    model: Model,
+    data: TrainingData,
+    purpose: str,
+    *fold: int,
+    start: Model | None = None,
+    checkpoint: Path | None = None,
+) -> None:
     """Train a model; one that chooses its hyperparameters on validation data gets them split off.
 
     purpose, fold: what the generators are seeded with, beside the campaign's seed. Neither arm nor iteration: the same
-    labels give the same model everywhere.
+    labels give the same model everywhere. start, checkpoint: as of ``Model.fit``.
     """
     validation, configuration = None, models.configuration
     if models.traits.validates:
         rng = generator(configuration.seed, "validation split", *fold)
         learnt, held = split(len(data), configuration, rng, data.groups)
         data, validation = data.subset(learnt), data.subset(held)
-    model.fit(data, validation, generator(configuration.seed, purpose, *fold))
+    rng = generator(configuration.seed, purpose, *fold)
+    model.fit(data, validation, rng, start=start, checkpoint=checkpoint)
