@@ -103,6 +103,18 @@ class TestMend:
         kept = {p for p in before if any(f"iter_{t:03d}" in p for t in range(iteration))}
         assert kept <= after.keys()
 
+    def test_what_an_earlier_version_did_not_make_is_not_missed(self, disk):
+        """A query that no receipt speaks of: an iteration cut behind its proposal keeps it, and finished ones stay finished."""
+        for iteration in (1, 2):
+            disk.at("query.json", iteration).unlink()
+            made = [str(disk.at(name, iteration)) for name in ("proposal.csv",)]
+            write_receipt(disk.at("receipts/propose_batch.json", iteration), "propose_batch", made, {})
+        assert disk.recovery.count_whole("main") == ITERATIONS
+        for name in ("facts.json", "metrics.json", "predictions.h5"):
+            disk.at(name).unlink()
+        disk.mend()
+        assert disk.at("proposal.csv").exists() and disk.at("batch.csv").exists() and disk.at("model/model.h5").exists()
+
     @settings(max_examples=60, deadline=None)
     @given(st.data())
     def test_whatever_is_missing_or_truncated_the_labels_stay_and_a_prefix_is_left(self, finished, data):

@@ -129,6 +129,22 @@ class TestOrder:
         assert put_in_order(own, self.products()) == 1
         assert mark.stat().st_mtime_ns == Path("a").stat().st_mtime_ns
 
+    def test_a_benchmark_is_as_new_as_what_the_job_made(self, own):
+        """Snakemake counts its time among those of the outputs: an older one would make the job run again."""
+        Path("a").write_text("a")
+        Path("b").write_text("b")
+        job("first", ["b"], ["a"])
+        Path("benchmarks").mkdir()
+        benchmark = Path("benchmarks", "first.tsv")
+        benchmark.touch()
+        os.utime(benchmark, ns=(1, 1))
+        assert put_in_order(own, self.products()) >= 1
+        assert benchmark.stat().st_mtime_ns == Path("a").stat().st_mtime_ns
+        Path("a").write_text("X")
+        os.utime(benchmark, ns=(1, 1))
+        put_in_order(own, self.products())
+        assert benchmark.stat().st_mtime_ns == 1, "the job is to run again"
+
     def test_a_receipt_of_an_earlier_version_knows_no_inputs(self, chain):
         for path in Path("receipts").iterdir():
             receipt = json.loads(path.read_text())
