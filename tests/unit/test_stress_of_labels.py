@@ -16,6 +16,7 @@ from quarry.labeling.audit.absurd import check_absurd
 from quarry.labeling.audit.repeats import label_difference
 from quarry.labeling.engines.answers import plain_properties
 from quarry.labeling.engines.registry import make_engine
+from quarry.labeling.limits import Allocation
 from quarry.labeling.store import LabelStore
 from quarry.labeling.wanted import Wanted
 from quarry.stages.verification import CHECK_ROTATIONS, VERIFY, compare_labels, recompute_label, turned_copy
@@ -25,7 +26,7 @@ from support.campaigns import stand_in_configuration
 from support.crystals import MOLECULE, STRESSES, STRUCTURES, VOIGT, ase_section, slope
 from support.stages import METHOD_ID
 
-JOB = {"base": ".", "threads": 1, "memory_MB": 2000, "walltime_min": 600}
+JOB = Allocation(threads=1, memory_MB=2000, walltime_min=600)
 
 
 class TestAnswers:
@@ -121,7 +122,7 @@ def case(tmp_path_factory):
     for check in (VERIFY, CHECK_ROTATIONS):
         paths[check] = [str(folder / f"{check}_{n}.json") for n in range(3)]
         for n, path in enumerate(paths[check]):
-            recompute_label(configuration, check, n, str(folder / "dataset.h5"), path, **JOB)
+            recompute_label(configuration, ".", check, n, str(folder / "dataset.h5"), path, JOB)
     return folder, properties, paths
 
 
