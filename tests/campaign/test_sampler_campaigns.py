@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
@@ -21,8 +22,8 @@ from support.resuming import check_resumed, cuts, outputs_in_order
 from support.stand_in import morse
 
 PAGE = (REPOSITORY / "docs/samplers.md").read_text()
-SAMPLER = re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)[1]
-POOL: dict[str, Any] = {"source": "sampler", "sampler": "shaken:Shaken", "arguments": {"copies": 5}}
+SAMPLER, SECTION = (re.search(rf"```{kind}\n(.*?)```", PAGE, re.DOTALL)[1] for kind in ("python", "yaml"))
+POOL: dict[str, Any] = {**yaml.safe_load(SECTION)["pool"], "arguments": {"copies": 5}}
 SEED = 20261126
 
 
