@@ -22,8 +22,9 @@ from common import machine, print_table
 from data_sets import DATA_SETS
 
 from quarry.config.models import Gpr, Kreg, Mlp
-from quarry.models.base import TrainingData
-from quarry.models.registry import make_model
+from quarry.config.targets import TARGETS
+from quarry.models.registry import make_regression
+from quarry.models.regression import RegressionData
 
 NORMAL_95 = 1.959964
 
@@ -36,14 +37,14 @@ MODELS = {
 }
 
 
-def case(name: str, data: TrainingData, size: int, seed: int) -> dict[str, float]:
+def case(name: str, data: RegressionData, size: int, seed: int) -> dict[str, float]:
     """Return coverage and rms z, as trained and calibrated. The factor is one number, so one training serves both."""
     order = np.random.default_rng([seed, 2]).permutation(len(data))
     with_forces = name == "kreg with forces"
     if not with_forces:
-        data = TrainingData(data.structures, data.features, data.targets)
+        data = RegressionData(data.structures, data.features, data.targets)
     train, test = data.subset(order[:size]), data.subset(order[size : size + 1000])
-    model = make_model(MODELS[name](True), "energy_forces" if with_forces else "homo")
+    model = make_regression(MODELS[name](True), TARGETS["energy_forces" if with_forces else "homo"])
     model.fit(train, None, np.random.default_rng(seed))
     found = model.predict(test.structures, test.features)
     z = (found.mean - test.targets) / np.hypot(found.std, found.noise_variance**0.5)

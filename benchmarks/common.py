@@ -16,13 +16,14 @@ SNAKEMAKE = [sys.executable, "-m", "snakemake", "-s", str(REPOSITORY / "Snakefil
 MEASURED = """
 import json, resource, sys
 from snakemake.cli import main
-code = 0
+# The Snakefile reads the command line too: the file's name is no part of it.
+output, code = sys.argv.pop(1), 0
 try:
-    main(sys.argv[2:])
+    main(sys.argv[1:])
 except SystemExit as end:
     code = end.code
 used = resource.getrusage(resource.RUSAGE_SELF)
-with open(sys.argv[1], "w") as handle:
+with open(output, "w") as handle:
     json.dump({"cpu_s": used.ru_utime + used.ru_stime, "peak_MB": used.ru_maxrss / 1024}, handle)
 sys.exit(code)
 """

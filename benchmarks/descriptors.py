@@ -19,7 +19,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from common import machine, print_table
 
 from quarry.config import Configuration, load_configuration
-from quarry.stages.pool import build_features, build_pool, pool_rows, read_features
+from quarry.descriptors.features_file import read_features
+from quarry.stages.pool import build_features, build_pool, pool_rows
 from quarry.structures.files import read_pool
 
 DESCRIPTORS: dict[str, dict[str, object]] = {

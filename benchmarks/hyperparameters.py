@@ -25,24 +25,25 @@ from data_sets import DATA_SETS
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigh
 
 from quarry.config.models import Gpr, Kreg
-from quarry.models.base import TrainingData
+from quarry.config.targets import TARGETS
 from quarry.models.hyperparameter_search import median_distance
 from quarry.models.hyperparameters import pairwise_lower, squared_distances
-from quarry.models.registry import make_model
+from quarry.models.registry import make_regression
+from quarry.models.regression import RegressionData
 
 REFERENCES = ("kreg", "scikit-learn", "held-out grid")
 
 
 def by_quarry(settings):
-    def predict(train: TrainingData, test: TrainingData):
-        model = make_model(settings, "homo")
-        model.fit(TrainingData(train.structures, train.features, train.targets), None, np.random.default_rng(0))
+    def predict(train: RegressionData, test: RegressionData):
+        model = make_regression(settings, TARGETS["homo"])
+        model.fit(RegressionData(train.structures, train.features, train.targets), None, np.random.default_rng(0))
         return lambda: model.predict(test.structures, test.features, with_std=False).mean
 
     return predict
 
 
-def by_scikit_learn(train: TrainingData, test: TrainingData):
+def by_scikit_learn(train: RegressionData, test: RegressionData):
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
@@ -61,7 +62,7 @@ def by_scikit_learn(train: TrainingData, test: TrainingData):
     return lambda: mean + scale * process.predict(test.features)
 
 
-def by_held_out_grid(train: TrainingData, test: TrainingData):
+def by_held_out_grid(train: RegressionData, test: RegressionData):
     """25 length scales and 41 noise variances: by eigenvalues, so that it is exhaustive."""
     held = len(train) // 5
     mean, scale, middle = (
@@ -103,7 +104,7 @@ METHODS = {
 }
 
 
-def case(data: TrainingData, size: int, seed: int, methods) -> dict[str, tuple[float, float]]:
+def case(data: RegressionData, size: int, seed: int, methods) -> dict[str, tuple[float, float]]:
     """Return RMSE over the standard deviation of the test labels, and CPU-seconds of training, of each method."""
     order = np.random.default_rng([seed, 1]).permutation(len(data))
     train, test = data.subset(order[:size]), data.subset(order[size : size + 1000])

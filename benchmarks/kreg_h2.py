@@ -32,10 +32,11 @@ if __name__ == "__main__":
     import numpy as np
 
     from quarry.config.models import Kreg
+    from quarry.config.targets import TARGETS
     from quarry.descriptors.distances import inverse_distances
-    from quarry.models.base import TrainingData
     from quarry.models.metrics import rmse
-    from quarry.models.registry import make_model
+    from quarry.models.registry import make_regression
+    from quarry.models.regression import RegressionData
     from quarry.randomness import generator
     from quarry.structures import Structure, StructureSet
 
@@ -47,7 +48,7 @@ if __name__ == "__main__":
             lengths, energies = archive["R_A"], archive["E_fci_hartree"]
         structures = StructureSet.from_structures(Structure.create([1, 1], [[0, 0, 0], [0, 0, r]]) for r in lengths)
         features = inverse_distances(structures, structures[int(np.argmin(energies))])
-        data = TrainingData(structures, features, energies)
+        data = RegressionData(structures, features, energies)
         every, n_held = np.arange(len(data)), 90
         validations = {"every fifth": every[4::5], "last": every[-n_held:]}
         for seed in arguments.seeds:
@@ -57,11 +58,11 @@ if __name__ == "__main__":
         for name, held in validations.items():
             parts = data.subset(np.setdiff1d(every, held)), data.subset(held)
             for lowest in (-25, arguments.lowest):
-                model = make_model(settings(lowest), "energy")
+                model = make_regression(settings(lowest), TARGETS["energy"])
                 model.fit(*parts, generator(0))
                 found = model.hyperparameters
-                alone = make_model(
-                    Kreg(kind="kreg", sigma=found["sigma"], regularisation=found["regularisation"]), "energy"
+                alone = make_regression(
+                    Kreg(kind="kreg", sigma=found["sigma"], regularisation=found["regularisation"]), TARGETS["energy"]
                 )
                 alone.fit(parts[0], None, generator(0))
                 errors = [rmse(m.predict(structures, features, False).mean - energies) for m in (alone, model)]
@@ -82,15 +83,15 @@ if __name__ == "__main__":
                 parts[part] = (structures, archive[f"{part}_E_eV"], archive[f"{part}_F_eV_A"].reshape(-1, 3))
         reference = parts["train"][0][0]
         train, test = (
-            TrainingData(structures, inverse_distances(structures, reference), energies, forces=forces)
+            RegressionData(structures, inverse_distances(structures, reference), energies, forces=forces)
             for structures, energies, forces in parts.values()
         )
-        energies_alone = TrainingData(train.structures, train.features, train.targets)
+        energies_alone = RegressionData(train.structures, train.features, train.targets)
         rows: list[list[object]] = []
         order = generator(arguments.seeds[0], "ethanol").permutation(len(train))
         for n in arguments.structures:
             for name, data in (("energies", energies_alone), ("energies and gradients", train)):
-                model = make_model(settings(-25), "energy_forces")
+                model = make_regression(settings(-25), TARGETS["energy_forces"])
                 start = time.process_time()
                 model.fit(data.subset(order[:n]), None, generator(0))
                 fitted = time.process_time()

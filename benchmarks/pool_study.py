@@ -20,9 +20,10 @@ from common import machine
 from threadpoolctl import threadpool_limits
 
 from quarry.config.query import FROM_MODEL, Query
+from quarry.config.targets import TARGETS
 from quarry.evaluation.search import classification_rates, in_range
-from quarry.models.base import TrainingData
-from quarry.models.registry import make_model
+from quarry.models.registry import make_regression
+from quarry.models.regression import RegressionData
 from quarry.query.base import PoolView
 from quarry.query.strategies import chosen_by, make_strategy, needs_of
 from quarry.randomness import generator
@@ -42,8 +43,8 @@ class Pool:
     def __post_init__(self):
         self.wanted = in_range(self.values, self.minimum, self.maximum)
 
-    def data(self, rows) -> TrainingData:
-        return TrainingData(nothing(len(rows)), self.features[rows], self.values[rows], self.classes)
+    def data(self, rows) -> RegressionData:
+        return RegressionData(nothing(len(rows)), self.features[rows], self.values[rows], self.classes)
 
 
 def nothing(n: int) -> StructureSet:
@@ -91,7 +92,7 @@ def run(pool: Pool, plan: Plan) -> list[dict[str, float]]:
         last = size == plan.sizes[-1]
         row: dict[str, float] = {"n": len(train), "found": int(pool.wanted[train].sum())}
         if not last or plan.evaluate_last:
-            model = make_model(plan.model, plan.target)
+            model = make_regression(plan.model, TARGETS[plan.target])
             model.fit(pool.data(train), None, generator(plan.seed, plan.strategy, step, "train"))
             row |= evaluate(pool, model, test)
         if not last:
@@ -133,7 +134,7 @@ def view_of(pool, model, candidates, train, needs, query, plan, rng) -> PoolView
         fields = {name: getattr(prediction, name) for name in FROM_MODEL if name != "embedding"}
     if "embedding" in needs:
         both = np.concatenate([candidates, train])
-        maps = model.embed(nothing(len(both)), pool.features[both], query.embedding_of(plan.model), rng)
+        maps = model.embed(nothing(len(both)), pool.features[both], query.embedding_of(plan.model.traits), rng)
         fields |= {"embedding": maps[: len(candidates)], "labelled_embedding": maps[len(candidates) :]}
     known = {"labelled": pool.features[train], "targets": pool.values[train]}
     return PoolView(features=features, minimum=pool.minimum, maximum=pool.maximum, **fields, **known)

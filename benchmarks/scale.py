@@ -19,6 +19,7 @@ from common import MEASURED, SNAKEMAKE, machine, print_table
 from quarry.campaign.batch_table import BatchRow, read_batch
 from quarry.campaign.campaign import Campaign
 from quarry.campaign.invocation import Invocation
+from quarry.campaign.loop import ArmPlan
 from quarry.campaign.manifest import make_manifest, save
 from quarry.campaign.receipts import write_receipt
 from quarry.config import load_configuration
@@ -75,6 +76,8 @@ def make_campaign(path: Path, iterations: int, batch: int, stored: int) -> tuple
         file = store.path(record.structure_id)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(encode_records([record]))
+    inputs = {"pool.extxyz": sha256_of("pool.extxyz")}
+    save(paths.manifest, make_manifest(campaign.configuration.identity(), inputs, method, method_id_of(method)))
     return folder, campaign
 
 
@@ -101,8 +104,6 @@ def write_iterations(campaign: Campaign, iterations: int, batch: int) -> None:
     paths, configuration = campaign.paths, campaign.configuration
     method = make_engine(configuration.labeling).method_identity()
     store = LabelStore("label_store", method_id_of(method), method)
-    inputs = {"pool.extxyz": sha256_of("pool.extxyz")}
-    save(paths.manifest, make_manifest(configuration.identity(), inputs, method, method_id_of(method)))
     ids = [str(i) for i in read_pool(paths.structures).ids]
     rows = draw_initial(configuration, paths.structures)
     rest = [i for i in generator(0, "benchmark").permutation(ids) if i not in {r.structure_id for r in rows}]
@@ -120,6 +121,7 @@ def write_iterations(campaign: Campaign, iterations: int, batch: int) -> None:
             Path(paths.iteration("proposal.csv", "main", t)).parent.mkdir(parents=True, exist_ok=True)
             text = "structure_id,score\n" + "".join(f"{r.structure_id},\n" for r in rows)
             Path(paths.iteration("proposal.csv", "main", t)).write_text(text)
+            Path(paths.iteration("query.json", "main", t)).write_text("{}\n")
         planner = make_planner(configuration, ".", "main", t, paths)
         files = BatchFiles(*(at[name] for name in ("batch.csv", "batch.h5", "planned.csv", "reused.csv", "batch")))
         select_batch(rows, [paths.structures], store, LabelLedger(paths.failed), planner, files)
@@ -146,7 +148,7 @@ def write_iterations(campaign: Campaign, iterations: int, batch: int) -> None:
         facts = Facts("main", t, "query", **counts, target="energy", metric="test", errors={}, **change)
         facts.write(paths.facts("main", t))
         Cost(0, batch, 0, 0.0, 0.0, 0.0, 0.0).write(paths.cost("main", t))
-        outputs = [f for stage in paths.stages("main", t, False, t > 0) for f in stage]
+        outputs = [f for stage in paths.stages("main", t, ArmPlan(proposed=t > 0)) for f in stage]
         write_receipt(
             Path(paths.iteration("receipts/all.json", "main", t)), "all", outputs, {"wall_s": 0.0, "threads": 1}
         )
@@ -183,7 +185,7 @@ def resume(iterations: int, batch: int) -> list[list[object]]:
         for repeat in range(3):
             last = Path(campaign.paths.iteration("", "main", iterations - 1))
             label = sorted((last / "labels").glob("*.json"))[repeat]
-            for file in [f for stage in campaign.paths.stages("main", iterations - 1, False)[3:] for f in stage]:
+            for file in [f for stage in campaign.paths.stages("main", iterations - 1, ArmPlan())[3:] for f in stage]:
                 Path(file).unlink(missing_ok=True)
             label.unlink()
             for stored in Path("label_store").glob(f"*/{label.stem[:2]}/{label.name}"):

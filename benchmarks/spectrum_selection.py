@@ -15,9 +15,10 @@ from common import machine, print_table
 
 from quarry.config.models import Kreg
 from quarry.config.query import Query
+from quarry.config.targets import TARGETS
 from quarry.descriptors.distances import inverse_distances
-from quarry.models.base import Prediction, TrainingData
-from quarry.models.registry import make_model
+from quarry.models.registry import make_regression
+from quarry.models.regression import RegressionData, RegressionPrediction
 from quarry.query.base import PoolView
 from quarry.query.strategies import make_strategy
 from quarry.randomness import generator
@@ -33,7 +34,7 @@ STEP_EV = 0.005
 class Labelled:
     """Geometries with their labels, the equilibrium first, and a way to spectra."""
 
-    data: TrainingData
+    data: RegressionData
     delta_eV: float
 
     @staticmethod
@@ -50,7 +51,7 @@ class Labelled:
         rows = rows[np.argsort(found.structures.ids[rows] != equilibrium.structure_id, kind="stable")]
         structures = found.structures.subset(rows)
         assert structures.ids[0] == equilibrium.structure_id
-        return Labelled(TrainingData(structures, inverse_distances(structures, equilibrium), values[rows]), delta_eV)
+        return Labelled(RegressionData(structures, inverse_distances(structures, equilibrium), values[rows]), delta_eV)
 
     def spectrum(self, values: np.ndarray) -> CrossSection:
         """Return the spectrum of energies and strengths, shape (n, 2 n_states)."""
@@ -58,9 +59,9 @@ class Labelled:
         return nuclear_ensemble(energies, strengths, self.delta_eV, STEP_EV)
 
 
-def predicted(known: Labelled, chosen: np.ndarray, with_std: bool) -> tuple[Prediction, np.ndarray]:
+def predicted(known: Labelled, chosen: np.ndarray, with_std: bool) -> tuple[RegressionPrediction, np.ndarray]:
     """Train on rows in their order; return predictions for all other rows, and these."""
-    model = make_model(Kreg(kind="kreg"), "excitations")
+    model = make_regression(Kreg(kind="kreg"), TARGETS["excitations"])
     learnt = int(0.8 * len(chosen))
     model.fit(known.data.subset(chosen[:learnt]), known.data.subset(chosen[learnt:]), generator(0, "fit"))
     others = np.setdiff1d(np.arange(len(known.data)), chosen)
