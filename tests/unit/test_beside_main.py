@@ -15,6 +15,7 @@ from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from quarry.campaign.batch_table import BatchRow, write_batch
 from quarry.campaign.beside import ALLOWANCE, MAIN_PROCESS, BesideMain, announce_main
 from quarry.campaign.campaign import Campaign
+from quarry.campaign.gpus import JobGpus
 from quarry.campaign.invocation import Invocation
 from quarry.campaign.paths import CampaignPaths
 from quarry.campaign.receipts import write_receipt
@@ -27,6 +28,7 @@ from support.stages import make_facts
 
 LIMIT_S = 30
 CUDA = {"model": {"kind": "gpr", "device": "cuda"}}
+RANDOM = {"strategy": "random", "initial": 8, "batch": {"schedule": "constant", "size": 5}}
 
 
 @pytest.fixture
@@ -37,7 +39,8 @@ def beside(tmp_path, monkeypatch):
     def make(limit_s=LIMIT_S, is_possible=True, **changes):
         changes.setdefault("resources", {"model": {"beside_main_s": limit_s}})
         settings = stand_in_configuration(**changes)
-        made = BesideMain(load_configuration(settings, "campaign.yaml"), CampaignPaths("toy"))
+        read = load_configuration(settings, "campaign.yaml")
+        made = BesideMain(read, CampaignPaths("toy"), JobGpus(read))
         made.is_possible = lambda rule: is_possible
         return made
 
@@ -244,6 +247,45 @@ def test_resources_are_those_of_the_stage():
     assert campaign.resources_of("train_model")["gpu"] == 2 and campaign.label_places == {"gpu": 1}
     assert all("gpu" not in campaign.resources_of(rule) for rule in ("build_pool", "score_pool", "sample_candidates"))
     assert campaign_with(label={"tasks": 1}).label_places == {}
+
+
+MODEL_RULES = ("train_member", "train_model", "evaluate_model", "score_pool", "sample_candidates", "compute_spectrum")
+OTHER_RULES = ("build_pool", "build_features", "collect_pool_labels", "propose_batch")
+
+
+def gpus_of(campaign, arm="main"):
+    """What Snakemake gets for each rule; a function's None is left out by it."""
+    asked = {rule: campaign.resources_of(rule).get("gpu") for rule in (*MODEL_RULES, *OTHER_RULES)}
+    wildcards = SimpleNamespace(arm=arm)
+    return {rule: found(wildcards) if callable(found) else found for rule, found in asked.items()}
+
+
+def test_gpus_are_what_the_model_of_the_arm_says():
+    """There and only there: not where the pool is made or a batch is drawn, and not in an arm with another model."""
+    arms = {"slow": {"model": {"kind": "gpr", "device": "cpu"}}}
+    settings = stand_in_configuration(**CUDA, arms=arms)
+    campaign = Campaign(load_configuration(settings, "campaign.yaml"), Path(), Invocation.RUN)
+    assert gpus_of(campaign) == {**dict.fromkeys(MODEL_RULES, 1), **dict.fromkeys(OTHER_RULES)}
+    assert set(gpus_of(campaign, "slow").values()) == {None}
+    assert set(gpus_of(campaign_with()).values()) == {None}
+    assert campaign.label_places == {}
+
+
+def test_gpus_of_the_configuration_win():
+    settings = stand_in_configuration(**CUDA, resources={"train": {"gpus": 4}, "score": {"gpus": 0}})
+    found = gpus_of(Campaign(load_configuration(settings, "campaign.yaml"), Path(), Invocation.RUN))
+    assert (found["train_model"], found["train_member"]) == (4, 4)
+    assert (found["evaluate_model"], found["score_pool"], found["compute_spectrum"]) == (None, None, None)
+    assert found["sample_candidates"] == 1, "nothing is said of stage explore"
+
+
+def test_gpus_of_a_model_of_the_users_own():
+    """Its class is looked at by the checks before the start, which say what it needs."""
+    settings = stand_in_configuration(model={"kind": "own:Model"}, query=RANDOM)
+    campaign = Campaign(load_configuration(settings, "campaign.yaml"), Path(), Invocation.RUN)
+    assert set(gpus_of(campaign).values()) == {None}
+    campaign.gpus.of_own_models = {"main": 2}
+    assert gpus_of(campaign) == {**dict.fromkeys(MODEL_RULES, 2), **dict.fromkeys(OTHER_RULES)}
 
 
 def test_a_job_that_asks_for_gpus_is_not_run_beside_the_main_process(beside):

@@ -85,6 +85,12 @@ def test_a_mistake_is_one_line(base, keys, said):
     assert said in str(error.value) and "\n" not in str(error.value)
 
 
+def test_the_checks_say_what_gpus_it_needs(base):
+    (base / "own_mean.py").write_text(OWN.replace("warm_start=True", "gpus=2"))
+    assert check_own_models(own(), base) == {"main": 2}
+    assert check_own_models(configuration(), base) == {}
+
+
 def test_a_killed_training_goes_on(base, pool, features):
     dataset, output = write_dataset(base / "d.h5", pool, ROWS), base / "model" / "model.h5"
     code = f"""

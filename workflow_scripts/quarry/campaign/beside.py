@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from quarry.campaign.batch_table import read_batch
+from quarry.campaign.gpus import JobGpus
 from quarry.campaign.loop import RULES
 from quarry.campaign.nested import end_with_parent
 from quarry.campaign.paths import CampaignPaths
@@ -30,8 +31,8 @@ MAIN_PROCESS = "QUARRY_MAIN_PROCESS"
 class BesideMain:
     """Decides which jobs of rules with a resource ``beside_main_s`` are run by the main process itself."""
 
-    def __init__(self, configuration: Configuration, paths: CampaignPaths) -> None:
-        self.configuration, self.paths = configuration, paths
+    def __init__(self, configuration: Configuration, paths: CampaignPaths, gpus: JobGpus) -> None:
+        self.configuration, self.paths, self.gpus = configuration, paths, gpus
         self.is_possible: Callable[[str], bool] = lambda rule: False
         """Whether jobs of a rule may run so at all: in a real run whose jobs go to a cluster (``open_campaign``)."""
 
@@ -46,7 +47,7 @@ class BesideMain:
             limit_s = self.configuration.resources.beside_main_s(RULES[rule].resources)
             if attempt > 1 or not limit_s or not self.is_possible(rule):
                 return None
-            if getattr(self.configuration.arm(wildcards.arm).model, "device", None) == "cuda":
+            if self.gpus.of(rule, wildcards.arm):
                 return None
             expected = expected_s(self.paths, rule, wildcards.arm, int(wildcards.iteration), behind)
             return None if expected is None or expected > limit_s else ceil(ALLOWANCE * limit_s)

@@ -13,6 +13,7 @@ from quarry.campaign.batch_table import jobs_of, keys_of_job, read_batch
 from quarry.campaign.beside import BesideMain
 from quarry.campaign.file_count import drawing_rules
 from quarry.campaign.folders import check_arms, check_folders, check_results, check_store
+from quarry.campaign.gpus import JobGpus, gpus
 from quarry.campaign.invocation import Invocation
 from quarry.campaign.iterations import iteration_folders
 from quarry.campaign.lease import Lease
@@ -66,7 +67,8 @@ class Campaign:
         self.paths = paths or CampaignPaths(configuration.name)
         check_arms(configuration, self.paths)
         self.arms = configuration.arm_names
-        self.beside_main = BesideMain(configuration, self.paths)
+        self.gpus = JobGpus(configuration)
+        self.beside_main = BesideMain(configuration, self.paths, self.gpus)
         self.plans = {arm: plan_of(configuration, arm) for arm in self.arms}
         self.recovery = Recovery(self.paths, self.plans)
         # Per instance: input functions ask for these again and again while the graph is built.
@@ -84,6 +86,7 @@ class Campaign:
         if runs:
             check_folders(self.configuration, self.paths)
         checked = preflight(self.configuration, self.base, self.jobs_have_own_environment)
+        self.gpus.of_own_models = checked.get("gpus", {})
         if runs:
             refuse_future(drawn_files(self.configuration, self.base), "spectrum.experiment")
             check_rights(self.configuration.labeling.store, checked["method_id"])
@@ -278,9 +281,9 @@ class Campaign:
         """
         resources = self.configuration.resources.label
         if resources.tasks == 1:
-            return _gpus(resources.gpus)
+            return gpus(resources.gpus)
         tasks = {"tasks": resources.tasks, "cpus_per_task": resources.threads, "nodes": 1, "mpi": "yes"}
-        return {**tasks, **_gpus(resources.gpus)}
+        return {**tasks, **gpus(resources.gpus)}
 
     def label_memory_MB(self, wildcards: Any) -> int:
         """Return the memory of a label job's next attempt: configured or planned, and more than what was not enough."""
@@ -306,7 +309,7 @@ class Campaign:
         return {
             "mem_mb": lambda wildcards, attempt: ceil(asked.memory_MB * growth ** (attempt - 1)),
             "runtime": lambda wildcards, attempt: ceil(asked.walltime_min * growth ** (attempt - 1)),
-            **_gpus(asked.gpus),
+            **self.gpus.resource(rule),
         }
 
     def _planned(self, wildcards: Any) -> str:
@@ -338,8 +341,3 @@ class Campaign:
     def drawing_rules(self) -> list[str]:
         """The rules that draw what this campaign's user sees."""
         return drawing_rules(self.configuration)
-
-
-def _gpus(number: int) -> dict[str, int]:
-    """Return GPUs as the resource of the name that executors know; nothing where none are asked for."""
-    return {"gpu": number} if number else {}

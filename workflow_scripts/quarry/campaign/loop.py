@@ -57,6 +57,7 @@ class Stage:
     of ``parts``. folder: a folder that it makes too, whose files are for the jobs that come next. later: files among the
     outputs that earlier versions did not make: an iteration that such a version finished needs none. unread: files among
     them that no rule reads. resources: the section of ``resources`` that its jobs have; empty for steps of the main process.
+    runs_model: whether its jobs train the arm's model or predict with it, where that runs.
     """
 
     rule: str
@@ -69,6 +70,7 @@ class Stage:
     later: frozenset[str] = frozenset()
     unread: frozenset[str] = frozenset()
     resources: str = ""
+    runs_model: bool = False
 
     @property
     def benchmark(self) -> str:
@@ -96,8 +98,15 @@ LOOP = (
         {"candidates": "candidates.h5"},
         when=lambda plan: plan.sampled and plan.proposed,
         resources="explore",
+        runs_model=True,
     ),
-    Stage("score_pool", {"scores": "scores.h5"}, when=lambda plan: plan.scored and plan.proposed, resources="score"),
+    Stage(
+        "score_pool",
+        {"scores": "scores.h5"},
+        when=lambda plan: plan.scored and plan.proposed,
+        resources="score",
+        runs_model=True,
+    ),
     Stage(
         "propose_batch",
         {"proposal": "proposal.csv", "query": "query.json"},
@@ -124,9 +133,15 @@ LOOP = (
         part="member",
         parts=lambda plan: plan.members,
         resources="train",
+        runs_model=True,
     ),
-    Stage("train_model", {"model": "model/model.h5"}, resources="train"),
-    Stage("evaluate_model", {"predictions": "predictions.h5", "metrics": "metrics.json"}, resources="score"),
+    Stage("train_model", {"model": "model/model.h5"}, resources="train", runs_model=True),
+    Stage(
+        "evaluate_model",
+        {"predictions": "predictions.h5", "metrics": "metrics.json"},
+        resources="score",
+        runs_model=True,
+    ),
     Stage("assess_iteration", {"facts": "facts.json", "cost": "cost.json"}),
 )
 """The rules of an iteration in the order in which they run."""
@@ -164,7 +179,7 @@ RULES = {
         *LOOP,
         Stage("compare_arms", {"savings": "savings.json"}, Place.ARM),
         Stage("collect_results", _PRODUCT, Place.ARM),
-        Stage("compute_spectrum", _SPECTRUM, Place.ARM, resources="score"),
+        Stage("compute_spectrum", _SPECTRUM, Place.ARM, resources="score", runs_model=True),
         Stage("publish_results", _PRODUCT, Place.CAMPAIGN),
         Stage("publish_spectrum", _SPECTRUM, Place.CAMPAIGN),
         Stage(

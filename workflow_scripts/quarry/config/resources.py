@@ -21,8 +21,10 @@ class StageResources(Section):
     """Memory of the job."""
     walltime_min: int = Field(default=60, gt=0, le=MOST_MINUTES)
     """Time limit of the job."""
-    gpus: int = Field(default=0, ge=0, le=MOST_GPUS)
-    """GPUs that the job asks the cluster for. 0: nothing of a GPU is in its submission."""
+    gpus: int | None = Field(default=None, ge=0, le=MOST_GPUS)
+    """GPUs that the job asks the cluster for. 0: nothing of a GPU is in its submission. null: 0, but in jobs that train the
+    arm's model or predict with it as many as the model says: 1 with model.device: cuda, gpus of its traits for one of your own
+    (docs/models.md)."""
 
 
 class LabelResources(StageResources):
@@ -76,7 +78,7 @@ class Resources(Section):
     def beside_main_s(self, stage: str) -> float:
         """Return the seconds that a job of a stage may take beside the main process; 0: it always goes to the cluster."""
         asked = self.of(stage)
-        return asked.beside_main_s if isinstance(asked, ModelResources) and not asked.gpus else 0.0
+        return asked.beside_main_s if isinstance(asked, ModelResources) else 0.0
 
 
 OF_A_MODEL = ("features", "train", "score")

@@ -95,8 +95,12 @@ class ArmModels:
         return data
 
 
-def check_own_models(configuration: Configuration, base: Path) -> None:
-    """Raise QuarryError if a model of the user's own cannot be used, or not for the target. base: of the campaign file."""
+def check_own_models(configuration: Configuration, base: Path) -> dict[str, int]:
+    """Return the GPUs that each model of the user's own needs, by arm. base: of the campaign file.
+
+    Raises QuarryError if one cannot be used, or not for the target.
+    """
+    gpus = {}
     for name in configuration.arm_names:
         models = ArmModels(configuration, name, pool="", base=base)
         if models.settings.model.is_own:
@@ -104,6 +108,8 @@ def check_own_models(configuration: Configuration, base: Path) -> None:
             lack = model_misfit(configuration, name, models.traits)
             if lack:
                 raise QuarryError(lack)
+            gpus[name] = models.traits.gpus
+    return gpus
 
 
 def models_of(snakemake: Any, configuration: Configuration, arm: str = "") -> ArmModels:

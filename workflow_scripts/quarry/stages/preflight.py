@@ -28,7 +28,8 @@ from quarry.structures import StructureSet
 
 
 def check(configuration: Configuration, base: Path, jobs_have_own_environment: bool = False) -> dict[str, Any]:
-    """Check inputs, sizes, chemistry and engine; return method, method_id, digests of the input files and notes.
+    """Check inputs, sizes, chemistry and engine; return method, method_id, digests of the input files, notes, and
+    the GPUs that models of the user's own need, by arm.
 
     jobs_have_own_environment: jobs run where a library of theirs is that this process may lack.
     Raises QuarryError with one line for the first thing that is wrong.
@@ -64,11 +65,12 @@ def check(configuration: Configuration, base: Path, jobs_have_own_environment: b
         from quarry.spectra.files import read_experiment
 
         read_experiment(base / configuration.spectrum.experiment)
+    gpus: dict[str, int] = {}
     arms = [configuration.arm(name) for name in configuration.arm_names]
     if any(arm.model.is_own for arm in arms):
         from quarry.stages.arm_models import check_own_models
 
-        check_own_models(configuration, base)
+        gpus = check_own_models(configuration, base)
     if any(arm.query.is_own or arm.model.is_own for arm in arms):
         from quarry.stages.proposal import check_strategy
 
@@ -83,6 +85,7 @@ def check(configuration: Configuration, base: Path, jobs_have_own_environment: b
         "method_id": method_id_of(method),
         "inputs": {name: sha256_of(path) for name, path in named.items()},
         "notes": notes,
+        "gpus": gpus,
     }
 
 
