@@ -76,7 +76,7 @@ class Configuration(Section):
     """What the model learns: energies in eV, energy_forces with the forces in eV/Angstrom, dipole as its norm in e*Angstrom,
     excitations as section spectrum says, value as it is, class as classification says. A list of several properties, e.g.
     [energy, forces, dipole], is learnt at once by models that can: errors, stop rules and strategies look at the first one
-    (a dipole after it is the vector)."""
+    (a dipole after it is the vector), and history.csv has RMSE and MAE of each of the others."""
     classification: Classification | None = None
     search: Search | None = None
     spectrum: Spectrum | None = None

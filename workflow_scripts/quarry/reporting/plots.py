@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from quarry.config.targets import Target
 from quarry.evaluation.calibration import CURVE_LEVELS, coverage, rank_correlation
 from quarry.files import atomic_path
+from quarry.properties import PROPERTIES
 from quarry.stopping.words import interval_words, r2_text, r2_words
 
 COLOURS = ("#20639b", "#c8553d", "#3caea3", "#8e6c8a", "#b08b2e", "#5b5b5b")
@@ -230,8 +231,6 @@ HEADINGS: Sequence[tuple[str, str]] = (
 WHERE_GIVEN: Sequence[tuple[str, str, str]] = (
     ("RMSE of the energies (eV)", "rmse_energies_eV", "{:.4f}"),
     ("RMSE of the strengths", "rmse_strengths", "{:.4f}"),
-    ("RMSE of the forces (eV/Å)", "forces_rmse", "{:.4f}"),
-    ("RMSE / std of the forces", "forces_rmse_over_std", "{:.3g}"),
     ("labels with swapped states", "labels_swapped", "{:.0f}"),
     ("found in range", "in_range_found", "{:.0f}"),
     ("share of all", "in_range_share", "{:.1%}"),
@@ -269,7 +268,7 @@ def write_iteration_table(histories: dict[str, str], target: Target, path: str) 
             shown = shown.drop(columns=[c for c in shown if str(c).startswith("largest error")])
         if table["rmse"].isna().all():
             shown = shown.drop(columns=[c for c in shown if str(c).startswith(("RMSE", "MAE", "rRMSE"))])
-        for heading, column, style in WHERE_GIVEN:
+        for heading, column, style in (*_of_each(target.beside), *WHERE_GIVEN):
             if table[column].notna().any():
                 shown[heading] = [style.format(value) if np.isfinite(value) else "" for value in table[column]]
         if target.per_state:
@@ -282,6 +281,18 @@ def write_iteration_table(histories: dict[str, str], target: Target, path: str) 
     parts.append(f"{note}</body></html>\n")
     with atomic_path(path) as temporary:
         temporary.write_text("".join(parts))
+
+
+def _of_each(properties: Sequence[str]) -> list[tuple[str, str, str]]:
+    """Return headings, columns and formats of what is learnt beside the main property."""
+    found = []
+    for name in properties:
+        unit = PROPERTIES[name].unit.replace("Angstrom", "Å")
+        found += [
+            (f"RMSE of the {name}{_in_brackets(unit)}", f"{name}_rmse", "{:.4g}"),
+            (f"RMSE / std of the {name}", f"{name}_rmse_over_std", "{:.3g}"),
+        ]
+    return found
 
 
 def _warnings_of_last(table: pd.DataFrame) -> str:

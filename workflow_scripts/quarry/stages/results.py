@@ -85,6 +85,14 @@ HISTORY_COLUMNS = (
 )
 
 
+def columns_of(facts: Sequence[Facts]) -> tuple[str, ...]:
+    """Return the columns of a campaign's history: those of all, and errors of what is learnt beside the main property."""
+    beside = [f"{name}_{error}" for name in facts[-1].goal.beside for error in ("rmse", "mae", "rmse_over_std")]
+    place = HISTORY_COLUMNS.index("forces_rmse_over_std") + 1
+    more = [column for column in beside if column not in HISTORY_COLUMNS]
+    return (*HISTORY_COLUMNS[:place], *more, *HISTORY_COLUMNS[place:])
+
+
 def history_rows(
     facts: Sequence[Facts], costs: Sequence[Cost], reason: str, savings: Sequence[Mapping[str, object]] = ()
 ) -> list[dict[str, str]]:
@@ -93,7 +101,7 @@ def history_rows(
     savings: for each iteration of arm main, columns of the labels saved (``quarry.evaluation.comparison``); what does not
     apply is left empty.
     """
-    rows, total = [], 0.0
+    rows, total, columns = [], 0.0, columns_of(facts)
     for f, c, saved in zip(facts, costs, savings or [{}] * len(facts), strict=True):
         total += c.campaign_label_core_hours + c.train_core_hours
         values = {
@@ -110,7 +118,7 @@ def history_rows(
             "core_hours_total": round(total, 6),
             "stop_reason": "",
         }
-        rows.append({column: _text(values.get(column, "")) for column in HISTORY_COLUMNS})
+        rows.append({column: _text(values.get(column, "")) for column in columns})
     rows[-1]["stop_reason"] = reason
     return rows
 
@@ -151,7 +159,7 @@ def write_history(
     path: str, facts: Sequence[Facts], costs: Sequence[Cost], reason: str, savings: Sequence[Mapping[str, object]] = ()
 ) -> None:
     """Write ``history.csv``."""
-    write_dicts(path, HISTORY_COLUMNS, history_rows(facts, costs, reason, savings))
+    write_dicts(path, columns_of(facts), history_rows(facts, costs, reason, savings))
 
 
 def collect_results(

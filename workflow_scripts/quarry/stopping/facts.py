@@ -26,7 +26,9 @@ class Facts:
     standard deviation of the targets of the same structures, of total energies about their best sum over elements),
     rmse_over_std_at_most (``spread_ratio_at_most``) and
     r2 = 1 - rmse_over_std^2, ratio and R^2 with _low and _high; of
-    energies rmse_per_atom and mae_per_atom (eV/atom, of error / number of atoms), of forces forces_rmse_over_std; for target
+    energies rmse_per_atom and mae_per_atom (eV/atom, of error / number of atoms), of each property that is
+    learnt beside the main one, such as forces, forces_rmse, forces_mae (over all its numbers, in its unit) and
+    forces_rmse_over_std; for target
     class with accuracy, accuracy_low, accuracy_high, majority (accuracy of always naming the most frequent class of the
     labels), error_over_majority_error (ratio of the wrong shares), confusion (rows: label, columns: prediction) and n; for
     target excitations rmse and mae are geometric means over all states and quantities
