@@ -192,6 +192,18 @@ class TestMend:
         disk.mend()
         assert disk.at("batch.csv.damaged").exists()
 
+    def test_the_state_of_a_killed_training_stays(self, disk):
+        """It is no file of a rule and no damage, and how the training goes on, whatever else of the iteration is made again."""
+        state = disk.at("model/checkpoint/state.bin")
+        for name in ("model/model.h5", "predictions.h5", "metrics.json", "facts.json", "cost.json"):
+            disk.at(name).unlink()
+        state.parent.mkdir()
+        state.write_bytes(b"not a file that can be read")
+        assert disk.mend() == [] and state.read_bytes() == b"not a file that can be read"
+        disk.check_mended(whole=2)
+        disk.at("facts.json", 1).write_text("{")
+        assert disk.mend() != [] and state.exists()
+
     def test_pool_and_products_are_looked_at_too(self, disk):
         files = {
             "pool/structures.h5": "pool/receipts/build_pool.json",
