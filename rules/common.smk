@@ -118,7 +118,7 @@ def normal_modes(wildcards):
 def start_of(wildcards):
     """Return the model that the training begins from, nothing where it begins afresh."""
     model = CAMPAIGN.configuration.arm(wildcards.arm).model
-    return from_previous("model/model.h5")(wildcards) if model.is_own and model.start == "last" else []
+    return from_previous("model/model.h5")(wildcards) if getattr(model, "start", "fresh") == "last" else []
 
 
 def features_of(wildcards):

@@ -192,7 +192,8 @@ def model_misfit(configuration: Configuration, arm: str, traits: ModelTraits) ->
     kind = configuration.arm(arm).model.kind
     where = "model" if arm == configuration.arm_names[0] else f"arms.{arm}.model"
     if traits.needs_atoms and configuration.pool.source == "table":
-        return f"{traits.needs_atoms} needs the atoms of a structure, but pool.source is table; set constant"
+        mend = traits.mends.get("atoms", "; choose another kind")
+        return f"{traits.needs_atoms} needs the atoms of a structure, but pool.source is table{mend}"
     descriptor = configuration.descriptor
     if traits.descriptors and descriptor is not None and descriptor.kind not in traits.descriptors:
         return (
@@ -259,6 +260,11 @@ def _strategies(configuration: Configuration) -> str | None:
         if arm.model.is_own:
             continue
         kind = arm.model.kind
+        if traits.known_elements and query.needs_scores and query.unfamiliar == "trust":
+            return (
+                f"{prefix}query.unfamiliar: trust, but model.kind: {kind} predicts nothing of elements that no "
+                "training label has; set few or leave_out"
+            )
         lack = misfit(query, kind, traits, target, searches, query.reads)
         if lack:
             plain = query.model_copy(update=dict.fromkeys(("share", "distance", "embedding")))

@@ -29,8 +29,9 @@ class ModelTraits:
     job trains it. needs_descriptor: whether it learns from the descriptor and not from structures; descriptors: the kinds that
     it takes, empty: all. needs_atoms: key that needs the atoms of a structure; empty: rows of features do too. validates:
     whether it chooses its hyperparameters on validation data that are split off for it. gpus: GPUs that its jobs ask for.
+    known_elements: whether it refuses structures with elements that it has not learnt.
     warm_start: whether it can begin from the model of the previous iteration. mends: what to set for a thing that is missing
-    (std, votes), for messages.
+    (std, votes, atoms), for messages.
     """
 
     learns: tuple[frozenset[str], ...] = ()
@@ -44,6 +45,7 @@ class ModelTraits:
     validates: bool = False
     gpus: int = 0
     warm_start: bool = False
+    known_elements: bool = False
     mends: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

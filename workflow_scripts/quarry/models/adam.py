@@ -1,4 +1,4 @@
-"""The Adam optimiser with decoupled weight decay. Making torch's own imports its compiler, which takes two seconds."""
+"""The optimisers Adam, with decoupled weight decay, and AMSGrad. Making torch's own imports its compiler: two seconds."""
 
 from __future__ import annotations
 
@@ -15,25 +15,50 @@ DECAY, SQUARE_DECAY, SMALL = 0.9, 0.999, 1e-8
 class Adam:
     """D. P. Kingma, J. Ba, ICLR 2015, algorithm 1; weight decay as in I. Loshchilov, F. Hutter, ICLR 2019."""
 
-    def __init__(self, decayed: Sequence[Tensor], others: Sequence[Tensor], rate: float, weight_decay: float) -> None:
-        """decayed, others: parameters with and without weight decay. rate: learning rate, may be changed later."""
+    def __init__(
+        self,
+        decayed: Sequence[Tensor],
+        others: Sequence[Tensor],
+        rate: float,
+        weight_decay: float,
+        amsgrad: bool = False,
+    ) -> None:
+        """decayed, others: parameters with and without weight decay. rate: learning rate, may be changed later.
+
+        amsgrad: divide by the largest mean square so far (S. J. Reddi, S. Kale, S. Kumar, ICLR 2018, algorithm 2).
+        """
         self.rate = rate
         self._weight_decay = weight_decay
         self._decayed = list(decayed)
         self.parameters = [*decayed, *others]
         self._mean = [torch.zeros_like(p) for p in self.parameters]
         self._square = [torch.zeros_like(p) for p in self.parameters]
+        self._largest = [torch.zeros_like(p) for p in self.parameters] if amsgrad else None
         self._steps = 0
 
+    @property
+    def state(self) -> tuple[int, list[Tensor]]:
+        """The number of steps, and the tensors that steps change besides the parameters."""
+        return self._steps, [*self._mean, *self._square, *(self._largest or [])]
+
     @torch.no_grad()
-    def step(self, gradients: tuple[Tensor, ...]) -> None:
+    def resume(self, steps: int, tensors: Sequence[Tensor]) -> None:
+        """Go on from a state."""
+        self._steps = steps
+        torch._foreach_copy_(self.state[1], list(tensors))
+
+    @torch.no_grad()
+    def step(self, gradients: tuple[Tensor, ...] | list[Tensor]) -> None:
         """Change the parameters; gradients: in the order of ``parameters``."""
         self._steps += 1
-        torch._foreach_mul_(self._decayed, 1.0 - self.rate * self._weight_decay)
+        if self._decayed and self._weight_decay:
+            torch._foreach_mul_(self._decayed, 1.0 - self.rate * self._weight_decay)
         torch._foreach_lerp_(self._mean, gradients, 1.0 - DECAY)
         torch._foreach_mul_(self._square, SQUARE_DECAY)
         torch._foreach_addcmul_(self._square, gradients, gradients, 1.0 - SQUARE_DECAY)
-        size = torch._foreach_sqrt(self._square)
+        if self._largest is not None:
+            torch._foreach_maximum_(self._largest, self._square)
+        size = torch._foreach_sqrt(self._square if self._largest is None else self._largest)
         torch._foreach_div_(size, math.sqrt(1.0 - SQUARE_DECAY**self._steps))
         torch._foreach_add_(size, SMALL)
         torch._foreach_addcdiv_(self.parameters, self._mean, size, -self.rate / (1.0 - DECAY**self._steps))

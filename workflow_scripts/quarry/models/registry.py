@@ -22,6 +22,8 @@ REGRESSIONS = {
     "mlp": "quarry.models.mlp:MultilayerPerceptron",
 }
 """Models that learn from the descriptor: what ``model.kind`` may name, and where its class is."""
+POTENTIALS = {"gmnn": "quarry.models.gmnn.model:GaussianMomentModel"}
+"""Models that learn from structures themselves, likewise."""
 
 
 def make_model(
@@ -35,6 +37,9 @@ def make_model(
         from quarry.models.own import UserModel
 
         return UserModel.make(settings, base)
+    if settings.kind in POTENTIALS:
+        potential: Model = _class_of(settings.kind)(settings, target.learnt)
+        return potential
     from quarry.models.descriptor_model import DescriptorModel
 
     assert cache is not None
@@ -56,6 +61,10 @@ def load_model(
         from quarry.models.own import UserModel
 
         return UserModel.load(path, settings, base)
+    if settings.kind in POTENTIALS:
+        check_kind(path, settings.kind)
+        potential: Model = _class_of(settings.kind).load(path)
+        return potential
     from quarry.models.descriptor_model import DescriptorModel
 
     regression = load_regression(path, settings.kind)
@@ -70,6 +79,13 @@ def make_regression(settings: ModelSettings, target: Target) -> Regression:
 
 def load_regression(path: str | Path, kind: str) -> Regression:
     """Read a regression of a kind. Raises QuarryError as ``load_model`` does."""
+    check_kind(path, kind)
+    regression: Regression = _class_of(kind).load(path)
+    return regression
+
+
+def check_kind(path: str | Path, kind: str) -> None:
+    """Raise QuarryError if a file is damaged or holds a model of another kind."""
     import h5py
 
     try:
@@ -81,10 +97,8 @@ def load_regression(path: str | Path, kind: str) -> Regression:
         ) from error
     if found != kind:
         raise QuarryError(f"{path}: this is a model of kind '{found}', but model.kind is {kind}")
-    regression: Regression = _class_of(kind).load(path)
-    return regression
 
 
 def _class_of(kind: str) -> Any:
-    module, _, name = REGRESSIONS[kind].partition(":")
+    module, _, name = (REGRESSIONS | POTENTIALS)[kind].partition(":")
     return getattr(importlib.import_module(module), name)

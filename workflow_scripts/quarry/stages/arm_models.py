@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from quarry.config.campaign import ArmSettings, Configuration
 from quarry.config.checks import model_misfit
@@ -16,9 +17,11 @@ from quarry.config.models import OwnModel
 from quarry.config.targets import Target
 from quarry.descriptors.cache import FeatureCache
 from quarry.errors import QuarryError
-from quarry.models.base import Model, TrainingData
+from quarry.models.base import Model, Prediction, TrainingData, has_rows_of_atoms, rows_of_property
 from quarry.models.registry import load_model, make_model
 from quarry.stages.targets import training_data
+from quarry.structures import StructureSet
+from quarry.structures.compositions import unfamiliar
 from quarry.structures.labelled import LabelledSet
 
 
@@ -72,6 +75,29 @@ class ArmModels:
     def load(self, path: str | Path) -> Model:
         """Read a trained model."""
         return load_model(path, self.settings.model, self.target, self.descriptor, self.base)
+
+    def judged(self, known: StructureSet, others: StructureSet) -> NDArray[np.int64]:
+        """Return which of the others a model that has learnt the known structures can be asked of."""
+        if not self.traits.known_elements:
+            return np.arange(len(others))
+        return np.flatnonzero(~unfamiliar(known, others, compositions=False))
+
+    def ask(self, model: Model, known: StructureSet, structures: StructureSet, want: frozenset[str]) -> Prediction:
+        """Predict properties of structures by a model that has learnt the known ones; NaN where it cannot be asked."""
+        rows = self.judged(known, structures)
+        if len(rows) == len(structures):
+            return model.predict(structures, want)
+        found = model.predict(structures.subset(rows), want)
+
+        def spread(values: dict[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
+            whole = {}
+            for name, array in values.items():
+                count = len(structures.numbers) if has_rows_of_atoms(name) else len(structures)
+                whole[name] = np.full((count, *array.shape[1:]), np.nan)
+                whole[name][rows_of_property(name, structures, rows)] = array
+            return whole
+
+        return Prediction(spread(found.mean), spread(found.std), noise_variance=found.noise_variance)
 
     def data(self, dataset: LabelledSet, role: str) -> TrainingData:
         """Return the labels of a role that have the target."""

@@ -67,6 +67,7 @@ def evaluate_model(models: ArmModels, files: EvaluationFiles) -> None:
             f"{files.dataset}: no label of the test set succeeded, so there is no error to stop by; see failures.csv"
         )
     trained = models.load(files.model)
+    test, left_out = _judged_test(models, train, test)
     if len(test):
         results["test"] = Evaluated.of(target, test, trained.predict(test.structures, everything(models)))
     if metric != "test":
@@ -91,13 +92,29 @@ def evaluate_model(models: ArmModels, files: EvaluationFiles) -> None:
         search |= pool_account(models, trained, labelled, files.truth)
     audited, doubts = audit_account(configuration, files.audit, train, results)
     known = labelled.without_left_out()
-    doubts = doubts + warnings_of(models, trained, train, results, summary, known)
+    doubts = left_out + doubts + warnings_of(models, trained, train, results, summary, known)
     found = {"errors": summary, "hyperparameters": hyperparameters, "search": search, "warnings": doubts}
     if target.per_state:
         from quarry.spectra.states import swap_account
 
         found["states"] = swap_account(known, target.n_states)
     write_json(files.metrics, {**counts, **relative, **found, **audited})
+
+
+def _judged_test(models: ArmModels, train: TrainingData, test: TrainingData) -> tuple[TrainingData, list[str]]:
+    """Return the test structures that the model can be asked of, and a line where these are not all."""
+    rows = models.judged(train.structures, test.structures)
+    if len(rows) == len(test):
+        return test, []
+    if not len(rows):
+        raise QuarryError(
+            f"model.kind: {models.settings.model.kind} knows the elements of none of the {len(test)} test structures; raise "
+            "query.initial"
+        )
+    return test.subset(rows), [
+        f"{len(test) - len(rows)} of {len(test)} test structures have elements that no training label has: they are left out "
+        "of the errors"
+    ]
 
 
 def everything(models: ArmModels) -> frozenset[str]:
@@ -120,13 +137,15 @@ def _held_back(models: ArmModels, train: TrainingData, trained: Model) -> tuple[
     else:
         count = min(configuration.validation.folds, len(train))
         parts = folds_of(rng.permutation(len(train)), count, train.groups)
-    predictions = []
+    predictions, held_back = [], []
     for number, part in enumerate(parts):
         model = models.make()
         rest = np.setdiff1d(np.arange(len(train)), part)
         fit(models, model, train.subset(rest), "validation", number)
-        predictions.append(model.predict(train.structures.subset(part), everything(models)))
-    return train.subset(np.concatenate(parts)), Prediction.joined(predictions)
+        judged = part[models.judged(train.structures.subset(rest), train.structures.subset(part))]
+        predictions.append(model.predict(train.structures.subset(judged), everything(models)))
+        held_back.append(judged)
+    return train.subset(np.concatenate(held_back)), Prediction.joined(predictions)
 
 
 def _relative_change(

@@ -67,9 +67,11 @@ def score_pool(models: ArmModels, iteration: int, model: str, dataset: str, fail
     needs = needs_of(settings.query, make_strategy(settings.query, models.base))
     rows = candidate_rows(models.pool, dataset, failures, models.configuration.pool.is_sampled)
     candidates, trained = read_pool(models.pool).subset(rows), models.load(model)
+    labelled = LabelledSet.read(dataset)
+    known = models.data(labelled, "train").structures
     scores: dict[str, Any] = {"rows": rows}
     if needs & {"mean", "std", "probabilities", "votes"}:
-        prediction = trained.predict(candidates, frozenset(target.main) | ({STD} & needs))
+        prediction = models.ask(trained, known, candidates, frozenset(target.main) | ({STD} & needs))
         found = {
             "mean": main_values(target, prediction.mean),
             "std": main_std(target, prediction),
@@ -78,16 +80,19 @@ def score_pool(models: ArmModels, iteration: int, model: str, dataset: str, fail
         }
         scores |= {name: values for name, values in found.items() if name in needs}
         if target.per_state and scores.get("std") is not None:
-            labels = main_values(target, models.data(LabelledSet.read(dataset), "train").targets)
+            labels = main_values(target, models.data(labelled, "train").targets)
             scores["std"] = joint_std(scores["std"], labels)
     if "embedding" in needs:
-        known = models.data(LabelledSet.read(dataset), "train").structures
         rng = generator(settings.seed, models.arm, iteration, "embed")
         kind = settings.query.embedding_of(models.traits)
         if kind is None or not isinstance(trained, HasFeatureMaps):
             raise QuarryError(f"query.embedding: model.kind: {settings.model.kind} has none; choose another strategy")
-        maps = trained.features(candidates.joined(known), kind, rng).astype(np.float32)
-        scores |= {"embedding": maps[: len(rows)], "labelled_embedding": maps[len(rows) :]}
+        judged = models.judged(known, candidates)
+        asked = candidates if len(judged) == len(rows) else candidates.subset(judged)
+        maps = trained.features(asked.joined(known), kind, rng).astype(np.float32)
+        embedding = np.full((len(rows), maps.shape[1]), np.nan, dtype=np.float32)
+        embedding[judged] = maps[: len(judged)]
+        scores |= {"embedding": embedding, "labelled_embedding": maps[len(judged) :]}
     missing = [name for name, values in scores.items() if values is None]
     if missing:
         raise QuarryError(

@@ -72,6 +72,7 @@ def pool_account(models: ArmModels, model: Model, labelled: LabelledSet, truth: 
     rows = np.flatnonzero(reachable)
     if not len(rows):
         return {"in_range": total}
-    prediction = model.predict(read_pool(models.pool).subset(rows), frozenset(target.main))
+    known = models.data(labelled, "train").structures
+    prediction = models.ask(model, known, read_pool(models.pool).subset(rows), frozenset(target.main))
     mean = main_values(target, prediction.mean)
     return {"in_range": total, "pool": classification_rates(values[rows], mean, *ends)}

@@ -1,0 +1,56 @@
+"""A campaign that learns a potential: energies and forces, no descriptor, batches by the network's last layer."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import h5py
+import numpy as np
+
+from quarry.config import load_configuration
+from quarry.models.registry import load_model
+from quarry.structures import Structure, StructureSet
+from support.campaigns import CampaignFolder, stand_in_configuration
+from support.stand_in import morse
+
+MODEL = {"kind": "gmnn", "hidden": [16, 8], "epochs": 25, "learning_rate": 0.02, "batch_size": 8}
+
+
+def test_a_potential_goes_through_the_loop(tmp_path):
+    configuration = stand_in_configuration(
+        target="energy_forces",
+        model={**MODEL, "start": "last"},
+        query={"strategy": "lcmd", "initial": 10, "batch": {"schedule": "constant", "size": 4}},
+        arms={"fresh": {"model": {"start": "fresh"}, "query": {"strategy": "random"}}},
+        test={"size": 6},
+        stop={"rrmse": None, "max_iterations": 1},
+    )
+    del configuration["descriptor"]
+    folder = CampaignFolder.create(tmp_path / "campaign", configuration)
+    outcome = folder.run()
+    assert outcome.code == 0, outcome.text[-3000:]
+    assert folder.run().nothing_to_do
+    main, settings = folder.results / "main", load_configuration(configuration, "config.yaml")
+    with open(main / "history.csv", newline="") as handle:
+        history = list(csv.DictReader(handle))
+    assert [int(row["n_train"]) for row in history] == [10, 14]
+    facts = json.loads((main / "iter_001" / "facts.json").read_text())
+    assert facts["errors"]["test"]["forces_rmse_over_std"] < 1
+    # What users get is the last model: it predicts forces that point as those of the labels.
+    model = load_model(main / "model/model.h5", settings.arm("main").model, settings.goal)
+    rng = np.random.default_rng(1)
+    water = np.array([[0.0, 0.0, 0.117], [0.0, 0.757, -0.469], [0.0, -0.757, -0.469]])
+    unseen = [Structure.create([8, 1, 1], water + rng.normal(0, 0.05, (3, 3))) for _ in range(10)]
+    found = model.predict(StructureSet.from_structures(unseen), frozenset({"energy", "forces"}))
+    wanted = np.concatenate([morse(s.to_atoms(), calls="")["forces"] for s in unseen])
+    assert np.corrcoef(found.mean["forces"].ravel(), wanted.ravel())[0, 1] > 0.5
+    # Both arms learnt the same in iteration 0. In iteration 1 one began where it had ended.
+    weights = {}
+    for arm in ("main", "fresh"):
+        for iteration in (0, 1):
+            with h5py.File(folder.results / f"{arm}/iter_{iteration:03d}/model/model.h5") as handle:
+                weights[arm, iteration] = handle["layers/00/weights"][()]
+    assert np.array_equal(weights["main", 0], weights["fresh", 0])
+    near, far = (np.abs(weights[arm, 1] - weights[arm, 0]).max() for arm in ("main", "fresh"))
+    assert near < 0.9 * far

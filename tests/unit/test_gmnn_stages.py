@@ -1,0 +1,104 @@
+"""A potential in the loop's stages, where pool and test set hold elements that no training label has."""
+
+from __future__ import annotations
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+
+from quarry.campaign.batch_table import BatchRow
+from quarry.config import Configuration
+from quarry.errors import QuarryError
+from quarry.stages.arm_models import ArmModels
+from quarry.stages.batch import read_proposal
+from quarry.stages.evaluation import EvaluationFiles, evaluate_model
+from quarry.stages.proposal import propose_batch, score_pool
+from quarry.stages.training import train_model
+from quarry.structures import Structure, StructureSet
+from quarry.structures.files import write_pool
+from quarry.structures.labelled import LabelledSet
+from support.potentials import SMALL, toy, toy_data
+from support.stages import configuration, make_facts, write_failures
+
+N_TEST, N_TRAIN, N_LEFT = 6, 12, 10
+
+
+def strange(count: int) -> list[Structure]:
+    """Chlorine, which no training label has."""
+    return [Structure.create([17, 1], np.array([[0, 0, 0], [0, 0, 1.3 + 0.01 * n]])) for n in range(count)]
+
+
+def campaign(**changes) -> Configuration:
+    query = {"strategy": "lcmd", "initial": 8, "batch": {"schedule": "constant", "size": 5}, **changes.pop("query", {})}
+    return configuration(target="energy_forces", model={**SMALL, "epochs": 3}, query=query, descriptor=None, **changes)
+
+
+@pytest.fixture
+def files(tmp_path) -> dict[str, str]:
+    """Water and methane, two of six test structures and four of 14 candidates with chlorine; a trained model."""
+    structures = [*toy_data(N_TEST - 2).structures, *strange(2)]
+    structures += [*toy_data(N_TRAIN + N_LEFT, seed=2).structures, *strange(6)[2:]]
+    pool = StructureSet.from_structures(structures)
+    write_pool(tmp_path / "structures.h5", pool)
+    roles = ["test"] * N_TEST + ["train"] * N_TRAIN
+    labels = [
+        dict(zip(("energy", "forces"), toy(s) if 17 not in s.numbers else (1.0, np.zeros((2, 3))), strict=True))
+        for s in structures[: len(roles)]
+    ]
+    known = structures[: len(roles)]
+    LabelledSet.from_records(known, roles, [0] * len(roles), labels).write(tmp_path / "dataset.h5", {})
+    write_failures(tmp_path / "failures.csv", [])
+    names = ("dataset.h5", "failures.csv", "model.h5", "predictions.h5", "metrics.json", "scores.h5", "proposal.csv")
+    paths = {name.partition(".")[0]: str(tmp_path / name) for name in names}
+    paths["facts"] = str(tmp_path / "facts.json")
+    make_facts(n_train=N_TRAIN).write(paths["facts"])
+    train_model(models(tmp_path), paths["dataset"], paths["model"])
+    return paths
+
+
+def models(folder, conf: Configuration | None = None) -> ArmModels:
+    return ArmModels(conf or campaign(), "main", str(folder / "structures.h5"))
+
+
+def test_test_structures_that_it_cannot_judge_are_left_out_and_told(tmp_path, files):
+    evaluate_model(
+        models(tmp_path), EvaluationFiles(*(files[n] for n in ("model", "dataset", "predictions", "metrics")))
+    )
+    found = json.loads((tmp_path / "metrics.json").read_text())
+    assert found["n_test"] == found["errors"]["test"]["n"] == N_TEST - 2
+    assert np.isfinite(found["errors"]["test"]["forces_rmse"])
+    assert found["warnings"][0].startswith("2 of 6 test structures have elements that no training label has")
+    with h5py.File(files["predictions"]) as handle:
+        assert np.isfinite(handle["test/mean"][()]).all() and len(handle["test/mean"]) == N_TEST - 2
+
+
+@pytest.mark.parametrize("metric", ["validation", "cross_validation"])
+def test_held_back_labels(tmp_path, files, metric):
+    conf = campaign(stop={"metric": metric, "rrmse": 0.1, "max_iterations": 2})
+    evaluate_model(
+        models(tmp_path, conf), EvaluationFiles(*(files[n] for n in ("model", "dataset", "predictions", "metrics")))
+    )
+    found = json.loads((tmp_path / "metrics.json").read_text())["errors"][metric]
+    assert np.isfinite(found["rmse"]) and found["n"] == (N_TRAIN if metric == "cross_validation" else 2)
+
+
+def test_candidates_that_it_cannot_judge_have_no_score_and_few_are_drawn(tmp_path, files):
+    made = models(tmp_path)
+    score_pool(made, 1, files["model"], files["dataset"], files["failures"], files["scores"])
+    with h5py.File(files["scores"]) as handle:
+        lacking = np.isnan(handle["embedding"][()]).all(axis=1)
+        assert lacking.tolist() == [False] * N_LEFT + [True] * 4
+        assert np.isfinite(handle["labelled_embedding"][()]).all() and len(handle["labelled_embedding"]) == N_TRAIN
+    known = (files["dataset"], files["failures"])
+    propose_batch(made, 1, *known, files["facts"], files["scores"], files["proposal"])
+    rows: list[BatchRow] = read_proposal(files["proposal"])
+    chlorine = {s.structure_id for s in strange(6)}
+    assert [row.structure_id in chlorine for row in rows] == [True, False, False, False, False]
+
+
+def test_to_trust_what_it_cannot_predict_is_refused():
+    with pytest.raises(QuarryError, match=r"query\.unfamiliar: trust, but model\.kind: gmnn predicts nothing"):
+        campaign(query={"unfamiliar": "trust"})
+    assert campaign(query={"unfamiliar": "trust", "strategy": "random"})

@@ -1,0 +1,1 @@
+"""Gaussian-moment neural networks: interatomic potentials."""

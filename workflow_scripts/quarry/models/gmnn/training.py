@@ -1,0 +1,221 @@
+"""Training of a potential: loss, steps, early stopping, and a state that a killed training goes on from."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from quarry.config.models import Gmnn
+from quarry.errors import QuarryError
+from quarry.files import atomic_path
+from quarry.models.adam import Adam
+from quarry.models.gmnn.neighbours import Batch, Neighbourhoods
+from quarry.models.gmnn.potential import Parameters, Potential
+from quarry.models.network import SHRINK, seeded
+
+CHECKPOINT_S = 60.0
+"""Seconds between two states that are written."""
+STATE = "training.h5"
+"""File of the state in the checkpoint's folder."""
+TOGETHER = 4096
+"""Atoms of a block in a pass without parameters' gradients."""
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Structures with labels: energies less atomic references (eV, shape (n,)), forces (eV/Angstrom, (n_atoms, 3)) and
+    stresses (eV/Angstrom^3, (n, 3, 3), NaN where there is none), None where they are not learnt. elements: from 0.
+    """
+
+    neighbourhoods: Neighbourhoods
+    elements: NDArray[np.int64]
+    energies: NDArray[np.float64]
+    forces: NDArray[np.float64] | None
+    stresses: NDArray[np.float64] | None
+
+    def __len__(self) -> int:
+        return len(self.energies)
+
+
+@dataclass
+class Labelled:
+    """A batch with its labels: forces (n_atoms, 3), virials (stress times volume, eV, (n, 3, 3)), atoms of each structure."""
+
+    batch: Batch
+    elements: Tensor
+    energies: Tensor
+    forces: Tensor | None
+    virials: Tensor | None
+    sizes: Tensor
+
+
+def labelled(examples: Examples, rows: NDArray[np.int64], potential: Potential) -> Labelled:
+    """Return examples as tensors."""
+    device, dtype = potential.device, potential.dtype
+    batch = examples.neighbourhoods.batch(rows, potential.cutoff_A, dtype, device)
+
+    def tensor(values: NDArray[np.float64]) -> Tensor:
+        return torch.from_numpy(values).to(device, dtype)
+
+    forces = None if examples.forces is None else tensor(examples.forces[batch.atoms])
+    virials = None
+    if examples.stresses is not None:
+        virials = tensor(examples.stresses[rows] * examples.neighbourhoods.volumes[rows, None, None])
+    sizes = tensor(np.diff(examples.neighbourhoods.offsets)[rows].astype(np.float64))
+    elements = torch.from_numpy(examples.elements[batch.atoms]).to(device)
+    energies = torch.from_numpy(examples.energies[rows]).to(device)
+    return Labelled(batch, elements, energies, forces, virials, sizes)
+
+
+def loss_and_gradient(
+    potential: Potential, parameters: Parameters, data: Labelled, settings: Gmnn, learn: bool
+) -> tuple[Tensor, Parameters | None]:
+    """Return the sum of the structures' losses, and the gradient of their mean by the parameters if ``learn``.
+
+    The loss of a structure is w_E dE^2 + w_F / (3 n_atoms) |dF|^2 + w_S / 9 |d(V stress)|^2 (equation 4 of V. Zaverkin,
+    J. Kaestner, Mach. Learn.: Sci. Technol. 2, 035009 (2021), which has no stress).
+    """
+    if data.forces is None and data.virials is None:
+        trace = potential.atoms(parameters, data.batch, data.elements)
+        off = potential.energies(parameters, trace) - data.energies
+        loss = settings.energy_weight * (off * off).sum()
+        if not learn:
+            return loss, None
+        return loss, potential.energy_gradient(parameters, trace, off * (2.0 * settings.energy_weight / len(off)))
+    result = potential.evaluate(parameters, data.batch, data.elements, curved=learn)
+    off = result.energies - data.energies
+    loss, n = settings.energy_weight * (off * off).sum(), len(off)
+    by_atoms, by_strain = torch.zeros_like(result.gradient), None
+    if data.forces is not None:
+        wrong = result.gradient + data.forces
+        shares = (settings.forces_weight / 3.0 / data.sizes)[data.batch.owners, None] * wrong
+        loss = loss + (shares * wrong).sum().double()
+        by_atoms = shares * (2.0 / n)
+    if data.virials is not None:
+        wrong = torch.nan_to_num(result.strain - data.virials, nan=0.0)
+        loss = loss + settings.stress_weight / 9.0 * (wrong * wrong).sum().double()
+        by_strain = wrong * (2.0 / 9.0 * settings.stress_weight / n)
+    if not learn:
+        return loss, None
+    by_energy = off * (2.0 * settings.energy_weight / n)
+    return loss, potential.gradient(parameters, result, by_energy, by_atoms, by_strain)
+
+
+@dataclass
+class Trained:
+    """Parameters of the best epoch, that epoch, and its loss on the held-out data (NaN without such data)."""
+
+    parameters: Parameters
+    epoch: int
+    held_out_loss: float
+
+
+@dataclass
+class Progress:
+    """How far a training is. waited: epochs since the best one or the last fall of the learning rate."""
+
+    epoch: int = 0
+    best_epoch: int = 0
+    best_loss: float = math.inf
+    waited: int = 0
+    factor: float = 1.0
+
+
+def train(
+    potential: Potential,
+    parameters: Parameters,
+    learn: Examples,
+    held: Examples | None,
+    settings: Gmnn,
+    rng: np.random.Generator,
+    checkpoint: Path | None = None,
+) -> Trained:
+    """Train from given parameters and return those of the best epoch; without held-out data those of the last.
+
+    checkpoint: folder for the state, where that of an earlier attempt at the same training is looked for.
+    Raises QuarryError if the loss is never a finite number.
+    """
+    order = seeded(rng, torch.device("cpu"))
+    parameters = parameters.map(lambda t: t.to(potential.device, potential.dtype).clone())
+    best = parameters.map(torch.clone)
+    optimiser = Adam([], parameters.tensors, settings.learning_rate, 0.0, amsgrad=True)
+    progress = Progress()
+    if checkpoint is not None and (checkpoint / STATE).exists():
+        progress = _resume(checkpoint / STATE, parameters, best, optimiser, order) or progress
+    blocks = [] if held is None else [labelled(held, rows, potential) for rows in blocks_of(held.neighbourhoods)]
+    written = time.monotonic()
+    while progress.epoch < settings.epochs:
+        progress.epoch += 1
+        optimiser.rate = settings.learning_rate * progress.factor * settings.share_of_rate(progress.epoch)
+        for rows in torch.randperm(len(learn), generator=order).split(settings.batch_size):
+            _, gradient = loss_and_gradient(
+                potential, parameters, labelled(learn, rows.numpy(), potential), settings, True
+            )
+            assert gradient is not None
+            optimiser.step(gradient.tensors)
+        if held is not None:
+            now = sum(float(loss_and_gradient(potential, parameters, b, settings, False)[0]) for b in blocks)
+            progress.waited += 1
+            if now / len(held) < progress.best_loss:
+                torch._foreach_copy_(best.tensors, parameters.tensors)
+                progress.best_epoch, progress.best_loss, progress.waited = progress.epoch, now / len(held), 0
+            elif progress.epoch - progress.best_epoch >= settings.patience:
+                break
+            elif settings.schedule == "plateau" and progress.waited >= max(1, settings.patience // 4):
+                progress.waited, progress.factor = 0, progress.factor * SHRINK
+        if checkpoint is not None and time.monotonic() - written >= CHECKPOINT_S:
+            _write(checkpoint / STATE, progress, parameters, best, optimiser, order)
+            written = time.monotonic()
+    finite = all(bool(torch.isfinite(tensor).all()) for tensor in parameters.tensors)
+    if (held is None and not finite) or (held is not None and not progress.best_epoch):
+        raise QuarryError("model.learning_rate: the potential's loss is not a finite number; lower the learning rate")
+    if held is None:
+        return Trained(parameters.map(Tensor.cpu), progress.epoch, math.nan)
+    return Trained(best.map(Tensor.cpu), progress.best_epoch, progress.best_loss)
+
+
+def blocks_of(neighbourhoods: Neighbourhoods) -> Iterator[NDArray[np.int64]]:
+    """Yield all rows in blocks of bounded size; a structure is in one block."""
+    sizes = np.diff(neighbourhoods.offsets)
+    block = (np.cumsum(sizes) - sizes) // TOGETHER
+    for number in np.unique(block):
+        yield np.flatnonzero(block == number)
+
+
+def _write(
+    path: Path, progress: Progress, parameters: Parameters, best: Parameters, optimiser: Adam, order: torch.Generator
+) -> None:
+    steps, moved = optimiser.state
+    with atomic_path(path) as temporary, h5py.File(temporary, "w") as handle:
+        handle.attrs.update(steps=steps, **vars(progress))
+        handle.create_dataset("order", data=order.get_state().numpy())
+        for number, tensor in enumerate([*parameters.tensors, *best.tensors, *moved]):
+            handle.create_dataset(f"tensors/{number:03d}", data=tensor.cpu().numpy())
+
+
+def _resume(
+    path: Path, parameters: Parameters, best: Parameters, optimiser: Adam, order: torch.Generator
+) -> Progress | None:
+    """Take up a state; None if it is damaged."""
+    known = [*parameters.tensors, *best.tensors]
+    try:
+        with h5py.File(path, "r") as handle:
+            tensors = [torch.from_numpy(handle["tensors"][name][()]) for name in sorted(handle["tensors"])]
+            state = torch.from_numpy(handle["order"][()])
+            values = {name: handle.attrs[name].item() for name in vars(Progress())}
+            steps = int(handle.attrs["steps"])
+    except (OSError, KeyError):
+        return None
+    torch._foreach_copy_(known, tensors[: len(known)])
+    optimiser.resume(steps, tensors[len(known) :])
+    order.set_state(state)
+    return Progress(**values)
