@@ -68,8 +68,8 @@ start_campaign(workflow, CAMPAIGN)
 
 onsuccess:
     CAMPAIGN.recovery.pack(say)
-    print(closing_words(CAMPAIGN), file=sys.stderr)
+    print(closing_message(CAMPAIGN), file=sys.stderr)
 
 
 onerror:
-    print(error_words(CAMPAIGN), file=sys.stderr)
+    print(error_message(CAMPAIGN), file=sys.stderr)

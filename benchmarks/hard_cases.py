@@ -1,4 +1,4 @@
-"""Does the SCF recovery ladder rescue what the plain run does not, and to the right energy?
+"""Do the SCF recovery steps rescue what the plain run does not, and to the right energy?
 
 Real molecules that SCF procedures find hard (tests/support/hard_cases.py), in small basis sets. Each is labelled by the
 engine with its default ladder and `stability: internal`, and computed once more by a bare PySCF script that shares nothing
@@ -9,7 +9,7 @@ Several minima exist in just these cases. dE is taken to the nearest independent
 
 With `--machines` the question is another one: does a label depend on rounding? Each molecule is labelled with one and two
 threads and every kernel of OpenBLAS that the processor has, from the engine's start orbitals and from ones that are turned a
-little; the table has the lowest and the highest energy of all these labels, and the rungs that gave them.
+little; the table has the lowest and the highest energy of all these labels, and the steps that gave them.
 """
 
 import os
@@ -62,15 +62,15 @@ def independent(case: HardCase, guess: str) -> float | None:
 
 
 def examine(case: HardCase) -> tuple[list[object], str, bool]:
-    """Return the table's row of a case, the rung that solved it, and whether plain did."""
+    """Return the table's row of a case, the step that solved it, and whether plain did."""
     method = case.method.model_copy(update={"forces": False})
     start = time.process_time()
     result = PyscfEngine(method, stability="internal").label(case.structure, 1)
     cpu = time.process_time() - start
-    rungs = [a for a in result.attempts if a["name"] != "stability"]
-    plain, last = rungs[0], rungs[-1]
+    steps = [a for a in result.attempts if a["name"] != "stability"]
+    plain, last = steps[0], steps[-1]
     rescuer = last["name"] if last["converged"] else "none"
-    cycles = " + ".join(str(a["cycles"]) for a in rungs)
+    cycles = " + ".join(str(a["cycles"]) for a in steps)
     row: list[object] = [
         case.name,
         f"{method.xc}/{method.basis}",
@@ -117,12 +117,12 @@ def compare_machines(cases: list[HardCase]) -> None:
         start = time.perf_counter()
         found = [label for machine in machines() for label in run(jobs, machine)]
         statuses = Counter(label["status"] for label in found)
-        rungs = Counter(next((a["name"] for a in label["attempts"] if a["converged"]), "none") for label in found)
+        steps = Counter(next((a["name"] for a in label["attempts"] if a["converged"]), "none") for label in found)
         energies = sorted(label["energy_hartree"] for label in found if label["energy_hartree"] is not None)
         minima = sum(high - low > SAME_HARTREE for low, high in itertools.pairwise(energies)) + bool(energies)
         ends = [f"{energy:.7f}" for energy in (energies[0], energies[-1])] if energies else ["-", "-"]
         spread = f"{energies[-1] - energies[0]:.1e}" if energies else "-"
-        words = [", ".join(f"{name} {count}" for name, count in counted.most_common()) for counted in (statuses, rungs)]
+        words = [", ".join(f"{name} {count}" for name, count in counted.most_common()) for counted in (statuses, steps)]
         rows.append([case.name, *words, minima, *ends, spread, time.perf_counter() - start])
         print(*rows[-1], sep=" | ", file=sys.stderr, flush=True)
     names = ", ".join(f"{m.threads} x {m.core_type or 'own kernel'}" for m in machines())
@@ -149,7 +149,7 @@ def main() -> None:
         rows.append(row)
         rescuers[rescuer] += 1
         rescued += not plain and rescuer != "none"
-    head = ["molecule (Angstrom, spin)", "level", "plain converges", "solved by", "cycles of each rung", "CPU-s"]
+    head = ["molecule (Angstrom, spin)", "level", "plain converges", "solved by", "cycles of each step", "CPU-s"]
     head += [
         "E of the ladder",
         "followed",
@@ -162,7 +162,7 @@ def main() -> None:
     failed = len(rows) - rescuers["plain"]
     print_table(
         "What solved them",
-        ["rung", "cases"],
+        ["step", "cases"],
         [[name, rescuers[name]] for name in (*DEFAULT_RECOVERY, "none")],
     )
     print(f"\nThe plain run fails on {failed} of {len(rows)}; the ladder rescues {rescued} of them.")

@@ -24,7 +24,7 @@ from quarry.query.strategies import make_strategy
 from quarry.randomness import generator
 from quarry.spectra.cross_section import CrossSection, largest_deviation, nuclear_ensemble, relative_integral_change
 from quarry.stages.proposal import joint_std
-from quarry.structures.files import read_leaf
+from quarry.structures.files import read_job_input
 from quarry.structures.labelled import LabelledSet
 
 STEP_EV = 0.005
@@ -38,15 +38,15 @@ class Labelled:
     delta_eV: float
 
     @staticmethod
-    def read(results: str, n_states: int, delta_eV: float, followed: bool) -> "Labelled":
+    def read(results: str, n_states: int, delta_eV: float, tracked: bool) -> "Labelled":
         """Read the labels of a campaign; followed: states by their character and not by energy."""
         found = LabelledSet.read(f"{results}/dataset.h5")
         parts = [found.properties[name] for name in ("excitation_energies", "oscillator_strengths")]
-        if followed:
+        if tracked:
             order = found.properties["state_order"].astype(np.int64)
             parts = [np.take_along_axis(part, order, axis=1) for part in parts]
         values = np.concatenate([part[:, :n_states] for part in parts], axis=1)
-        equilibrium = read_leaf(f"{results}/pool/reference.extxyz")[0].structure
+        equilibrium = read_job_input(f"{results}/pool/reference.extxyz")[0].structure
         rows = np.flatnonzero(np.isfinite(values).all(axis=1))
         rows = rows[np.argsort(found.structures.ids[rows] != equilibrium.structure_id, kind="stable")]
         structures = found.structures.subset(rows)
@@ -106,8 +106,8 @@ if __name__ == "__main__":
     default = ["sequence", "uncertainty", "uncertainty_clusters", "max_min", "uncertainty_max_min"]
     parser.add_argument("--strategies", nargs="+", default=default)
     arguments = parser.parse_args()
-    followed = arguments.order == "overlap"
-    known = Labelled.read(arguments.results, arguments.states, arguments.delta_eV, followed)
+    tracked = arguments.order == "overlap"
+    known = Labelled.read(arguments.results, arguments.states, arguments.delta_eV, tracked)
     sizes = list(range(arguments.step, arguments.most + 1, arguments.step))
     print(machine())
     print(

@@ -1,6 +1,6 @@
 """Input functions. `walk_arm` expands the loop (quarry.campaign.walk)."""
 
-from quarry.campaign.closing import closing_words, error_words
+from quarry.campaign.closing import closing_message, error_message
 from quarry.campaign.invocation import Invocation
 from quarry.campaign.loop import padded
 from quarry.campaign.walk import Walk
@@ -142,7 +142,7 @@ def from_iterations(file, after=()):
     return paths
 
 
-def stop_words(arm):
+def stop_message(arm):
     """Return why an arm stopped, in words."""
     reason = CAMPAIGN.stop_reason(arm, WALK.last(arm))
     return reason.words if reason else ""

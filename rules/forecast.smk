@@ -13,7 +13,7 @@ checkpoint choose_probes:
         structures=PATHS.structures,
     output:
         **PATHS.outputs("select_batch", PROBES_ARM, 0),
-        leaves=directory(PATHS.leaves(PROBES_ARM, 0)),
+        job_inputs=directory(PATHS.job_inputs(PROBES_ARM, 0)),
     params:
         base=base_folder,
         manifest=CAMPAIGN.paths.manifest,

@@ -1,9 +1,9 @@
 rule label_structure:
-    """Label the structures of a leaf file (one, or labeling.structures_per_job): the job sees no other job."""
+    """Label the structures of a job input (one, or labeling.structures_per_job): the job sees no other job."""
     message:
         "{wildcards.arm} iteration {wildcards.iteration}: labelling {wildcards.job}"
     input:
-        PATHS.leaf(),
+        PATHS.job_input(),
     output:
         PATHS.label(),
     params:
@@ -42,7 +42,7 @@ rule merge_labels:
         **PATHS.outputs("merge_labels"),
     params:
         manifest=CAMPAIGN.paths.manifest,
-        left_out=CAMPAIGN.paths.left_out,
+        rejected=CAMPAIGN.paths.rejected,
         failed=CAMPAIGN.paths.failed,
     log:
         PATHS.iteration("logs/merge_labels.log"),

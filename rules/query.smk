@@ -84,7 +84,7 @@ rule propose_batch:
 
 
 checkpoint select_batch:
-    """Write the batch table, the plan and a leaf file of each label job; put labels that are known in place."""
+    """Write the batch table, the plan and a job input of each label job; put labels that are known in place."""
     message:
         "{wildcards.arm} iteration {wildcards.iteration}: selecting the batch"
     input:
@@ -93,7 +93,7 @@ checkpoint select_batch:
         candidates=candidates,
     output:
         **PATHS.outputs("select_batch"),
-        leaves=directory(PATHS.leaves()),
+        job_inputs=directory(PATHS.job_inputs()),
     params:
         base=base_folder,
         manifest=CAMPAIGN.paths.manifest,

@@ -33,7 +33,7 @@ rule collect_results:
     output:
         **PATHS.outputs("collect_results"),
     params:
-        reason=lambda wildcards: stop_words(wildcards.arm),
+        reason=lambda wildcards: stop_message(wildcards.arm),
     log:
         PATHS.arm(file="logs/collect_results.log"),
     localrule: True

@@ -18,6 +18,6 @@ with job(snakemake) as log:
         store,
         LabelLedger(snakemake.params.failed),
         make_planner(configuration, snakemake.params.base, PROBES_ARM, 0, paths_of(snakemake)),
-        BatchFiles(files.batch, files.structures, files.planned, files.reused, files.leaves),
+        BatchFiles(files.batch, files.structures, files.planned, files.reused, files.job_inputs),
     )
     log(line)

@@ -1,4 +1,4 @@
-"""Label the structures of one leaf file."""
+"""Label the structures of one job input."""
 
 from quarry.campaign.job import configuration_of, job, manifest_of, store_of, stores_before
 
@@ -9,7 +9,7 @@ with job(snakemake, receipt=False, again=True):
     from quarry.labeling.labeler import Books
     from quarry.labeling.ledger import LabelLedger
     from quarry.labeling.limits import Allocation
-    from quarry.stages.labeling import Sender, label_leaf
+    from quarry.stages.labeling import Sender, label_job_input
 
     configuration, manifest = configuration_of(snakemake), manifest_of(snakemake)
     store = store_of(configuration, manifest)
@@ -27,10 +27,10 @@ with job(snakemake, receipt=False, again=True):
         "iteration": int(snakemake.wildcards.iteration),
     }
     threads = configuration.resources.label.threads_of(snakemake.threads)
-    label_leaf(
+    label_job_input(
         configuration,
         base=snakemake.params.base,
-        leaf=snakemake.input[0],
+        job_input=snakemake.input[0],
         output=snakemake.output[0],
         books=books,
         sender=Sender(origin, run_of(snakemake.params.lease)),

@@ -26,7 +26,7 @@ with job(snakemake) as log:
             wanted=Wanted.of(configuration.goal),
             max_failed_fraction=labeling.max_failed_fraction,
             outlier_z=labeling.outlier_z,
-            audit=audit_settings(configuration, arm, iteration, snakemake.params.left_out),
+            audit=audit_settings(configuration, arm, iteration, snakemake.params.rejected),
         ),
         ledger=LabelLedger(snakemake.params.failed),
     )

@@ -1,4 +1,4 @@
-"""Write the batch table and one leaf file per label job; put labels that the store has in place."""
+"""Write the batch table and one job input per label job; put labels that the store has in place."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ with job(snakemake) as log:
         store,
         failed,
         make_planner(configuration, snakemake.params.base, arm, iteration, paths),
-        BatchFiles(files.batch, files.structures, files.planned, files.reused, files.leaves),
+        BatchFiles(files.batch, files.structures, files.planned, files.reused, files.job_inputs),
         given=lambda structure: None if source is None else source.record(structure, wanted, store),
     )
     hand_down_attempts(read_batch(files.batch), failed, Path(files.batch).with_name("attempts"))

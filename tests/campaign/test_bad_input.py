@@ -60,7 +60,7 @@ CASES = {
     "pool too small": (change("query.initial", 60), "query.initial + test.size = 63 is more than the pool's 60"),
     "too small without duplicates": (
         change("pool.files", ["pool.extxyz", "pool.extxyz"], change("query.initial", 60)),
-        "60 duplicates left out",
+        "60 duplicates rejected",
     ),
     "budget too small": (change("stop.max_labels", 5), "below the initial batch and test set"),
     "no end": (change("stop", {"rrmse": False}), "stop.rrmse"),

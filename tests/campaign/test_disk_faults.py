@@ -76,10 +76,10 @@ def test_results_that_cannot_be_written_end_no_running_calculation(folder, how):
             filler = fill(disk)
             ended = job.wait()
         filler.unlink()
-        words = "Read-only file system" if how == "read-only" else "No space left on device"
-        assert ended.text.count(f"attempts cannot be written ({words})") == 1
+        message = "Read-only file system" if how == "read-only" else "No space left on device"
+        assert ended.text.count(f"attempts cannot be written ({message})") == 1
         assert desk.calls("began") == desk.calls() == IDS and all(desk.store().get(i) is not None for i in IDS)
-        assert ended.code == 0 or f"job.json cannot be written ({words})" in ended.text
+        assert ended.code == 0 or f"job.json cannot be written ({message})" in ended.text
         assert desk.run().code == 0
         check_right(desk)
 

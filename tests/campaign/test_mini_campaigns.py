@@ -133,11 +133,11 @@ def test_report(h2, tmp_path):
         "--disable-sync",
         "--no-first-run",
     ]
-    for file, words in (("report.html", "Learning"), ("results/h2/figures/iterations.html", "Stopped: rRMSE")):
+    for file, message in (("report.html", "Learning"), ("results/h2/figures/iterations.html", "Stopped: rRMSE")):
         where = [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000", "--dump-dom"]
         command = [chromium, *options, *where, f"file://{folder.path / file}"]
         seen = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-        assert words in seen.stdout
+        assert message in seen.stdout
 
 
 def test_arms_and_control(tmp_path):

@@ -87,12 +87,12 @@ def test_a_campaign_is_a_part_of_a_workflow(folder):
     assert (folder.path / "labelling/size.txt").read_text().split() == [str(size)]
     assert not (folder.path / "results").exists(), "everything lies behind a prefix"
     assert set(calls) == folder.stored(), "both share the label store of the working directory"
-    for words in (
+    for message in (
         "arm main: 9 labels in 2 iterations; stopped: the budget of max_iterations = 1 is spent",
         "arm main: 6 labels in 1 iterations; stopped: the budget of max_labels = 6 is spent",
         "results in labelling/results/toy:",
     ):
-        assert any(words in line for line in outcome.lines), (words, outcome.lines)
+        assert any(message in line for line in outcome.lines), (message, outcome.lines)
     for prefix in ("labelling", "again"):
         root = folder.path / prefix / "results/toy"
         receipts = list(root.rglob("receipts/*.json"))

@@ -196,14 +196,14 @@ class Start:
         self.results = Path(self.campaign.paths.root)
         self.receipts = [path for path in self.results.rglob("receipts") if path.is_dir()]
 
-    def mend(self) -> list[str]:
+    def repair(self) -> list[str]:
         said: list[str] = []
-        self.campaign.recovery.mend(said.append)
+        self.campaign.recovery.repair(said.append)
         return said
 
     def check_times(self) -> None:
         """What is made of its inputs is not older than they are, and nothing is of the future."""
-        first = {arm: self.campaign.recovery.count_whole(arm) for arm in self.campaign.arms}
+        first = {arm: self.campaign.recovery.count_intact(arm) for arm in self.campaign.arms}
         unread = {"logs", "receipts", "attempts", "failed"}
         # The labels of finished iterations are left out of the graph.
         sealed = [
@@ -239,14 +239,14 @@ def restore(results: Path, whole: dict[Path, tuple[bytes, int]]) -> None:
 
 
 def test_whatever_befalls_one_file_a_start_leaves_what_is_right(finished, tmp_path, monkeypatch):
-    """Every kind of file in results, and everything that happens to files. What is left is whole and in order; what is not
+    """Every kind of file in results, and everything that happens to files. What is left is intact and in order; what is not
     left is made again, labels from the store.
     """
     folder = finished.copy(tmp_path / "campaign").unpack("main")
     monkeypatch.chdir(folder.path)
     start = Start(folder)
     whole = state(start.results)
-    assert start.mend() == [] and state(start.results) == whole
+    assert start.repair() == [] and state(start.results) == whole
     start.check_times()
     for path in one_of_each_kind(start.results):
         for name, damage in DAMAGES.items():
@@ -255,7 +255,7 @@ def test_whatever_befalls_one_file_a_start_leaves_what_is_right(finished, tmp_pa
             if path.name == "campaign.json":
                 with contextlib.suppress(QuarryError):
                     assert (read_manifest(path) is None) == (name == "removed"), case
-            start.mend()
+            start.repair()
             left = state(start.results)
             # Of sealed iterations nobody reads the labels, their inputs and what was attempted; the manifest is the user's.
             unread = path.name == "campaign.json" or path.parent.name in ("labels", "batch", "attempts")
@@ -264,7 +264,7 @@ def test_whatever_befalls_one_file_a_start_leaves_what_is_right(finished, tmp_pa
             lost = [p for p in whole if p.parent.name == "labels" and p not in left and p != path]
             assert not lost, case
             start.check_times()
-            assert start.mend() == [], f"{case}: a start that follows a start finds nothing damaged"
+            assert start.repair() == [], f"{case}: a start that follows a start finds nothing damaged"
             assert state(start.results).items() <= left.items(), case
             restore(start.results, whole)
 
@@ -300,15 +300,15 @@ def test_a_copied_campaign_goes_on_and_leaves_the_original_alone(finished, tmp_p
     original = state(Path("results/toy"))
     folder.configure({**two_arms(), "name": "other"})
     start = Start(folder)
-    assert start.mend() == []
-    assert [start.campaign.recovery.count_whole(arm) for arm in start.campaign.arms] == [2, 2]
+    assert start.repair() == []
+    assert [start.campaign.recovery.count_intact(arm) for arm in start.campaign.arms] == [2, 2]
     start.check_times()
     Path("results/other/history.csv").write_text("")
     Path("results/other/main/iter_001/dataset.h5").unlink()
     Path("results/other/main/iter_001/model/model.h5").write_bytes(b"damaged")
     shift(Path("results/other/pool/structures.h5"), YEARS_NS)
-    start.mend()
-    assert start.campaign.recovery.count_whole("main") == 1
+    start.repair()
+    assert start.campaign.recovery.count_intact("main") == 1
     for path, (data, time_ns) in original.items() if Path("results/toy").exists() else ():
         if how != "hard links" or path.name not in ("history.csv", "model.h5", "structures.h5"):
             assert (path.read_bytes(), path.stat().st_mtime_ns) == (data, time_ns)

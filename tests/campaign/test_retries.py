@@ -51,7 +51,7 @@ def test_a_label_that_runs_out_of_memory_gets_more(tmp_path):
 @pytest.fixture(scope="module")
 def stopped_run(tmp_path_factory):
     """A campaign that failures have stopped in its first batch, and the run's outcome: every label waits for a file."""
-    settings = stand_in_configuration(labeling=labeling("fails_without", max_failed_fraction=0.4, file="mended"))
+    settings = stand_in_configuration(labeling=labeling("fails_without", max_failed_fraction=0.4, file="repaired"))
     folder = CampaignFolder.create(tmp_path_factory.mktemp("stopped") / "campaign", settings)
     return folder, folder.run()
 
@@ -62,18 +62,18 @@ def stopped(stopped_run, tmp_path):
 
 
 def test_a_campaign_without_a_good_label_may_be_changed(stopped_run, stopped):
-    """The cause of all failures is an argument of the method; the manifest lets it be mended, and nothing else is kept."""
+    """The cause of all failures is an argument of the method; the manifest lets it be repaired, and nothing else is kept."""
     outcome = stopped_run[1]
     assert "every key may be changed" in outcome.text
     changed = labeling("fails_without", max_failed_fraction=0.4, file="stand_in.py")
     stopped.configure(stand_in_configuration(labeling=changed, seed=4, stop={"rrmse": None, "max_labels": 6}))
     preview = stopped.run("-n")
-    words = "results/toy has no label that has succeeded, and another configuration now: "
-    assert preview.code == 0 and words in preview.text and not (stopped.results / "set_aside").exists()
+    message = "results/toy has no label that has succeeded, and another configuration now: "
+    assert preview.code == 0 and message in preview.text and not (stopped.results / "set_aside").exists()
     outcome = stopped.run()
     assert outcome.code == 0, outcome.text[-3000:]
-    [line] = [line for line in outcome.lines if words in line]
-    assert 'labeling.arguments.file ("mended" there, "stand_in.py" now)' in line and "seed (3 there, 4 now)" in line
+    [line] = [line for line in outcome.lines if message in line]
+    assert 'labeling.arguments.file ("repaired" there, "stand_in.py" now)' in line and "seed (3 there, 4 now)" in line
     assert len(stopped.calls()) == len(set(stopped.calls())) == 6
     assert {"main", "pool", "failed", "campaign.json"} <= {
         p.name for p in (stopped.results / "set_aside" / "1").iterdir()
@@ -92,7 +92,7 @@ def test_retry_failed_of_a_stopped_campaign(stopped_run, stopped):
     assert "Quarry: failed: engine_error" in outcome.text
     assert "failed labels go into" not in stopped.run().text, "the same command alone tries nothing again"
     assert not stopped.calls()
-    (stopped.path / "mended").touch()
+    (stopped.path / "repaired").touch()
     outcome = stopped.run("retry_failed")
     assert outcome.code == 0, outcome.text[-3000:]
     assert "arm main: 6 failed labels go into the batch of iteration 0" in outcome.text
@@ -112,14 +112,14 @@ def test_retry_failed_of_a_finished_campaign(tmp_path):
     plain = CampaignFolder.create(tmp_path / "plain", settings)
     assert plain.run("--until", "select_batch").code == 0
     first = [row.structure_id for row in read_batch(plain.results / "main/iter_000/batch.csv")]
-    arguments = {"file": "mended", "only": [first[0], first[4]], "max_failed_fraction": 0.5}
+    arguments = {"file": "repaired", "only": [first[0], first[4]], "max_failed_fraction": 0.5}
     folder = CampaignFolder.create(
         tmp_path / "campaign", stand_in_configuration(labeling=labeling("fails_without", **arguments))
     )
     assert folder.run().code == 0
     before, cost = folder.calls(), core_hours(folder)
     iterations = len(list(folder.results.glob("main/iter_*")))
-    (folder.path / "mended").touch()
+    (folder.path / "repaired").touch()
     preview = folder.run("-n", "retry_failed")
     assert "2 failed labels go into" in preview.text and not (folder.results / "retries.json").exists()
     outcome = folder.run("retry_failed")

@@ -178,14 +178,14 @@ class Fails(NoInitial):
 def test_mistakes_get_one_line_before_any_job(tmp_path):
     folder = create(tmp_path / "campaign")
     (folder.path / "wrong.py").write_text(WRONG)
-    for words, change in MISTAKES.items():
+    for message, change in MISTAKES.items():
         folder.configure(sampling(pool={**POOL, "arguments": {}, **change}))
         outcome = folder.run("-n")
-        assert outcome.code == 1 and len(outcome.lines) == 1 and words in outcome.text, (words, outcome.text[-800:])
-    for change, words in (
+        assert outcome.code == 1 and len(outcome.lines) == 1 and message in outcome.text, (message, outcome.text[-800:])
+    for change, message in (
         ({"filters": {"copies": "keep"}}, "filters.copies: keep is for a fixed pool"),
         ({"filters": {"near_duplicates": 0.1}}, "filters.near_duplicates"),
     ):
         folder.configure(sampling(**change))
         outcome = folder.run("-n")
-        assert outcome.code == 1 and words in outcome.text, outcome.text[-800:]
+        assert outcome.code == 1 and message in outcome.text, outcome.text[-800:]

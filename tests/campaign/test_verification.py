@@ -110,7 +110,7 @@ def test_labels_left_out_of_a_finished_campaign_and_back(verified, tmp_path):
     folder.configure({**settings, "labeling": {**settings["labeling"], "leave_out": "bad.txt"}})
     outcome = folder.run()
     assert outcome.code == 0, outcome.text[-3000:]
-    assert any("1 labels are left out, 0 before" in line for line in outcome.lines)
+    assert any("1 labels are rejected, 0 before" in line for line in outcome.lines)
     with open(folder.results / "history.csv", newline="") as handle:
         last = list(csv.DictReader(handle))[-1]
     assert (last["labels_left_out"], last["n_labels"]) == ("1", "6")

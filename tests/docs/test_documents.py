@@ -163,8 +163,8 @@ def test_every_campaign_file_has_a_right_mind(checkout):
 
 
 def test_the_readme_names_every_failure_class():
-    from quarry.campaign.failure_table import MENDS
+    from quarry.campaign.failure_table import REMEDIES
     from quarry.failures import FAILURE_CLASSES
 
     assert [name for name in FAILURE_CLASSES if f"`{name}`" not in README] == []
-    assert set(MENDS) == set(FAILURE_CLASSES)
+    assert set(REMEDIES) == set(FAILURE_CLASSES)

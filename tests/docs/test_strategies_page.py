@@ -22,7 +22,7 @@ def test_the_table_has_every_strategy():
 
 
 def test_what_the_table_says_a_strategy_needs_is_what_it_reads():
-    words = {
+    message = {
         "std": "standard deviations",
         "range": "`search`",
         "embedding": "embedding",
@@ -31,14 +31,14 @@ def test_what_the_table_says_a_strategy_needs_is_what_it_reads():
     }
     for row in ROWS:
         traits = STRATEGIES[row[1].strip().strip("`")]
-        named = {field for field, word in words.items() if word in row[4]}
+        named = {field for field, word in message.items() if word in row[4]}
         if "distance" in traits.options:
             named.discard("embedding")
         assert named - {"probabilities"} == set(traits.reads) - {"mean", "probabilities"}, row[1]
         assert ("classes" in row[4]) == bool({"votes", "probabilities"} & set(traits.reads)), row[1]
 
 
-def test_the_own_strategy_of_the_page_runs(tmp_path, monkeypatch):
+def test_the_user_defined_strategy_of_the_page_runs(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     code, section = (re.search(rf"```{kind}\n(.*?)```", TEXT, re.DOTALL)[1] for kind in ("python", "yaml"))
     name = re.match(r"# (\w+\.py)\n", code)[1]

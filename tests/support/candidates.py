@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ase import Atoms
 
-from quarry.stages.filtering import Candidate, Sieve
+from quarry.stages.filtering import Candidate, PoolFilter
 from quarry.structures import Structure
 from support.campaigns import WATER
 
@@ -23,6 +23,6 @@ def water(scale: float = 1.0, shift: float = 0.0, charge: int = 0) -> Structure:
     return Structure.create([8, 1, 1], positions, charge)
 
 
-def put_through(sieve: Sieve, structures, origin: str = "file") -> Sieve:
-    sieve.add(Candidate(origin, number, structure) for number, structure in enumerate(structures))
-    return sieve
+def put_through(pool_filter: PoolFilter, structures, origin: str = "file") -> PoolFilter:
+    pool_filter.add(Candidate(origin, number, structure) for number, structure in enumerate(structures))
+    return pool_filter

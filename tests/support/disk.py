@@ -16,7 +16,7 @@ from quarry.campaign.recovery import Recovery
 from quarry.labeling.record import LabelRecord, write_records
 from quarry.stopping.facts import Cost, Facts
 from quarry.structures import Structure
-from quarry.structures.files import LeafEntry, write_leaf
+from quarry.structures.files import JobInputEntry, write_job_input
 from support.stub_files import write_stub
 
 ITERATIONS = 3
@@ -49,12 +49,12 @@ def write_iteration(paths: CampaignPaths, arm: str, t: int, **facts: Any) -> Non
             write_batch(at("batch.csv"), [BatchRow(s.structure_id, "train", s.structure_id) for s in structures])
             at("batch").mkdir(exist_ok=True)
             for s in structures:
-                write_leaf(at(f"batch/{s.structure_id}.extxyz"), [LeafEntry(s)])
+                write_job_input(at(f"batch/{s.structure_id}.extxyz"), [JobInputEntry(s)])
         elif rule == "assess_iteration":
             counts = dict.fromkeys(("n_train", "n_test", "n_labels", "n_failed", "pool_size", "pool_left"), t)
-            words = {"arm": arm, "phase": "query", "target": "energy", "metric": "test"}
+            message = {"arm": arm, "phase": "query", "target": "energy", "metric": "test"}
             changes = dict.fromkeys(("rrmse", "rrmse_low", "rrmse_high"), 1.0)
-            Facts(iteration=t, errors={}, **(words | counts | changes | facts)).write(at("facts.json"))
+            Facts(iteration=t, errors={}, **(message | counts | changes | facts)).write(at("facts.json"))
             Cost(BATCH, 0, 0, 0.0, 0.0, 0.0, 0.0).write(at("cost.json"))
         for name in names:
             if name != "batch" and not at(name).exists():
@@ -79,9 +79,9 @@ class Disk:
     def recovery(self) -> Recovery:
         return Recovery(self.paths, {"main": ArmPlan(scored=True)})
 
-    def mend(self) -> list[str]:
+    def repair(self) -> list[str]:
         said: list[str] = []
-        self.recovery.mend(said.append)
+        self.recovery.repair(said.append)
         return said
 
     def at(self, name: str, iteration: int = ITERATIONS - 1) -> Path:
@@ -90,7 +90,7 @@ class Disk:
     def label(self, iteration: int = ITERATIONS - 1, number: int = 0) -> Path:
         return self.at(f"labels/{structure(iteration, number).structure_id}.json", iteration)
 
-    def leaf(self, iteration: int = ITERATIONS - 1, number: int = 0) -> Path:
+    def job_input(self, iteration: int = ITERATIONS - 1, number: int = 0) -> Path:
         return self.at(f"batch/{structure(iteration, number).structure_id}.extxyz", iteration)
 
     def content(self) -> dict[str, bytes]:
@@ -105,13 +105,13 @@ class Disk:
         after = self.labels()
         assert {path: data for path, (data, _) in after.items()} == {path: data for path, (data, _) in before.items()}
         for path, (_, time) in after.items():
-            leaf = Path(path).parents[1] / "batch" / f"{Path(path).stem}.extxyz"
-            newest = max(before[path][1], leaf.stat().st_mtime_ns if leaf.exists() else 0)
+            job_input = Path(path).parents[1] / "batch" / f"{Path(path).stem}.extxyz"
+            newest = max(before[path][1], job_input.stat().st_mtime_ns if job_input.exists() else 0)
             assert time in (before[path][1], newest)
 
-    def check_mended(self, whole: int) -> None:
-        """After mending, the disk is as an interrupted run leaves it: a prefix of the stages, and every label."""
-        assert self.recovery.count_whole("main") == whole
+    def check_repaired(self, whole: int) -> None:
+        """After repairing, the disk is as an interrupted run leaves it: a prefix of the stages, and every label."""
+        assert self.recovery.count_intact("main") == whole
         for t in range(whole, ITERATIONS):
             labels = all(self.label(t, n).exists() for n in range(BATCH))
             stages = self.paths.stages("main", t, ArmPlan(scored=True, proposed=t > 0))

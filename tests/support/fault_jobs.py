@@ -22,7 +22,7 @@ from quarry.labeling.record import LabelRecord
 from quarry.labeling.store import LabelStore, StoreError, method_id_of
 from quarry.labeling.worker import Worker
 from quarry.structures import Structure
-from quarry.structures.files import LeafEntry, write_leaf
+from quarry.structures.files import JobInputEntry, write_job_input
 from support.fault_engine import FaultyEngine, note
 
 METHOD = {"engine": "stand-in"}
@@ -73,10 +73,10 @@ class Campaign:
 
     name: str
     folder: Path
-    waiting: list[tuple[str, list[LeafEntry]]]
+    waiting: list[tuple[str, list[JobInputEntry]]]
     run: int = 0
     running: dict[str, Any] = field(default_factory=dict)
-    jobs: dict[str, list[LeafEntry]] = field(default_factory=dict)
+    jobs: dict[str, list[JobInputEntry]] = field(default_factory=dict)
     done: dict[str, list[LabelRecord]] = field(default_factory=dict)
     starts: Counter[str] = field(default_factory=Counter)
 
@@ -93,15 +93,15 @@ class Campaign:
 
 
 def run_job(
-    campaign: Campaign, job: str, entries: list[LeafEntry], plan: dict[str, list[str]], memory_MB: float
+    campaign: Campaign, job: str, entries: list[JobInputEntry], plan: dict[str, list[str]], memory_MB: float
 ) -> None:
     """What a label job does. Runs in a process of its own."""
     folder = campaign.folder / campaign.name
     log = os.open(folder / f"{job}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for descriptor in (1, 2):
         os.dup2(log, descriptor)
-    leaf = folder / "batch" / f"{job}.extxyz"
-    write_leaf(leaf, entries)
+    job_input = folder / "batch" / f"{job}.extxyz"
+    write_job_input(job_input, entries)
     now = time.monotonic()
     origin = {"campaign_id": campaign.name, "campaign": campaign.name, "arm": "main", "iteration": 0}
     limits = JobLimits(memory_MB, started=now, end=now + WALLTIME_S)
@@ -116,6 +116,6 @@ def run_job(
     attempts = RefusingAttempts(folder / "attempts", campaign.folder)
     labeler = Labeler(told, worker, claims, Books(store, failed, attempts))
     try:
-        labeler.label_leaf(leaf, campaign.output(job))
+        labeler.label_job_input(job_input, campaign.output(job))
     except QuarryError as error:
         sys.exit(str(error))

@@ -32,7 +32,7 @@ from quarry.labeling.keys import key_of
 from quarry.labeling.record import LabelRecord, read_records
 from quarry.labeling.store import LabelStore
 from quarry.randomness import generator
-from quarry.structures.files import LeafEntry
+from quarry.structures.files import JobInputEntry
 from support.fault_engine import ENGINE_FAULTS, LAST_FAULTS, energy_of, note, noted
 from support.fault_jobs import FORK, HEARTBEAT_S, METHOD, METHOD_ID, Campaign, run_job, structures_of
 from support.faults import DAMAGES, damage
@@ -98,7 +98,7 @@ class FaultRun:
         return Campaign(
             name,
             self.folder,
-            [(f"job{n}", [LeafEntry(s, s.structure_id) for s in part]) for n, part in enumerate(parts)],
+            [(f"job{n}", [JobInputEntry(s, s.structure_id) for s in part]) for n, part in enumerate(parts)],
         )
 
     # What the main processes do.
@@ -160,7 +160,7 @@ class FaultRun:
         for entry, record in zip(entries, records, strict=True):
             key = key_of(entry.structure.structure_id, entry.key)
             if not record.ok and key not in campaign.jobs:
-                campaign.waiting.append((key, [LeafEntry(entry.structure, key)]))
+                campaign.waiting.append((key, [JobInputEntry(entry.structure, key)]))
 
     # What happens from outside.
 
@@ -295,7 +295,7 @@ class FaultRun:
                     mark.unlink()
                     os.kill(int(mark.name), signal.SIGCONT)
 
-    def _kill(self, entries: list[LeafEntry], process: Any) -> None:
+    def _kill(self, entries: list[JobInputEntry], process: Any) -> None:
         """Kill a job and its engine in the same moment; a result that was not written yet goes with them."""
         family = []
         with contextlib.suppress(psutil.Error):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from support.machines import Machine
 
 SHAKE = 1e-9
-"""Angle (radian) by which the start orbitals are turned into each other."""
+"""Angle (radian) by which the start orbitals are rotated into each other."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def run(jobs: Sequence[Job], machine: Machine) -> list[dict[str, Any]]:
 
 
 def shaken(density: Any, seed: int) -> NDArray[np.float64]:
-    """Return a density, shape (..., n, n), whose orbitals are turned by ``SHAKE``."""
+    """Return a density, shape (..., n, n), whose orbitals are rotated by ``SHAKE``."""
     from scipy.linalg import expm
 
     density = np.asarray(density)

@@ -1,4 +1,4 @@
-"""Label jobs as a campaign runs them (configuration, leaf file, store, ledger, attempts), each in a process of its own."""
+"""Label jobs as a campaign runs them (configuration, job input, store, ledger, attempts), each in a process of its own."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from quarry.labeling.ledger import LabelLedger
 from quarry.labeling.limits import Allocation
 from quarry.labeling.record import LabelRecord, read_records
 from quarry.labeling.store import LabelStore, method_id_of
-from quarry.stages.labeling import Sender, label_leaf
+from quarry.stages.labeling import Sender, label_job_input
 from quarry.structures import Structure
-from quarry.structures.files import LeafEntry, write_leaf
+from quarry.structures.files import JobInputEntry, write_job_input
 from support.campaigns import stand_in_configuration
 
 FORK = multiprocessing.get_context("fork")
@@ -111,9 +111,9 @@ class LabelDesk:
         self.jobs += 1
         log = self.folder / f"{self.name}-{job}-{self.jobs}.log"
         log.touch()
-        leaf = self.folder / "batch" / f"{self.name}-{job}.extxyz"
-        leaf.parent.mkdir(exist_ok=True)
-        write_leaf(leaf, [LeafEntry(s, s.structure_id) for s in structures])
+        job_input = self.folder / "batch" / f"{self.name}-{job}.extxyz"
+        job_input.parent.mkdir(exist_ok=True)
+        write_job_input(job_input, [JobInputEntry(s, s.structure_id) for s in structures])
         configuration, store = self.configuration(), self.store()
 
         def run() -> None:
@@ -124,10 +124,10 @@ class LabelDesk:
             sys.stdout = sys.stderr = os.fdopen(descriptor, "w", buffering=1)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             try:
-                label_leaf(
+                label_job_input(
                     configuration,
                     base=str(self.folder),
-                    leaf=str(leaf),
+                    job_input=str(job_input),
                     output=str(self.output(job)),
                     books=Books(store, LabelLedger(self.results / "failed"), Attempts(self.results / "attempts")),
                     sender=Sender(

@@ -21,7 +21,7 @@ from quarry.labeling.record import LabelRecord, read_records
 from quarry.labeling.store import LabelStore, method_id_of
 from quarry.labeling.worker import Worker
 from quarry.structures import Structure
-from quarry.structures.files import LeafEntry, write_leaf
+from quarry.structures.files import JobInputEntry, write_job_input
 
 METHOD = {"engine": "scripted"}
 METHOD_ID = method_id_of(METHOD)
@@ -99,9 +99,9 @@ class Desk:
 
     def entries(
         self, structures: Sequence[Structure], keys: Sequence[str] | None = None, predicted_s: float | None = None
-    ) -> list[LeafEntry]:
+    ) -> list[JobInputEntry]:
         keys = keys or [s.structure_id for s in structures]
-        return [LeafEntry(s, key, predicted_s) for s, key in zip(structures, keys, strict=True)]
+        return [JobInputEntry(s, key, predicted_s) for s, key in zip(structures, keys, strict=True)]
 
     def label(
         self,
@@ -111,14 +111,14 @@ class Desk:
         predicted_s: float | None = None,
         **changes: Any,
     ) -> list[LabelRecord]:
-        leaf = self.folder / "job.extxyz"
-        write_leaf(leaf, self.entries(structures, keys, predicted_s))
+        job_input = self.folder / "job.extxyz"
+        write_job_input(job_input, self.entries(structures, keys, predicted_s))
         job = self.job(**changes)
         worker = Worker(lambda: ScriptedEngine(self.folder, script or {}), job.threads)
         claims = Claims(self.store.folder, job.heartbeat_s)
         attempts = Attempts(self.attempts)
         books = Books(self.store, self.failed, attempts, self.earlier, lambda: self.is_current())
-        Labeler(job, worker, claims, books).label_leaf(leaf, self.output)
+        Labeler(job, worker, claims, books).label_job_input(job_input, self.output)
         return read_records(self.output)
 
     def began(self, what: str = "began") -> list[str]:

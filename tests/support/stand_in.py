@@ -63,9 +63,9 @@ def slow_at_first(atoms, folder="slow", slow=(), seconds=60.0, **options):
 
 
 def fails_without(atoms, file, only=(), **options):
-    """Fail (for some structures, or all) until a file exists, as a program does whose cause of failure the user mends."""
+    """Fail (for some structures, or all) until a file exists, as a program does whose cause of failure the user repairs."""
     if not Path(file).exists() and (not only or atoms.info["structure_id"] in only):
-        raise RuntimeError("not mended yet")
+        raise RuntimeError("not repaired yet")
     return morse(atoms, **options)
 
 

@@ -127,7 +127,7 @@ def test_what_a_calculator_knows_and_what_nobody_can_check(name: str, arguments:
 
 
 @pytest.mark.parametrize(
-    ("name", "argument", "mend"),
+    ("name", "argument", "remedy"),
     [
         ("my_told:Told", "methd", "did you mean 'method'?"),
         ("my_told:Derived", "solvnt", "did you mean 'solvent'?"),
@@ -140,12 +140,12 @@ def test_what_a_calculator_knows_and_what_nobody_can_check(name: str, arguments:
         ("ase.calculators.mopac:MOPAC", "methd", "did you mean 'method'?"),
     ],
 )
-def test_what_a_calculator_would_ignore_in_silence(name: str, argument: str, mend: str) -> None:
+def test_what_a_calculator_would_ignore_in_silence(name: str, argument: str, remedy: str) -> None:
     with pytest.raises(
         QuarryError, match=rf"^labeling\.arguments: {re.escape(name)} has no argument '{argument}'; "
     ) as caught:
         calculator(name, arguments={argument: 2.0})
-    assert mend in str(caught.value) and "\n" not in str(caught.value)
+    assert remedy in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_the_charge_of_tblite_and_its_method() -> None:
@@ -191,7 +191,7 @@ def test_functions_that_take_their_arguments() -> None:
     FunctionEngine("math:hypot").check([1])
 
 
-def test_own_strategies_and_parsers() -> None:
+def test_user_defined_strategies_and_parsers() -> None:
     query = {"strategy": "my_functions:Strategy", "initial": 2, "batch": {"schedule": "constant", "size": 2}}
     make_strategy(Query.model_validate({**query, "arguments": {"weight": 2.0}}))
     with pytest.raises(QuarryError, match=r"^query\.arguments: .* has no argument 'wieght'; did you mean 'weight'"):

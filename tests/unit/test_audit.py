@@ -206,13 +206,13 @@ class TestPrecision:
     def test_in_other_units(self, unit):
         factor = ENERGY_UNITS_EV[unit]
         values = np.float64(np.float32((waters(12).properties["energy"] - 38_000.0) / factor)) * factor
-        step, words = spacing(values)
-        assert unit in words and step == pytest.approx(float(np.spacing(np.float32(40_078.0 / factor))) * factor)
+        step, message = spacing(values)
+        assert unit in message and step == pytest.approx(float(np.spacing(np.float32(40_078.0 / factor))) * factor)
 
     def test_single_precision_less_a_constant(self):
         values = np.float64(np.float32(waters(12).properties["energy"] - 38_000.0)) + 40_078.123456789
-        step, words = spacing(values)
-        assert step == pytest.approx(2**-8) and "apart" in words
+        step, message = spacing(values)
+        assert step == pytest.approx(2**-8) and "apart" in message
 
     def test_few_decimals(self):
         labels = waters(12)
@@ -276,7 +276,7 @@ class TestAbsurd:
 
 
 class TestCopies:
-    def test_turned_mirrored_and_permuted(self):
+    def test_rotated_mirrored_and_permuted(self):
         labels = waters(6)
         first = labels.structures[2]
         turn = Rotation.random(rng=np.random.default_rng(3)).as_matrix() * [1, 1, -1]

@@ -10,8 +10,8 @@ import ase.io
 import numpy as np
 import pytest
 
-from quarry.campaign.leave_out import check_ids, hold_from_now, left_out_at, read_left_out
 from quarry.campaign.paths import CampaignPaths
+from quarry.campaign.rejected_labels import check_ids, hold_from_now, read_rejected, rejected_at
 from quarry.config.targets import TARGETS
 from quarry.errors import QuarryError
 from quarry.evaluation.tails import error_share
@@ -26,7 +26,7 @@ from quarry.stages.evaluation import EvaluationFiles, evaluate_model
 from quarry.stages.targets import training_data
 from quarry.stages.training import train_model
 from quarry.stopping.progress import Progress
-from quarry.stopping.rules import absurd_words, held_back, stop_reason
+from quarry.stopping.rules import absurd_message, held_back, stop_reason
 from quarry.structures.labelled import LabelledSet
 from support.arms import models_in
 from support.iterations import POOL, Iteration, record
@@ -57,7 +57,7 @@ class TestMerge:
         assert first.merge().endswith("1 finding of the audit, see audit.csv")
         [finding] = [f for f in read_audit(first.folder / "audit.csv") if f.bad]
         assert (finding.structure_id, finding.check, finding.value) == (POOL[7].structure_id, "net_force", 1.0)
-        assert len(first.dataset) == 20 and not first.dataset.left_out, "nothing is dropped"
+        assert len(first.dataset) == 20 and not first.dataset.rejected, "nothing is dropped"
 
     def test_stop_refuses_errors_in_one_line_and_leaves_the_table(self, first):
         first.fill(range(20))
@@ -72,7 +72,7 @@ class TestMerge:
         assert str(refused) in message and [f.structure_id for f in read_audit(refused) if f.bad] == [
             POOL[7].structure_id
         ]
-        first.merge(settings=AuditSettings("stop", left_out=frozenset({POOL[7].structure_id})))
+        first.merge(settings=AuditSettings("stop", rejected=frozenset({POOL[7].structure_id})))
         assert len(first.dataset) == 20 and not refused.exists()
 
     def test_stop_lets_warnings_pass(self, first):
@@ -91,16 +91,16 @@ class TestMerge:
         first.fill(range(20), tests=[0, 1, 2])
         put(first, 7, energy=3e5)
         names = {POOL[1].structure_id, POOL[7].structure_id}
-        first.merge(settings=AuditSettings(left_out=frozenset(names)))
+        first.merge(settings=AuditSettings(rejected=frozenset(names)))
         found = first.dataset
-        assert len(found) == 20 and found.left_out == names
+        assert len(found) == 20 and found.rejected == names
         assert (len(found.indices("train")), len(found.indices("test"))) == (16, 2)
         rows = read_audit(first.folder / "audit.csv")
         assert {f.structure_id for f in rows if f.check == "left_out"} == names and not any(f.bad for f in rows)
         second = first.next()
         second.fill(range(20, 25))
         second.merge()
-        assert not second.dataset.left_out, "what is left out may change, also back"
+        assert not second.dataset.rejected, "what is rejected may change, also back"
         assert [f.structure_id for f in read_audit(second.folder / "audit.csv") if f.bad] == [POOL[7].structure_id]
 
     def test_what_records_say_of_stability_is_not_forgotten(self, first):
@@ -126,10 +126,10 @@ class TestMerge:
 
 def test_left_out_labels_in_files(tmp_path):
     labels = LabelledSet.from_records(POOL[:4], ["train"] * 4, [0] * 4, [{"energy": float(n)} for n in range(4)])
-    some = replace(labels, left_out=frozenset({POOL[2].structure_id}))
+    some = replace(labels, rejected=frozenset({POOL[2].structure_id}))
     some.write(tmp_path / "d.h5", {})
     again = LabelledSet.read(tmp_path / "d.h5")
-    assert again.left_out == some.left_out and again.indices("train").tolist() == [0, 1, 3]
+    assert again.rejected == some.rejected and again.indices("train").tolist() == [0, 1, 3]
     again.write_extxyz(tmp_path / "d.extxyz")
     assert [atoms.get_potential_energy() for atoms in ase.io.read(tmp_path / "d.extxyz", ":")] == [0.0, 1.0, 3.0]
     part = again.subset(np.array([3, 2]))
@@ -137,19 +137,19 @@ def test_left_out_labels_in_files(tmp_path):
     assert part.properties["energy"].tolist() == [3.0, 2.0] and part.indices("train").tolist() == [0]
 
 
-class TestLeaveOutFile:
+class TestRejectedLabelsFile:
     def test_ids_and_lines_of_tables(self, tmp_path):
         a, b, c = ("0123456789abcdef0123", "f" * 20, "1" * 20)
         (tmp_path / "bad.txt").write_text(
             f"# wrong\nstructure_id,check\n{a},net_force,error,1\n\ns{b}\n{c} twice\n{c}\n,energies_and_forces,error\n"
         )
-        assert read_left_out(tmp_path / "bad.txt") == [a, b, c]
+        assert read_rejected(tmp_path / "bad.txt") == [a, b, c]
 
     @pytest.mark.parametrize("word", ["water_17", "0123", "7.2318893525186926e97", "0123456789ABCDEF0123"])
     def test_what_is_no_id_is_one_line(self, tmp_path, word):
         (tmp_path / "bad.txt").write_text(f"{'a' * 20}\n{word}\n")
         with pytest.raises(QuarryError, match=r"line 2 of .*is no structure id"):
-            read_left_out(tmp_path / "bad.txt")
+            read_rejected(tmp_path / "bad.txt")
 
     def test_unknown_ids(self):
         check_ids(["a", "b"], ["b", "a", "c"])
@@ -170,22 +170,22 @@ class TestFromWhenOnItHolds:
 
     def test_the_last_merged_iteration_is_merged_again(self, tmp_path, monkeypatch):
         paths = self.campaign(tmp_path, monkeypatch)
-        assert hold_from_now([], paths, ["main"]) == "" and not Path(paths.left_out).exists()
+        assert hold_from_now([], paths, ["main"]) == "" and not Path(paths.rejected).exists()
         assert "is merged and trained again" in hold_from_now(["b", "a"], paths, ["main"], write=False)
         assert Path(paths.iteration("dataset.h5", "main", 1)).exists(), "a dry run changes nothing"
         assert hold_from_now(["b", "a"], paths, ["main"]).startswith(
-            "labeling.leave_out: 2 labels are left out, 0 before"
+            "labeling.leave_out: 2 labels are rejected, 0 before"
         )
         assert Path(paths.iteration("dataset.h5", "main", 0)).exists()
         assert not Path(paths.iteration("dataset.h5", "main", 1)).exists()
         assert hold_from_now(["a", "b"], paths, ["main"]) == "", "said and done once"
-        assert [left_out_at(paths.left_out, "main", t) for t in (0, 1, 2)] == [frozenset(), {"a", "b"}, {"a", "b"}]
+        assert [rejected_at(paths.rejected, "main", t) for t in (0, 1, 2)] == [frozenset(), {"a", "b"}, {"a", "b"}]
 
     def test_a_batch_that_is_not_merged_yet_is_where_it_begins(self, tmp_path, monkeypatch):
         paths = self.campaign(tmp_path, monkeypatch)
         Path(paths.iteration("dataset.h5", "main", 1)).unlink()
         assert "again" not in hold_from_now(["a"], paths, ["main"])
-        assert left_out_at(paths.left_out, "main", 1) == {"a"} and not left_out_at(paths.left_out, "main", 0)
+        assert rejected_at(paths.rejected, "main", 1) == {"a"} and not rejected_at(paths.rejected, "main", 0)
 
     def test_what_held_when_is_never_forgotten(self, tmp_path, monkeypatch):
         """An iteration that must be made again after damage is made as it was."""
@@ -195,9 +195,9 @@ class TestFromWhenOnItHolds:
         folder.mkdir()
         (folder / "batch.csv").touch()
         hold_from_now([], paths, ["main", "other"])
-        assert [sorted(left_out_at(paths.left_out, "main", t)) for t in range(4)] == [[], ["a"], [], []]
-        assert left_out_at(paths.left_out, "other", 0) == frozenset(), "an arm that had not begun"
-        assert left_out_at(paths.left_out, "added_later", 0) == frozenset()
+        assert [sorted(rejected_at(paths.rejected, "main", t)) for t in range(4)] == [[], ["a"], [], []]
+        assert rejected_at(paths.rejected, "other", 0) == frozenset(), "an arm that had not begun"
+        assert rejected_at(paths.rejected, "added_later", 0) == frozenset()
 
 
 class TestAbsurdLabels:
@@ -231,7 +231,7 @@ class TestAbsurdLabels:
         found = absurd([2, 9])
         assert (found["flagged"]["labels"], found["flagged"]["train"], found["flagged"]["evaluated"]) == (2, 1, 1)
         assert found["flagged"]["error_share"] > 0.3
-        assert any(words.startswith("audit, absurd_energy: absurd (2 labels: ") for words in found["warnings"])
+        assert any(message.startswith("audit, absurd_energy: absurd (2 labels: ") for message in found["warnings"])
 
     def test_none_and_those_of_another_property(self, absurd):
         assert "flagged" not in absurd([]) and "flagged" not in absurd([9], target="gap")
@@ -252,13 +252,16 @@ class TestAbsurdLabels:
             said is not None and "but stops nothing: 1 training labels and 1 test-set labels have absurd values" in said
         )
         assert "98 % of the squared error" in said and "labeling.leave_out" in said
-        mended = [*wrong, replace(history[1], iteration=2, rrmse=0.002)]
-        assert stop_reason(Progress(mended, [], conf)) is not None, "the last error is not theirs any more"
+        repaired = [*wrong, replace(history[1], iteration=2, rrmse=0.002)]
+        assert stop_reason(Progress(repaired, [], conf)) is not None, "the last error is not theirs any more"
 
     def test_budgets_end_it_and_say_so(self):
         flagged = {"labels": 1, "train": 1, "evaluated": 0, "error_share": 0.0, "ids": ["a" * 20]}
         facts = make_facts(1, flagged=flagged)
-        assert absurd_words(make_facts(1)) == "" and absurd_words(replace(facts, flagged={**flagged, "train": 0})) == ""
+        assert (
+            absurd_message(make_facts(1)) == ""
+            and absurd_message(replace(facts, flagged={**flagged, "train": 0})) == ""
+        )
         reason = stop_reason(Progress([facts], [], configuration(stop={"rrmse": None, "max_labels": 18})))
         assert reason is not None and reason.rule == "max_labels" and "have absurd values" in reason.words
 
@@ -275,7 +278,7 @@ def test_left_out_labels_count_in_the_account(tmp_path, pool, features):
     results = {"test": Evaluated.of(TARGETS["energy"], train, Prediction(train.targets))}
     found, said = audit_account(configuration(), str(tmp_path / "audit.csv"), train, results)
     assert found == {"n_left_out": 1} and said == [
-        "1 labels are left out (labeling.leave_out): kept and counted, but not used"
+        "1 labels are rejected (labeling.leave_out): kept and counted, but not used"
     ]
     assert audit_account(configuration(), None, train, results) == ({"n_left_out": 0}, [])
 

@@ -279,16 +279,16 @@ OWN = "one of your own is named by its whole path"
 
 
 @pytest.mark.parametrize(
-    ("given", "mend"), [("slrum", "did you mean 'slurm'?"), ("xyzzy", OWN), ("profiles/xyzzy", OWN)]
+    ("given", "remedy"), [("slrum", "did you mean 'slurm'?"), ("xyzzy", OWN), ("profiles/xyzzy", OWN)]
 )
-def test_a_profile_that_is_none(here, given, mend):
+def test_a_profile_that_is_none(here, given, remedy):
     project = here / "project"
     for name in ("default", "slurm"):
         (project / "profiles" / name).mkdir(parents=True)
         (project / "profiles" / name / "config.yaml").touch()
     with pytest.raises(QuarryError) as caught:
         check_workflow_profile(given, project)
-    message = f"--workflow-profile: there is no profile '{given}' (there are default, slurm); {mend}"
+    message = f"--workflow-profile: there is no profile '{given}' (there are default, slurm); {remedy}"
     assert the_line(caught) == message
 
 

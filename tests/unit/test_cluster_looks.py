@@ -44,13 +44,13 @@ class Plugin(RemoteExecutor):
         self._job_submission_executor = SimpleNamespace(shutdown=lambda wait, cancel_futures: None)
 
     def run_job(self, job):
-        words = self.answers.pop(0)
-        if words is None:
+        message = self.answers.pop(0)
+        if message is None:
             self.submitted.append(job)
-        elif isinstance(words, Exception):
-            raise words
+        elif isinstance(message, Exception):
+            raise message
         else:
-            self.report_job_error(SubmittedJobInfo(job), msg=words)
+            self.report_job_error(SubmittedJobInfo(job), msg=message)
 
     async def check_active_jobs(self, active_jobs):
         for job_info in active_jobs:
@@ -105,7 +105,7 @@ def listings(monkeypatch):
 
     monkeypatch.setattr(plugin, "query_job_status", answer)
     monkeypatch.setattr(plugin, "get_min_job_age", lambda: None)
-    slurm.mend_functions()
+    slurm.repair_functions()
     yield answers
     plugin.query_job_status, plugin.get_min_job_age, plugin.validate_or_get_slurm_job_id = real
 
@@ -255,7 +255,7 @@ def test_the_plugin_asks_once_for_the_age_of_jobs(monkeypatch):
     for name in ("query_job_status", "get_min_job_age", "validate_or_get_slurm_job_id"):
         monkeypatch.setattr(plugin, name, getattr(plugin, name))
     monkeypatch.setattr(plugin, "get_min_job_age", lambda: answers.pop(0))
-    slurm.mend_functions()
+    slurm.repair_functions()
     assert [plugin.get_min_job_age() for _ in range(4)] == [math.inf, 300, 300, 300]
     assert answers == [20]
 
@@ -332,8 +332,8 @@ def test_a_job_whose_resources_say_so_runs_beside_the_main_process(executor):
 
 
 def test_a_refusal_for_good_is_one_line_and_no_further_attempt(executor, events, capsys):
-    words = "SLURM sbatch failed. The error message was 'Invalid partition name specified'.\n    sbatch call:\n  x\n"
-    executor.answers = [words, words]
+    message = "SLURM sbatch failed. The error message was 'Invalid partition name specified'.\n    sbatch call:\n  x\n"
+    executor.answers = [message, message]
     jobs = [Job(), Job()]
     for job in jobs:
         executor.run_job(job)

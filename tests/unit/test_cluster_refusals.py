@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from quarry.submission.executors import submit_words
+from quarry.submission.executors import submit_message
 from quarry.submission.line import WaitingLine
 from quarry.submission.refusals import Refusal, Reminders, pause_s, words_of
 from quarry.submission.slurm import job_id_of
@@ -80,11 +80,11 @@ def test_words_of_an_answer_are_one_line():
     ],
 )
 def test_the_words_are_found_in_what_a_plugin_says(message):
-    assert words_of(submit_words(message)) == words_of(LIMIT)
+    assert words_of(submit_message(message)) == words_of(LIMIT)
 
 
 def test_a_submit_command_without_a_word_is_told_by_its_exit_code():
-    assert submit_words("Error submitting jobscript (exit code 127):\n") == "exit code 127 of the submit command"
+    assert submit_message("Error submitting jobscript (exit code 127):\n") == "exit code 127 of the submit command"
 
 
 def test_pauses_grow_to_five_minutes_with_jitter():

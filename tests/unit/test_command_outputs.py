@@ -1,4 +1,4 @@
-"""The command engine reads what programs write: JSON, extended XYZ, .engrad, the user's own reader."""
+"""The command engine reads what programs write: JSON, extended XYZ, .engrad, a user-defined reader."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from quarry.campaign.campaign import Campaign
-from quarry.campaign.closing import closing_words
+from quarry.campaign.closing import closing_message
 from quarry.campaign.invocation import Invocation
 from quarry.config.loading import load_configuration
 from quarry.config.targets import TARGETS
@@ -107,10 +107,10 @@ class TestCompared:
 
     def test_words_of_the_end(self, compared):
         campaign, found, _ = compared
-        text = closing_words(campaign)
+        text = closing_message(campaign)
         assert all(f"Quarry: {line}" in text for line in found.words)
         write_arm(campaign.base / campaign.paths.root, "main", 0.6, 0, iterations=5)
-        assert "labels saved" not in closing_words(campaign), "the comparison is of an earlier run"
+        assert "labels saved" not in closing_message(campaign), "the comparison is of an earlier run"
 
     def test_the_figure(self, compared, tmp_path):
         _, found, _ = compared

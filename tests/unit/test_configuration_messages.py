@@ -196,9 +196,9 @@ def test_store_and_results(here, store, message):
 
 
 UNWRITABLE = {
-    "results": "the results folder results/toy cannot be written ({why}); mend its permissions, or start in another folder "
+    "results": "the results folder results/toy cannot be written ({why}); correct its permissions, or start in another folder "
     "(--directory)",
-    "label_store": "labeling.store: label_store cannot be written ({why}); mend its permissions, or name another folder",
+    "label_store": "labeling.store: label_store cannot be written ({why}); correct its permissions, or name another folder",
     ".snakemake": "Snakemake's folder .snakemake cannot be written ({why}); start in another folder, or name one with "
     "--directory",
 }

@@ -18,7 +18,7 @@ from quarry.errors import QuarryError
 from quarry.sampling.modes import NormalModes
 from quarry.sampling.wigner import sample_wigner
 from quarry.structures import Structure
-from quarry.structures.files import FileSource, LeafEntry, read_files, read_leaf, write_leaf
+from quarry.structures.files import FileSource, JobInputEntry, read_files, read_job_input, write_job_input
 from quarry.structures.structure import LARGEST_A
 
 GOOD = np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 0.8]])
@@ -88,11 +88,11 @@ def test_readers_name_file_and_frame(name: str, make: Callable[..., None], where
 
 
 def test_inputs_of_jobs(tmp_path: Path) -> None:
-    leaf = tmp_path / "job.extxyz"
-    write_leaf(leaf, [LeafEntry(Structure.create([1, 1], GOOD))])
-    leaf.write_text(leaf.read_text().replace("0.800000", "8e13"))
+    job_input = tmp_path / "job.extxyz"
+    write_job_input(job_input, [JobInputEntry(Structure.create([1, 1], GOOD))])
+    job_input.write_text(job_input.read_text().replace("0.800000", "8e13"))
     with pytest.raises(QuarryError, match=r"job\.extxyz: this job input is damaged .*8e\+13 Angstrom"):
-        read_leaf(leaf)
+        read_job_input(job_input)
 
 
 def test_normal_modes_and_what_is_drawn_from_them(tmp_path: Path) -> None:

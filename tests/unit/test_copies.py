@@ -271,9 +271,9 @@ class TestPeriodic:
         cell = 4.0 * np.eye(3)
         positions = np.array([[0, 0, 0], [1.1, 0.3, 0.7], [0.2, 1.9, 0.9]])
         one = self.create([11, 17, 8], positions, cell)
-        turned = self.create([11, 17, 8], positions[:, [1, 2, 0]] * [1, -1, 1], cell)
+        rotated = self.create([11, 17, 8], positions[:, [1, 2, 0]] * [1, -1, 1], cell)
         inverted = self.create([17, 8, 11], 2.0 - positions[[1, 2, 0]], cell)
-        assert partners([one, turned, inverted]) == [-1, 0, 0]
+        assert partners([one, rotated, inverted]) == [-1, 0, 0]
 
     def test_no_copies(self):
         """Another volume, another place of one atom, an open direction, a supercell (which is not looked for)."""

@@ -1,4 +1,4 @@
-"""Copies in the pool: named, left out by default, and never on both sides of a split; labels that differ are told."""
+"""Copies in the pool: named, rejected by default, and never on both sides of a split; labels that differ are told."""
 
 import csv
 from pathlib import Path
@@ -21,7 +21,7 @@ from quarry.models.splits import folds_of, held_share, last_share
 from quarry.stages import arm_models, evaluation, preflight
 from quarry.stages.batch import draw_initial
 from quarry.stages.copies import label_difference
-from quarry.stages.filtering import Candidate, Sieve
+from quarry.stages.filtering import Candidate, PoolFilter
 from quarry.stages.pool import build_features, build_pool
 from quarry.stages.proposal import candidate_rows
 from quarry.stages.targets import split, training_data
@@ -79,7 +79,7 @@ class TestPool:
         line, rows = build(tmp_path, settings_of("leave_out"))
         pool = read_pool(tmp_path / "structures.h5")
         assert line == (
-            f"pool: {FIRSTS} structures, 0 duplicates dropped; left out by filters: {8 * COPIES} copies "
+            f"pool: {FIRSTS} structures, 0 duplicates dropped; rejected by filters: {8 * COPIES} copies "
             f"({tmp_path}/filtered.csv)"
         )
         assert [r["partner"] for r in rows] == list(pool.ids[:8]) * COPIES
@@ -95,7 +95,7 @@ class TestPool:
         (tmp_path / "stand_in.py").write_text("def morse(atoms): pass\n")
         ase.io.write(tmp_path / "pool.extxyz", [Atoms("OHH", positions) for positions in waters()])
         conf = settings_of("leave_out", test={"size": 20})
-        with pytest.raises(QuarryError, match=r"= 28 is more than the pool's 24 structures \(24 copies left out\)"):
+        with pytest.raises(QuarryError, match=r"= 28 is more than the pool's 24 structures \(24 copies rejected\)"):
             preflight.check(conf, tmp_path)
 
     def test_kept_ones_know_their_first(self, kept):
@@ -110,24 +110,24 @@ class TestPool:
         positions = waters()
         order = np.random.default_rng(seed).permutation(SIZE)
         structures = [Structure.create([8, 1, 1], positions[n]) for n in order]
-        sieves = []
+        both = []
         for bounds in ([], sorted(cuts)):
-            sieve = Sieve(Filters(), None)
-            sieve.begin_with(Structure.create([8, 1, 1], positions[0] + 2.0))
+            pool_filter = PoolFilter(Filters(), None)
+            pool_filter.begin_with(Structure.create([8, 1, 1], positions[0] + 2.0))
             candidates = [Candidate("file", number, s) for number, s in enumerate(structures)]
             for a, b in zip([0, *bounds], [*bounds, SIZE], strict=True):
-                sieve.add(candidates[a:b])
-            sieves.append(sieve)
-        one, other = sieves
-        assert one.left_out == other.left_out and list(one.kept.ids) == list(other.kept.ids)
+                pool_filter.add(candidates[a:b])
+            both.append(pool_filter)
+        one, other = both
+        assert one.rejected == other.rejected and list(one.kept.ids) == list(other.kept.ids)
         assert len(one) == FIRSTS and one.kept.ids[0] != structures[0].structure_id
 
     def test_rows_of_a_table_are_not_compared(self):
         rows = [Structure.of_features(np.array([1.0, x])) for x in (0.0, 1e-6)]
         for copies in ("leave_out", "keep"):
-            sieve = Sieve(Filters(copies=copies), None)
-            sieve.add(Candidate("table", number, row) for number, row in enumerate(rows))
-            assert len(sieve) == 2 and sieve.group_kept() is None
+            pool_filter = PoolFilter(Filters(copies=copies), None)
+            pool_filter.add(Candidate("table", number, row) for number, row in enumerate(rows))
+            assert len(pool_filter) == 2 and pool_filter.group_kept() is None
 
 
 def sides(groups: np.ndarray, *rows: list[int]) -> bool:

@@ -71,7 +71,7 @@ class TestTargets:
         assert data.structures.ids.tolist() == pool.ids[whole].tolist()
         assert excitation_targets(found, wanted).shape == (3, 2 * n_states)
 
-    def test_followed_states(self, pool):
+    def test_tracked_states(self, pool):
         """Label 1 has its first two states swapped; of label 2 it is not known."""
         order = np.array([[0.0, 1.0, 2.0], [1.0, 0.0, 2.0], [np.nan] * 3])
         method = {"xc": "hf", "basis": "sto-3g", "excitations": {"n_states": 3, "characters": True}}

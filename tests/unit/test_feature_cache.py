@@ -20,7 +20,7 @@ from quarry.models.base import STD, TrainingData
 from quarry.models.registry import load_model, make_model
 from quarry.stages.pool import build_features
 from quarry.structures import Structure, StructureSet
-from quarry.structures.files import LeafEntry, write_leaf, write_pool
+from quarry.structures.files import JobInputEntry, write_job_input, write_pool
 from support.campaigns import REPOSITORY, WATER
 from support.stages import energy_of
 
@@ -48,7 +48,7 @@ def structures_for(section) -> StructureSet:
 def cache_of(folder: Path, section, pool: StructureSet) -> FeatureCache:
     folder.mkdir()
     write_pool(folder / "structures.h5", pool)
-    write_leaf(folder / "reference.extxyz", [LeafEntry(pool[0])])
+    write_job_input(folder / "reference.extxyz", [JobInputEntry(pool[0])])
     paths = [str(folder / name) for name in ("structures.h5", "reference.extxyz", "features.h5")]
     build_features(paths[0], paths[1], section, paths[2])
     return FeatureCache.of_pool(paths[2], section)

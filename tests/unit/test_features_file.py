@@ -18,7 +18,7 @@ from quarry.descriptors.features_file import read_features
 from quarry.errors import QuarryError
 from quarry.stages.pool import build_features, pool_rows
 from quarry.structures import Structure, StructureSet
-from quarry.structures.files import LeafEntry, write_leaf, write_pool
+from quarry.structures.files import JobInputEntry, write_job_input, write_pool
 from quarry.structures.structure import rows_of
 
 NAMES = ("H2O", "CH3CH2OH", "HCN", "CH4", "CO2", "N2", "CH3NO2", "NH3")
@@ -37,7 +37,7 @@ SECTIONS = [
 
 def written(folder: Path, section) -> str:
     write_pool(folder / "structures.h5", POOL)
-    write_leaf(folder / "reference.extxyz", [LeafEntry(POOL[0])])
+    write_job_input(folder / "reference.extxyz", [JobInputEntry(POOL[0])])
     paths = [str(folder / name) for name in ("structures.h5", "reference.extxyz", "features.h5")]
     build_features(paths[0], paths[1], section, paths[2])
     return paths[2]

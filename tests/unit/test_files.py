@@ -1,4 +1,4 @@
-"""Files are whole or absent, whatever happens to the process that writes them."""
+"""Files are intact or absent, whatever happens to the process that writes them."""
 
 from __future__ import annotations
 

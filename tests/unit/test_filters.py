@@ -1,4 +1,4 @@
-"""Filters of the pool: what is left out, why, and that it does not depend on how a structure lies in space."""
+"""Filters of the pool: what is rejected, why, and that it does not depend on how a structure lies in space."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from quarry.config.descriptors import CoulombMatrix, InverseDistances
 from quarry.config.filters import Filters
 from quarry.descriptors.compute import compute_features
 from quarry.errors import QuarryError
-from quarry.stages.filtering import LeftOut, Sieve, counts_of
+from quarry.stages.filtering import PoolFilter, Rejected, counts_of
 from quarry.structures import Structure, StructureSet
 from quarry.structures.filters import NearDuplicates, bonds_of, closest_contact, count_fragments, count_other_bonds
 from support.campaigns import WATER
@@ -49,7 +49,7 @@ class TestGeometry:
         assert min(closest.values()) > 0.7
         h2 = Structure.create([1, 1], np.array([[0, 0, 0], [0, 0, 0.32]]))
         cr2 = Structure.create([24, 24], np.array([[0, 0, 0], [0, 0, 1.68]]))
-        assert len(put_through(Sieve(Filters(), None), [h2, cr2])) == 2
+        assert len(put_through(PoolFilter(Filters(), None), [h2, cr2])) == 2
 
     def test_fragments(self):
         assert count_fragments(water(), 1.3) == 1
@@ -72,9 +72,9 @@ class TestGeometry:
         atoms = molecule(name)
         positions = atoms.positions + rng.normal(0, 0.3, atoms.positions.shape)
         order = rng.permutation(len(atoms))
-        turned = positions @ Rotation.random(rng=rng).as_matrix().T + rng.normal(0, 5, 3)
+        rotated = positions @ Rotation.random(rng=rng).as_matrix().T + rng.normal(0, 5, 3)
         one = Structure.create(atoms.numbers, positions)
-        other = Structure.create(atoms.numbers[order], turned[order])
+        other = Structure.create(atoms.numbers[order], rotated[order])
         radii = covalent_radii[atoms.numbers]
         i, j = np.triu_indices(len(atoms), 1)
         ratios = np.linalg.norm(positions[i] - positions[j], axis=1) / (radii[i] + radii[j])
@@ -123,7 +123,7 @@ class TestPeriodic:
     def test_near_duplicates_need_a_descriptor_that_knows_cells(self):
         features = lambda s, reference: compute_features(s, COULOMB, reference)  # noqa: E731
         with pytest.raises(QuarryError, match=r"descriptor.kind: coulomb_matrix is for molecules.*periodic"):
-            put_through(Sieve(Filters(near_duplicates=0.1), None, features), [self.cell([[0, 0, 0], [1.4, 0, 0]])])
+            put_through(PoolFilter(Filters(near_duplicates=0.1), None, features), [self.cell([[0, 0, 0], [1.4, 0, 0]])])
 
 
 def greedy(features, distance):
@@ -165,26 +165,26 @@ class TestNearDuplicates:
     @settings(max_examples=15, deadline=None)
     @given(seed=st.integers(0, 2**32 - 1))
     def test_rotated_translated_reordered_copies_are_near_duplicates(self, seed):
-        """The descriptor sees the molecule only: copies go, and go through the sieve with the same verdicts."""
+        """The descriptor sees the molecule only: copies go, and go through the filter with the same verdicts."""
         rng = np.random.default_rng(seed)
         atoms = molecule("C2H6")
         order = rng.permutation(len(atoms))
         positions = atoms.positions + rng.normal(0, 0.05, atoms.positions.shape)
-        turned = positions @ Rotation.random(rng=rng).as_matrix().T + rng.normal(0, 5, 3)
+        rotated = positions @ Rotation.random(rng=rng).as_matrix().T + rng.normal(0, 5, 3)
         other = atoms.positions + rng.normal(0, 0.05, atoms.positions.shape)
         structures = [
             Structure.create(atoms.numbers, positions),
-            Structure.create(atoms.numbers[order], turned[order]),
+            Structure.create(atoms.numbers[order], rotated[order]),
             Structure.create(atoms.numbers, other),
         ]
         features = lambda s, reference: compute_features(s, COULOMB, reference)  # noqa: E731
-        sieve = put_through(Sieve(Filters(near_duplicates=1e-2, copies="keep"), None, features), structures)
-        assert [item.reason for item in sieve.left_out] == ["near_duplicate"]
-        assert sieve.left_out[0].number == 1
-        assert sieve.left_out[0].partner == structures[0].structure_id
+        pool_filter = put_through(PoolFilter(Filters(near_duplicates=1e-2, copies="keep"), None, features), structures)
+        assert [item.reason for item in pool_filter.rejected] == ["near_duplicate"]
+        assert pool_filter.rejected[0].number == 1
+        assert pool_filter.rejected[0].partner == structures[0].structure_id
 
 
-class TestSieve:
+class TestPoolFilter:
     def features(self, structures, reference):
         return compute_features(structures, DISTANCES, reference)
 
@@ -193,51 +193,55 @@ class TestSieve:
         near = water(scale=1.005)
         copy = Structure.create([1, 8, 1], 3.0 - water(scale=1.00001).positions[[2, 0, 1]])
         filters = Filters(bonds="connected", near_duplicates=0.01)
-        sieve = put_through(
-            Sieve(filters, None, self.features), [close, good, good, broken, near, water(scale=1.1), copy], "a.xyz"
+        pool_filter = put_through(
+            PoolFilter(filters, None, self.features), [close, good, good, broken, near, water(scale=1.1), copy], "a.xyz"
         )
         o_h = np.linalg.norm(WATER[1] - WATER[0])
-        assert sieve.left_out[0] == LeftOut(
+        assert pool_filter.rejected[0] == Rejected(
             "a.xyz", 0, close.structure_id, "atoms_too_close", pytest.approx(0.4 * o_h / 0.97, abs=1e-6), 0.5
         )
-        assert sieve.left_out[1] == LeftOut("a.xyz", 2, good.structure_id, "identical", 0.0, 0.0)
-        assert sieve.left_out[2] == LeftOut("a.xyz", 3, broken.structure_id, "not_connected", 2, 1)
-        assert sieve.left_out[3].reason == "near_duplicate" and sieve.left_out[3].partner == good.structure_id
-        assert sieve.left_out[3].value == pytest.approx(
+        assert pool_filter.rejected[1] == Rejected("a.xyz", 2, good.structure_id, "identical", 0.0, 0.0)
+        assert pool_filter.rejected[2] == Rejected("a.xyz", 3, broken.structure_id, "not_connected", 2, 1)
+        assert (
+            pool_filter.rejected[3].reason == "near_duplicate" and pool_filter.rejected[3].partner == good.structure_id
+        )
+        assert pool_filter.rejected[3].value == pytest.approx(
             np.linalg.norm(np.diff(self.features(StructureSet.from_structures([good, near]), good), axis=0))
         )
-        copied = sieve.left_out[4]
+        copied = pool_filter.rejected[4]
         assert (copied.number, copied.reason, copied.limit, copied.partner) == (6, "copy", 1e-4, good.structure_id)
         # A bond that is longer by 1e-5 of its length moves its atoms about their centre by some of that.
         assert 1e-6 < copied.value < 1e-5 * o_h + 1e-6
-        assert list(sieve.kept.ids) == [good.structure_id, water(scale=1.1).structure_id]
-        assert sieve.reference is not None and sieve.reference.structure_id == good.structure_id
-        assert counts_of(sieve.left_out) == (
+        assert list(pool_filter.kept.ids) == [good.structure_id, water(scale=1.1).structure_id]
+        assert pool_filter.reference is not None and pool_filter.reference.structure_id == good.structure_id
+        assert counts_of(pool_filter.rejected) == (
             "1 duplicates, 1 with atoms too close, 1 in several parts, 1 copies, 1 near-duplicates"
         )
 
     def test_all_off(self):
-        """Only identical structures are left out, whatever the others look like."""
+        """Only identical structures are rejected, whatever the others look like."""
         structures = [water(scale=0.1), water(shift=9.0), water(), water(scale=1.000002)]
-        sieve = put_through(
-            Sieve(Filters(min_distance_factor=None, copies="keep"), None, self.features), [*structures, water()]
+        pool_filter = put_through(
+            PoolFilter(Filters(min_distance_factor=None, copies="keep"), None, self.features), [*structures, water()]
         )
-        assert len(sieve) == 4 and [item.reason for item in sieve.left_out] == ["identical"]
+        assert len(pool_filter) == 4 and [item.reason for item in pool_filter.rejected] == ["identical"]
 
     def test_same_bonds(self):
         """Against the first structure or a given one; bonds may stretch but not break."""
-        sieve = put_through(Sieve(Filters(bonds="same"), None), [water(), water(scale=1.2), water(shift=1.0)])
-        assert [(item.number, item.reason, item.value) for item in sieve.left_out] == [(2, "other_bonds", 1)]
-        sieve = put_through(Sieve(Filters(bonds="same"), water(shift=1.0)), [water(), water(shift=1.1)])
-        assert [(item.number, item.value) for item in sieve.left_out] == [(0, 1)]
+        pool_filter = put_through(
+            PoolFilter(Filters(bonds="same"), None), [water(), water(scale=1.2), water(shift=1.0)]
+        )
+        assert [(item.number, item.reason, item.value) for item in pool_filter.rejected] == [(2, "other_bonds", 1)]
+        pool_filter = put_through(PoolFilter(Filters(bonds="same"), water(shift=1.0)), [water(), water(shift=1.1)])
+        assert [(item.number, item.value) for item in pool_filter.rejected] == [(0, 1)]
         with pytest.raises(QuarryError, match=r"filters.bonds: same is for geometries of one molecule"):
-            put_through(Sieve(Filters(bonds="same"), water()), [structure_of(molecule("CH4"))])
+            put_through(PoolFilter(Filters(bonds="same"), water()), [structure_of(molecule("CH4"))])
 
     def test_other_charge_is_no_near_duplicate(self):
         """A descriptor does not see the charge; the ion's energy is another one."""
-        sieve = put_through(
-            Sieve(Filters(near_duplicates=0.1), None, self.features),
+        pool_filter = put_through(
+            PoolFilter(Filters(near_duplicates=0.1), None, self.features),
             [water(), water(charge=2), water(scale=1.001), water(scale=1.001, charge=2)],
         )
-        assert [item.number for item in sieve.left_out] == [2, 3]
-        assert [item.partner for item in sieve.left_out] == [water().structure_id, water(charge=2).structure_id]
+        assert [item.number for item in pool_filter.rejected] == [2, 3]
+        assert [item.partner for item in pool_filter.rejected] == [water().structure_id, water(charge=2).structure_id]

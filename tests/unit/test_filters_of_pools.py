@@ -64,7 +64,7 @@ class TestStages:
     def test_file_pool(self, tmp_path):
         line, pool, rows = self.build(tmp_path, self.file_pool(tmp_path, bonds="connected"))
         assert line == (
-            "pool: 14 structures, 2 duplicates dropped; left out by filters: 1 with atoms too close, 1 in several parts "
+            "pool: 14 structures, 2 duplicates dropped; rejected by filters: 1 with atoms too close, 1 in several parts "
             f"({tmp_path}/filtered.csv)"
         )
         assert len(pool) == 14
@@ -81,11 +81,11 @@ class TestStages:
         settings = self.file_pool(tmp_path, bonds="same", bond_factor=1.1)
         message = (
             r"query.initial \+ test.size = 8 is more than the pool's 6 structures \(2 duplicates, 1 with atoms too close, "
-            r"9 with other bonds left out\); make the pool larger or the others smaller, or loosen filters"
+            r"9 with other bonds rejected\); make the pool larger or the others smaller, or loosen filters"
         )
         with pytest.raises(QuarryError, match=message):
             preflight.check(settings, tmp_path)
-        with pytest.raises(QuarryError, match=r"10 near-duplicates left out"):
+        with pytest.raises(QuarryError, match=r"10 near-duplicates rejected"):
             self.build(tmp_path, self.file_pool(tmp_path, near_duplicates=0.06))
 
     def test_periodic_pool_of_an_engine_for_molecules(self, tmp_path):
@@ -122,7 +122,7 @@ class TestStages:
 
     def test_isolated_atoms_are_no_candidates(self, tmp_path):
         line, pool, rows = self.build(tmp_path, self.isolated_atoms(tmp_path))
-        assert "left out by filters: 2 isolated atoms" in line
+        assert "rejected by filters: 2 isolated atoms" in line
         assert len(pool) == 9 and pool.numbers[-1] == 13
         assert [(r["number"], r["reason"], r["value"], r["limit"]) for r in rows] == [
             ("8", "isolated_atom", "1", "2"),
@@ -184,7 +184,7 @@ class TestStages:
             descriptor={"kind": "coulomb_matrix"},
             filters={"near_duplicates": 0.05},
         )
-        with pytest.raises(QuarryError, match=r"the pool's 12 structures \(1 near-duplicates left out\)"):
+        with pytest.raises(QuarryError, match=r"the pool's 12 structures \(1 near-duplicates rejected\)"):
             self.build(tmp_path, settings)
 
     def wigner(self, tmp_path, **filters):
@@ -211,7 +211,7 @@ class TestStages:
         settings = self.wigner(tmp_path, min_distance_factor=0.95)
         line, pool, rows = self.build(tmp_path, settings, str(tmp_path / "modes.json"))
         assert len(pool) == 60 and rows
-        assert line.startswith("pool: 60 structures, 0 duplicates dropped; left out by filters:")
+        assert line.startswith("pool: 60 structures, 0 duplicates dropped; rejected by filters:")
         rng = generator(settings.seed, "pool")
         stream = sample_wigner(NormalModes.read(tmp_path / "modes.json"), 300.0, 600, rng)
         passing = [s for s in stream if closest_contact(s, np.inf) >= 0.95]

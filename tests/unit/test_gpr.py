@@ -272,7 +272,7 @@ def test_what_is_not_a_number_is_named():
 def test_a_file_that_is_no_model_is_an_error(tmp_path):
     damaged = tmp_path / "model.h5"
     damaged.write_bytes(b"not HDF5")
-    with pytest.raises(QuarryError, match="not a whole model file"):
+    with pytest.raises(QuarryError, match="not an intact model file"):
         load_regression(damaged, "gpr")
     with h5py.File(tmp_path / "other.h5", "w") as handle:
         handle.attrs["kind"] = "mace"

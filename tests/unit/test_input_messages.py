@@ -1,4 +1,4 @@
-"""Every message about the user's own code, programs and coordinates: the whole line, printed (pytest -rP shows them)."""
+"""Every message about user-defined code, programs and coordinates: the whole line, printed (pytest -rP shows them)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from quarry.imports import load
 from quarry.labeling.engines.programs import check_program
 from quarry.labeling.engines.pyscf_engine import PyscfEngine
 from quarry.labeling.engines.registry import make_engine
-from quarry.stages.filtering import Candidate, Sieve
+from quarry.stages.filtering import Candidate, PoolFilter
 from quarry.stages.geometry_checks import check_not_bohr, check_not_nm, check_one_place
 from quarry.structures import Structure, StructureSet
 from support.campaigns import WATER as WATER_A
@@ -31,7 +31,7 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-# --- the user's own code and programs
+# --- user-defined code and programs
 
 INSTALL = f"{sys.executable} -m pip install"
 IMPORTS = {
@@ -162,18 +162,18 @@ def test_an_engine_says_how_near_atoms_may_be():
 
 def test_nm():
     configuration = configured()
-    sieve = Sieve(configuration.pool_filters, None)
-    sieve.add(Candidate("pool.xyz", number, structure) for number, structure in enumerate(waters(0.1)))
+    pool_filter = PoolFilter(configuration.pool_filters, None)
+    pool_filter.add(Candidate("pool.xyz", number, structure) for number, structure in enumerate(waters(0.1)))
     with pytest.raises(QuarryError) as caught:
-        check_not_nm(sieve)
+        check_not_nm(pool_filter)
     assert the_line(caught) == (
         "pool: the coordinates look like nm (in 20 of 20 structures atoms are ten times closer than bonds are long); Angstrom "
         "is needed: multiply them by 10"
     )
-    torn = Sieve(configuration.pool_filters, None)
+    torn = PoolFilter(configuration.pool_filters, None)
     torn.add(Candidate("pool.xyz", number, structure) for number, structure in enumerate(waters(0.4)))
     check_not_nm(torn)
-    check_not_nm(Sieve(configuration.pool_filters, None))
+    check_not_nm(PoolFilter(configuration.pool_filters, None))
 
 
 def bohr(structures, **changes):

@@ -215,7 +215,7 @@ REFERENCE = {"structure_id": "a" * 20, "characters": {"weights": [[0.99, 0.125],
 
 
 class TestStateReference:
-    """The geometry that states are followed from goes with the data set."""
+    """The geometry that states are tracked from goes with the data set."""
 
     def packed(self, rows: slice, reference) -> LabelledSet:
         properties = [label(s) for s in STRUCTURES[rows]]

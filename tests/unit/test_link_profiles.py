@@ -44,7 +44,7 @@ def test_linking_again_changes_nothing(profiles, tmp_path):
     assert {p.name: p.lstat().st_mtime_ns for p in home.iterdir()} == before
 
 
-def test_a_link_to_a_project_that_moved_is_mended(profiles, tmp_path):
+def test_a_link_to_a_project_that_moved_is_repaired(profiles, tmp_path):
     home = tmp_path / "home"
     home.mkdir()
     (home / "slurm").symlink_to(tmp_path / "old project" / "profiles" / "slurm")

@@ -59,8 +59,8 @@ MEMBERS = [f"model/members/{n:03d}.h5" for n in range(3)]
 
 def test_a_whole_committee_is_left_alone(recovery):
     said: list[str] = []
-    recovery.mend(said.append)
-    assert not said and recovery.count_whole("main") == 1 and left() == [*MEMBERS, "model/model.h5"]
+    recovery.repair(said.append)
+    assert not said and recovery.count_intact("main") == 1 and left() == [*MEMBERS, "model/model.h5"]
 
 
 @pytest.mark.parametrize("how", ["missing", "truncated"])
@@ -68,21 +68,21 @@ def test_a_whole_committee_is_left_alone(recovery):
 def test_one_member_is_trained_again_and_the_others_stay(recovery, member, how):
     path = at(MEMBERS[member])
     path.unlink() if how == "missing" else path.write_text("x")
-    assert recovery.count_whole("main") == 0
-    recovery.mend(lambda line: None)
+    assert recovery.count_intact("main") == 0
+    recovery.repair(lambda line: None)
     assert left() == [m for m in MEMBERS if m != MEMBERS[member]]
     assert at("dataset.h5").exists() and not at("facts.json").exists() and not at("metrics.json").exists()
 
 
 def test_a_damaged_receipt_takes_its_member_only(recovery):
     at("receipts/train_member_001.json").write_text("{")
-    recovery.mend(lambda line: None)
+    recovery.repair(lambda line: None)
     assert left() == [MEMBERS[0], MEMBERS[2]]
 
 
 def test_members_of_a_lost_data_set_are_trained_again(recovery):
     at("dataset.h5").unlink()
-    recovery.mend(lambda line: None)
+    recovery.repair(lambda line: None)
     assert left() == []
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from quarry.campaign.batch_table import BatchRow, read_batch, write_batch
-from quarry.campaign.failure_table import FAILURE_COLUMNS, MENDS, open_failures, put_off, read_failures
+from quarry.campaign.failure_table import FAILURE_COLUMNS, REMEDIES, open_failures, put_off, read_failures
 from quarry.errors import QuarryError
 from quarry.failures import FAILURE_CLASSES
 from quarry.labeling.ledger import LabelLedger
@@ -194,19 +194,19 @@ class TestFailures:
         """The method may be changed only as long as no label stands for it."""
         first.fill(range(3), dict.fromkeys(range(3), failure))
         message = first.refused()
-        assert f"{failure}: {MENDS[failure]}; then try them again with the target retry_failed" in message
+        assert f"{failure}: {REMEDIES[failure]}; then try them again with the target retry_failed" in message
         assert "every key may be changed" in message and "\n" not in message
         first.labels.clear()
         first.fill(range(3, 6), dict.fromkeys((3, 4), failure))
         message = first.refused(limit=0.2)
-        assert MENDS[failure] in message and "needs a campaign of another name" in message
+        assert REMEDIES[failure] in message and "needs a campaign of another name" in message
         assert "every key may be changed" not in message
 
     def test_the_advice_is_about_the_two_most_frequent_causes(self, first):
         causes = ["out_of_time", "scf_not_converged", "engine_error", "scf_not_converged", "out_of_time"]
         first.fill(range(8), dict(enumerate(causes)))
         message = first.refused(limit=0.2)
-        named = [cause for cause in FAILURE_CLASSES if f"{cause}: {MENDS.get(cause)}" in message]
+        named = [cause for cause in FAILURE_CLASSES if f"{cause}: {REMEDIES.get(cause)}" in message]
         assert sorted(named) == ["out_of_time", "scf_not_converged"]
 
     def test_none_is_allowed_at_a_limit_of_zero(self, first):

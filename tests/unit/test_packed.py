@@ -76,7 +76,7 @@ class TestPack:
             "Snakemake removes an empty folder, and batch is an output"
         )
         assert [seen(whole.at("", t)) for t in range(ITERATIONS)] == before and len(before[0]) == 3 + 2 * BATCH + 2
-        assert whole.recovery.count_whole("main") == ITERATIONS
+        assert whole.recovery.count_intact("main") == ITERATIONS
         assert rest.items() <= whole.content().items(), "the rest stays"
         with zipfile.ZipFile(whole.at("packed.zip", 0)) as archive:
             label = whole.label(0).relative_to(whole.at("", 0)).as_posix()
@@ -173,7 +173,7 @@ def test_a_kill_at_any_step_loses_nothing(whole, tmp_path, monkeypatch, directio
         except Killed:
             pass
         assert seen(iteration) == before, step
-        assert whole.recovery.count_whole("main") == ITERATIONS
+        assert whole.recovery.count_intact("main") == ITERATIONS
         again = pack if step % 2 else unpack
         again(iteration, own)
         assert seen(iteration) == before and (iteration / "packed.zip").exists() == (again is pack), step
@@ -185,10 +185,10 @@ class TestUnpack:
         before, times = whole.content(), {t: whole.at("batch.csv", t).stat().st_mtime_ns for t in range(ITERATIONS)}
         pack_all(whole)
         whole.at("dataset.h5", 1).unlink()
-        assert whole.mend() == []
-        whole.check_mended(1)
+        assert whole.repair() == []
+        whole.check_repaired(1)
         for t in (1, 2):
-            assert whole.label(t).stat().st_mtime_ns == whole.leaf(t).stat().st_mtime_ns == times[t], (
+            assert whole.label(t).stat().st_mtime_ns == whole.job_input(t).stat().st_mtime_ns == times[t], (
                 "as if never packed"
             )
             assert not whole.at("packed.zip", t).exists()
@@ -216,7 +216,7 @@ class TestUnpack:
         with pytest.raises(ValueError, match=f"labels/{label.name} is damaged"):
             Folder(label.parent).read(label.name)
         whole.at("dataset.h5", 1).unlink()
-        [line] = [line for line in whole.mend() if "packed.zip" in line]
+        [line] = [line for line in whole.repair() if "packed.zip" in line]
         assert f"labels/{label.name}" in line
         assert not label.exists() and whole.label(1, 1).exists() and whole.at("packed.zip.damaged", 1).exists()
 
@@ -232,9 +232,9 @@ class TestBadLabels:
             place.write_bytes(encode_records([one]))
         return store
 
-    def mended(self, whole, store: Path) -> list[str]:
+    def repaired(self, whole, store: Path) -> list[str]:
         said: list[str] = []
-        whole.recovery.mend(said.append, store)
+        whole.recovery.repair(said.append, store)
         return [line for line in said if "/labels/" in line]
 
     @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ class TestBadLabels:
         whole.label(1).write_bytes(encode_records([replace(right, **changes)]))
         pack_all(whole)
         whole.at("dataset.h5", 1).unlink()
-        [line] = self.mended(whole, store)
+        [line] = self.repaired(whole, store)
         assert words in line and "taken from the store" in line and not whole.label(1).exists()
         assert whole.label(1, 1).exists(), "of which the store knows nothing"
 
@@ -259,7 +259,7 @@ class TestBadLabels:
         right = record(structure(1, 0).structure_id)
         whole.label(1).write_bytes(encode_records([replace(right, status="out_of_time", properties={})]))
         whole.at("dataset.h5", 1).unlink()
-        assert self.mended(whole, self.store_with(right)) == []
+        assert self.repaired(whole, self.store_with(right)) == []
 
     def test_a_damaged_file_does_not_beat_the_archive(self, whole):
         content = whole.label(1).read_bytes()
@@ -279,7 +279,7 @@ class TestBadLabels:
         whole.at("packed.zip", 1).symlink_to(other.resolve())
         whole.at("dataset.h5", 1).unlink()
         with pytest.raises(QuarryError, match="is a link into another campaign"):
-            whole.mend()
+            whole.repair()
 
     def test_what_a_killed_packing_left_is_removed_when_it_is_old(self, whole):
         new, old = (whole.at(f".packed.zip.1.{name}.tmp", 1) for name in ("new", "old"))
@@ -297,7 +297,7 @@ class TestDamagedArchive:
         archive = whole.at("packed.zip", 1)
         data = archive.read_bytes()
         archive.write_bytes(data[: int(share * len(data))])
-        assert whole.recovery.count_whole("main") == 1
+        assert whole.recovery.count_intact("main") == 1
         store = Path("label_store/m")
         for n in range(BATCH):
             name = structure(1, n).structure_id
@@ -306,7 +306,7 @@ class TestDamagedArchive:
         said: list[str] = []
         whole.recovery.restore(store, said.append)
         assert len(said) == 1 and f"{BATCH} of {BATCH} label files" in said[0] and "damaged" in said[0]
-        assert whole.recovery.count_whole("main") == ITERATIONS and whole.mend() == []
+        assert whole.recovery.count_intact("main") == ITERATIONS and whole.repair() == []
         assert pack_all(whole) == [] and whole.at("packed.zip", 1).exists()
 
     def test_a_look_says_what_a_start_would_do_and_changes_nothing(self, whole):
@@ -323,5 +323,5 @@ class TestDamagedArchive:
         said: list[str] = []
         whole.recovery.restore(Path("label_store/m"), said.append)
         assert "0 of 2 label files" in said[0]
-        whole.mend()
-        assert whole.recovery.count_whole("main") == 1 and not whole.at("dataset.h5", 1).exists()
+        whole.repair()
+        assert whole.recovery.count_intact("main") == 1 and not whole.at("dataset.h5", 1).exists()

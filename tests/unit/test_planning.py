@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from quarry.campaign.batch_table import BatchRow, jobs_of, read_batch
 from quarry.campaign.paths import CampaignPaths
 from quarry.campaign.planned import PlannedJob
-from quarry.campaign.recovery import _leaf_is_whole
+from quarry.campaign.recovery import _job_input_is_intact
 from quarry.config.methods import PyscfMethod
 from quarry.errors import QuarryError
 from quarry.labeling.cost_model import CostModel, LabelCost
@@ -26,7 +26,7 @@ from quarry.labeling.store import LabelStore
 from quarry.stages.batch import draw_initial, select_batch
 from quarry.stages.planning import Planner, balanced_groups, read_costs, sizes_of
 from quarry.structures import Structure, StructureSet
-from quarry.structures.files import read_leaf, write_pool
+from quarry.structures.files import read_job_input, write_pool
 from support.molecules import bent_water, method
 from support.stages import METHOD_ID, batch_files, configuration, label_record, planner
 
@@ -276,9 +276,9 @@ class TestSelectBatch:
 
     def up_to_date(self, folder: Path) -> set[str]:
         """Jobs that Snakemake will not submit."""
-        leaves = {p.stem: p.stat().st_mtime_ns for p in (folder / "batch").glob("*.extxyz")}
+        job_inputs = {p.stem: p.stat().st_mtime_ns for p in (folder / "batch").glob("*.extxyz")}
         labels = {p.stem: p.stat().st_mtime_ns for p in (folder / "labels").glob("*.json")}
-        return {job for job, written in leaves.items() if labels.get(job, 0) >= written}
+        return {job for job, written in job_inputs.items() if labels.get(job, 0) >= written}
 
     def test_nothing_is_lost_or_computed_twice_when_the_batch_is_written_again(self, tmp_path, structures, store):
         """A job had finished with a failure in it, another was killed half-way, one label could not be published."""
@@ -287,7 +287,7 @@ class TestSelectBatch:
         first = self.select(tmp_path, rows, structures, store, several)
         assert [(r.structure_id, r.role) for r in first] == [(r.structure_id, r.role) for r in rows]
         done, half, *_ = jobs_of(first)
-        members = {job: [e.key for e in read_leaf(tmp_path / "batch" / f"{job}.extxyz")] for job in jobs_of(first)}
+        members = {job: [e.key for e in read_job_input(tmp_path / "batch" / f"{job}.extxyz")] for job in jobs_of(first)}
         bad, unpublished, *good = members[done]
         failure = label_record(bad, status="engine_error")
         write_records(tmp_path / "labels" / f"{done}.json", [failure, *(label_record(i) for i in [unpublished, *good])])
@@ -304,8 +304,8 @@ class TestSelectBatch:
         assert [r.structure_id for r in records] == [r.key for r in again if r.job == known]
         assert {r.structure_id: r.status for r in records}[bad] == "engine_error"
         assert sorted(r.key for r in again) == sorted(r.key for r in rows)
-        leaves = {p.stem for p in (tmp_path / "batch").glob("*.extxyz")}
-        assert set(jobs) <= leaves
+        job_inputs = {p.stem for p in (tmp_path / "batch").glob("*.extxyz")}
+        assert set(jobs) <= job_inputs
 
     def test_a_failed_label_does_not_count_as_its_own_retry(self, tmp_path, structures, store):
         rows = draw_initial(configuration(), structures)[:4]
@@ -356,13 +356,13 @@ class TestSelectBatch:
         self.select(
             tmp_path, draw_initial(configuration(), structures), structures, store, planner(structures_per_job=3)
         )
-        leaf = max((tmp_path / "batch").iterdir(), key=lambda path: path.stat().st_size)
-        assert _leaf_is_whole(leaf)
-        text = leaf.read_text()
-        blocks = len(read_leaf(leaf))
+        job_input = max((tmp_path / "batch").iterdir(), key=lambda path: path.stat().st_size)
+        assert _job_input_is_intact(job_input)
+        text = job_input.read_text()
+        blocks = len(read_job_input(job_input))
         lines = text.splitlines(keepends=True)
         for kept in range(1, len(lines)):
-            leaf.write_text("".join(lines[:kept]))
-            assert not _leaf_is_whole(leaf), f"{kept} of {len(lines)} lines of {blocks} structures"
-        leaf.write_text(text + lines[0])
-        assert not _leaf_is_whole(leaf)
+            job_input.write_text("".join(lines[:kept]))
+            assert not _job_input_is_intact(job_input), f"{kept} of {len(lines)} lines of {blocks} structures"
+        job_input.write_text(text + lines[0])
+        assert not _job_input_is_intact(job_input)

@@ -1,4 +1,4 @@
-"""The recovery ladder: the same energy on every rung, hard cases against independent calculations, honest failures."""
+"""The recovery ladder: the same energy on every step, hard cases against independent calculations, honest failures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from quarry.files import canonical_json
 from quarry.labeling.engines import pyscf_engine, pyscf_recovery
 from quarry.labeling.engines.pyscf_calculator import DEFAULT_RECOVERY
 from quarry.labeling.engines.pyscf_engine import PyscfEngine
-from quarry.labeling.engines.pyscf_recovery import RUNGS
+from quarry.labeling.engines.pyscf_recovery import RECOVERY_STEPS
 from quarry.labeling.engines.pyscf_runs import HARTREE_EV, Runs, ScfNotConverged
 from quarry.labeling.engines.pyscf_stability import lowest_curvature, minimum_below
 from quarry.labeling.engines.registry import make_engine
@@ -37,34 +37,34 @@ EASY = {
 }
 
 
-def test_the_default_ladder_has_every_rung_from_cheap_to_dear() -> None:
-    assert tuple(RUNGS) == DEFAULT_RECOVERY
+def test_the_default_ladder_has_every_step_from_cheap_to_dear() -> None:
+    assert tuple(RECOVERY_STEPS) == DEFAULT_RECOVERY
     assert DEFAULT_RECOVERY[0] == "plain" and DEFAULT_RECOVERY[-1] == "newton"
 
 
 @pytest.mark.parametrize("case", EASY)
-def test_every_rung_gives_the_energy_and_forces_of_the_plain_run(case: str) -> None:
+def test_every_step_gives_the_energy_and_forces_of_the_plain_run(case: str) -> None:
     level, structure = EASY[case]
     plain = PyscfEngine(level, recovery=[]).label(structure, 1)
-    for rung in DEFAULT_RECOVERY[1:]:
-        result = PyscfEngine(level, recovery=[rung]).label(structure, 1)
+    for step in DEFAULT_RECOVERY[1:]:
+        result = PyscfEngine(level, recovery=[step]).label(structure, 1)
         assert result.status == "ok", result.message
-        assert [a["name"] for a in result.attempts] == [rung]
+        assert [a["name"] for a in result.attempts] == [step]
         assert result.properties["energy"] / HARTREE_EV == pytest.approx(
             plain.properties["energy"] / HARTREE_EV, abs=1e-8
-        ), rung
+        ), step
         for name in ("forces", "dipole", "homo", "gap"):
             assert np.array(result.properties[name]) == pytest.approx(np.array(plain.properties[name]), abs=2e-5), (
-                rung,
+                step,
                 name,
             )
 
 
-def test_no_rung_leaves_a_trace_in_the_calculation() -> None:
+def test_no_step_leaves_a_trace_in_the_calculation() -> None:
     level, structure = EASY["rks-d3bj"]
     engine = PyscfEngine(level)
     calculation = engine._calculation(engine.molecule(structure))
-    for name, way in RUNGS.items():
+    for name, way in RECOVERY_STEPS.items():
         solution = way(Runs(calculation))
         assert type(solution) is type(calculation), name
         assert solution.level_shift == 0 and solution.damp == 0 and solution.callback is None
@@ -92,17 +92,17 @@ def independent(structure: Structure, level: PyscfMethod, guess: str) -> float:
 
 
 @pytest.mark.parametrize(
-    ("name", "rungs", "max_cycles"),
+    ("name", "steps", "max_cycles"),
     [
         ("HF 2.8, singlet", ["plain", "newton"], 40),
         ("OH 2.5, doublet", ["plain", "level_shift", "newton"], 20),
     ],
 )
-def test_hard_cases_are_rescued_to_the_right_energy(name: str, rungs: list[str], max_cycles: int) -> None:
+def test_hard_cases_are_rescued_to_the_right_energy(name: str, steps: list[str], max_cycles: int) -> None:
     (case,) = (c for c in HARD_CASES if c.name == name)
     level = case.method.model_copy(update={"max_cycles": max_cycles, "forces": False, "grid_level": 1})
     assert PyscfEngine(level, recovery=["plain"]).label(case.structure, 1).status == "scf_not_converged"
-    result = PyscfEngine(level, rungs, stability="internal").label(case.structure, 1)
+    result = PyscfEngine(level, steps, stability="internal").label(case.structure, 1)
     assert result.status == "ok", result.message
     names = [a["name"] for a in result.attempts]
     assert names[0] == "plain" and names[-1] == "stability" and len(names) > 2
@@ -114,7 +114,7 @@ def test_hard_cases_are_rescued_to_the_right_energy(name: str, rungs: list[str],
     json.dumps([result.attempts, result.details], allow_nan=False)
 
 
-def test_unconverged_on_every_rung_is_a_failure_that_names_them() -> None:
+def test_unconverged_on_every_step_is_a_failure_that_names_them() -> None:
     result = PyscfEngine(method("b3lyp", max_cycles=1, convergence_hartree=1e-13)).label(hydroxyl(), 1)
     assert result.status == "scf_not_converged"
     assert result.properties == {}
@@ -152,7 +152,7 @@ def test_a_convergence_that_is_taken_back_is_not_the_end(times: int, converged: 
     assert runs.cycles - before < 30
 
 
-def test_start_orbitals_are_turned_always_alike() -> None:
+def test_start_orbitals_are_rotated_always_alike() -> None:
     """By much less than a guess is wrong, and by much more than rounding."""
     engine = PyscfEngine(method("hf", "6-31g"))
     for structure in (bent_water(), hydroxyl()):
@@ -164,11 +164,11 @@ def test_start_orbitals_are_turned_always_alike() -> None:
         assert 1e-5 < np.abs(one - plain).max() < 0.02
 
 
-def test_a_rung_that_raises_is_recorded_and_the_next_one_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_that_raises_is_recorded_and_the_next_one_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: Runs) -> Any:
         raise np.linalg.LinAlgError("singular\nmatrix")
 
-    monkeypatch.setitem(pyscf_recovery.RUNGS, "plain", fail)
+    monkeypatch.setitem(pyscf_recovery.RECOVERY_STEPS, "plain", fail)
     result = PyscfEngine(method()).label(bent_water(), 1)
     assert result.status == "ok"
     assert [(a["name"], a["converged"]) for a in result.attempts] == [("plain", False), ("guess", True)]
@@ -290,10 +290,10 @@ class TestConfiguration:
         assert engine.recovery == ("newton",) and engine.stability == "internal"
         assert make_engine(PyscfLabeling(engine="pyscf", method=method(), recovery=[])).recovery == ("plain",)
 
-    @pytest.mark.parametrize("rungs", [["plain", "plain"], ["diisx"], [1]])
-    def test_wrong_rungs_are_refused(self, rungs: list[Any]) -> None:
+    @pytest.mark.parametrize("steps", [["plain", "plain"], ["diisx"], [1]])
+    def test_wrong_steps_are_refused(self, steps: list[Any]) -> None:
         with pytest.raises(ValidationError, match="recovery"):
-            PyscfLabeling.model_validate({"engine": "pyscf", "method": {"xc": "hf", "basis": "a"}, "recovery": rungs})
+            PyscfLabeling.model_validate({"engine": "pyscf", "method": {"xc": "hf", "basis": "a"}, "recovery": steps})
 
     def test_stability_is_part_of_the_identity_and_recovery_is_not(self) -> None:
         def identity(**settings: Any) -> str:

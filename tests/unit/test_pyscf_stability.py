@@ -56,7 +56,7 @@ def unrestricted(atoms: str, xc: str, basis: str, grid_level: int) -> tuple[floa
     calculation.conv_tol = 1e-11
     closed = (scf.RHF(molecule) if xc == "hf" else dft.RKS(molecule, xc=xc)).run()
     half = molecule.nelectron // 2
-    turn = np.sqrt(0.5) * np.array([[1, 1], [-1, 1]])
+    rotation = np.sqrt(0.5) * np.array([[1, 1], [-1, 1]])
     starts = []
     for senses in ((1,), (1, 1, 1), (1, -1, 1)):
         if len(senses) > min(half, molecule.nao - half):
@@ -66,7 +66,7 @@ def unrestricted(atoms: str, xc: str, basis: str, grid_level: int) -> tuple[floa
             orbitals = closed.mo_coeff.copy()
             for k, sense in enumerate(senses):
                 pair = [half - 1 - k, half + k]
-                orbitals[:, pair] = orbitals[:, pair] @ (turn if sense * spin > 0 else turn.T)
+                orbitals[:, pair] = orbitals[:, pair] @ (rotation if sense * spin > 0 else rotation.T)
             densities.append(orbitals[:, :half] @ orbitals[:, :half].T)
         starts.append(np.array(densities))
     first, last = (molecule.aoslice_by_atom()[atom, 2:] for atom in (0, -1))
@@ -88,7 +88,7 @@ def unrestricted(atoms: str, xc: str, basis: str, grid_level: int) -> tuple[floa
     return float(solver.e_tot), float(solver.spin_square()[0])
 
 
-def degenerate_turned(solution: scf.hf.SCF, seed: int) -> NDArray[np.float64]:
+def degenerate_rotated(solution: scf.hf.SCF, seed: int) -> NDArray[np.float64]:
     """Return the orbitals of a closed shell, degenerate ones turned into each other at random."""
     random = np.random.default_rng(seed)
     groups = np.cumsum(np.diff(solution.mo_energy, prepend=solution.mo_energy[0]) > 1e-4)
@@ -208,13 +208,13 @@ class TestFollowing:
     ) -> None:
         """N2 and C2: below a closed shell of lower symmetry lies a minimum 3.2 and 1.1 eV above the one expected."""
         for seed in range(2):
-            turn = Rotation.random(random_state=seed).as_matrix()
-            structure = unrounded([number] * 2, np.array([[0, 0, 0], [0, 0, distance]]) @ turn.T)
+            rotation = Rotation.random(random_state=seed).as_matrix()
+            structure = unrounded([number] * 2, np.array([[0, 0, 0], [0, 0, distance]]) @ rotation.T)
             engine = PyscfEngine(method("hf", "6-31g"), stability="external")
             molecule = engine.molecule(structure)
             runs, unrestricted = (Runs(engine._calculation(molecule, unrestricted=u)) for u in (False, True))
             solution = runs.run(runs.fresh())
-            solution.mo_coeff = degenerate_turned(solution, seed)
+            solution.mo_coeff = degenerate_rotated(solution, seed)
             end, found = minimum_below(runs, solution)
             assert found["followed"] > 0, "the closed shell itself is no minimum"
             lowest = below_closed_shell(end, found, unrestricted, before=solution)

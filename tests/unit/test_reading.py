@@ -124,8 +124,8 @@ def test_names_that_frames_have(tmp_path: Path) -> None:
     assert names_in(frames) == "it has nothing beside the geometries"
     frames[3].info |= {"E": 1.0, "-17.5": True}
     frames[4].set_array("forces", np.zeros((3, 3)))
-    words = names_in(frames)
-    assert words.startswith(
+    message = names_in(frames)
+    assert message.startswith(
         "it has 'E' (1 of 14), 'forces' (1 of 14); the comment lines of 1 of 14 frames are bare numbers"
     )
     for number, atoms in enumerate(frames):

@@ -20,10 +20,10 @@ from quarry.labeling.record import read_records
 from support.disk import BATCH, COST, ITERATIONS, STAGE_FILES, Disk, write_iteration
 
 
-class TestCountWhole:
+class TestCountIntact:
     def test_a_finished_campaign(self, disk):
-        assert disk.recovery.count_whole("main") == ITERATIONS
-        assert disk.recovery.count_whole("random") == 0
+        assert disk.recovery.count_intact("main") == ITERATIONS
+        assert disk.recovery.count_intact("random") == 0
 
     @pytest.mark.parametrize("iteration", range(ITERATIONS))
     def test_any_missing_file_ends_the_count(self, disk, iteration):
@@ -35,49 +35,49 @@ class TestCountWhole:
         for name in [*names, str(disk.label(iteration, 0)), str(disk.label(iteration, 1))]:
             data = Path(name).read_bytes()
             Path(name).unlink()
-            assert disk.recovery.count_whole("main") == iteration, name
+            assert disk.recovery.count_intact("main") == iteration, name
             Path(name).write_bytes(data)
-        assert disk.recovery.count_whole("main") == ITERATIONS
+        assert disk.recovery.count_intact("main") == ITERATIONS
 
     def test_any_truncated_file_ends_the_count(self, disk):
         for iteration in range(ITERATIONS):
             for name in STAGE_FILES[3 if iteration == 0 else 0 :]:
                 data = disk.at(name, iteration).read_bytes()
                 disk.at(name, iteration).write_bytes(data[: len(data) // 2])
-                assert disk.recovery.count_whole("main") == iteration, name
+                assert disk.recovery.count_intact("main") == iteration, name
                 disk.at(name, iteration).write_bytes(data)
 
     def test_a_changed_byte_in_the_last_iteration_ends_the_count(self, disk):
         for name in STAGE_FILES:
             data = disk.at(name).read_bytes()
             disk.at(name).write_bytes(data[:-5] + bytes([data[-5] ^ 1]) + data[-4:])
-            assert disk.recovery.count_whole("main") == ITERATIONS - 1, name
+            assert disk.recovery.count_intact("main") == ITERATIONS - 1, name
             disk.at(name).write_bytes(data)
 
     def test_changed_facts_are_seen_in_every_iteration(self, disk):
         """The stop rules read them all; they carry a checksum."""
         text = disk.at("facts.json", 0).read_text()
         disk.at("facts.json", 0).write_text(text.replace('"n_train": 0', '"n_train": 9'))
-        assert disk.recovery.count_whole("main") == 0
+        assert disk.recovery.count_intact("main") == 0
 
     def test_unscored_arms_have_no_scores(self, disk):
         for t in (1, 2):
             disk.at("scores.h5", t).unlink()
             disk.at("receipts/score_pool.json", t).unlink()
-        assert Recovery(disk.paths, {"main": ArmPlan()}).count_whole("main") == ITERATIONS
-        assert disk.recovery.count_whole("main") == 1
+        assert Recovery(disk.paths, {"main": ArmPlan()}).count_intact("main") == ITERATIONS
+        assert disk.recovery.count_intact("main") == 1
 
     def test_the_one_before_a_damaged_last_iteration_is_compared_by_hash_too(self, disk):
         for t in (1, 2):
             data = disk.at("dataset.h5", t).read_bytes()
             disk.at("dataset.h5", t).write_bytes(data[:-1] + b"y")
-        assert disk.recovery.count_whole("main") == 1
+        assert disk.recovery.count_intact("main") == 1
 
 
-class TestMend:
+class TestRepair:
     def test_a_whole_campaign_is_left_alone(self, disk):
         before = disk.content()
-        assert disk.mend() == []
+        assert disk.repair() == []
         assert disk.content() == before
 
     @pytest.mark.parametrize("iteration", range(ITERATIONS))
@@ -87,17 +87,17 @@ class TestMend:
             pytest.skip("iteration 0 has none")
         special = {
             "label": [disk.label(iteration)],
-            "leaf": [disk.leaf(iteration)],
-            "all leaves": [disk.leaf(iteration, n) for n in range(BATCH)],
+            "leaf": [disk.job_input(iteration)],
+            "all leaves": [disk.job_input(iteration, n) for n in range(BATCH)],
             "receipts": sorted(disk.at("receipts", iteration).iterdir()),
         }
         for path in special.get(name, [disk.at(name, iteration)]):
             path.unlink()
         labels, before = disk.labels(), disk.content()
-        disk.mend()
+        disk.repair()
         disk.check_labels(labels)
         harmless = name in ("leaf", "all leaves", "receipts")
-        disk.check_mended(ITERATIONS if harmless else iteration)
+        disk.check_repaired(ITERATIONS if harmless else iteration)
         after = disk.content()
         assert after.items() <= before.items()
         kept = {p for p in before if any(f"iter_{t:03d}" in p for t in range(iteration))}
@@ -109,10 +109,10 @@ class TestMend:
             disk.at("query.json", iteration).unlink()
             made = [str(disk.at(name, iteration)) for name in ("proposal.csv",)]
             write_receipt(disk.at("receipts/propose_batch.json", iteration), "propose_batch", made, {})
-        assert disk.recovery.count_whole("main") == ITERATIONS
+        assert disk.recovery.count_intact("main") == ITERATIONS
         for name in ("facts.json", "metrics.json", "predictions.h5"):
             disk.at(name).unlink()
-        disk.mend()
+        disk.repair()
         assert disk.at("proposal.csv").exists() and disk.at("batch.csv").exists() and disk.at("model/model.h5").exists()
 
     @settings(max_examples=60, deadline=None)
@@ -127,49 +127,49 @@ class TestMend:
                 else:
                     Path(path).unlink()
             labels = disk.labels()
-            disk.mend()
+            disk.repair()
             disk.check_labels(labels)
-            disk.check_mended(disk.recovery.count_whole("main"))
+            disk.check_repaired(disk.recovery.count_intact("main"))
             labels, content = disk.labels(), disk.content()
-            assert disk.mend() == [], "a start that follows a start finds nothing damaged"
+            assert disk.repair() == [], "a start that follows a start finds nothing damaged"
             assert disk.labels() == labels and disk.content().items() <= content.items()
-            disk.check_mended(disk.recovery.count_whole("main"))
+            disk.check_repaired(disk.recovery.count_intact("main"))
 
     def test_a_damaged_file_is_kept_as_evidence_and_said(self, disk):
         disk.at("dataset.h5").write_bytes(b"half")
-        said = disk.mend()
+        said = disk.repair()
         assert len(said) == 1 and "dataset.h5" in said[0] and "made again" in said[0]
         assert disk.at("dataset.h5.damaged").read_bytes() == b"half"
-        disk.check_mended(ITERATIONS - 1)
+        disk.check_repaired(ITERATIONS - 1)
 
     def test_a_damaged_label_is_moved_aside_and_never_removed(self, disk):
         disk.at("facts.json").unlink()
         whole, half = disk.label(number=1).read_bytes(), disk.label().read_bytes()[:100]
         disk.label().write_bytes(half)
-        said = disk.mend()
+        said = disk.repair()
         assert len(said) == 1 and "computed again" in said[0] and "\n" not in said[0]
         assert disk.label().with_name(disk.label().name + ".damaged").read_bytes() == half
         assert not disk.label().exists() and disk.label(number=1).read_bytes() == whole
-        disk.check_mended(ITERATIONS - 1)
+        disk.check_repaired(ITERATIONS - 1)
         assert disk.at("batch.csv").exists() and not disk.at("dataset.h5").exists()
 
     def test_a_second_damaged_label_does_not_replace_the_first(self, disk):
         for text in ("first", "second"):
             disk.at("facts.json").unlink(missing_ok=True)
             disk.label().write_text(text)
-            disk.mend()
+            disk.repair()
         kept = sorted(p.read_text() for p in disk.label().parent.glob("*.damaged*"))
         assert kept == ["first", "second"]
 
-    def test_a_truncated_leaf_that_waits_for_its_label_draws_the_batch_again(self, disk):
+    def test_a_truncated_job_input_that_waits_for_its_label_draws_the_batch_again(self, disk):
         disk.at("facts.json").unlink()
         disk.label().unlink()
-        disk.leaf().write_text(disk.leaf().read_text()[:-20])
-        said = disk.mend()
+        disk.job_input().write_text(disk.job_input().read_text()[:-20])
+        said = disk.repair()
         assert [line for line in said if "will be made again" in line]
         assert not disk.at("batch.csv").exists() and disk.at("proposal.csv").exists()
         assert read_records(disk.label(number=1))
-        disk.check_mended(ITERATIONS - 1)
+        disk.check_repaired(ITERATIONS - 1)
 
     @pytest.mark.parametrize("text", ["", "structure_id,role\n", "a,b,c,d,e\n", "\xff\xfe"])
     def test_a_damaged_batch_table_without_a_receipt_is_moved_aside(self, disk, text):
@@ -177,9 +177,9 @@ class TestMend:
         disk.at("receipts/select_batch.json").unlink()
         disk.at("batch.csv").write_text(text, encoding="latin-1")
         labels = disk.labels()
-        disk.mend()
+        disk.repair()
         assert disk.at("batch.csv.damaged").exists() and disk.labels() == labels
-        disk.check_mended(ITERATIONS - 1)
+        disk.check_repaired(ITERATIONS - 1)
 
     def test_a_batch_table_with_a_stray_quote_is_moved_aside(self, disk):
         """One byte of a batch of 3,000 becomes a quote: the rest of the file is one field, too large for csv."""
@@ -189,7 +189,7 @@ class TestMend:
         text = disk.at("batch.csv").read_text()
         place = text.index(ids[0])
         disk.at("batch.csv").write_text(text[:place] + '"' + text[place + 1 :])
-        disk.mend()
+        disk.repair()
         assert disk.at("batch.csv.damaged").exists()
 
     def test_the_state_of_a_killed_training_stays(self, disk):
@@ -216,25 +216,25 @@ class TestMend:
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_text("whole")
             write_receipt(root / receipt, "rule", [str(root / name)], COST)
-        assert disk.mend() == []
+        assert disk.repair() == []
         for name in files:
             (root / name).write_text("whale")
-        assert len(disk.mend()) == len(files)
+        assert len(disk.repair()) == len(files)
         assert [n for n in files if (root / n).exists()] == []
         assert [n for n in files if (root / f"{n}.damaged").read_text() != "whale"] == []
 
-    def test_other_arms_are_mended_by_themselves(self, disk):
+    def test_other_arms_are_repaired_by_themselves(self, disk):
         write_iteration(disk.paths, "random", 0)
         Path(disk.paths.facts("random", 0)).unlink()
         main = {p: c for p, c in disk.content().items() if "/main/" in p}
-        Recovery(disk.paths, {"main": ArmPlan(scored=True), "random": ArmPlan()}).mend(lambda line: None)
+        Recovery(disk.paths, {"main": ArmPlan(scored=True), "random": ArmPlan()}).repair(lambda line: None)
         assert {p: c for p, c in disk.content().items() if "/main/" in p} == main
         assert not Path(disk.paths.cost("random", 0)).exists()
 
     def test_a_missing_iteration_folder_reopens_the_later_ones(self, disk):
         disk.at("", 1).rename("elsewhere")
-        disk.mend()
-        assert disk.recovery.count_whole("main") == 1
+        disk.repair()
+        assert disk.recovery.count_intact("main") == 1
         assert not disk.at("facts.json").exists() and not disk.at("batch.csv").exists()
 
 

@@ -234,12 +234,12 @@ class TestStore:
         store.put(record())
         store.path(ID).write_text("[")
 
-        def read_while_another_mends(path):
+        def read_while_another_repairs(path):
             try:
                 return read_records(path)
             finally:
                 write_records(path, [record()])
 
-        monkeypatch.setattr(store_module, "read_records", read_while_another_mends)
+        monkeypatch.setattr(store_module, "read_records", read_while_another_repairs)
         store.get(ID)
         assert read_records(store.path(ID)) == [record()]

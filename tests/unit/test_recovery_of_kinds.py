@@ -23,10 +23,10 @@ def test_without_receipts_the_format_tells_what_is_whole(disk, name):
     pool = Path(disk.paths.pool)
     for stub in ("structures.h5", "features.h5", "filtered.csv"):
         write_stub(pool / stub, stub)
-    assert disk.mend() == []
+    assert disk.repair() == []
     path = pool / name
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    [line] = disk.mend()
+    [line] = disk.repair()
     assert line.startswith(f"{path} has no receipt: moved aside to {name}.damaged")
     assert len(list(pool.iterdir())) == 3
 
@@ -41,17 +41,17 @@ def test_without_receipts_a_truncated_file_ends_the_count(disk, iteration, name)
         receipt.unlink()
     path = disk.at(name, iteration)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    assert disk.recovery.count_whole("main") == iteration
-    disk.mend()
+    assert disk.recovery.count_intact("main") == iteration
+    disk.repair()
     assert not path.exists()
-    disk.check_mended(iteration)
+    disk.check_repaired(iteration)
 
 
 @pytest.mark.parametrize("name", ["history.csv", "main/history.csv", "figures/parity.svg"])
 def test_a_product_without_a_receipt_is_made_again(disk, name):
     path = Path(disk.paths.root) / name
     write_stub(path, name)
-    [line] = disk.mend()
+    [line] = disk.repair()
     assert "has no receipt: moved aside" in line and not path.exists()
 
 
@@ -59,11 +59,11 @@ def test_probes_and_recomputed_labels_are_looked_at_too(disk):
     write_iteration(disk.paths, "forecast", 0)
     recomputed = Path(disk.paths.recomputed("verify", 1, 0))
     write_stub(recomputed, "label")
-    assert disk.mend() == []
+    assert disk.repair() == []
     recomputed.write_text("[")
     table = Path(disk.paths.batch("forecast", 0))
     table.write_text("damaged")
-    assert len(disk.mend()) == 2
+    assert len(disk.repair()) == 2
     assert not recomputed.exists() and not table.exists()
 
 
@@ -74,9 +74,9 @@ def test_a_product_of_other_inputs_is_made_again_whatever_its_time(disk):
     write_stub(product, "history")
     write_receipt(root / "main/receipts/collect_results.json", "collect_results", [str(product)], COST, facts)
     before = product.stat().st_mtime_ns
-    assert disk.mend() == [] and product.stat().st_mtime_ns == before
+    assert disk.repair() == [] and product.stat().st_mtime_ns == before
     write_receipt(root / "main/receipts/collect_results.json", "collect_results", [str(product)], COST, facts[:-1])
-    disk.mend()
+    disk.repair()
     assert product.stat().st_mtime_ns < disk.at("facts.json", 0).stat().st_mtime_ns
     table = disk.at("failures.csv")
     os.utime(product)
@@ -86,7 +86,7 @@ def test_a_product_of_other_inputs_is_made_again_whatever_its_time(disk):
     write_stub(table, "other failures")
     receipt = disk.at("receipts/merge_labels.json")
     write_receipt(receipt, "merge_labels", [str(disk.at(n)) for n in RULES["merge_labels"]], COST)
-    disk.mend()
+    disk.repair()
     assert product.stat().st_mtime_ns < disk.at("facts.json", 0).stat().st_mtime_ns
 
 
@@ -101,5 +101,5 @@ def test_nothing_is_moved_out_of_another_campaign(disk):
     disk.at("dataset.h5").write_bytes(b"newer")
     before = disk.content()
     said: list[str] = []
-    Recovery(CampaignPaths("copy"), {"main": ArmPlan(scored=True)}).mend(said.append)
+    Recovery(CampaignPaths("copy"), {"main": ArmPlan(scored=True)}).repair(said.append)
     assert said == [] and disk.content() == before

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from quarry.campaign.campaign import Campaign
-from quarry.campaign.closing import closing_words
+from quarry.campaign.closing import closing_message
 from quarry.campaign.failure_table import FAILURE_COLUMNS, write_failures
 from quarry.campaign.invocation import Invocation
 from quarry.campaign.retries import read_requests
@@ -41,11 +41,11 @@ def retry(campaign, say, write=True):
 
 
 def test_the_count_of_the_words_is_that_of_the_data_set(finished):
-    assert "max_labels = 20 is spent (20 labels used)" in closing_words(finished)
+    assert "max_labels = 20 is spent (20 labels used)" in closing_message(finished)
     assessed(finished, 2, 30)
-    words = closing_words(finished)
-    assert "30 labels in 3 iterations" in words and "max_labels = 20 is spent (30 labels used)" in words
-    assert "20 labels" not in words
+    message = closing_message(finished)
+    assert "30 labels in 3 iterations" in message and "max_labels = 20 is spent (30 labels used)" in message
+    assert "20 labels" not in message
 
 
 def test_a_rule_that_holds_no_longer_says_when_it_held(finished):

@@ -11,7 +11,14 @@ from scipy import stats
 from quarry.evaluation.comparison import Measure, savings_of
 from quarry.evaluation.curves import REACH, Curve, grid, smoothing_weights
 from quarry.evaluation.inversion import of_arms, of_pairs, point, shared_test_variance
-from quarry.evaluation.savings import Saving, disagreement, further_words, saving_words, scope_words, summary_words
+from quarry.evaluation.savings import (
+    Saving,
+    disagreement,
+    further_message,
+    saving_message,
+    scope_message,
+    summary_messages,
+)
 from quarry.randomness import generator
 from support import learning_curves
 from support.learning_curves import SIZES, by_spread_of_pairs
@@ -242,7 +249,7 @@ class TestTestSet:
         assert draw(100, "null", 0.0)[1] < 0.1 * shared
 
 
-class TestWords:
+class TestMessages:
     @pytest.mark.parametrize(
         ("found", "words"),
         [
@@ -261,11 +268,11 @@ class TestWords:
         ],
     )
     def test_of_the_deciding_measure(self, found, words):
-        assert words in saving_words(found, "test RMSE")
+        assert words in saving_message(found, "test RMSE")
 
     def test_of_further_measures(self):
         assert (
-            further_words(Saving(200, -50.0, -70.0, -9.0, 180), "MAE")
+            further_message(Saving(200, -50.0, -70.0, -9.0, 180), "MAE")
             == "by MAE: none, random was better: -50 (-70 to -9)"
         )
 
@@ -276,13 +283,13 @@ class TestWords:
         assert disagreement({"RMSE": "saved", "MAE": "none", "largest error": "unknown"}) is None
 
     def test_what_it_is_about(self):
-        assert "one random arm cannot tell" in scope_words(1, 1, 0)
-        assert "one initial batch (3 random arms, one arm main, whose chance" in scope_words(1, 3, 0)
-        assert "over initial batches and test sets of this pool (6 of them" in scope_words(1, 1, 5)
+        assert "one random arm cannot tell" in scope_message(1, 1, 0)
+        assert "one initial batch (3 random arms, one arm main, whose chance" in scope_message(1, 3, 0)
+        assert "over initial batches and test sets of this pool (6 of them" in scope_message(1, 1, 5)
 
     def test_lines(self):
         last = {"RMSE": Saving(200, 80.0, 70.0, 90.0, 180), "MAE": Saving(200, -20.0, -30.0, -10.0, 180)}
-        lines = summary_words(last, ["test RMSE", "test MAE"], 1, 3, 0)
+        lines = summary_messages(last, ["test RMSE", "test MAE"], 1, 3, 0)
         assert len(lines) == 3 and "by MAE: none, random was better" in lines[0] and "wasted by MAE" in lines[1]
 
 
@@ -290,8 +297,8 @@ def test_an_interval_of_all_that_can_be_is_no_verdict():
     """Flat curves, as of models that have learnt nothing: estimate and interval are the ends of the range."""
     nothing = Saving(30, 20.0, -20.0, 20.0, 20)
     assert nothing.verdict == "unknown"
-    assert saving_words(nothing, "test RMSE").endswith(
+    assert saving_message(nothing, "test RMSE").endswith(
         "no verdict, the curves are too flat beside their chance: anything from -20 to 20 of 30 training labels"
     )
-    assert further_words(nothing, "MAE") == "by MAE: no verdict"
+    assert further_message(nothing, "MAE") == "by MAE: no verdict"
     assert Saving(30, 20.0, -19.0, 20.0, 20).verdict == "none"

@@ -43,16 +43,16 @@ class TestFolder:
 
     def test_a_read_only_one(self, tmp_path):
         with read_only(tmp_path / "disk"):
-            words = (
+            message = (
                 rf"labeling.scratch: cannot make a folder in {tmp_path / 'disk'} on {HOST} \(Read-only file system\)"
             )
-            with pytest.raises(MachineFault, match=words), scratch_folder(str(tmp_path / "disk")):
+            with pytest.raises(MachineFault, match=message), scratch_folder(str(tmp_path / "disk")):
                 pass
 
     def test_one_without_room_for_a_folder(self, tmp_path, monkeypatch):
         monkeypatch.setattr(tempfile, "mkdtemp", full)
-        words = rf"cannot make a folder in {tmp_path} on {HOST} \(No space left on device\); make room there"
-        with pytest.raises(MachineFault, match=words), scratch_folder(str(tmp_path)):
+        message = rf"cannot make a folder in {tmp_path} on {HOST} \(No space left on device\); make room there"
+        with pytest.raises(MachineFault, match=message), scratch_folder(str(tmp_path)):
             pass
 
     def test_no_lock_leaves_no_folder(self, tmp_path, monkeypatch):

@@ -87,8 +87,8 @@ def pid_of_the_job(folder: Path) -> int:
 def test_term_while_the_main_thread_holds_the_lock(start, tmp_path):
     process = start(HEAD, WITH_THE_LOCK, CHAIN)
     assert process.wait(timeout=60) != 0
-    words = (tmp_path / "words").read_text()
-    assert "Will exit after finishing currently running jobs" in words
+    message = (tmp_path / "words").read_text()
+    assert "Will exit after finishing currently running jobs" in message
     assert (tmp_path / "first").exists() and not (tmp_path / "second").exists(), "nothing new is started"
 
 

@@ -91,10 +91,10 @@ def test_a_measured_spectrum_is_read_before_any_job(tmp_path):
         query={"strategy": "sequence", "initial": 10, "batch": {"schedule": "constant", "size": 3}},
     )
     folder = CampaignFolder.create(tmp_path, configuration).path
-    for text, words in ((None, "does not exist"), ("energy,intensity\n1,2\n", "needs a column energy_eV")):
+    for text, message in ((None, "does not exist"), ("energy,intensity\n1,2\n", "needs a column energy_eV")):
         if text is not None:
             (folder / "measured.csv").write_text(text)
-        with pytest.raises(QuarryError, match=rf"spectrum.experiment: .*{words}"):
+        with pytest.raises(QuarryError, match=rf"spectrum.experiment: .*{message}"):
             check(load_configuration(configuration, "campaign.yaml"), folder)
     (folder / "measured.csv").write_text("energy_eV,absorbance\n5,0.1\n6,0.2\n")
     assert check(load_configuration(configuration, "campaign.yaml"), folder)["method_id"]

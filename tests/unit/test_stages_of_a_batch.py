@@ -26,7 +26,7 @@ from quarry.stages.batch import batch_rows, draw_initial, read_proposal, select_
 from quarry.stages.pool import pool_rows
 from quarry.stages.proposal import candidate_rows, check_strategy, propose_batch, score_pool
 from quarry.stopping.progress import Query
-from quarry.structures.files import read_leaf, read_pool_ids
+from quarry.structures.files import read_job_input, read_pool_ids
 from support.arms import models_in
 from support.stages import (
     METHOD_ID,
@@ -151,15 +151,18 @@ class TestSelectBatch:
         assert list(read_batch(tmp_path / "batch.csv")) == rows
         assert set(planned_jobs(tmp_path / "planned.csv")) == set(jobs_of(rows))
         for job in jobs_of(rows):
-            [leaf] = read_leaf(tmp_path / "batch" / f"{job}.extxyz")
-            assert leaf.key == leaf.structure.structure_id == job
+            [job_input] = read_job_input(tmp_path / "batch" / f"{job}.extxyz")
+            assert job_input.key == job_input.structure.structure_id == job
         labels = sorted(p.stem for p in (tmp_path / "labels").iterdir())
         assert labels == sorted(stored)
         assert (tmp_path / "reused.csv").read_text().split() == ["structure_id", *stored]
         for structure_id in stored:
-            label, leaf = tmp_path / "labels" / f"{structure_id}.json", tmp_path / "batch" / f"{structure_id}.extxyz"
+            label, job_input = (
+                tmp_path / "labels" / f"{structure_id}.json",
+                tmp_path / "batch" / f"{structure_id}.extxyz",
+            )
             assert label.read_bytes() == store.path(structure_id).read_bytes()
-            assert label.stat().st_mtime_ns >= leaf.stat().st_mtime_ns
+            assert label.stat().st_mtime_ns >= job_input.stat().st_mtime_ns
 
     def test_finished_labels_stay_and_count_as_done_when_the_batch_is_written_again(self, tmp_path, structures, store):
         rows = draw_initial(configuration(), structures)
@@ -175,8 +178,11 @@ class TestSelectBatch:
         assert (tmp_path / "batch.csv").read_bytes() == table
         assert (tmp_path / "labels" / f"{finished}.json").read_bytes() == content
         for structure_id in (finished, failed):
-            label, leaf = tmp_path / "labels" / f"{structure_id}.json", tmp_path / "batch" / f"{structure_id}.extxyz"
-            assert label.stat().st_mtime_ns >= leaf.stat().st_mtime_ns
+            label, job_input = (
+                tmp_path / "labels" / f"{structure_id}.json",
+                tmp_path / "batch" / f"{structure_id}.extxyz",
+            )
+            assert label.stat().st_mtime_ns >= job_input.stat().st_mtime_ns
 
     def test_a_label_of_another_structure_or_a_damaged_one_does_not_count(self, tmp_path, structures, store):
         *rows, other = draw_initial(configuration(), structures)[:4]
@@ -187,8 +193,8 @@ class TestSelectBatch:
         (tmp_path / "labels" / f"{rows[1].job}.json").write_text("[")
         assert "0 of them labelled already" in self.select(tmp_path, rows, structures, store)
         for row in rows:
-            label, leaf = tmp_path / "labels" / f"{row.job}.json", tmp_path / "batch" / f"{row.job}.extxyz"
-            assert label.stat().st_mtime_ns <= leaf.stat().st_mtime_ns, "its job must run"
+            label, job_input = tmp_path / "labels" / f"{row.job}.json", tmp_path / "batch" / f"{row.job}.extxyz"
+            assert label.stat().st_mtime_ns <= job_input.stat().st_mtime_ns, "its job must run"
 
     def test_a_damaged_batch_table_is_seen(self, tmp_path, structures, store):
         self.select(tmp_path, draw_initial(configuration(), structures), structures, store)

@@ -198,14 +198,14 @@ class TestFigures:
         table, summary = (str(tmp_path / SPECTRUM[name]) for name in ("table", "summary"))
         draw_spectrum(table, summary, str(tmp_path / "measured.csv"), str(tmp_path / "with.svg"))
         picture = (tmp_path / "with.svg").read_text()
-        for words in (
+        for message in (
             f"ML-NEA: {SIZE - 1} geometries, 3 labelled, δ = 0.02 eV",
             "QC-NEA: 3 labelled geometries, chosen by the strategy, δ = 0.1 eV",
             "single point (equilibrium geometry), δ = 0.3 eV",
             "experiment (scaled to ML-NEA)",
             "wavelength (nm)",
         ):
-            assert words in picture, words
+            assert message in picture, message
         draw_spectrum(table, summary, None, str(tmp_path / "without.svg"))
         assert "experiment" not in (tmp_path / "without.svg").read_text()
 
@@ -215,8 +215,8 @@ class TestFigures:
         label = np.random.default_rng(0).uniform(size=(5, 6))
         plot_state_parity({"label": label, "mean": label + 0.5}, 3, "cross_validation", str(tmp_path / "p.svg"))
         picture = (tmp_path / "p.svg").read_text()
-        for words in ("cross-validation: 5 structures", "RMSE 0.5 eV", "RMSE 0.5<", "state"):
-            assert words in picture, words
+        for message in ("cross-validation: 5 structures", "RMSE 0.5 eV", "RMSE 0.5<", "state"):
+            assert message in picture, message
         columns = "iteration,n_train,metric,rmse,rmse_low,rmse_high,rmse_energies_eV,rmse_strengths"
         rows = ["0,50,validation,2,1,3,2,1,1,1,1", "1,100,validation,1,0,2,1,0.5,0,0,0.5"]
         text = "\n".join([f"{columns},rrmse,rrmse_low,rrmse_high", *rows])

@@ -13,16 +13,16 @@ from pyscf.symm.Dmatrix import Dmatrix, get_euler_angles
 from scipy.spatial.transform import Rotation
 
 from quarry.config.methods import Excitations
-from quarry.labeling.characters import StateCharacter, StateCharacters
 from quarry.labeling.engines.pyscf_engine import PyscfEngine
+from quarry.labeling.transition_orbitals import StateTransitionOrbitals, TransitionOrbitals
 from quarry.spectra.states import (
     LINEAR_A,
     KnownStates,
-    follow_states,
     overlap_matrix,
+    rotated_functions,
     superposition,
     swap_account,
-    turned_functions,
+    track_states,
 )
 from quarry.structures import Structure
 from quarry.structures.labelled import LabelledSet
@@ -38,7 +38,7 @@ def rotation_of(seed: int) -> NDArray[np.float64]:
     return Rotation.random(rng=np.random.default_rng(seed)).as_matrix()
 
 
-def turned(structure: Structure, rotation: NDArray[np.float64]) -> Structure:
+def rotated(structure: Structure, rotation: NDArray[np.float64]) -> Structure:
     positions = structure.positions @ rotation.T + [1.5, -2.0, 0.7]
     return Structure(structure.numbers, positions, structure.charge, structure.multiplicity)
 
@@ -50,7 +50,7 @@ def test_functions_turn_as_those_of_pyscf(momentum):
     # PySCF's matrix takes the functions of turned axes (the rows) to those of the old ones.
     angles = get_euler_angles(np.eye(3), rotation.T)
     expected = Dmatrix(momentum, *angles, reorder_p=True)
-    assert turned_functions(momentum, rotation) == pytest.approx(expected, abs=1e-12)
+    assert rotated_functions(momentum, rotation) == pytest.approx(expected, abs=1e-12)
 
 
 class TestRealStates:
@@ -65,55 +65,59 @@ class TestRealStates:
         level = method("hf", basis, forces=False, excitations=Excitations(n_states=4, kind="tda", characters=True))
         rotation = rotation_of(3)
         known = []
-        for copy in (structure, turned(structure, rotation)):
+        for copy in (structure, rotated(structure, rotation)):
             result = PyscfEngine(level).label(copy, 1)
             assert result.status == "ok", result.message
-            known.append(KnownStates(copy, StateCharacters.from_json(result.details["characters"])))
+            known.append(KnownStates(copy, TransitionOrbitals.from_json(result.details["characters"])))
         assert superposition(known[1].structure, structure) == pytest.approx(rotation, abs=1e-9)
-        order, overlap = follow_states(known[1], known)
+        order, overlap = track_states(known[1], known)
         assert order.tolist() == [[0, 1, 2, 3]] * 2
         assert overlap == pytest.approx(np.ones((2, 4)), abs=0.01)
         back = superposition(structure, known[1].structure)
-        matrix = overlap_matrix(known[0].characters, known[1].characters, back)
+        matrix = overlap_matrix(known[0].transition_orbitals, known[1].transition_orbitals, back)
         assert matrix - np.diag(np.diag(matrix)) == pytest.approx(np.zeros((4, 4)), abs=0.15)
         # Not turned back, they would not be recognised.
-        assert overlap_matrix(known[0].characters, known[1].characters, np.eye(3)).diagonal().min() < 0.7
+        assert (
+            overlap_matrix(known[0].transition_orbitals, known[1].transition_orbitals, np.eye(3)).diagonal().min() < 0.7
+        )
 
 
-def random_states(seed: int, n_states: int = 5, spins: int = 2) -> StateCharacters:
+def random_states(seed: int, n_states: int = 5, spins: int = 2) -> TransitionOrbitals:
     rng = np.random.default_rng(seed)
     states = []
     for _ in range(n_states):
         count = int(rng.integers(1, 5))
         orbitals = np.linalg.qr(rng.normal(size=(WIDTH, 2 * count)))[0].T
         weights = np.sort(rng.uniform(0.2, 1, count))[::-1]
-        states.append(StateCharacter(weights, rng.integers(0, spins, count), orbitals[:count], orbitals[count:]))
-    return StateCharacters(MOMENTA, tuple(states))
+        states.append(
+            StateTransitionOrbitals(weights, rng.integers(0, spins, count), orbitals[:count], orbitals[count:])
+        )
+    return TransitionOrbitals(MOMENTA, tuple(states))
 
 
-def densities(characters: StateCharacters, rotation: NDArray[np.float64]) -> NDArray[np.float64]:
+def densities(transition_orbitals: TransitionOrbitals, rotation: NDArray[np.float64]) -> NDArray[np.float64]:
     """Normalised transition densities of both spins, turned as a whole; shape (n_states, 2, WIDTH, WIDTH)."""
     turn = np.zeros((WIDTH, WIDTH))
     start = 0
     for momentum in MOMENTA:
         shell = slice(start, start + 2 * momentum + 1)
-        turn[shell, shell] = turned_functions(momentum, rotation)
+        turn[shell, shell] = rotated_functions(momentum, rotation)
         start = shell.stop
-    whole = np.zeros((len(characters.states), 2, WIDTH, WIDTH))
-    for k, state in enumerate(characters.states):
+    whole = np.zeros((len(transition_orbitals.states), 2, WIDTH, WIDTH))
+    for k, state in enumerate(transition_orbitals.states):
         for weight, spin, hole, electron in zip(state.weights, state.spins, state.holes, state.electrons, strict=True):
             whole[k, spin] += weight * np.outer(turn @ hole, turn @ electron)
         whole[k] /= np.linalg.norm(whole[k])
     return whole
 
 
-def mixed(characters: StateCharacters, order: list[int], signs: list[int]) -> StateCharacters:
+def mixed(transition_orbitals: TransitionOrbitals, order: list[int], signs: list[int]) -> TransitionOrbitals:
     """The same states in another order and with other signs."""
-    states = [characters.states[k] for k in order]
-    return StateCharacters(
-        characters.angular_momenta,
+    states = [transition_orbitals.states[k] for k in order]
+    return TransitionOrbitals(
+        transition_orbitals.angular_momenta,
         tuple(
-            StateCharacter(s.weights, s.spins, sign * s.holes, s.electrons)
+            StateTransitionOrbitals(s.weights, s.spins, sign * s.holes, s.electrons)
             for s, sign in zip(states, signs, strict=True)
         ),
     )
@@ -158,19 +162,19 @@ class TestSuperposition:
         # One molecule in 250 of these is straight to LINEAR_A, and may turn about its axis.
         assume(breadth(molecule) > LINEAR_A)
         rotation = rotation_of(seed)
-        assert superposition(turned(molecule, rotation), molecule) == pytest.approx(rotation, abs=1e-6)
+        assert superposition(rotated(molecule, rotation), molecule) == pytest.approx(rotation, abs=1e-6)
 
     @pytest.mark.parametrize("seed", [1118, 2570, 4506, 9554])
-    def test_of_a_nearly_straight_molecule_only_the_axis_is_turned(self, seed):
+    def test_of_a_nearly_straight_molecule_only_the_axis_is_rotated(self, seed):
         molecule = unrounded([6, 1, 8, 7, 1], np.random.default_rng(seed).normal(0, 1.5, (5, 3)) * [1, 1, 0])
         assert breadth(molecule) < LINEAR_A
         rotation, axis = rotation_of(seed), principal(molecule)[2][0]
-        found = superposition(turned(molecule, rotation), molecule)
+        found = superposition(rotated(molecule, rotation), molecule)
         assert found @ axis == pytest.approx(rotation @ axis, abs=1e-9)
         angle = np.arccos(np.clip(axis @ rotation @ axis, -1, 1))
         assert Rotation.from_matrix(found).magnitude() == pytest.approx(angle, abs=1e-7)
         # As near as the molecule is straight: no atom is off by more than its distance from the axis, twice.
-        (there, _, _), (here, _, _) = principal(turned(molecule, rotation)), principal(molecule)
+        (there, _, _), (here, _, _) = principal(rotated(molecule, rotation)), principal(molecule)
         off = np.linalg.norm(there - here @ found.T, axis=1)
         beside = np.linalg.norm(here - np.outer(here @ axis, axis), axis=1)
         assert (off <= 2 * beside + 1e-9).all()
@@ -201,7 +205,7 @@ class TestSuperposition:
         for here, there in ((straight, one), (one, straight), (one, other)):
             assert superposition(here, there) == pytest.approx(np.eye(3), abs=1e-9)
         rotation = rotation_of(5)
-        found = superposition(turned(straight, rotation), straight)
+        found = superposition(rotated(straight, rotation), straight)
         assert found @ [0, 0, 1] == pytest.approx(rotation @ [0, 0, 1], abs=1e-9)
         angle = np.arccos((rotation @ [0, 0, 1])[2])
         assert Rotation.from_matrix(found).magnitude() == pytest.approx(angle)
@@ -216,8 +220,8 @@ class TestFollowing:
     def test_states_in_another_order_and_with_other_signs_are_found(self, seed, order, signs):
         states, rotation = random_states(seed), rotation_of(seed)
         other = mixed(states, order, signs)
-        copy = KnownStates(turned(AMMONIA, rotation), turned_back(other, rotation))
-        found, overlap = follow_states(KnownStates(AMMONIA, states), [copy])
+        copy = KnownStates(rotated(AMMONIA, rotation), rotated_back(other, rotation))
+        found, overlap = track_states(KnownStates(AMMONIA, states), [copy])
         assert [order[int(j)] for j in found[0]] == list(range(5))
         assert overlap == pytest.approx(np.ones((1, 5)), abs=1e-6)
 
@@ -226,7 +230,7 @@ class TestFollowing:
     def test_the_assignment_is_the_best_of_all_permutations(self, seed):
         one, other = random_states(seed, spins=1), random_states(seed + 1, spins=1)
         matrix = overlap_matrix(one, other, np.eye(3))
-        order, overlap = follow_states(KnownStates(AMMONIA, one), [KnownStates(AMMONIA, other)])
+        order, overlap = track_states(KnownStates(AMMONIA, one), [KnownStates(AMMONIA, other)])
         best = max(itertools.permutations(range(5)), key=lambda p: sum(matrix[k, j] ** 2 for k, j in enumerate(p)))
         assert order[0].tolist() == list(best)
         assert overlap[0] == pytest.approx(matrix[np.arange(5), list(best)])
@@ -238,21 +242,24 @@ class TestFollowing:
             KnownStates(AMMONIA, random_states(1, n_states=4)),
             here,
         ]
-        order, overlap = follow_states(here, others)
+        order, overlap = track_states(here, others)
         assert np.isnan(order[:2]).all() and np.isnan(overlap[:2]).all() and order[2].tolist() == [0, 1, 2, 3, 4]
-        assert follow_states(here, [])[0].shape == (0, 5)
+        assert track_states(here, [])[0].shape == (0, 5)
 
 
-def turned_back(characters: StateCharacters, rotation: NDArray[np.float64]) -> StateCharacters:
+def rotated_back(transition_orbitals: TransitionOrbitals, rotation: NDArray[np.float64]) -> TransitionOrbitals:
     """The states of a molecule that was turned: their orbitals turn with it."""
-    blocks = [turned_functions(momentum, rotation) for momentum in MOMENTA]
+    blocks = [rotated_functions(momentum, rotation) for momentum in MOMENTA]
     turn = np.zeros((WIDTH, WIDTH))
     start = 0
     for block in blocks:
         turn[start : start + len(block), start : start + len(block)] = block
         start += len(block)
-    states = [StateCharacter(s.weights, s.spins, s.holes @ turn.T, s.electrons @ turn.T) for s in characters.states]
-    return StateCharacters(MOMENTA, tuple(states))
+    states = [
+        StateTransitionOrbitals(s.weights, s.spins, s.holes @ turn.T, s.electrons @ turn.T)
+        for s in transition_orbitals.states
+    ]
+    return TransitionOrbitals(MOMENTA, tuple(states))
 
 
 class TestAccount:

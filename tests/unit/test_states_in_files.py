@@ -41,12 +41,12 @@ class TestTables:
         assert self.read(tmp_path, charges=np.full((3, 2), 0.5), mulliken_charges=np.ones((3, 2))) == [(0, 1)] * 3
 
     def test_refused(self, tmp_path):
-        for columns, words in (
+        for columns, message in (
             ({"Q": [0, 1, 0]}, "1 structure carries Q = 1, which looks like a charge"),
             ({"spin": [2, 2, 2]}, "3 structures carry spin = 2, read as multiplicity 2"),
             ({"charge": [0, 0, 1], "total_charge": [0, 0, 0]}, "1 structure carries charge = 1 and total_charge = 0"),
         ):
-            with pytest.raises(QuarryError, match=words):
+            with pytest.raises(QuarryError, match=message):
                 self.read(tmp_path, **columns)
         assert self.read(tmp_path, ":1", Q=[0, 1, 0]) == [(0, 1)]
 

@@ -111,27 +111,27 @@ class TestDamage:
         damage(store.path(ID), "truncated")
         read = store_module.read_records
 
-        def read_while_another_mends(path):
+        def read_while_another_repairs(path):
             monkeypatch.setattr(store_module, "read_records", read)
             try:
                 return read(path)
             finally:
                 write_records(path, [label_record(ID, host="other")])
 
-        monkeypatch.setattr(store_module, "read_records", read_while_another_mends)
+        monkeypatch.setattr(store_module, "read_records", read_while_another_repairs)
         found = store.get(ID)
         assert found is not None and found.host == "other"
         assert names(store.path(ID).parent) == [f"{ID}.json"]
 
     @pytest.mark.parametrize("how", ["in place", "by another file with the same time"])
-    def test_a_record_mended_after_the_second_look_is_not_touched(self, store, monkeypatch, capsys, how):
+    def test_a_record_repaired_after_the_second_look_is_not_touched(self, store, monkeypatch, capsys, how):
         """Nobody may find it missing for a moment: it would be paid for again."""
         store.put(label_record(ID))
         damage(store.path(ID), "truncated")
         read, looks = store_module.read_records, []
         good = label_record(ID, host="other")
 
-        def read_before_another_mends(path):
+        def read_before_another_repairs(path):
             looks.append(path)
             try:
                 return read(path)
@@ -143,21 +143,21 @@ class TestDamage:
                     write_records(path, [good])
                     os.utime(path, ns=(stamp, stamp))
 
-        monkeypatch.setattr(store_module, "read_records", read_before_another_mends)
+        monkeypatch.setattr(store_module, "read_records", read_before_another_repairs)
         monkeypatch.setattr(store_module, "move_aside", lambda path: pytest.fail("a good record was moved"))
         assert store.get(ID) == good and len(looks) == 3
         assert names(store.path(ID).parent) == [f"{ID}.json"] and capsys.readouterr().out == ""
 
-    def test_a_record_mended_in_the_moment_of_the_move_comes_back(self, store, monkeypatch, capsys):
+    def test_a_record_repaired_in_the_moment_of_the_move_comes_back(self, store, monkeypatch, capsys):
         store.put(label_record(ID))
         damage(store.path(ID), "truncated")
         move, good = store_module.move_aside, label_record(ID, host="other")
 
-        def move_after_another_has_mended(path):
+        def move_after_another_has_repaired(path):
             write_records(path, [good])
             return move(path)
 
-        monkeypatch.setattr(store_module, "move_aside", move_after_another_has_mended)
+        monkeypatch.setattr(store_module, "move_aside", move_after_another_has_repaired)
         assert store.get(ID) == good == read_records(store.path(ID))[0]
         assert names(store.path(ID).parent) == [f"{ID}.json"] and capsys.readouterr().out == ""
 

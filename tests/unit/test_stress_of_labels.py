@@ -19,7 +19,7 @@ from quarry.labeling.engines.registry import make_engine
 from quarry.labeling.limits import Allocation
 from quarry.labeling.store import LabelStore
 from quarry.labeling.wanted import Wanted
-from quarry.stages.verification import CHECK_ROTATIONS, VERIFY, compare_labels, recompute_label, turned_copy
+from quarry.stages.verification import CHECK_ROTATIONS, VERIFY, compare_labels, recompute_label, rotated_copy
 from quarry.structures.files import FileSource, read_files
 from quarry.structures.labelled import LabelledSet
 from support.campaigns import stand_in_configuration
@@ -104,7 +104,7 @@ class TestAudit:
         assert found[0].words.startswith("stress off the others of ")
 
     def test_the_labels_of_rotated_copies_are_the_same(self):
-        copy, rotation = turned_copy(STRUCTURES[0], np.random.default_rng(0))
+        copy, rotation = rotated_copy(STRUCTURES[0], np.random.default_rng(0))
         assert not np.allclose(slope(copy.to_atoms()), STRESSES[0], atol=1e-3)
         assert slope(copy.to_atoms()) == pytest.approx(rotation @ STRESSES[0] @ rotation.T, abs=1e-7)
         name, difference = label_difference({"stress": STRESSES[0]}, {"stress": slope(copy.to_atoms())})

@@ -1,4 +1,4 @@
-"""Structures: identity, the leaf files of label jobs, HDF5, and the user's own files."""
+"""Structures: identity, the job inputs of label jobs, HDF5, and the user's own files."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from hypothesis.extra.numpy import arrays
 from quarry.errors import QuarryError
 from quarry.structures import Structure, StructureSet
 from quarry.structures.files import (
-    LeafEntry,
-    leaf_text,
+    JobInputEntry,
+    job_input_text,
     read_files,
-    read_leaf,
+    read_job_input,
     read_pool,
     read_pool_ids,
-    write_leaf,
+    write_job_input,
     write_pool,
 )
 
@@ -118,7 +118,7 @@ class TestIdentity:
 
     @given(structures())
     def test_positions_are_the_numbers_that_six_decimals_say(self, structure):
-        """So that any program that reads the leaf file labels exactly the structure in the pool."""
+        """So that any program that reads the job input labels exactly the structure in the pool."""
         assert structure.positions.ravel().tolist() == [float(f"{x:.6f}") for x in structure.positions.ravel()]
 
     @pytest.mark.parametrize("zero", [-0.0, 1e-9, -1e-9, -4.9e-7])
@@ -172,10 +172,10 @@ class TestIdentity:
         assert Structure.create([8, 1, 1], WATER, charge=-1).electrons == 11
 
 
-class TestLeaf:
+class TestJobInput:
     @given(st.lists(structures(), min_size=1, max_size=3))
     def test_round_trip_is_exact(self, items):
-        read = read_leaf_text(leaf_of(items))
+        read = read_job_input_text(job_input_of(items))
         assert len(read) == len(items)
         for found, expected in zip(read, items, strict=True):
             assert_same(found, expected)
@@ -183,7 +183,7 @@ class TestLeaf:
     @settings(max_examples=50)
     @given(st.lists(structures(), min_size=1, max_size=3))
     def test_ase_reads_the_same_structures(self, items):
-        frames = ase.io.read(io.StringIO(leaf_of(items)), index=":", format="extxyz")
+        frames = ase.io.read(io.StringIO(job_input_of(items)), index=":", format="extxyz")
         assert [f.info["structure_id"] for f in frames] == ["s" + s.structure_id for s in items]
         for atoms, expected in zip(frames, items, strict=True):
             assert_same(Structure.from_atoms(atoms, charge=17, multiplicity=18), expected)
@@ -192,14 +192,14 @@ class TestLeaf:
 
     def test_every_changed_character_is_refused_or_harmless(self):
         """Of every character of the file, replaced by a digit, a letter, a blank and a sign."""
-        text = leaf_of([self.ION])
+        text = job_input_of([self.ION])
         harmless = []
         for place in range(len(text)):
             for character in "17X -\n":
                 if character == text[place]:
                     continue
                 try:
-                    found = read_leaf_text(text[:place] + character + text[place + 1 :])
+                    found = read_job_input_text(text[:place] + character + text[place + 1 :])
                 except QuarryError:
                     continue
                 assert len(found) == 1
@@ -208,7 +208,7 @@ class TestLeaf:
         assert len(set(harmless)) < len(text) / 2
 
     def test_every_changed_digit_of_a_position_is_refused(self):
-        text = leaf_of([self.ION])
+        text = job_input_of([self.ION])
         first = text.index("\n", text.index("\n") + 1)
         digits = [i for i in range(first, len(text)) if text[i].isdigit()]
         assert len(digits) == 3 * 3 * 7
@@ -216,29 +216,29 @@ class TestLeaf:
             for digit in "0123456789":
                 if digit != text[place]:
                     with pytest.raises(QuarryError, match="damaged"):
-                        read_leaf_text(text[:place] + digit + text[place + 1 :])
+                        read_job_input_text(text[:place] + digit + text[place + 1 :])
 
     def test_every_truncation_is_refused_or_loses_only_zeros(self):
-        text = leaf_of([self.ION])
+        text = job_input_of([self.ION])
         for length in range(len(text)):
             try:
-                found = read_leaf_text(text[:length])
+                found = read_job_input_text(text[:length])
             except QuarryError as error:
                 assert "\n" not in str(error) and "remove it" in str(error)
             else:
                 assert set(text[length:]) <= {"0", "\n"}
                 assert_same(found[0], self.ION)
 
-    def test_a_missing_leaf_is_one_line(self, tmp_path):
+    def test_a_missing_job_input_is_one_line(self, tmp_path):
         with pytest.raises(QuarryError, match="damaged") as caught:
-            read_leaf(tmp_path / "absent.extxyz")
+            read_job_input(tmp_path / "absent.extxyz")
         assert "\n" not in str(caught.value)
 
     def test_keys_predictions_and_size(self, tmp_path):
-        entries = [LeafEntry(self.ION, self.ION.structure_id + "_r2", 12.25), LeafEntry(self.ION)]
+        entries = [JobInputEntry(self.ION, self.ION.structure_id + "_r2", 12.25), JobInputEntry(self.ION)]
         for size in (0, 2000):
-            write_leaf(tmp_path / "a.extxyz", entries, size)
-            found = read_leaf(tmp_path / "a.extxyz")
+            write_job_input(tmp_path / "a.extxyz", entries, size)
+            found = read_job_input(tmp_path / "a.extxyz")
             assert [(e.key, e.predicted_s) for e in found] == [
                 (self.ION.structure_id + "_r2", 12.25),
                 (self.ION.structure_id, None),
@@ -248,33 +248,33 @@ class TestLeaf:
 
     def test_every_truncation_of_several_structures_is_refused_or_loses_only_zeros(self):
         """Also the one exactly between two structures."""
-        text = leaf_of([self.ION, self.ION, self.ION])
+        text = job_input_of([self.ION, self.ION, self.ION])
         for length in range(len(text)):
             try:
-                found = read_leaf_text(text[:length])
+                found = read_job_input_text(text[:length])
             except QuarryError:
                 continue
             assert set(text[length:]) <= {"0", "\n"} and len(found) == 3
 
     def test_a_key_of_another_structure_is_refused(self):
-        text = leaf_of([self.ION]).replace(f"key=s{self.ION.structure_id}", "key=s" + "0" * 20)
+        text = job_input_of([self.ION]).replace(f"key=s{self.ION.structure_id}", "key=s" + "0" * 20)
         with pytest.raises(QuarryError, match="is another structure's"):
-            read_leaf_text(text)
+            read_job_input_text(text)
 
-    def test_write_leaf(self, tmp_path):
-        write_leaf(tmp_path / "a.extxyz", [LeafEntry(self.ION)])
-        assert_same(read_leaf(tmp_path / "a.extxyz")[0].structure, self.ION)
-
-
-def leaf_of(items: list[Structure]) -> str:
-    return leaf_text(map(LeafEntry, items))
+    def test_write_job_input(self, tmp_path):
+        write_job_input(tmp_path / "a.extxyz", [JobInputEntry(self.ION)])
+        assert_same(read_job_input(tmp_path / "a.extxyz")[0].structure, self.ION)
 
 
-def read_leaf_text(text: str) -> list[Structure]:
+def job_input_of(items: list[Structure]) -> str:
+    return job_input_text(map(JobInputEntry, items))
+
+
+def read_job_input_text(text: str) -> list[Structure]:
     with tempfile.NamedTemporaryFile("w", suffix=".extxyz") as handle:
         handle.write(text)
         handle.flush()
-        return [entry.structure for entry in read_leaf(handle.name)]
+        return [entry.structure for entry in read_job_input(handle.name)]
 
 
 class TestSet:
@@ -308,7 +308,7 @@ class TestSet:
         items = [
             Structure.create([8, 1, 1], WATER),
             Structure.create([1], np.full((1, 3), 1 / 3), -1),
-            TestLeaf.ION,
+            TestJobInput.ION,
         ]
         packed = StructureSet.from_structures(items)
         for name in ("a.h5", "b.h5"):
@@ -323,7 +323,7 @@ class TestSet:
         assert read_pool_ids(tmp_path / "a.h5").tolist() == [s.structure_id for s in items]
 
     def test_a_set_read_back_is_written_with_the_same_bytes(self, tmp_path):
-        write_pool(tmp_path / "a.h5", StructureSet.from_structures([TestLeaf.ION]))
+        write_pool(tmp_path / "a.h5", StructureSet.from_structures([TestJobInput.ION]))
         write_pool(tmp_path / "b.h5", read_pool(tmp_path / "a.h5"))
         assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
 

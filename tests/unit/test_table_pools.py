@@ -29,12 +29,12 @@ from quarry.stages.training import train_model
 from quarry.structures import Structure, StructureSet
 from quarry.structures.files import (
     FileSource,
-    LeafEntry,
-    leaf_text,
+    JobInputEntry,
+    job_input_text,
     read_files,
-    read_leaf,
+    read_job_input,
     read_pool,
-    write_leaf,
+    write_job_input,
     write_pool,
 )
 from quarry.structures.labelled import LabelledSet
@@ -108,27 +108,27 @@ class TestRows:
         row = Structure.of_features(np.array(values))
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            write_leaf(folder / "leaf.extxyz", [LeafEntry(row)])
+            write_job_input(folder / "leaf.extxyz", [JobInputEntry(row)])
             write_pool(folder / "pool.h5", StructureSet.from_structures([row, row]))
             labelled = LabelledSet.from_records([row], ["train"], [0], [{"value": 1 / 3}])
             labelled.write(folder / "dataset.h5", {})
             labelled.write_extxyz(folder / "dataset.extxyz")
-            of_leaf = read_leaf(folder / "leaf.extxyz")[0].structure
+            of_job_input = read_job_input(folder / "leaf.extxyz")[0].structure
             of_ase = ase.io.read(folder / "dataset.extxyz")
             of_pool, of_dataset = (
                 read_pool(folder / "pool.h5")[1],
                 LabelledSet.read(folder / "dataset.h5").structures[0],
             )
-        for found in (of_leaf.features, of_pool.features, of_dataset.features, of_ase.info["features"]):
+        for found in (of_job_input.features, of_pool.features, of_dataset.features, of_ase.info["features"]):
             np.testing.assert_array_equal(found, row.features)
-        assert of_leaf.structure_id == row.structure_id
+        assert of_job_input.structure_id == row.structure_id
         assert of_ase.info["value"] == 1 / 3 and len(of_ase) == 0
 
-    def test_a_damaged_leaf_is_noticed(self, tmp_path):
-        text = leaf_text([LeafEntry(Structure.of_features(np.array([0.5, 2.0])))])
+    def test_a_damaged_job_input_is_noticed(self, tmp_path):
+        text = job_input_text([JobInputEntry(Structure.of_features(np.array([0.5, 2.0])))])
         (tmp_path / "leaf.extxyz").write_text(text.replace("0.5", "0.25"))
         with pytest.raises(QuarryError, match="does not have the identity"):
-            read_leaf(tmp_path / "leaf.extxyz")
+            read_job_input(tmp_path / "leaf.extxyz")
 
     def test_subsets_keep_rows_and_ids(self):
         rows = StructureSet.from_structures(Structure.of_features(np.array([x, -x])) for x in range(6))
@@ -172,7 +172,7 @@ class TestStages:
         assert find_outliers(data, 6.0, 0) == []
         data.write(folder / "dataset.h5", {})
         write_pool(folder / "structures.h5", data.structures)
-        write_leaf(folder / "reference.extxyz", [LeafEntry(rows[0])])
+        write_job_input(folder / "reference.extxyz", [JobInputEntry(rows[0])])
         paths = [
             str(folder / n) for n in ("structures.h5", "reference.extxyz", "features.h5", "dataset.h5", "model.h5")
         ]
@@ -198,7 +198,7 @@ class TestStages:
     def test_near_duplicates_are_left_out_of_rows_too(self, folder):
         c = configuration(filters={"near_duplicates": 0.6})
         outputs = [str(folder / n) for n in ("structures.h5", "reference.extxyz", "filtered.csv")]
-        assert build_pool(c, folder, None, *outputs).startswith("pool: 7 structures, 0 duplicates dropped; left out")
+        assert build_pool(c, folder, None, *outputs).startswith("pool: 7 structures, 0 duplicates dropped; rejected")
 
 
 class TestReplay:

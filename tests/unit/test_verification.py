@@ -29,8 +29,8 @@ from quarry.stages.verification import (
     forget_disagreeing,
     recompute_label,
     require_agreement,
+    rotated_copy,
     summary,
-    turned_copy,
     write_table,
 )
 from quarry.structures import Structure
@@ -134,7 +134,7 @@ class TestDrawing:
     def test_copies_are_the_same_molecule(self, seed):
         """All distances and the handedness stay; nearly nothing else does."""
         structure = Structure.from_atoms(molecule("CH3CH2OH"), 1, 2)
-        copy, rotation = turned_copy(structure, np.random.default_rng(seed))
+        copy, rotation = rotated_copy(structure, np.random.default_rng(seed))
         assert rotation @ rotation.T == pytest.approx(np.eye(3)) and np.linalg.det(rotation) == pytest.approx(1.0)
         assert (copy.charge, copy.multiplicity) == (1, 2) and (copy.numbers == structure.numbers).all()
         one, other = (Atoms(s.numbers, s.positions).get_all_distances() for s in (structure, copy))
@@ -147,7 +147,7 @@ class TestDrawing:
         """The cell turns with its atoms: fractional coordinates change by the translation only."""
         cell = np.array([[3.0, 0, 0], [0.5, 3, 0], [0, 0.2, 4]])
         structure = Structure.create([6, 8], np.array([[0, 0, 0], [1.0, 1, 1]]), cell=cell, pbc=(True, True, True))
-        copy, _ = turned_copy(structure, np.random.default_rng(0))
+        copy, _ = rotated_copy(structure, np.random.default_rng(0))
         one, other = (s.positions @ np.linalg.inv(s.cell) for s in (structure, copy))
         assert np.diff(other, axis=0) == pytest.approx(np.diff(one, axis=0))
         assert copy.pbc == (True, True, True) and not np.allclose(copy.cell, cell)

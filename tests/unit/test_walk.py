@@ -140,7 +140,7 @@ def test_every_cut(finished, cut):
         cut_off(finished, *stage)
     missing = {stage[:2] for stage in STAGES[cut:]}
     run = Run()
-    run.campaign.recovery.mend(lambda line: None)
+    run.campaign.recovery.repair(lambda line: None)
     assert run.to_its_end() == dict.fromkeys(ARMS, ITERATIONS - 1)
     assert len(run.made) == len(set(run.made)) and set(run.made) == missing
 
@@ -152,7 +152,7 @@ def test_however_far_each_arm_has_come(finished, counts):
         for iteration in range(count, ITERATIONS):
             shutil.rmtree(finished.iteration("", arm, iteration))
     run = Run()
-    run.campaign.recovery.mend(lambda line: None)
+    run.campaign.recovery.repair(lambda line: None)
     assert run.to_its_end() == dict.fromkeys(ARMS, ITERATIONS - 1)
     assert sorted(run.made) == [
         (arm, t) for arm, count in zip(ARMS, counts, strict=True) for t in range(count, ITERATIONS)

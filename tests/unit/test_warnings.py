@@ -30,8 +30,8 @@ from quarry.stages.results import history_rows
 from quarry.stages.training import train_model
 from quarry.stopping.facts import Facts
 from quarry.structures import Structure, StructureSet
-from quarry.structures.compositions import unfamiliar, unfamiliar_words
-from quarry.structures.files import LeafEntry, write_leaf, write_pool
+from quarry.structures.compositions import unfamiliar, unfamiliar_message
+from quarry.structures.files import JobInputEntry, write_job_input, write_pool
 from quarry.structures.labelled import LabelledSet
 from support.arms import models_in
 from support.networks import dimers, trained
@@ -158,8 +158,8 @@ class TestUnfamiliar:
         assert unfamiliar(known, others, compositions=True).tolist() == [False, True, True, True]
         spanned = StructureSet.from_structures(molecules("CH4", "H2O", "H2"))
         assert unfamiliar(spanned, others, compositions=True).tolist() == [False, False, True, False]
-        assert "(Cl)" in unfamiliar_words(known, others.subset([2]))
-        assert "compositions" in unfamiliar_words(known, others.subset([1]))
+        assert "(Cl)" in unfamiliar_message(known, others.subset([2]))
+        assert "compositions" in unfamiliar_message(known, others.subset([1]))
 
     @pytest.fixture
     def campaign(self, tmp_path):
@@ -172,7 +172,7 @@ class TestUnfamiliar:
             descriptor={"kind": "coulomb_matrix"},
             query={"strategy": "uncertainty", "initial": 8, "batch": {"schedule": "constant", "size": 10}},
         )
-        write_leaf(tmp_path / "reference.extxyz", [LeafEntry(pool[0])])
+        write_job_input(tmp_path / "reference.extxyz", [JobInputEntry(pool[0])])
         paths = [str(tmp_path / name) for name in ("structures.h5", "reference.extxyz")]
         build_features(*paths, conf.descriptor, str(tmp_path / "features.h5"))
         rows = [*range(0, 32, 2)]

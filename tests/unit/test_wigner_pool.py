@@ -22,12 +22,12 @@ from quarry.errors import QuarryError
 from quarry.randomness import generator
 from quarry.sampling.modes import NormalModes
 from quarry.sampling.normal_modes import compute_normal_modes
-from quarry.sampling.wigner import low_modes_words, sample_wigner
-from quarry.stages.filtering import Candidate, Sieve
+from quarry.sampling.wigner import low_modes_message, sample_wigner
+from quarry.stages.filtering import Candidate, PoolFilter
 from quarry.stages.pool import build_pool, compute_modes
 from quarry.stages.preflight import check
 from quarry.structures import Structure, StructureSet
-from quarry.structures.files import read_leaf, read_pool
+from quarry.structures.files import read_job_input, read_pool
 from support.configurations import WIGNER, changed
 
 METHOD = PyscfMethod(xc="hf", basis="sto-3g")
@@ -59,7 +59,7 @@ def configuration(folder: Path, changes: dict[str, Any]) -> Configuration:
 def build(folder: Path, settings: Configuration, modes: str | None = None) -> tuple[str, StructureSet]:
     outputs = {name: str(folder / f"{name}.out") for name in ("structures", "reference", "filtered")}
     line = build_pool(settings, folder, modes, **outputs)
-    assert read_leaf(outputs["reference"])[0].structure.structure_id == WATER.structure_id
+    assert read_job_input(outputs["reference"])[0].structure.structure_id == WATER.structure_id
     return line, read_pool(outputs["structures"])
 
 
@@ -104,11 +104,11 @@ class TestEquilibrium:
     def test_a_filter_that_it_would_not_pass(self) -> None:
         """A complex of two molecules that filters.bonds tears out of the samples is still the equilibrium."""
         torn = Structure.create([1, 1], np.array([[0, 0, 0], [0, 0, 4.0]]))
-        sieve = Sieve(Filters.model_validate({"bonds": "connected"}), torn)
-        sieve.begin_with(torn)
-        sieve.add([Candidate("sample", 0, torn)])
-        assert list(sieve.kept.ids) == [torn.structure_id]
-        assert [item.reason for item in sieve.left_out] == ["identical"]
+        pool_filter = PoolFilter(Filters.model_validate({"bonds": "connected"}), torn)
+        pool_filter.begin_with(torn)
+        pool_filter.add([Candidate("sample", 0, torn)])
+        assert list(pool_filter.kept.ids) == [torn.structure_id]
+        assert [item.reason for item in pool_filter.rejected] == ["identical"]
 
     def test_a_sample_that_is_the_equilibrium_is_the_duplicate(self, tmp_path: Path) -> None:
         frozen = {"low_modes": {"below_cm": 1e6, "treatment": "freeze"}}
@@ -170,10 +170,10 @@ class TestLowModes:
         assert line.endswith("; modes below 50 1/cm (30) are frozen")
         drawn = sample_wigner(toy_modes(), 300.0, 30, generator(0, "pool"), LowModes.model_validate(low))
         assert list(pool.ids) == list(drawn.ids)
-        assert low_modes_words(FREQUENCIES, LowModes(treatment="raise")).endswith(
+        assert low_modes_message(FREQUENCIES, LowModes(treatment="raise")).endswith(
             "(30, 60) are sampled as if at 100 1/cm"
         )
-        assert low_modes_words(np.array([100.0, 500.0]), None) == ""
+        assert low_modes_message(np.array([100.0, 500.0]), None) == ""
 
 
 CO2 = [[0.0, 0.0, -1.187926], [0.0, 0.0, 0.0], [0.0, 0.0, 1.187926]]

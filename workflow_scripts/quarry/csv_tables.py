@@ -1,4 +1,4 @@
-"""CSV tables that are whole or absent; the same rows give the same bytes. Standard library only (used at parse time)."""
+"""CSV tables that are intact or absent; the same rows give the same bytes. Standard library only (used at parse time)."""
 
 from __future__ import annotations
 

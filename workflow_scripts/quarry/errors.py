@@ -1,4 +1,4 @@
-"""The one exception for mistakes that the user can mend, and what is no mistake but a fault of the machine."""
+"""The one exception for mistakes that the user can correct, and what is no mistake but a fault of the machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: temporary file, fsync, rename. Standard library only (used at parse time)."""
+"""Files that are intact or absent: temporary file, fsync, rename. Standard library only (used at parse time)."""
 
 from __future__ import annotations
 
@@ -46,18 +46,18 @@ def _sync(path: Path) -> None:
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write ``data`` so that ``path`` is whole or absent."""
+    """Write ``data`` so that ``path`` is intact or absent."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write ``text`` (UTF-8) so that ``path`` is whole or absent."""
+    """Write ``text`` (UTF-8) so that ``path`` is intact or absent."""
     write_bytes(path, text.encode())
 
 
 def copy_file(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
-    """Copy a file so that the target is whole or absent, with a new modification time.
+    """Copy a file so that the target is intact or absent, with a new modification time.
 
     Not synced to disk: a copy lost in a crash is made again from its source, and thousands are made at once.
     """

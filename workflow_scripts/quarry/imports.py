@@ -1,4 +1,4 @@
-"""The user's own code by import path, and whether it takes the arguments that the configuration gives it."""
+"""User-defined code by import path, and whether it takes the arguments that the configuration gives it."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ def load(path: str, key: str, base: Path | None = None) -> Callable[..., Any]:
             found = getattr(importlib.import_module(module_name), name)
     except Exception as error:
         folders = f"{'campaign folder or the ' if base else ''}working directory"
-        mend = _mend(error, module_name, name, folders)
-        raise QuarryError(f"{key}: cannot import '{path}' ({reason_of(error, named=True)}); {mend}") from error
+        remedy = _remedy(error, module_name, name, folders)
+        raise QuarryError(f"{key}: cannot import '{path}' ({reason_of(error, named=True)}); {remedy}") from error
     if not callable(found):
         raise QuarryError(f"{key}: '{path}' is not callable; name a function or a class")
     loaded: Callable[..., Any] = found
     return loaded
 
 
-def _mend(error: Exception, module_name: str, name: str, folders: str) -> str:
+def _remedy(error: Exception, module_name: str, name: str, folders: str) -> str:
     """Return what to do about an import that failed: install a package, put a file somewhere, correct a name."""
     package = module_name.partition(".")[0]
     if isinstance(error, ModuleNotFoundError) and error.name:
@@ -105,5 +105,5 @@ def refuse_unknown(names: Iterable[str], known: Iterable[str], path: str, key: s
             continue
         close = difflib.get_close_matches(name, taken, n=1)
         listed = ", ".join(taken[:LISTED]) + (" ..." if len(taken) > LISTED else "")
-        mend = f"did you mean '{close[0]}'?" if close else f"it takes {listed}" if taken else "it takes none"
-        raise QuarryError(f"{key}: {path} has no argument '{name}'; {mend}")
+        remedy = f"did you mean '{close[0]}'?" if close else f"it takes {listed}" if taken else "it takes none"
+        raise QuarryError(f"{key}: {path} has no argument '{name}'; {remedy}")

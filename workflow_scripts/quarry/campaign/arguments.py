@@ -67,8 +67,8 @@ def check_directory(given: Path | None, is_run: bool) -> None:
             with tempfile.TemporaryFile(dir=there):
                 pass
     except OSError as error:
-        words = f"nothing can be written in it ({error.strerror or error})"
-        raise QuarryError(f"{what}: {words}; name a folder of your own with --directory") from error
+        message = f"nothing can be written in it ({error.strerror or error})"
+        raise QuarryError(f"{what}: {message}; name a folder of your own with --directory") from error
 
 
 def check_workflow_profile(given: Path | str | None, project: Path) -> None:
@@ -84,8 +84,8 @@ def check_workflow_profile(given: Path | str | None, project: Path) -> None:
     if not any(place.exists() for place in places):
         known = ", ".join(sorted(path.parent.name for path in project.glob("profiles/*/config.yaml")))
         close = difflib.get_close_matches(str(given), known.split(", "), n=1)
-        mend = f"did you mean '{close[0]}'?" if close else "one of your own is named by its whole path"
-        raise QuarryError(f"--workflow-profile: there is no profile '{given}' (there are {known}); {mend}")
+        remedy = f"did you mean '{close[0]}'?" if close else "one of your own is named by its whole path"
+        raise QuarryError(f"--workflow-profile: there is no profile '{given}' (there are {known}); {remedy}")
 
 
 def check_files(files: Sequence[Path]) -> None:

@@ -57,7 +57,7 @@ def _read_batch(path: str, mtime_ns: int, size: int) -> tuple[BatchRow, ...]:
 
 
 def keys_of_job(path: str | Path, job: str) -> tuple[str, ...]:
-    """Return the keys of the labels of a job; none if there is no such job, or no whole table."""
+    """Return the keys of the labels of a job; none if there is no such job, or no intact table."""
     try:
         stat = Path(path).stat()
         return _keys_by_job(str(path), stat.st_mtime_ns, stat.st_size).get(job, ())

@@ -17,13 +17,13 @@ from quarry.campaign.gpus import JobGpus, gpus
 from quarry.campaign.invocation import Invocation
 from quarry.campaign.iterations import iteration_folders
 from quarry.campaign.lease import Lease
-from quarry.campaign.leave_out import check_ids, hold_from_now, read_left_out
 from quarry.campaign.loop import RULES
 from quarry.campaign.paths import CampaignPaths
 from quarry.campaign.planned import memory_MB, walltime_min
 from quarry.campaign.plans import plan_of
 from quarry.campaign.preflight import preflight
 from quarry.campaign.recovery import Recovery
+from quarry.campaign.rejected_labels import check_ids, hold_from_now, read_rejected
 from quarry.campaign.replacing import has_label, set_aside
 from quarry.campaign.retries import TARGET, RetryRequest, read_requests, requests_for
 from quarry.campaign.retry_failed import retry_failed
@@ -75,7 +75,7 @@ class Campaign:
         self.sealed = cache(self._sealed)
 
     def start(self) -> None:
-        """Check the campaign before any job, and in a real run take the lease and mend what is damaged.
+        """Check the campaign before any job, and in a real run take the lease and repair what is damaged.
 
         Raises QuarryError with one line if something is wrong.
         """
@@ -120,11 +120,11 @@ class Campaign:
         self._write_spectrum_settings()
         store = Path(self.configuration.labeling.store) / checked["method_id"]
         self.recovery.restore(store, say)
-        self.recovery.mend(say, store)
+        self.recovery.repair(say, store)
         asked = self._retry_failed()
         if self._leave_out() or asked:
             # What was opened again opens what was built on it.
-            self.recovery.mend(say, store)
+            self.recovery.repair(say, store)
         self.recovery.pack(say)
 
     def _is_replaced(self, old: dict[str, Any], new: dict[str, Any]) -> bool:
@@ -138,11 +138,11 @@ class Campaign:
             return False
         if has_label(self.paths, self.configuration.labeling.store, old):
             manifests.compare(self.paths.manifest, old, new, given)
-        words = f"{self.paths.root} has no label that has succeeded, and another configuration now: {manifests.shown(changed)}"
+        message = f"{self.paths.root} has no label that has succeeded, and another configuration now: {manifests.shown(changed)}"
         if self.invocation is Invocation.RUN:
-            say(f"{words}; what was there is set aside in {set_aside(self.paths)}, and the campaign begins anew")
+            say(f"{message}; what was there is set aside in {set_aside(self.paths)}, and the campaign begins anew")
         else:
-            say(f"{words}; a real run sets aside what is there and begins anew (what is shown here is the old state)")
+            say(f"{message}; a real run sets aside what is there and begins anew (what is shown here is the old state)")
         return self.invocation is Invocation.RUN
 
     def _retry_failed(self, write: bool = True) -> bool:
@@ -152,7 +152,7 @@ class Campaign:
     def _leave_out(self, write: bool = True) -> bool:
         """Let labeling.leave_out hold if it has changed, and return whether; refuse ids that a pool that is there lacks."""
         named = self.configuration.labeling.leave_out
-        ids = read_left_out(self.base / named) if named else []
+        ids = read_rejected(self.base / named) if named else []
         if ids and Path(self.paths.structures).exists():
             # Here and not above: jobs read the Snakefile too, and need no HDF5 for it.
             from quarry.structures.files import read_pool_ids
@@ -186,7 +186,7 @@ class Campaign:
 
         None are left out of an inspection, so that the report, graph and summary show the whole campaign.
         """
-        return 0 if self.invocation is Invocation.INSPECTION else self.recovery.count_whole(arm)
+        return 0 if self.invocation is Invocation.INSPECTION else self.recovery.count_intact(arm)
 
     def is_sealed(self, arm: str, iteration: int) -> bool:
         """Whether an iteration is left out of the graph."""

@@ -13,7 +13,7 @@ from quarry.campaign.loop import product_of
 from quarry.config.campaign import MAIN_ARM
 
 
-def closing_words(campaign: Campaign) -> str:
+def closing_message(campaign: Campaign) -> str:
     """Return why each arm stopped and where the results are."""
     lines = []
     for arm in campaign.arms:
@@ -25,7 +25,7 @@ def closing_words(campaign: Campaign) -> str:
             if reason and campaign.configuration.spectrum:
                 why = f"ML-NEA {why}"
             lines.append(f"Quarry: arm {arm}: {facts.n_labels} labels in {last + 1} iterations; {why}")
-    lines += [f"Quarry: {words}" for words in _savings_words(campaign)]
+    lines += [f"Quarry: {message}" for message in _savings_messages(campaign)]
     root = campaign.paths.root
     if not lines:
         return f"Quarry: no iteration of {root} is finished yet"
@@ -45,15 +45,15 @@ def _shown(files: list[str]) -> list[str]:
     )
 
 
-def error_words(campaign: Campaign) -> str:
+def error_message(campaign: Campaign) -> str:
     """Return what to do after a run that broke off."""
     return (
         f"Quarry: the run of {campaign.paths.root} broke off; finished labels are kept. The messages above name the job and "
-        "its log. Mend the cause and give the same command again: it goes on from here."
+        "its log. Remove the cause and give the same command again: it goes on from here."
     )
 
 
-def _savings_words(campaign: Campaign) -> list[str]:
+def _savings_messages(campaign: Campaign) -> list[str]:
     """Return the lines about the labels saved, or none without control arms or where they are of an earlier run."""
     path = Path(campaign.paths.outputs("compare_arms", MAIN_ARM)["savings"])
     if not campaign.configuration.controls or not path.exists():

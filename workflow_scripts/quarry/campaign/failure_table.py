@@ -26,13 +26,14 @@ FAILURE_COLUMNS = (
 the label that tried it again, or empty: then it is open.
 """
 
-MENDS = {
-    "scf_not_converged": "give it more ways or cycles (labeling.recovery, labeling.method.max_cycles; an argument of the engine)",
+REMEDIES = {
+    "scf_not_converged": "give it more recovery steps or cycles (labeling.recovery, labeling.method.max_cycles; an argument of "
+    "the engine)",
     "excitations_not_converged": "ask for fewer states or allow more cycles (labeling.method.excitations)",
     "out_of_memory": "raise resources.label.memory_MB",
     "out_of_time": "raise resources.label.walltime_min",
-    "invalid_structure": "mend the structures, or the keys that the message names",
-    "engine_error": "mend what the message says, in the engine's program or in section labeling",
+    "invalid_structure": "correct the structures, or the keys that the message names",
+    "engine_error": "correct what the message says, in the engine's program or in section labeling",
     "lacks_target": "let labels have what the target needs (section labeling), or set another target",
 }
 """What may help against each failure class (``quarry.failures.FAILURE_CLASSES``)."""

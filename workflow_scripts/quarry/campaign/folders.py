@@ -47,13 +47,13 @@ def check_folders(configuration: Configuration, paths: CampaignPaths) -> None:
     check_results(paths, look=True)
     check_store(configuration.labeling.store, look=True)
     for key, folder in configuration.labeling.written_folders().items():
-        check_writable(folder, f"labeling.{key}:", "mend its permissions, or name another folder", look=True)
+        check_writable(folder, f"labeling.{key}:", "correct its permissions, or name another folder", look=True)
 
 
 def check_results(paths: CampaignPaths, look: bool = False) -> None:
     """Raise QuarryError if results could not be written. look: as in ``check_writable``."""
     check_writable(
-        paths.root, "the results folder", "mend its permissions, or start in another folder (--directory)", look
+        paths.root, "the results folder", "correct its permissions, or start in another folder (--directory)", look
     )
 
 
@@ -66,13 +66,13 @@ def check_store(store: str, look: bool = False) -> None:
     if not look:
         with suppress(OSError):
             make_shared(Path(store).absolute())
-    check_writable(store, "labeling.store:", "mend its permissions, or name another folder", look)
+    check_writable(store, "labeling.store:", "correct its permissions, or name another folder", look)
 
 
-def check_writable(folder: str | Path, what: str, mend: str, look: bool = False) -> None:
+def check_writable(folder: str | Path, what: str, remedy: str, look: bool = False) -> None:
     """Raise QuarryError if no file can be made in a folder, which is made first.
 
-    what, mend: for the message. look: look only, at the folder or the nearest one above it, and make nothing.
+    what, remedy: for the message. look: look only, at the folder or the nearest one above it, and make nothing.
     """
     path = Path(folder)
     try:
@@ -87,4 +87,4 @@ def check_writable(folder: str | Path, what: str, mend: str, look: bool = False)
             with TemporaryFile(dir=path):
                 pass
     except OSError as error:
-        raise QuarryError(f"{what} {folder} cannot be written ({error.strerror or error}); {mend}") from error
+        raise QuarryError(f"{what} {folder} cannot be written ({error.strerror or error}); {remedy}") from error

@@ -34,7 +34,7 @@ class JobGpus:
         if asked is not None or not stage.runs_model:
             return gpus(asked)
         models = [self.configuration.arm(name).model for name in self.configuration.arm_names]
-        if not any(model.is_own or model.traits.gpus for model in models):
+        if not any(model.is_user_defined or model.traits.gpus for model in models):
             return {}
         # Snakemake leaves out a resource that is None.
         return {"gpu": lambda wildcards: self.of(rule, wildcards.arm) or None}

@@ -42,7 +42,7 @@ VARIABLE = "QUARRY_INVOCATION"
 
 
 class Invocation(Enum):
-    """run: takes the lease, mends damaged files, seals finished iterations. dry_run: seals, changes nothing.
+    """run: takes the lease, repairs damaged files, seals finished iterations. dry_run: seals, changes nothing.
     inspection: shows the whole graph, changes nothing. job: a single job, here or on a compute node.
     """
 

@@ -47,12 +47,12 @@ def record_of(structure_id: str, files: Iterable[Path]) -> LabelRecord | None:
 
 
 def holds(label: Path, ids: list[str]) -> bool:
-    """Whether a label file is whole and has the labels of these structures."""
+    """Whether a label file is intact and has the labels of these structures."""
     return bool(_records_of(label, ids))
 
 
 def _records_of(label: Path, ids: list[str]) -> list[LabelRecord]:
-    """Return the records of a label file that is whole and has the labels of these structures; none of another one."""
+    """Return the records of a label file that is intact and has the labels of these structures; none of another one."""
     try:
         records = read_records(label)
     except (OSError, ValueError):

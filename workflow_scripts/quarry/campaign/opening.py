@@ -157,8 +157,8 @@ def start_campaign(workflow: Any, campaign: Campaign) -> None:
     except QuarryError as error:
         sys.exit(f"Quarry: {error}")
     except OSError as error:
-        # A folder in place of a file, a file of somebody else's: nothing that a start could mend.
-        sys.exit(f"Quarry: {error.filename or campaign.paths.root}: {error.strerror or error}; mend or remove it")
+        # A folder in place of a file, a file of somebody else's: nothing that a start could repair.
+        sys.exit(f"Quarry: {error.filename or campaign.paths.root}: {error.strerror or error}; correct or remove it")
 
 
 def _shown(file: Path) -> str:

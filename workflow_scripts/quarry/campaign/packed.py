@@ -35,7 +35,7 @@ Snakemake removes empty ones.
 SNAKEMAKE = "snakemake"
 """Folder of the archive with Snakemake's records."""
 DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError)
-"""What reading an archive that is not whole raises, beside OSError."""
+"""What reading an archive that is not intact raises, beside OSError."""
 LITTER_S = 3600
 """Age from which the temporary archive of a packing that was killed is removed."""
 EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -94,7 +94,9 @@ def _members(archive: str, mtime_ns: int, size: int) -> frozenset[str]:
 
 
 def is_damaged(archive: Path) -> bool:
-    """Whether there is an archive whose table of contents, at its end, is not whole. Raises OSError if the disk does not tell."""
+    """Whether there is an archive whose table of contents, at its end, is not intact. Raises OSError if the disk does not
+    tell.
+    """
     try:
         state = archive.stat()
         return not _members(str(archive), state.st_mtime_ns, state.st_size)

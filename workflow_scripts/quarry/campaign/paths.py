@@ -35,7 +35,7 @@ class CampaignPaths:
         self.failed = f"{self.root}/failed"
         self.set_aside = f"{self.root}/set_aside"
         self.retries = f"{self.root}/retries.json"
-        self.left_out = f"{self.root}/left_out.json"
+        self.rejected = f"{self.root}/left_out.json"
         self.forecast = f"{self.root}/forecast"
         self.figures = f"{self.root}/figures"
         self.logs = f"{self.root}/logs"
@@ -64,11 +64,11 @@ class CampaignPaths:
         """Return the path of what an iteration's jobs are predicted to take."""
         return self.iteration("planned.csv", arm, iteration)
 
-    def leaf(self, job: str = "{job}", arm: str = "{arm}", iteration: int | str = "{iteration}") -> str:
+    def job_input(self, job: str = "{job}", arm: str = "{arm}", iteration: int | str = "{iteration}") -> str:
         """Return the path of a label job's input."""
-        return f"{self.leaves(arm, iteration)}/{job}.extxyz"
+        return f"{self.job_inputs(arm, iteration)}/{job}.extxyz"
 
-    def leaves(self, arm: str = "{arm}", iteration: int | str = "{iteration}") -> str:
+    def job_inputs(self, arm: str = "{arm}", iteration: int | str = "{iteration}") -> str:
         """Return the folder of the inputs of an iteration's label jobs."""
         return self.iteration(RULES["select_batch"].folder, arm, iteration)
 

@@ -40,8 +40,8 @@ def preflight(configuration: Configuration, base: Path, jobs_have_own_environmen
         "base": str(base),
         "jobs_have_own_environment": jobs_have_own_environment,
     }
-    left_out = {"stop", "resources", "verification", "forecast"}
-    science = [configuration.model_dump(mode="json", exclude=left_out, exclude_unset=unset) for unset in (True, False)]
+    excluded = {"stop", "resources", "verification", "forecast"}
+    science = [configuration.model_dump(mode="json", exclude=excluded, exclude_unset=unset) for unset in (True, False)]
     # A program may have gone from PATH since, only some engines take several tasks, and finished labels must suffice.
     surroundings = [os.environ.get("PATH"), configuration.resources.label.tasks, configuration.stop.max_labels]
     marks += _classes_of_the_user(configuration, base)
@@ -83,8 +83,8 @@ def _run(request: dict[str, Any]) -> dict[str, Any]:
 def _classes_of_the_user(configuration: Configuration, base: Path) -> list[list[Any]]:
     """Return marks of the files in which models and strategies of the user's own are, where these lie as their names say."""
     arms = [configuration.arm(name) for name in configuration.arm_names]
-    paths = [arm.model.kind for arm in arms if arm.model.is_own]
-    paths += [arm.query.strategy for arm in arms if arm.query.is_own]
+    paths = [arm.model.kind for arm in arms if arm.model.is_user_defined]
+    paths += [arm.query.strategy for arm in arms if arm.query.is_user_defined]
     modules = sorted({path.partition(":")[0].replace(".", "/") for path in paths})
     files = [folder / f"{module}.py" for module in modules for folder in (base, Path())]
     found = [(file, file.stat()) for file in files if file.exists()]

@@ -21,7 +21,7 @@ def can_be_read(path: str | Path) -> bool:
 
 
 def frames_of(path: Path) -> int | None:
-    """Return how many whole frames an extended-xyz file has and nothing else; None if something is cut off."""
+    """Return how many intact frames an extended-xyz file has and nothing else; None if something is cut off."""
     lines = path.read_text().split("\n")
     place, count = 0, 0
     while place + 2 < len(lines):
@@ -60,4 +60,4 @@ CHECKS: dict[str, Callable[[Path], bool]] = {
     ".h5": _arrays,
     ".extxyz": lambda path: frames_of(path) is not None,
 }
-"""By the end of a file's name, what tells a whole one from one that is cut off."""
+"""By the end of a file's name, what tells an intact one from one that is cut off."""

@@ -1,6 +1,6 @@
 """Receipts: what each finished job read and wrote (size and hash of every file), and what it cost.
 
-They let a restart tell a whole file from a truncated one before anything is built on it, and a file that is up to date from
+They let a restart tell an intact file from a truncated one before anything is built on it, and a file that is up to date from
 one that only looks so by its time. Names are relative to the folder that the receipts account for (an iteration, the pool, an
 arm ...), so that a campaign may be copied, renamed or moved, and a receipt never speaks of files elsewhere.
 """
@@ -76,7 +76,7 @@ class Account:
 
 
 def read_receipts(folder: Path) -> list[dict[str, Any]]:
-    """Return the whole receipts of a folder as they were written; a damaged one accounts for nothing."""
+    """Return the intact receipts of a folder as they were written; a damaged one accounts for nothing."""
     return [receipt for path in _files(folder) if (receipt := _read(path)) is not None]
 
 

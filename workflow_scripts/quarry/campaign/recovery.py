@@ -1,4 +1,4 @@
-"""What is whole on disk: which iterations are finished for good, and mending before a restart.
+"""What is intact on disk: which iterations are finished for good, and repairing before a restart.
 
 Snakemake takes a file that exists for a file that is right, and its time for when it was made. After a crash of the machine,
 a full disk, a copy or a careless hand that is not so; here every file is compared with the receipt of the job that wrote it.
@@ -48,16 +48,16 @@ class Recovery:
         self.arms = list(plans)
         self.own = OwnFiles(paths.root)
 
-    def count_whole(self, arm: str) -> int:
-        """Return the number of leading iterations of an arm that are whole. The last one is compared by hash."""
+    def count_intact(self, arm: str) -> int:
+        """Return the number of leading iterations of an arm that are intact. The last one is compared by hash."""
         count = 0
-        while Path(self.paths.facts(arm, count)).exists() and self.is_whole(arm, count):
+        while Path(self.paths.facts(arm, count)).exists() and self.is_intact(arm, count):
             count += 1
-        while count and not self.is_whole(arm, count - 1, thorough=True):
+        while count and not self.is_intact(arm, count - 1, thorough=True):
             count -= 1
         return count
 
-    def is_whole(self, arm: str, iteration: int, thorough: bool = False) -> bool:
+    def is_intact(self, arm: str, iteration: int, thorough: bool = False) -> bool:
         """Whether an iteration is finished and every file of it is there, as its receipts say."""
         try:
             Facts.read(self.paths.facts(arm, iteration))
@@ -77,22 +77,22 @@ class Recovery:
         known = accounted(receipts)
         return all(can_be_read(file) for file in files if file not in known)
 
-    def mend(self, say: Callable[[str], None], store: Path | None = None) -> None:
+    def repair(self, say: Callable[[str], None], store: Path | None = None) -> None:
         """Move damaged files aside so that they are made again; never remove or overwrite a label.
 
         Only what a restart builds on is looked at: pool and features, products, and the iterations that are not whole.
-        say: receives one line per mended file. store: the folder of the campaign's method, which labels are compared with.
+        say: receives one line per repaired file. store: the folder of the campaign's method, which labels are compared with.
         """
         pool, root = Path(self.paths.pool), Path(self.paths.root)
         products = {root / arm: Place.ARM for arm in self.arms} | {
             root: Place.CAMPAIGN,
             root / "figures": Place.FIGURES,
         }
-        whole = {arm: self.count_whole(arm) for arm in self.arms}
-        for arm, first in whole.items():
+        intact = {arm: self.count_intact(arm) for arm in self.arms}
+        for arm, first in intact.items():
             for iteration in (t for t in iterations_with(self.paths.arm(arm)) if t >= first):
                 self._unpack(arm, iteration, say)
-        self._mend_future(whole, say)
+        self._repair_future(intact, say)
         for folder in (pool, *products):
             self._move_damaged_aside(folder / "receipts", say)
         self._move_unaccounted_aside(pool, Place.POOL, can_be_read, say)
@@ -100,22 +100,22 @@ class Recovery:
             # Made again in seconds, and for a user to rely on: what nobody vouches for is not kept.
             self._move_unaccounted_aside(folder, place, lambda path: False, say)
         unfinished = []
-        for arm, first in whole.items():
+        for arm, first in intact.items():
             for iteration in (t for t in iterations_with(self.paths.arm(arm)) if t >= first):
-                self._mend_iteration(arm, iteration, say, store)
+                self._repair_iteration(arm, iteration, say, store)
                 self._complete_batch(arm, iteration)
                 self._leave_leading_files(arm, iteration, reopen=iteration > first)
                 unfinished.append(self._receipts(arm, iteration))
         for path in sorted(Path(self.paths.verification).glob("*/seed_*/*.json")):
             if not can_be_read(path):
                 self._say_aside(path, "cannot be read", say)
-        if not whole[self.arms[0]]:
+        if not intact[self.arms[0]]:
             self._unpack(PROBES_ARM, 0, say)
         probes = Path(self.paths.iteration("", PROBES_ARM, 0))
         if probes.exists() and not (probes / PACKED).exists():
-            self._mend_iteration(PROBES_ARM, 0, say, store)
+            self._repair_iteration(PROBES_ARM, 0, say, store)
             unfinished.append(self._receipts(PROBES_ARM, 0))
-        self._mend_times([pool / "receipts", *unfinished], [folder / "receipts" for folder in products])
+        self._repair_times([pool / "receipts", *unfinished], [folder / "receipts" for folder in products])
 
     def packed(self) -> Iterator[tuple[str, float]]:
         """Yield what a look at the campaign is to take as there, with the time (s) that it would have.
@@ -136,12 +136,12 @@ class Recovery:
 
         say: receives a line where that cannot be done, which is no reason to end a run.
         """
-        whole = {arm: self.count_whole(arm) for arm in self.arms}
-        done = [(arm, t) for arm in self.arms for t in range(whole[arm])]
+        intact = {arm: self.count_intact(arm) for arm in self.arms}
+        done = [(arm, t) for arm in self.arms for t in range(intact[arm])]
         first = [place for place in done if not Path(self.paths.iteration(PACKED, *place)).exists()]
         if len(first) > MANY:
             say(f"{self.paths.root}: packing {len(first)} finished iterations, once; thousands of labels take minutes")
-        pack_iterations(self.paths, [*done, *([(PROBES_ARM, 0)] if whole[self.arms[0]] else [])], say)
+        pack_iterations(self.paths, [*done, *([(PROBES_ARM, 0)] if intact[self.arms[0]] else [])], say)
 
     def tell_damaged(self, say: Callable[[str], None]) -> None:
         """Say what a start would do (``restore``) about damaged archives; nothing is written. say: receives a line for each."""
@@ -198,19 +198,19 @@ class Recovery:
                 f"{folder / PACKED} is damaged ({lost[0]}): moved aside; its labels are taken from the store or computed again"
             )
 
-    def _mend_future(self, whole: Mapping[str, int], say: Callable[[str], None]) -> None:
+    def _repair_future(self, intact: Mapping[str, int], say: Callable[[str], None]) -> None:
         """Bring times from the future. whole: iterations of each arm; of their labels, which may be many, no rule asks."""
         sealed = {
             Path(self.paths.iteration(name, arm, t))
-            for arm in whole
-            for t in range(whole[arm])
+            for arm in intact
+            for t in range(intact[arm])
             for name in ("labels", "batch")
         }
         count = bring_from_future(self.own, self.own.walk(lambda folder: folder.name in NO_INPUTS or folder in sealed))
         if count:
             say(f"{self.paths.root}: {count} files have times in the future; they are given the time of this start")
 
-    def _mend_times(self, made: list[Path], collected: list[Path]) -> None:
+    def _repair_times(self, made: list[Path], collected: list[Path]) -> None:
         """Let times say what the receipts say. made: folders of receipts in the order of work. collected: those of products."""
         products = []
         for receipts in made:
@@ -236,7 +236,7 @@ class Recovery:
 
         return [product(job, [row.structure_id for row in rows]) for job, rows in by_job.items()]
 
-    def _mend_iteration(self, arm: str, iteration: int, say: Callable[[str], None], store: Path | None) -> None:
+    def _repair_iteration(self, arm: str, iteration: int, say: Callable[[str], None], store: Path | None) -> None:
         receipts = self._receipts(arm, iteration)
         self._move_damaged_aside(receipts, say)
         known = accounted(receipts)
@@ -250,7 +250,7 @@ class Recovery:
             if fault:
                 aside = self.own.move_aside(label).name
                 say(f"{fault}: moved aside to {aside}, it will be taken from the store or computed again")
-        self._mend_batch(arm, iteration, say)
+        self._repair_batch(arm, iteration, say)
 
     def _complete_batch(self, arm: str, iteration: int) -> None:
         """Write the structures of a batch whose table an earlier version wrote, so that nothing made of it is made again."""
@@ -330,18 +330,18 @@ class Recovery:
             self._say_aside(path, "is not what was written there", say)
 
     def _move_unaccounted_aside(
-        self, folder: Path, place: Place, is_whole: Callable[[Path], bool], say: Callable[[str], None]
+        self, folder: Path, place: Place, is_intact: Callable[[Path], bool], say: Callable[[str], None]
     ) -> None:
         """Move the files of a folder's rules aside that no receipt vouches for and that are not whole."""
         known = accounted(folder / "receipts")
         for path in sorted(folder / name for name in files_in(place)):
-            if path not in known and path.exists() and not is_whole(path):
+            if path not in known and path.exists() and not is_intact(path):
                 self._say_aside(path, "has no receipt", say)
 
     def _say_aside(self, path: Path, why: str, say: Callable[[str], None]) -> None:
         say(f"{path} {why}: moved aside to {self.own.move_aside(path).name}, it will be made again")
 
-    def _mend_batch(self, arm: str, iteration: int, say: Callable[[str], None]) -> None:
+    def _repair_batch(self, arm: str, iteration: int, say: Callable[[str], None]) -> None:
         """A batch table whose job inputs are damaged is drawn again (the same batch); finished labels stay."""
         table = Path(self.paths.batch(arm, iteration))
         if not table.exists():
@@ -352,9 +352,9 @@ class Recovery:
             say(f"{error}: moved aside to {self.own.move_aside(table).name}, it will be made again")
             return
         for job in jobs:
-            leaf = Path(self.paths.leaf(job, arm, iteration))
-            if not Path(self.paths.label(job, arm, iteration)).exists() and not _leaf_is_whole(leaf):
-                say(f"{leaf} is missing or damaged: {table} will be made again")
+            job_input = Path(self.paths.job_input(job, arm, iteration))
+            if not Path(self.paths.label(job, arm, iteration)).exists() and not _job_input_is_intact(job_input):
+                say(f"{job_input} is missing or damaged: {table} will be made again")
                 self.own.remove(table)
                 return
 
@@ -382,10 +382,10 @@ def _is_outdated(account: Account, facts: list[Path]) -> bool:
     return all(path.exists() for path in account.inputs) and not account.is_true
 
 
-def _leaf_is_whole(leaf: Path) -> bool:
-    """Whether a leaf file has as many structures and lines as it says (cheap: 10,000 of them may wait)."""
+def _job_input_is_intact(job_input: Path) -> bool:
+    """Whether a job input has as many structures and lines as it says (cheap: 10,000 of them may wait)."""
     try:
-        announced = int(leaf.read_text().split("\n", 2)[1].partition(" structures=")[2].split()[0])
-        return frames_of(leaf) == announced
+        announced = int(job_input.read_text().split("\n", 2)[1].partition(" structures=")[2].split()[0])
+        return frames_of(job_input) == announced
     except (OSError, ValueError, IndexError):
         return False

@@ -38,7 +38,7 @@ def bring_from_future(own: OwnFiles, files: Iterable[Path]) -> int:
 
 
 def refuse_future(files: Iterable[Path], what: str) -> None:
-    """Raise QuarryError for a file of the future outside the campaign, where times are not mended, that a job reads."""
+    """Raise QuarryError for a file of the future outside the campaign, where times are not repaired, that a job reads."""
     for path in files:
         if path.stat().st_mtime_ns > time_ns() + TOLERANCE_NS:
             raise QuarryError(

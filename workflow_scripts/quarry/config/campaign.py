@@ -249,8 +249,8 @@ class Configuration(Section):
         rules, resources, verification, forecast, retries and where labels lie. with_defaults: also the keys that have
         their default value.
         """
-        left_out = {"stop", "resources", "verification", "forecast", "name"}
-        data = self.model_dump(mode="json", exclude=left_out, exclude_defaults=not with_defaults)
+        excluded = {"stop", "resources", "verification", "forecast", "name"}
+        data = self.model_dump(mode="json", exclude=excluded, exclude_defaults=not with_defaults)
         for key in (*self.labeling.names_of_shared_keys(), *self.labeling.free_keys):
             data["labeling"].pop(key, None)
         if data.get("spectrum"):
@@ -285,7 +285,7 @@ def inputs_of(configuration: Configuration, base: Path) -> list[Path]:
 
 def drawn_files(configuration: Configuration, base: Path) -> list[Path]:
     """Return files that are no part of the campaign, but checked before the start: what is drawn beside the results, the
-    list of labels that are left out, and labels that the user has already.
+    list of labels that are rejected, and labels that the user has already.
     """
     spectrum = configuration.spectrum
     known = configuration.labeling.known

@@ -91,8 +91,8 @@ def check_yaml(text: str, origin: str, sections_only: bool = True) -> None:
         raise QuarryError(f"{origin} holds {kind}; a campaign file is keys and values, like name: ethanol")
     problem = next(chain(_measured(node, "", {}), _problems(node, "", set())), None)
     if problem is not None:
-        line, words = problem
-        raise QuarryError(f"{origin}, line {line}: {words}")
+        line, message = problem
+        raise QuarryError(f"{origin}, line {line}: {message}")
 
 
 def _no_file(path: Path, error: OSError) -> str:
@@ -104,7 +104,7 @@ def _no_file(path: Path, error: OSError) -> str:
         return f"--configfile: {path} does not exist; {meant}"
     if isinstance(error, IsADirectoryError):
         return f"--configfile: {path} is a folder; name the campaign file in it"
-    return f"--configfile: {path} cannot be read ({error.strerror}); mend its permissions, or name another file"
+    return f"--configfile: {path} cannot be read ({error.strerror}); correct its permissions, or name another file"
 
 
 def _syntax(error: yaml.YAMLError, text: str, origin: str) -> str:
@@ -115,26 +115,26 @@ def _syntax(error: yaml.YAMLError, text: str, origin: str) -> str:
     if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
         return f"{origin}: this is not YAML ({' '.join(str(error).split())})"
     line = error.problem_mark.line + 1
-    words, begun = str(error.problem), error.context_mark
+    message, begun = str(error.problem), error.context_mark
     if begun is not None and begun.line + 1 != line:
-        words += f", {error.context}, which begins in line {begun.line + 1}"
+        message += f", {error.context}, which begins in line {begun.line + 1}"
     for name, plain in PLAIN_WORDS.items():
-        words = words.replace(name, plain)
+        message = message.replace(name, plain)
     lines = text.splitlines()
     wrong = lines[line - 1] if line <= len(lines) else ""
-    if "another document" in words:
+    if "another document" in message:
         hint = "remove the line that begins with ---, or what follows it"
-    elif "duplicate anchor" in words:
+    elif "duplicate anchor" in message:
         hint = "give one of the two another name behind its &"
     elif "\t" in wrong[: error.problem_mark.column + 1]:
         hint = "indent with blanks, not with tabs"
-    elif "mapping values are not allowed" in words:
+    elif "mapping values are not allowed" in message:
         hint = "indent keys of one section alike, and put text with a colon in quotes"
-    elif "cannot start any token" in words or "alias" in words or "anchor" in words:
+    elif "cannot start any token" in message or "alias" in message or "anchor" in message:
         hint = "put this text in quotes"
     else:
         hint = "look for a missing bracket, quote, comma or colon here or above"
-    return f"{origin}, line {line}: this is not YAML ({words}); {hint}"
+    return f"{origin}, line {line}: this is not YAML ({message}); {hint}"
 
 
 def _measured(
@@ -163,8 +163,8 @@ def _measured(
     if depth > DEEPEST:
         yield node.start_mark.line + 1, TOO_DEEP
     if size > MOST_VALUES:
-        words = f"more than {MOST_VALUES:,} values, with aliases (*) written out; use fewer aliases"
-        yield node.start_mark.line + 1, f"{_of(path)}{words}"
+        message = f"more than {MOST_VALUES:,} values, with aliases (*) written out; use fewer aliases"
+        yield node.start_mark.line + 1, f"{_of(path)}{message}"
     return size, depth
 
 
@@ -183,9 +183,9 @@ def _problems(node: yaml.Node, path: str, seen: set[int]) -> Iterator[tuple[int,
     if id(node) in seen:
         return
     seen.add(id(node))
-    words = _wrong_kind(node) or (isinstance(node, yaml.ScalarNode) and _other_than_written(node))
-    if words:
-        yield node.start_mark.line + 1, f"{_of(path)}{words}"
+    message = _wrong_kind(node) or (isinstance(node, yaml.ScalarNode) and _other_than_written(node))
+    if message:
+        yield node.start_mark.line + 1, f"{_of(path)}{message}"
     if isinstance(node, yaml.MappingNode):
         yield from _wrong_keys(node, path)
     for name, part in _parts(node, path):
@@ -205,8 +205,8 @@ def _wrong_keys(node: yaml.MappingNode, path: str) -> Iterator[tuple[int, str]]:
             yield at, f"{_of(path)}a key must be text, not a list or section; look for a brace too many"
         elif key.tag.removeprefix(STANDARD_TAG) not in ("str", "int", "float"):
             yield at, f"{_of(path)}the key {key.value} is not text for YAML; put it in quotes"
-        elif words := _wrong_kind(key):
-            yield at, f"{_of(path)}a key: {words}"
+        elif message := _wrong_kind(key):
+            yield at, f"{_of(path)}a key: {message}"
         elif key.value in first:
             yield at, f"{_of(path, '.')}{key.value} is there twice (first in line {first[key.value]}); remove one"
         else:

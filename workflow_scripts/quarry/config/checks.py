@@ -15,7 +15,7 @@ from quarry.config.engines.registry import engines_that
 from quarry.config.model_traits import ModelTraits
 from quarry.config.models import MODEL_SECTIONS, Model
 from quarry.config.pool import TablePool, WignerPool, needs_geometry_method
-from quarry.config.query import OPTIONS, STRATEGIES, misfit
+from quarry.config.query import OPTIONS, STRATEGIES, incompatibility
 from quarry.config.targets import TARGETS, Target
 
 
@@ -71,7 +71,7 @@ def _uninformative(c: Configuration) -> str | None:
     rule = c.stop.uninformative
     if rule is None:
         return None
-    if "std" not in c.query.reads and not c.query.is_own:
+    if "std" not in c.query.reads and not c.query.is_user_defined:
         return (
             f"stop.uninformative: query.strategy: {c.query.strategy} does not look at standard deviations; use another "
             "strategy (uncertainty), or remove it"
@@ -107,8 +107,8 @@ def _rows(c: Configuration) -> str | None:
     """Return what does not fit a pool of rows, or only fits one, or None."""
     rows = isinstance(c.pool, TablePool)
     if c.descriptor is not None and (c.descriptor.kind == "table") != rows:
-        mend = "use descriptor.kind: table" if rows else "use another kind, or pool.source: table"
-        return f"descriptor.kind: {c.descriptor.kind} does not fit pool.source: {c.pool.source}; {mend}"
+        remedy = "use descriptor.kind: table" if rows else "use another kind, or pool.source: table"
+        return f"descriptor.kind: {c.descriptor.kind} does not fit pool.source: {c.pool.source}; {remedy}"
     if rows and not c.labeling.labels_rows:
         able = " or ".join(engines_that(lambda section: section.labels_rows))
         return (
@@ -181,13 +181,13 @@ def _models(configuration: Configuration) -> str | None:
     """Return what model contradicts in another section, in one line, or None."""
     for name in configuration.arm_names:
         model = configuration.arm(name).model
-        lack = None if model.is_own else model_misfit(configuration, name, model.traits)
+        lack = None if model.is_user_defined else model_incompatibility(configuration, name, model.traits)
         if lack:
             return lack
     return None
 
 
-def model_misfit(configuration: Configuration, arm: str, traits: ModelTraits) -> str | None:
+def model_incompatibility(configuration: Configuration, arm: str, traits: ModelTraits) -> str | None:
     """Return what an arm's model cannot do that target, pool or descriptor ask for, with what to change, or None."""
     kind = configuration.arm(arm).model.kind
     where = "model" if arm == configuration.arm_names[0] else f"arms.{arm}.model"
@@ -216,8 +216,8 @@ def _cannot_learn(target: Target, arm: str, kind: str, where: str, traits: Model
     missing = [name for name in target.learnt if name not in known]
     alone = target.main[0] in known
     lacks = f"no {' and no '.join(missing)}" if missing else f"{' and '.join(target.learnt)} not at once"
-    mend = f", or set target: {target.main[0]}" if alone else ""
-    return f"{where}.kind: {kind} learns {lacks}; for target {target.name} set {fit}{mend}"
+    remedy = f", or set target: {target.main[0]}" if alone else ""
+    return f"{where}.kind: {kind} learns {lacks}; for target {target.name} set {fit}{remedy}"
 
 
 def _kinds(fits: Callable[[ModelTraits], bool]) -> list[str]:
@@ -238,7 +238,7 @@ def _descriptor(configuration: Configuration) -> str | None:
         prefix = "" if name == configuration.arm_names[0] else f"arms.{name}."
         if arm.model.traits.needs_descriptor:
             return f"descriptor: missing, but {prefix}model.kind: {arm.model.kind} learns from one; add this section"
-        if arm.query.reads_features and not arm.query.is_own:
+        if arm.query.reads_features and not arm.query.is_user_defined:
             return (
                 f"descriptor: missing, but {prefix}query.strategy: {arm.query.strategy} looks at it; add this section"
             )
@@ -257,7 +257,7 @@ def _strategies(configuration: Configuration) -> str | None:
         for option in OPTIONS:
             if getattr(query, option) not in (None, {}) and option not in query.options:
                 return f"{prefix}query.{option}: the strategy {query.strategy} has no such setting; remove it"
-        if arm.model.is_own:
+        if arm.model.is_user_defined:
             continue
         kind = arm.model.kind
         if traits.known_elements and query.needs_scores and query.unfamiliar == "trust":
@@ -265,14 +265,14 @@ def _strategies(configuration: Configuration) -> str | None:
                 f"{prefix}query.unfamiliar: trust, but model.kind: {kind} predicts nothing of elements that no "
                 "training label has; set few or leave_out"
             )
-        lack = misfit(query, kind, traits, target, searches, query.reads)
+        lack = incompatibility(query, kind, traits, target, searches, query.reads)
         if lack:
             plain = query.model_copy(update=dict.fromkeys(("share", "distance", "embedding")))
             fit = [
                 known
                 for known in STRATEGIES
                 if (other := plain.model_copy(update={"strategy": known}))
-                and misfit(other, kind, traits, target, searches, other.reads) is None
+                and incompatibility(other, kind, traits, target, searches, other.reads) is None
             ]
             return f"{prefix}query.strategy: {query.strategy} {lack}; these fit: {', '.join(fit)}"
     return None

@@ -1,4 +1,4 @@
-"""Which candidates are left out when the pool is built."""
+"""Which candidates are rejected when the pool is built."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from quarry.config.base import Section
 
 
 class Filters(Section):
-    """Candidates that are left out before anything is labelled; pool/filtered.csv names each, with its reason. A wigner
+    """Candidates that are rejected before anything is labelled; pool/filtered.csv names each, with its reason. A wigner
     pool is filled up with further samples (at most ten times pool.size are drawn).
     """
 
@@ -27,10 +27,10 @@ class Filters(Section):
     """Two atoms are bonded when they are closer than this factor times the sum of their covalent radii."""
     near_duplicates: float | None = Field(default=None, gt=0)
     """Leave out structures whose descriptor is this close (Euclidean distance, in the descriptor's own unit) to that of one
-    before them in the pool; null: only identical structures and copies are left out. Of mbtr, 2 to 3 is a move of all atoms by
+    before them in the pool; null: only identical structures and copies are rejected. Of mbtr, 2 to 3 is a move of all atoms by
     0.001 Angstrom (docs/descriptors.md)."""
     copies: Literal["leave_out", "keep"] = "leave_out"
-    """Copies of a structure before them in the pool: equal atoms in another order, turned, mirrored, moved. leave_out: they
+    """Copies of a structure before them in the pool: equal atoms in another order, rotated, mirrored, translated. leave_out: they
     do not enter the pool. keep: they do, but never stand in the test set and among the training labels at once, nor on both
     sides of a validation split. pool/filtered.csv names them either way. In the ensemble of a spectrum, a random sample (where
     diatomic molecules have copies by chance), they are kept unless leave_out is set."""

@@ -27,7 +27,7 @@ class Excitations(Section):
     """PySCF integration grid level of the functional's response; null: the ground state's. Level 1 changes excitation energies
     by about 0.1 meV and makes labels two to three times cheaper than level 3."""
     characters: bool = False
-    """Keep each state's leading pairs of natural transition orbitals in the label record, by which states are followed from
+    """Keep each state's leading pairs of natural transition orbitals in the label record, by which states are tracked from
     geometry to geometry (spectrum.order: overlap)."""
 
     def identity(self) -> dict[str, Any]:
@@ -52,7 +52,7 @@ class PyscfMethod(Section):
     convergence_hartree: float = Field(default=1e-9, gt=0)
     """SCF energy convergence."""
     max_cycles: int = Field(default=100, gt=0)
-    """Cycles of one SCF run before it counts as not converged; a recovery rung that makes several runs has as many for each."""
+    """Cycles of one SCF run before it counts as not converged; a recovery step that makes several runs has as many for each."""
     density_fitting: bool = False
     """Density fitting of the Coulomb and exchange matrices with PySCF's default auxiliary basis."""
     dispersion: Literal["d3bj", "d4"] | None = None

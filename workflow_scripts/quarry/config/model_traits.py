@@ -30,7 +30,7 @@ class ModelTraits:
     it takes, empty: all. needs_atoms: key that needs the atoms of a structure; empty: rows of features do too. validates:
     whether it chooses its hyperparameters on validation data that are split off for it. gpus: GPUs that its jobs ask for.
     known_elements: whether it refuses structures with elements that it has not learnt.
-    warm_start: whether it can begin from the model of the previous iteration. mends: what to set for a thing that is missing
+    warm_start: whether it can begin from the model of the previous iteration. remedies: what to set for a thing that is missing
     (std, votes, atoms), for messages.
     """
 
@@ -46,7 +46,7 @@ class ModelTraits:
     gpus: int = 0
     warm_start: bool = False
     known_elements: bool = False
-    mends: Mapping[str, str] = field(default_factory=dict)
+    remedies: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # A user writes [{"energy", "forces"}], or ["energy"] for one property alone.

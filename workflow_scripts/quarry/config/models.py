@@ -20,11 +20,12 @@ class Gpr(Section):
     noise_variance: 1.0e-10 or 0.05 (eV^2).
     """
 
-    is_own: ClassVar[bool] = False
+    is_user_defined: ClassVar[bool] = False
 
     kind: Literal["gpr"] = "gpr"
     prior_mean: Literal["auto", "zero", "constant", "composition"] = "auto"
-    """Prior mean: zero, constant (mean of the training targets) or composition (a sum over the elements, by least squares);
+    """Prior mean: zero, constant (mean of the training targets) or composition (atomic reference energies: a sum over the
+    elements, by least squares);
     auto: composition for target energy, otherwise constant."""
     criterion: Literal["predictive", "likelihood"] = "predictive"
     """What the hyperparameters maximise: predictive, how probable each half of the training labels is given the other (in
@@ -87,7 +88,7 @@ class Mlp(Section):
     votes, or the mean probabilities of the passes, take its place.
     """
 
-    is_own: ClassVar[bool] = False
+    is_user_defined: ClassVar[bool] = False
 
     kind: Literal["mlp"]
     hidden: list[Annotated[int, Field(gt=0)]] = Field(default=[256, 256], min_length=1)
@@ -153,7 +154,7 @@ class Mlp(Section):
             member_jobs=self.networks if committee else 0,
             needs_descriptor=True,
             gpus=int(self.device == "cuda"),
-            mends={
+            remedies={
                 "std": "; set model.uncertainty: committee or mc_dropout",
                 "votes": f" (model.uncertainty: {self.uncertainty}); set model.uncertainty: committee",
             },
@@ -204,7 +205,7 @@ class Kreg(Section):
     forces. The model is then trained on all training labels. The grids of default are those of ML-NEA.
     """
 
-    is_own: ClassVar[bool] = False
+    is_user_defined: ClassVar[bool] = False
 
     kind: Literal["kreg"]
     prior_mean: Literal["constant", "zero"] = "constant"
@@ -318,7 +319,7 @@ class OwnModel(Section):
     start: Literal["fresh", "last"] = "fresh"
     """What an iteration's training begins from: nothing, or the model of the iteration before."""
 
-    is_own: ClassVar[bool] = True
+    is_user_defined: ClassVar[bool] = True
 
     @property
     def traits(self) -> ModelTraits:

@@ -145,7 +145,7 @@ class TablePool(FixedPool):
 
 
 class SamplerPool(Section):
-    """Candidates that a sampler of the user's own makes anew for every iteration, from the last model. The samplers' page
+    """Candidates that a user-defined sampler makes anew for every iteration, from the last model. The samplers' page
     (docs/samplers.md) has an example.
     """
 

@@ -97,7 +97,7 @@ class Query(Section):
     """Which structures are labelled next. The strategies' page (docs/strategies.md) says what each one is good for."""
 
     strategy: StrategyName
-    """Name of a strategy, or import path package.module:Name of the user's own, importable from the campaign file's folder
+    """Name of a strategy, or import path package.module:Name of a user-defined one, importable from the campaign file's folder
     or the working directory."""
     share: float | None = Field(default=None, gt=0, le=1)
     """Share of the candidates that uncertainty_clusters and uncertainty_max_min choose from, those of the largest standard
@@ -109,7 +109,7 @@ class Query(Section):
     """Feature map of lcmd, k_means_plus_plus, maxdet and bait: last_layer or gradient of mlp, kernel of gpr and kreg; null:
     gradient or kernel."""
     arguments: PlainArguments = {}
-    """Keyword arguments of the user's own strategy."""
+    """Keyword arguments of a user-defined strategy."""
     initial: int = Field(gt=0)
     """Structures of iteration 0, the same for all arms."""
     initial_selection: Literal["random", "sequence"] | None = None
@@ -124,8 +124,8 @@ class Query(Section):
     left; trust: they are ranked like the others."""
 
     @property
-    def is_own(self) -> bool:
-        """Whether the strategy is the user's own."""
+    def is_user_defined(self) -> bool:
+        """Whether the strategy is user-defined."""
         return self.strategy not in STRATEGIES
 
     @property
@@ -135,8 +135,8 @@ class Query(Section):
 
     @property
     def reads(self) -> frozenset[str]:
-        """What the strategy reads of model and campaign (``Traits.reads``); of an own one, its class knows."""
-        found = set(() if self.is_own else STRATEGIES[self.strategy].reads)
+        """What the strategy reads of model and campaign (``Traits.reads``); of a user-defined one, its class knows."""
+        found = set(() if self.is_user_defined else STRATEGIES[self.strategy].reads)
         if self.distance not in (None, "features") and "distance" in self.options:
             found.add("embedding")
         return frozenset(found)
@@ -144,19 +144,19 @@ class Query(Section):
     @property
     def options(self) -> tuple[str, ...]:
         """The keys of this section that the strategy understands."""
-        return ("embedding", "arguments") if self.is_own else STRATEGIES[self.strategy].options
+        return ("embedding", "arguments") if self.is_user_defined else STRATEGIES[self.strategy].options
 
     @property
     def reads_features(self) -> bool:
         """Whether the strategy looks at the descriptor; those of a large pool take a while to read."""
         if "distance" in self.options:
             return self.distance in (None, "features")
-        return self.is_own or self.strategy in ("clusters", "uncertainty_clusters")
+        return self.is_user_defined or self.strategy in ("clusters", "uncertainty_clusters")
 
     @property
     def needs_scores(self) -> bool:
-        """Whether the strategy looks at what the model says of the pool; an own one always may."""
-        return self.is_own or not self.reads.isdisjoint(FROM_MODEL)
+        """Whether the strategy looks at what the model says of the pool; a user-defined one always may."""
+        return self.is_user_defined or not self.reads.isdisjoint(FROM_MODEL)
 
     def embedding_of(self, model: ModelTraits) -> str | None:
         """Return the embedding that the strategy works on, or None where the model has none."""
@@ -165,7 +165,7 @@ class Query(Section):
         return self.embedding or next(iter(model.feature_maps), None)
 
 
-def misfit(
+def incompatibility(
     query: Query, kind: str, model: ModelTraits, target: Target, searches: bool, reads: frozenset[str]
 ) -> str | None:
     """Return what a strategy that reads ``reads`` lacks ("needs ..."), with what to change, or None.
@@ -176,11 +176,11 @@ def misfit(
     if reads & {"votes", "probabilities"} and not (target.classes and model.classes):
         return f"needs classes as target and a model of classes (here target: {target.name}, model.kind: {kind})"
     if "votes" in reads and not model.votes:
-        return f"needs the votes of a committee{_mend(model, 'votes')}"
+        return f"needs the votes of a committee{_remedy(model, 'votes')}"
     if reads & {"std", "range"} and target.classes:
         return "needs a number as target, not classes"
     if "std" in reads and not model.std:
-        return f"needs a model that predicts uncertainties{_mend(model, 'std')}"
+        return f"needs a model that predicts uncertainties{_remedy(model, 'std')}"
     if "range" in reads and not searches:
         return "needs the range to search; set search.minimum or search.maximum"
     if "embedding" in reads and query.embedding_of(model) not in model.feature_maps:
@@ -189,5 +189,5 @@ def misfit(
     return None
 
 
-def _mend(model: ModelTraits, lack: str) -> str:
-    return model.mends.get(lack, "; choose another model")
+def _remedy(model: ModelTraits, lack: str) -> str:
+    return model.remedies.get(lack, "; choose another model")

@@ -39,7 +39,7 @@ class Spectrum(Section):
     single-point convolution; it is no member of the ensemble. null: true for a wigner pool, which then begins with it,
     false for other pools."""
     order: Literal["energy", "overlap"] = "energy"
-    """Which state is which. energy: ordered by energy in every geometry; overlap: followed from the first labelled structure
+    """Which state is which. energy: ordered by energy in every geometry; overlap: tracked from the first labelled structure
     (let it be the equilibrium) by the overlap of transition densities, which needs excitations.characters. The highest
     states of a label may leave it for others from above: compute one or two more than n_states."""
     experiment: str | None = None

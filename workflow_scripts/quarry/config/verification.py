@@ -42,7 +42,7 @@ class Verification(Section):
     """Largest difference of a dipole component (e*Angstrom) between a label and its recomputation."""
     rotation_energy_tolerance_eV_per_atom: float = Field(default=5e-5, gt=0)
     """Largest difference of an energy, per atom of the structure, between a structure and its rotated and translated copy:
-    the grids of density functionals do not turn with the molecule (about 1e-6 hartree per atom with grid_level 3; coarser
+    the grids of density functionals do not rotate with the molecule (about 1e-6 hartree per atom with grid_level 3; coarser
     grids need more)."""
     rotation_force_tolerance_eV_per_A: float = Field(default=5e-3, gt=0)
     """Largest difference of a force component, after rotating back."""

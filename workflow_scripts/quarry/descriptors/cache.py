@@ -14,7 +14,7 @@ from quarry.config.descriptors import Descriptor, InverseDistances
 from quarry.descriptors.compute import PreparedDescriptor, check_fits, prepared
 from quarry.descriptors.features_file import read_features, read_settled
 from quarry.structures import Structure, StructureSet
-from quarry.structures.files import read_leaf, read_pool_ids, read_structure_group, write_structure_group
+from quarry.structures.files import read_job_input, read_pool_ids, read_structure_group, write_structure_group
 
 REFERENCE = "reference.extxyz"
 """The reference geometry beside ``features.h5``."""
@@ -45,7 +45,7 @@ class FeatureCache:
     def reference(self) -> Structure | None:
         """The reference geometry, where the descriptor has one."""
         if self._reference is None and self._path is not None and isinstance(self.settings, InverseDistances):
-            self._reference = read_leaf(Path(self._path).with_name(REFERENCE))[0].structure
+            self._reference = read_job_input(Path(self._path).with_name(REFERENCE))[0].structure
         return self._reference
 
     @cached_property

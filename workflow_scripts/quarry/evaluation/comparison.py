@@ -10,7 +10,7 @@ import numpy as np
 
 from quarry.evaluation.curves import Array, Curve, grid, smoothing_weights
 from quarry.evaluation.inversion import Differences, of_arms, of_pairs, on_axis, point, shared_test_variance
-from quarry.evaluation.savings import Saving, summary_words
+from quarry.evaluation.savings import Saving, summary_messages
 from quarry.stopping.facts import Facts
 
 MEASURES = {"rmse": ("RMSE", "{} RMSE"), "mae": ("MAE", "{} MAE"), "maxe": ("the largest error", "largest {} error")}
@@ -145,11 +145,11 @@ class Comparison:
         """
         first = arms[0][0]
         measures = []
-        for name, (words, quality) in _names(first).items():
+        for name, (message, quality) in _names(first).items():
             of_splits = [(curve_of(arm, name), curve_of(control, name)) for arm, control in splits]
             groups = [curve_of(a, name) for a in arms], [curve_of(c, name) for c in controls]
             measures.append(
-                Measure.of(name, words, quality, *groups, of_splits, (influences or {}).get(name, ((), ())))
+                Measure.of(name, message, quality, *groups, of_splits, (influences or {}).get(name, ((), ())))
             )
         return Comparison(measures)
 
@@ -170,7 +170,7 @@ class Comparison:
         main = self.measures[0]
         found = {m.words: next((s for s in reversed(m.savings) if s is not None), None) for m in self.measures}
         counts = len(main.arms), len(main.controls), len(main.splits)
-        return summary_words(found, [m.quality for m in self.measures], *counts)
+        return summary_messages(found, [m.quality for m in self.measures], *counts)
 
     def columns(self) -> list[dict[str, object]]:
         """Return the columns of the history, for each size of arm main: without a suffix those of the deciding measure."""
@@ -206,4 +206,4 @@ def _names(facts: Facts) -> dict[str, tuple[str, str]]:
     errors: dict[str, Any] = facts.errors.get(metric_of(facts), {})
     if "accuracy" in errors:
         return {"accuracy": ("accuracy", f"{metric} accuracy")}
-    return {name: (words, quality.format(metric)) for name, (words, quality) in MEASURES.items() if name in errors}
+    return {name: (message, quality.format(metric)) for name, (message, quality) in MEASURES.items() if name in errors}

@@ -47,7 +47,7 @@ VERDICT_WORDS: dict[Verdict, str] = {
 }
 
 
-def saving_words(found: Saving | None, quality: str) -> str:
+def saving_message(found: Saving | None, quality: str) -> str:
     """Return the saving by the first measure as a sentence. quality: e.g. 'test RMSE', 'structures in range'."""
     head = f"labels saved against random at equal {quality}"
     if found is None:
@@ -66,7 +66,7 @@ def saving_words(found: Saving | None, quality: str) -> str:
     )
 
 
-def further_words(found: Saving | None, measure: str) -> str:
+def further_message(found: Saving | None, measure: str) -> str:
     """Return the saving by a further measure, in short. measure: e.g. 'MAE'."""
     if found is None:
         return f"by {measure}: not known"
@@ -88,7 +88,7 @@ def disagreement(verdicts: Mapping[str, Verdict]) -> str | None:
     )
 
 
-def scope_words(arms: int, controls: int, splits: int) -> str:
+def scope_message(arms: int, controls: int, splits: int) -> str:
     """Return what the estimate is about and what it stands on. arms: main and its repeats; controls: random arms."""
     if splits:
         return (
@@ -104,15 +104,15 @@ def scope_words(arms: int, controls: int, splits: int) -> str:
     return f"the interval is for structures like the pool's and this one initial batch ({controls} random arms, {own})"
 
 
-def summary_words(
+def summary_messages(
     last: Mapping[str, Saving | None], qualities: Sequence[str], arms: int, controls: int, splits: int
 ) -> list[str]:
     """Return the lines that end a campaign. last: saving at the last common size by each measure, in words, first that
     which decides; qualities: the same measures as the first sentence names them.
     """
     measures = list(last)
-    first = [saving_words(last[measures[0]], qualities[0])]
-    lines = ["; ".join(first + [further_words(last[measure], measure) for measure in measures[1:]])]
+    first = [saving_message(last[measures[0]], qualities[0])]
+    lines = ["; ".join(first + [further_message(last[measure], measure) for measure in measures[1:]])]
     known: dict[str, Verdict] = {measure: found.verdict for measure, found in last.items() if found is not None}
     against = disagreement(known)
-    return lines + ([against] if against else []) + ([scope_words(arms, controls, splits)] if known else [])
+    return lines + ([against] if against else []) + ([scope_message(arms, controls, splits)] if known else [])

@@ -1,4 +1,4 @@
-"""One label job: leaf file in, record file out; store, claims, ledger of failures and limits in between."""
+"""One label job: job input in, record file out; store, claims, ledger of failures and limits in between."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from quarry.labeling.limits import JobLimits
 from quarry.labeling.record import LabelRecord, write_records
 from quarry.labeling.store import LabelStore, StoreError
 from quarry.labeling.worker import Limits, Outcome, Worker
-from quarry.structures.files import LeafEntry, read_leaf
+from quarry.structures.files import JobInputEntry, read_job_input
 from quarry.terminal import tell
 
 LOOK_S = 1.0
@@ -92,14 +92,14 @@ class Labeler:
         # Records of failures, by key, that the ledger has not taken yet.
         self._unwritten: dict[str, LabelRecord] = {}
 
-    def label_leaf(self, leaf: str | Path, output: str | Path) -> None:
-        """Label the structures of a leaf file; each record lands in the store or the ledger the moment it is finished.
+    def label_job_input(self, job_input: str | Path, output: str | Path) -> None:
+        """Label the structures of a job input; each record lands in the store or the ledger the moment it is finished.
 
         What is known already is not computed, and what another job computes is waited for. Chemistry never fails the
         job: it gives a record with a failure class. Raises QuarryError if a label is to be tried again with more memory
         or time, or after a fault of the machine; the others are finished then.
         """
-        entries = read_leaf(leaf)
+        entries = read_job_input(job_input)
         records: dict[str, LabelRecord] = {}
         again: dict[str, str] = {}
         with _termination_as_exception():
@@ -126,13 +126,13 @@ class Labeler:
                 f"{output} cannot be written ({error.strerror or error}); the labels are kept, the job is to be run again"
             ) from error
 
-    def _known(self, entry: LeafEntry) -> LabelRecord | None:
+    def _known(self, entry: JobInputEntry) -> LabelRecord | None:
         structure_id = entry.structure.structure_id
         record = self.store.get(structure_id) or self.ledger.get(entry.key)
         found = None if record else next(filter(None, (before.look(structure_id) for before, _ in self.earlier)), None)
         return self._kept(entry.key, found) if found else record
 
-    def _label(self, entry: LeafEntry, patient: bool, again: dict[str, str]) -> LabelRecord | None:
+    def _label(self, entry: JobInputEntry, patient: bool, again: dict[str, str]) -> LabelRecord | None:
         """Return the record of an entry; None if another job has it (and we are not patient) or it is tried again."""
         told = False
         while True:
@@ -165,15 +165,15 @@ class Labeler:
             finally:
                 claim.release()
 
-    def _compute(self, entry: LeafEntry, claim: Claim, again: dict[str, str]) -> LabelRecord | None:
+    def _compute(self, entry: JobInputEntry, claim: Claim, again: dict[str, str]) -> LabelRecord | None:
         job = self.job
         used = counted(self.attempts.of(entry.key), job.run)
         if len(used) > job.retries:
             # The last attempt took its job with it, so nobody was left to say so.
             last = used[-1]
             status = "engine_error" if last.verdict == "killed" else last.verdict
-            words = f"its job was killed {len(used)} times; the last had {last.memory_MB:.0f} MB for {last.walltime_s:.0f} s"
-            outcome = Outcome(EngineResult(status, message=words), 0.0, 0.0, last.peak_MB)
+            message = f"its job was killed {len(used)} times; the last had {last.memory_MB:.0f} MB for {last.walltime_s:.0f} s"
+            outcome = Outcome(EngineResult(status, message=message), 0.0, 0.0, last.peak_MB)
             return self._finished(entry, outcome, self.attempts.of(entry.key), claim)
         now = time.monotonic()
         if now > job.limits.end:
@@ -219,13 +219,15 @@ class Labeler:
         again[entry.key] = f"{end}: {outcome.result.message}" if status == MACHINE_FAULT else end
         return None
 
-    def _limits(self, entry: LeafEntry) -> Limits:
+    def _limits(self, entry: JobInputEntry) -> Limits:
         straggler_s = float("inf")
         if self.job.straggler_factor is not None and entry.predicted_s:
             straggler_s = max(self.job.straggler_factor * entry.predicted_s, LEAST_STRAGGLER_S)
         return Limits(self.job.limits.memory_MB, self.job.limits.end, straggler_s)
 
-    def _finished(self, entry: LeafEntry, outcome: Outcome, earlier: Sequence[Attempt], claim: Claim) -> LabelRecord:
+    def _finished(
+        self, entry: JobInputEntry, outcome: Outcome, earlier: Sequence[Attempt], claim: Claim
+    ) -> LabelRecord:
         """Publish the record of what became of an entry. earlier: attempts that gave no record."""
         record = self._record(entry, outcome, earlier)
         self._write_failures()
@@ -265,7 +267,7 @@ class Labeler:
                 self.ledger.put(key, record)
                 del self._unwritten[key]
 
-    def _record(self, entry: LeafEntry, outcome: Outcome, earlier: Sequence[Attempt]) -> LabelRecord:
+    def _record(self, entry: JobInputEntry, outcome: Outcome, earlier: Sequence[Attempt]) -> LabelRecord:
         result = outcome.result
         cost = {
             "wall_s": round(outcome.wall_s, 3),

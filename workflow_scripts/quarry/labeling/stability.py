@@ -18,7 +18,7 @@ NOT_LOOKED_FOR, OPEN_SHELL = "not looked for", "open shell"
 EXTERNAL = "RHF -> UHF"
 """The external instability of a closed shell with real orbitals (of Kohn-Sham calculations as well)."""
 
-ALWAYS_LEFT_OUT = ("real -> complex", "UHF -> GHF")
+NEVER_LOOKED_FOR = ("real -> complex", "UHF -> GHF")
 """Instabilities that the engine never looks for."""
 
 

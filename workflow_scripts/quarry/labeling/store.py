@@ -27,7 +27,7 @@ class StoreError(QuarryError):
     of_the_machine = True
 
     def __init__(self, folder: str | Path, problem: str) -> None:
-        super().__init__(f"label store {folder}: {problem}; mend that, or name another folder in labeling.store")
+        super().__init__(f"label store {folder}: {problem}; correct that, or name another folder in labeling.store")
 
 
 def method_id_of(identity: dict[str, Any]) -> str:

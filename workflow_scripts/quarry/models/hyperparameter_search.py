@@ -107,8 +107,8 @@ class Tridiagonal:
         if n > 1:
             # Householder's reflectors stand below the subdiagonal, as those of a QR factorisation of n - 1 rows.
             column = np.asfortranarray(self.targets[1:, None])
-            turned, _, _ = lapack.dormqr("L", "T", reflectors[1:, :-1], tau, column, max(1, 64 * n))
-            self.targets[1:] = turned[:, 0]
+            rotated, _, _ = lapack.dormqr("L", "T", reflectors[1:, :-1], tau, column, max(1, 64 * n))
+            self.targets[1:] = rotated[:, 0]
 
     def likelihoods(self, ratios: NDArray[np.float64]) -> Likelihoods:
         """Return what likelihoods are made of, for each ratio, by the factorisation L D L^T of K + ratio I."""

@@ -93,7 +93,7 @@ def check_kind(path: str | Path, kind: str) -> None:
             found = str(handle.attrs["kind"])
     except (OSError, KeyError) as error:
         raise QuarryError(
-            f"{path}: this is not a whole model file ({reason_of(error)}); remove it and start again"
+            f"{path}: this is not an intact model file ({reason_of(error)}); remove it and start again"
         ) from error
     if found != kind:
         raise QuarryError(f"{path}: this is a model of kind '{found}', but model.kind is {kind}")

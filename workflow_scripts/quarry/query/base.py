@@ -85,7 +85,7 @@ MEANINGS = {
     "embedding": "the model's embedding",
     "labelled_embedding": "the model's embedding of the training structures",
 }
-"""Fields of a PoolView in words; also what an own strategy may name in ``needs``."""
+"""Fields of a PoolView in words; also what a user-defined strategy may name in ``needs``."""
 
 
 class Strategy(Protocol):

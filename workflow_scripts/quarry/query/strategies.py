@@ -1,4 +1,4 @@
-"""The strategies by their names in ``query.strategy``, and the user's own."""
+"""The strategies by their names in ``query.strategy``, and user-defined ones."""
 
 from __future__ import annotations
 
@@ -77,11 +77,11 @@ assert MAKERS.keys() == TRAITS.keys()
 
 
 def make_strategy(query: Query, base: Path | None = None) -> Strategy:
-    """Return the strategy that ``query.strategy`` names; base: folder of the campaign file, for the user's own.
+    """Return the strategy that ``query.strategy`` names; base: folder of the campaign file, for user-defined ones.
 
-    Raises QuarryError if an own one cannot be imported or made with ``query.arguments``, or names needs that are unknown.
+    Raises QuarryError if a user-defined one cannot be imported or made with ``query.arguments``, or names needs that are unknown.
     """
-    if not query.is_own:
+    if not query.is_user_defined:
         return MAKERS[query.strategy](query)
     made = load(query.strategy, "query.strategy", base)
     check_arguments(made, query.arguments, query.strategy, "query.arguments")
@@ -106,7 +106,7 @@ def make_strategy(query: Query, base: Path | None = None) -> Strategy:
 
 def needs_of(query: Query, strategy: Strategy) -> frozenset[str]:
     """Return what a strategy reads of model and campaign: of mean, std, probabilities, votes, embedding and range."""
-    if not query.is_own:
+    if not query.is_user_defined:
         return query.reads
     named = {need.removeprefix("labelled_") for need in getattr(strategy, "needs", ())}
     return frozenset(named - {"features", "labelled", "targets"})
@@ -115,7 +115,7 @@ def needs_of(query: Query, strategy: Strategy) -> frozenset[str]:
 def chosen_by(strategy: Strategy, name: str, pool: PoolView, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Return the strategy's choice. Raises QuarryError unless it is ``n`` distinct candidates (all, if there are fewer).
 
-    name: ``query.strategy``, for messages; an own strategy may give anything.
+    name: ``query.strategy``, for messages; a user-defined strategy may give anything.
     """
     wanted = min(n, len(pool))
     with only_this_process():

@@ -23,8 +23,8 @@ def write_audit_table(audits: Mapping[str, str | Path], path: str | Path) -> Non
     for arm, file in audits.items():
         findings = read_audit(file)
         counts = {kind: sum(finding.severity == kind for finding in findings) for kind in (ERROR, WARNING, NOTE)}
-        words = ", ".join(f"{count} {kind}{'' if count == 1 else 's'}" for kind, count in counts.items())
-        parts.append(f"<h2>{html.escape(arm)}</h2><p>{words if findings else 'Nothing was looked at or found.'}</p>")
+        message = ", ".join(f"{count} {kind}{'' if count == 1 else 's'}" for kind, count in counts.items())
+        parts.append(f"<h2>{html.escape(arm)}</h2><p>{message if findings else 'Nothing was looked at or found.'}</p>")
         parts.append(_table(findings))
     write_text(path, "".join(parts) + "</body></html>\n")
 
@@ -45,8 +45,8 @@ def _row(severity: str, check: str, rows: list[Finding]) -> str:
     worst = max(rows, key=lambda row: abs(row.value))
     more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
     named = f" <small>({', '.join(ids[:NAMED])}{more})</small>" if ids else ""
-    words = "".join(f'<td class="words">{html.escape(cell)}</td>' for cell in (severity, check.replace("_", " ")))
+    message = "".join(f'<td class="words">{html.escape(cell)}</td>' for cell in (severity, check.replace("_", " ")))
     value = f"{worst.value:.3g}" if worst.unit in ("", "1") else f"{worst.value:.3g} {worst.unit}"
     numbers = (str(len(ids)) if ids else "all together", value, f"{worst.tolerance:.3g}")
-    text = words + "".join(f"<td>{html.escape(cell)}</td>" for cell in numbers)
+    text = message + "".join(f"<td>{html.escape(cell)}</td>" for cell in numbers)
     return f'<tr>{text}<td class="words">{html.escape(worst.words)}{named}</td></tr>'

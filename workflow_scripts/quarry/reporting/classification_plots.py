@@ -12,7 +12,7 @@ import pandas as pd
 from quarry.files import atomic_path
 from quarry.models.metrics import confusion_matrix
 from quarry.reporting.plots import COLOURS, HEADINGS, STYLE, TABLE_HEAD, save_figure
-from quarry.stopping.words import interval_words
+from quarry.stopping.messages import interval_text
 
 
 def plot_accuracy(histories: dict[str, str], path: str) -> None:
@@ -77,7 +77,7 @@ def write_class_table(histories: dict[str, str], path: str) -> None:
         shown = pd.DataFrame({head: table[column] for column, head in HEADINGS if column not in ERRORS_OF_NUMBERS})
         columns = ("accuracy", "accuracy_low", "accuracy_high")
         accuracy = [
-            f"{value:.3f} <small>({interval_words(low, high, '.3f')})</small>"
+            f"{value:.3f} <small>({interval_text(low, high, '.3f')})</small>"
             for value, low, high in zip(*(table[column] for column in columns), strict=True)
         ]
         shown.insert(6, "accuracy", accuracy)

@@ -39,7 +39,9 @@ def plot_savings(comparison: Comparison, target: Target, path: str) -> None:
         for axis in axes[1]:
             axis.set_ylim(max(lowest, -105), min(highest, 105))
         width = round(15.5 * size[0])
-        lines = [line for words in comparison.words for line in textwrap.wrap(words[0].upper() + words[1:], width)]
+        lines = [
+            line for message in comparison.words for line in textwrap.wrap(message[0].upper() + message[1:], width)
+        ]
         figure.suptitle("\n".join(lines), fontsize=8, x=0.01, ha="left")
         save_figure(figure, path)
 

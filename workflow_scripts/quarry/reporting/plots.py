@@ -21,7 +21,7 @@ from quarry.config.targets import Target
 from quarry.evaluation.calibration import CURVE_LEVELS, coverage, rank_correlation
 from quarry.files import atomic_path
 from quarry.properties import PROPERTIES
-from quarry.stopping.words import interval_words, r2_text, r2_words
+from quarry.stopping.messages import interval_text, r2_interval_text, r2_text
 
 COLOURS = ("#20639b", "#c8553d", "#3caea3", "#8e6c8a", "#b08b2e", "#5b5b5b")
 STYLE: dict[Any, Any] = {
@@ -77,7 +77,7 @@ def plot_learning_curve(histories: dict[str, str], target: Target, limit: float 
         )
         for (arm, table), colour in zip(tables.items(), COLOURS * len(tables), strict=False):
             x = table["n_train"]
-            top.plot(x, scale * table["rmse"], "o-", color=colour, label=_arm_words(arm, table), markersize=4)
+            top.plot(x, scale * table["rmse"], "o-", color=colour, label=_arm_message(arm, table), markersize=4)
             draw_changes(bottom, table[table["iteration"] > 0], colour)
         draw_bands(top, tables, scale)
         metric = str(next(iter(tables.values()))["metric"].iloc[0]).replace("_", "-")
@@ -100,12 +100,12 @@ def plot_learning_curve(histories: dict[str, str], target: Target, limit: float 
         save_figure(figure, path)
 
 
-def _arm_words(arm: str, table: pd.DataFrame) -> str:
+def _arm_message(arm: str, table: pd.DataFrame) -> str:
     """Return the name of an arm and how good its last model is, beside the spread of the targets."""
     last = table.iloc[-1]
     words = [f"{last['rmse_over_std']:.2g} of the std"] if np.isfinite(last["rmse_over_std"]) else []
     if np.isfinite(last["r2"]):
-        words.append(f"R² {r2_text(last['r2'])} ({r2_words(last['r2_low'], last['r2_high'])})")
+        words.append(f"R² {r2_text(last['r2'])} ({r2_interval_text(last['r2_low'], last['r2_high'])})")
     return f"{arm}, last: {', '.join(words)}" if words else arm
 
 
@@ -207,8 +207,8 @@ def _plot_calibration(axis: Axes, errors: NDArray[np.float64], std: NDArray[np.f
     """Share of errors inside the central interval of each level (calibration curve)."""
     axis.plot([0, 100], [0, 100], color="0.6", linewidth=1, zorder=0)
     axis.plot(100 * CURVE_LEVELS, 100 * coverage(errors, std, CURVE_LEVELS), "-", color=COLOURS[0])
-    for words, where, side in (("too cautious", (0.04, 0.95), "left"), ("too sure", (0.96, 0.05), "right")):
-        axis.annotate(words, where, xycoords="axes fraction", ha=side, va="center", fontsize=8, color="0.4")
+    for message, where, side in (("too cautious", (0.04, 0.95), "left"), ("too sure", (0.96, 0.05), "right")):
+        axis.annotate(message, where, xycoords="axes fraction", ha=side, va="center", fontsize=8, color="0.4")
     axis.set_xlabel("interval that the model predicts (%)")
     axis.set_ylabel("errors inside it (%)")
     axis.set_title("calibration", fontsize=10)
@@ -254,13 +254,13 @@ def write_iteration_table(histories: dict[str, str], target: Target, path: str) 
         shown = pd.DataFrame({heading: table[column] for column, heading in HEADINGS})
         for name in ("RMSE", "MAE"):
             shown[name] = [
-                f"{scale * v:.3g} {_small(interval_words(a, b, '.3g', scale))}"
+                f"{scale * v:.3g} {_small(interval_text(a, b, '.3g', scale))}"
                 for v, a, b in _with_ends(table, name.lower())
             ]
         _insert_beside_rmse(shown, table)
         shown["largest error"] = [f"{scale * v:.4g}" for v in table["maxe"]]
         shown["rRMSE"] = [
-            "" if i == 0 else f"{v:.3f} {_small(interval_words(a, b, '.3f'))}"
+            "" if i == 0 else f"{v:.3f} {_small(interval_text(a, b, '.3f'))}"
             for i, (v, a, b) in zip(table["iteration"], _with_ends(table, "rrmse"), strict=True)
         ]
         shown = shown.rename(columns={c: f"{c}{_in_brackets(unit)}" for c in ("RMSE", "MAE", "largest error")})
@@ -300,7 +300,7 @@ def _warnings_of_last(table: pd.DataFrame) -> str:
     said = table["warnings"].iloc[-1]
     if pd.isna(said):
         return ""
-    items = "".join(f"<li>{html.escape(words)}</li>" for words in str(said).split(" | "))
+    items = "".join(f"<li>{html.escape(message)}</li>" for message in str(said).split(" | "))
     return f"<p>Warnings of the last iteration:</p><ul>{items}</ul>"
 
 
@@ -326,9 +326,9 @@ def _insert_beside_rmse(shown: pd.DataFrame, table: pd.DataFrame) -> None:
     columns = {}
     if table["rmse_over_std"].notna().any():
         rows = _with_ends(table, "rmse_over_std")
-        columns["RMSE / std"] = [f"{v:.3g} {_small(interval_words(a, b, '.3g'))}" for v, a, b in rows]
+        columns["RMSE / std"] = [f"{v:.3g} {_small(interval_text(a, b, '.3g'))}" for v, a, b in rows]
     if table["r2"].notna().any():
-        columns["R²"] = [f"{r2_text(v)} {_small(r2_words(a, b))}" for v, a, b in _with_ends(table, "r2")]
+        columns["R²"] = [f"{r2_text(v)} {_small(r2_interval_text(a, b))}" for v, a, b in _with_ends(table, "r2")]
     if table["rmse_per_atom"].notna().any():
         columns["RMSE per atom (meV/atom)"] = [f"{1e3 * v:.3g}" for v in table["rmse_per_atom"]]
     for name, cells in reversed(columns.items()):

@@ -79,12 +79,12 @@ class NormalModes:
                 f"{path}: no normal modes file ({reason_of(error, named=True)}); compute it again"
             ) from error
 
-    def check(self, key: str, mend: str) -> None:
+    def check(self, key: str, remedy: str) -> None:
         """Raise QuarryError, naming the configuration's key and what to do, if this is no minimum with normal modes."""
         imaginary = self.frequencies_cm[self.frequencies_cm <= 0.0]
         if imaginary.size:
             listed = ", ".join(f"{-f:.0f}i" for f in imaginary)
-            raise QuarryError(f"{key} is no minimum, it has imaginary frequencies ({listed} 1/cm); {mend}")
+            raise QuarryError(f"{key} is no minimum, it has imaginary frequencies ({listed} 1/cm); {remedy}")
         overlap = np.einsum("i,kix,lix->kl", self.masses_u, self.modes, self.modes)
         if np.abs(overlap - np.eye(len(overlap))).max(initial=0.0) > NORM_ERROR:
-            raise QuarryError(f"{key} has modes that are not orthogonal and normalised; {mend}")
+            raise QuarryError(f"{key} has modes that are not orthogonal and normalised; {remedy}")

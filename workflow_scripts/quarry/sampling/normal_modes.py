@@ -71,11 +71,11 @@ def compute_normal_modes(
         method=PyscfEngine(method).method_identity(),
     )
     if optimise:
-        mend = "start from a geometry without its symmetry, or choose a finer pool.geometry_method.grid_level"
-        modes.check("pool.molecule: the optimised geometry", mend)
+        remedy = "start from a geometry without its symmetry, or choose a finer pool.geometry_method.grid_level"
+        modes.check("pool.molecule: the optimised geometry", remedy)
     else:
-        mend = "optimise it (set pool.optimise: True) or start from a minimum of the same method"
-        modes.check("pool.molecule: the start geometry", mend)
+        remedy = "optimise it (set pool.optimise: True) or start from a minimum of the same method"
+        modes.check("pool.molecule: the start geometry", remedy)
     return modes
 
 

@@ -1,4 +1,4 @@
-"""Samplers of the user's own: candidates that are made anew for every iteration, from the last model."""
+"""User-defined samplers: candidates that are made anew for every iteration, from the last model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Sampler(Protocol):
-    """What makes candidates. A class of the user's own needs no base class.
+    """What makes candidates. A user-defined class needs no base class.
 
     ``initial(rng)`` is only asked for where ``pool.initial`` is not given: it returns the structures (ASE atoms) from which
     the test set and iteration 0 are drawn. It is called twice, when inputs are checked and when the pool is built.

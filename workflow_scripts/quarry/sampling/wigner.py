@@ -79,7 +79,7 @@ def _widths(
     return widths
 
 
-def low_modes_words(frequencies_cm: NDArray[np.float64], low_modes: LowModes | None) -> str:
+def low_modes_message(frequencies_cm: NDArray[np.float64], low_modes: LowModes | None) -> str:
     """Return which modes are low and what is done with them, in words; empty if none is."""
     limit = LOW_CM if low_modes is None else low_modes.below_cm
     low = frequencies_cm[frequencies_cm < limit]

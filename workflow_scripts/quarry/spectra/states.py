@@ -1,7 +1,7 @@
-"""Which excited state is which: states followed from geometry to geometry by the overlap of their transition densities.
+"""Which excited state is which: states tracked from geometry to geometry by the overlap of their transition densities.
 
 Ordered by energy, states change places where they cross, and what is learnt as one smooth function of the geometry has a kink
-there. Followed states keep their character instead: each state of a geometry is given to the state of a reference geometry
+there. Tracked states keep their character instead: each state of a geometry is given to the state of a reference geometry
 that it resembles most, all states at once.
 """
 
@@ -17,7 +17,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.transform import Rotation
 from scipy.special import sph_harm_y
 
-from quarry.labeling.characters import StateCharacters
+from quarry.labeling.transition_orbitals import TransitionOrbitals
 from quarry.structures import Structure
 from quarry.structures.labelled import LabelledSet
 
@@ -30,27 +30,27 @@ AMBIGUOUS_BELOW = 0.5
 
 @dataclass(frozen=True)
 class KnownStates:
-    """A geometry and the characters of its excited states."""
+    """A geometry and the natural transition orbitals of its excited states."""
 
     structure: Structure
-    characters: StateCharacters
+    transition_orbitals: TransitionOrbitals
 
     def comparable(self, other: KnownStates) -> bool:
         """Return whether two geometries are of one molecule, with its atoms and basis functions in the same order."""
         return (
             np.array_equal(self.structure.numbers, other.structure.numbers)
-            and self.characters.angular_momenta == other.characters.angular_momenta
-            and len(self.characters.states) == len(other.characters.states)
+            and self.transition_orbitals.angular_momenta == other.transition_orbitals.angular_momenta
+            and len(self.transition_orbitals.states) == len(other.transition_orbitals.states)
         )
 
 
 def superposition(reference: Structure, other: Structure) -> NDArray[np.float64]:
-    """Return the rotation matrix R, shape (3, 3), that turns a geometry onto a reference: x_reference ~ R x_other + t.
+    """Return the rotation matrix R, shape (3, 3), that rotates a geometry onto a reference: x_reference ~ R x_other + t.
 
     The least squares of W. Kabsch, Acta Cryst. A 32, 922 (1976), each atom with its nuclear charge as weight, as the
     electrons sit there. Reflections are left out: of a planar molecule the two faces are not told apart by the positions,
     and the proper rotation is unique all the same. A linear molecule (``LINEAR_A``, of the two geometries together) may
-    turn about its axis; it is turned by the smallest angle that brings axis onto axis, so not at all about it.
+    rotate about its axis; it is rotated by the smallest angle that brings axis onto axis, so not at all about it.
     """
     weights = reference.numbers.astype(float)
     fixed, moved = (s.positions - weights @ s.positions / weights.sum() for s in (reference, other))
@@ -63,11 +63,11 @@ def superposition(reference: Structure, other: Structure) -> NDArray[np.float64]
     return np.asarray(Rotation.align_vectors(left[:, 0], right[0])[0].as_matrix())
 
 
-def turned_functions(momentum: int, rotation: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return D, shape (2l + 1, 2l + 1): coefficients c of the functions of a shell become D c when a molecule is turned.
+def rotated_functions(momentum: int, rotation: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return D, shape (2l + 1, 2l + 1): coefficients c of the functions of a shell become D c when a molecule is rotated.
 
     momentum: l. rotation: matrix R of the molecule, shape (3, 3). The functions are real spherical harmonics as PySCF
-    orders them: m from -l to l, but p as x, y, z. D follows from the functions' values at points p: those of the turned
+    orders them: m from -l to l, but p as x, y, z. D follows from the functions' values at points p: those of the rotated
     function, f(R^-1 p), are a linear combination of the 2l + 1 functions' values at p.
     """
     if momentum == 0:
@@ -98,25 +98,25 @@ def _harmonics(momentum: int, points: NDArray[np.float64]) -> NDArray[np.float64
     return np.stack(columns, axis=1)
 
 
-def _turned(
+def _rotated(
     orbitals: NDArray[np.float64], momenta: Sequence[int], rotation: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return orbitals, shape (n_orbitals, n_basis_functions), that are turned with their molecule."""
-    matrices = {momentum: turned_functions(momentum, rotation) for momentum in set(momenta)}
-    turned, start = np.empty_like(orbitals), 0
+    """Return orbitals, shape (n_orbitals, n_basis_functions), that are rotated with their molecule."""
+    matrices = {momentum: rotated_functions(momentum, rotation) for momentum in set(momenta)}
+    rotated, start = np.empty_like(orbitals), 0
     for momentum in momenta:
         shell = slice(start, start + 2 * momentum + 1)
-        turned[:, shell] = orbitals[:, shell] @ matrices[momentum].T
+        rotated[:, shell] = orbitals[:, shell] @ matrices[momentum].T
         start = shell.stop
-    return turned
+    return rotated
 
 
 def overlap_matrix(
-    reference: StateCharacters, other: StateCharacters, rotation: NDArray[np.float64]
+    reference: TransitionOrbitals, other: TransitionOrbitals, rotation: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Return how much the states of two geometries of a molecule resemble each other, shape (n_reference, n_other), 0 to 1.
 
-    rotation: matrix that turns the other geometry onto the reference (``superposition``). The overlap of two transition
+    rotation: matrix that rotates the other geometry onto the reference (``superposition``). The overlap of two transition
     densities is |sum_ij w_i w'_j <h_i|h'_j> <e_i|e'_j>| over the pairs of equal spin, divided by the norms of what is kept
     of both; orbitals are in symmetrically orthogonalised basis functions, which move with their atoms and are taken as the
     same in both geometries (as in F. Plasser et al., J. Chem. Phys. 137, 22A514 (2012), with the simplest choice of the
@@ -124,8 +124,8 @@ def overlap_matrix(
     """
     momenta = reference.angular_momenta
     here, there = _stacked(reference), _stacked(other)
-    holes = here.holes @ _turned(there.holes, momenta, rotation).T
-    electrons = here.electrons @ _turned(there.electrons, momenta, rotation).T
+    holes = here.holes @ _rotated(there.holes, momenta, rotation).T
+    electrons = here.electrons @ _rotated(there.electrons, momenta, rotation).T
     same_spin = here.spins[:, None] == there.spins[None, :]
     pairs = np.outer(here.weights, there.weights) * holes * electrons * same_spin
     return np.abs(here.of_state @ pairs @ there.of_state.T)
@@ -142,8 +142,8 @@ class _Stacked:
     of_state: NDArray[np.float64]
 
 
-def _stacked(characters: StateCharacters) -> _Stacked:
-    states = characters.states
+def _stacked(transition_orbitals: TransitionOrbitals) -> _Stacked:
+    states = transition_orbitals.states
     owner = np.repeat(np.arange(len(states)), [len(state.weights) for state in states])
     return _Stacked(
         weights=np.concatenate([state.weights / np.linalg.norm(state.weights) for state in states]),
@@ -154,7 +154,7 @@ def _stacked(characters: StateCharacters) -> _Stacked:
     )
 
 
-def follow_states(
+def track_states(
     reference: KnownStates, others: Sequence[KnownStates]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return which state of each geometry is which state of the reference, and the overlaps by which that was decided.
@@ -164,23 +164,24 @@ def follow_states(
     (H. W. Kuhn, Naval Research Logistics Quarterly 2, 83 (1955)). NaN for geometries that cannot be compared with the
     reference: of another molecule, or with another number of states.
     """
-    n_states = len(reference.characters.states)
+    n_states = len(reference.transition_orbitals.states)
     order, overlap = np.full((2, len(others), n_states), np.nan)
     for i, other in enumerate(others):
         if not reference.comparable(other):
             continue
         rotation = superposition(reference.structure, other.structure)
-        matrix = overlap_matrix(reference.characters, other.characters, rotation)
+        matrix = overlap_matrix(reference.transition_orbitals, other.transition_orbitals, rotation)
         _, chosen = linear_sum_assignment(matrix**2, maximize=True)
         order[i], overlap[i] = chosen, matrix[np.arange(n_states), chosen]
     return order, overlap
 
 
 def swap_account(labelled: LabelledSet, n_states: int) -> dict[str, Any]:
-    """Return how many labels swapped states against the reference geometry, as JSON-able data; nothing without characters.
+    """Return how many labels swapped states against the reference geometry, as JSON-able data; nothing without natural
+    transition orbitals.
 
     n_states: the lowest states of the reference, which are learnt; those above do not count. labels: those whose states
-    were followed (the reference is one of them). swapped: labels in which one of the states is in another place by
+    were tracked (the reference is one of them). swapped: labels in which one of the states is in another place by
     energy than in the reference, swapped_by_state how often each. left: labels in which a state has risen
     above the lowest n_states. ambiguous: labels in which the overlap of a state is below ``AMBIGUOUS_BELOW``,
     ambiguous_by_state how often each. reference: its structure_id.

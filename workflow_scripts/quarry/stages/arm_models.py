@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quarry.config.campaign import ArmSettings, Configuration
-from quarry.config.checks import model_misfit
+from quarry.config.checks import model_incompatibility
 from quarry.config.model_traits import ModelTraits
 from quarry.config.models import OwnModel
 from quarry.config.targets import Target
@@ -129,9 +129,9 @@ def check_own_models(configuration: Configuration, base: Path) -> dict[str, int]
     gpus = {}
     for name in configuration.arm_names:
         models = ArmModels(configuration, name, pool="", base=base)
-        if models.settings.model.is_own:
+        if models.settings.model.is_user_defined:
             models.make()
-            lack = model_misfit(configuration, name, models.traits)
+            lack = model_incompatibility(configuration, name, models.traits)
             if lack:
                 raise QuarryError(lack)
             gpus[name] = models.traits.gpus

@@ -14,8 +14,8 @@ from quarry.labeling.ledger import LabelLedger
 from quarry.labeling.record import LabelRecord, read_valid_records
 from quarry.labeling.wanted import Wanted
 from quarry.stopping.facts import Cost, Facts
+from quarry.stopping.messages import beside_rmse, interval_text
 from quarry.stopping.rules import held_back
-from quarry.stopping.words import beside_rmse, interval_words
 
 DECISION_RULES = ("select_batch", "merge_labels", "assess_iteration")
 """Rules of the main process itself: bookkeeping, no model cost."""
@@ -103,21 +103,21 @@ def progress_line(facts: Facts, cost: Cost) -> str:
     change = (
         "rRMSE 1.0"
         if facts.iteration == 0
-        else f"rRMSE {facts.rrmse:.3f} ({interval_words(facts.rrmse_low, facts.rrmse_high, '.3f')})"
+        else f"rRMSE {facts.rrmse:.3f} ({interval_text(facts.rrmse_low, facts.rrmse_high, '.3f')})"
     )
     failed = f", {facts.n_failed} failed" if facts.n_failed else ""
     if facts.accuracy is not None:
-        interval = interval_words(errors["accuracy_low"], errors["accuracy_high"], ".3f")
+        interval = interval_text(errors["accuracy_low"], errors["accuracy_high"], ".3f")
         majority = errors.get("majority")
         beside = "" if majority is None else f"; the most frequent class alone: {majority:.3f}"
         change = change.replace("rRMSE", "relative change of the error rate")
         return f"{head}{failed}; {facts.metric} accuracy {facts.accuracy:.3f} (95 %: {interval}{beside}); {change}"
     if facts.goal.per_state:
-        return f"{head}{failed}; {_ml_nea_words(facts)}"
+        return f"{head}{failed}; {_ml_nea_text(facts)}"
     unit = facts.goal.unit
     scale, unit = (1e3, f" m{unit}") if unit and errors["rmse"] < 0.1 else (1.0, f" {unit}" if unit else "")
-    value, interval = scale * errors["rmse"], interval_words(errors["rmse_low"], errors["rmse_high"], ".3g", scale)
-    beside = _beside_words(errors)
+    value, interval = scale * errors["rmse"], interval_text(errors["rmse_low"], errors["rmse_high"], ".3g", scale)
+    beside = _beside_text(errors)
     return f"{head}{failed}; {facts.metric} RMSE {value:.4g}{unit} (95 %: {interval}{beside}); {change}"
 
 
@@ -125,22 +125,22 @@ def warning_lines(facts: Facts, configuration: Configuration) -> list[str]:
     """Return the lines that the terminal shows for what is doubtful about an iteration, and why it does not stop there."""
     held = held_back(facts, configuration)
     said = [*facts.warnings, *([held] if held else [])]
-    return [f"{facts.arm} iteration {facts.iteration}: warning: {words}" for words in said]
+    return [f"{facts.arm} iteration {facts.iteration}: warning: {message}" for message in said]
 
 
-def _beside_words(errors: dict[str, Any]) -> str:
+def _beside_text(errors: dict[str, Any]) -> str:
     """Return what else says how large an error is: its share of the targets' spread, R^2 and the error per atom."""
     share, r2, per_atom = beside_rmse(errors)
-    words = f"; {share} of the std" if share else ""
-    words += f", R2 {r2}" if r2 else ""
-    return words + (f"; {per_atom}" if per_atom else "")
+    message = f"; {share} of the std" if share else ""
+    message += f", R2 {r2}" if r2 else ""
+    return message + (f"; {per_atom}" if per_atom else "")
 
 
-def _ml_nea_words(facts: Facts) -> str:
+def _ml_nea_text(facts: Facts) -> str:
     """Return the line of ML-NEA as its authors' program prints it (iterations counted from 1), with our intervals."""
     errors = facts.errors[facts.metric]
-    interval = interval_words(errors["rmse_low"], errors["rmse_high"], ".3g")
-    change = interval_words(facts.rrmse_low, facts.rrmse_high, ".3f")
+    interval = interval_text(errors["rmse_low"], errors["rmse_high"], ".3g")
+    change = interval_text(facts.rrmse_low, facts.rrmse_high, ".3f")
     relative = "1.0" if facts.iteration == 0 else f"{facts.rrmse:.6g} (95 %: {change})"
     share, _, _ = beside_rmse(errors)
     beside = f"; {share} of the std" if share else ""

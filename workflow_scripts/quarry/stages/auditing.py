@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from quarry.campaign.leave_out import left_out_at
+from quarry.campaign.rejected_labels import rejected_at
 from quarry.config.campaign import Configuration
 from quarry.evaluation.tails import error_share
 from quarry.labeling.audit.absurd import absurd_labels
@@ -22,7 +22,7 @@ from quarry.randomness import generator
 from quarry.stages.errors import Evaluated
 from quarry.structures.labelled import LabelledSet
 
-LEFT_OUT = "left_out"
+REJECTED = "left_out"
 
 
 @dataclass(frozen=True)
@@ -37,18 +37,18 @@ class AuditSettings:
     seed: int = 0
     net_force_tolerance: float = TOLERANCE_EV_PER_A
     copy_tolerance_A: float = 1e-4
-    left_out: frozenset[str] = frozenset()
+    rejected: frozenset[str] = frozenset()
 
 
 def audit_settings(configuration: Configuration, arm: str, iteration: int, schedule: str) -> AuditSettings:
-    """Return the settings of an iteration. schedule: what is left out from when on (``CampaignPaths.left_out``)."""
+    """Return the settings of an iteration. schedule: what is rejected from when on (``CampaignPaths.left_out``)."""
     labeling = configuration.labeling
     return AuditSettings(
         mode=labeling.audit,
         seed=configuration.seed,
         net_force_tolerance=labeling.net_force_tolerance_eV_per_A,
         copy_tolerance_A=configuration.pool_filters.copy_tolerance_A,
-        left_out=left_out_at(schedule, arm, iteration),
+        rejected=rejected_at(schedule, arm, iteration),
     )
 
 
@@ -65,17 +65,17 @@ def audit_merged(
     records tell. Raises QuarryError if there are errors and labeling.audit is stop; the table then stands in
     ``audit_refused.csv``, where no rule removes it.
     """
-    left_out = sorted(set(merged.structures.ids.tolist()) & settings.left_out)
-    findings = [Finding(name, LEFT_OUT, NOTE, 0.0, 0.0, "", "left out by labeling.leave_out") for name in left_out]
+    rejected = sorted(set(merged.structures.ids.tolist()) & settings.rejected)
+    findings = [Finding(name, REJECTED, NOTE, 0.0, 0.0, "", "rejected by labeling.leave_out") for name in rejected]
     if settings.mode != "off":
         findings = [
             *audit_labels(
-                merged.without_left_out(),
+                merged.without_rejected(),
                 generator(settings.seed, "audit"),
                 settings.net_force_tolerance,
                 settings.copy_tolerance_A,
             ),
-            *check_stability(details, read_audit(previous) if previous else [], settings.left_out),
+            *check_stability(details, read_audit(previous) if previous else [], settings.rejected),
             *findings,
         ]
     if settings.mode == "stop":
@@ -98,11 +98,11 @@ def audit_account(
     among those that the stop metric measures, and the share of the squared error that these carry.
     """
     findings = read_audit(audit) if audit else []
-    n_left_out = sum(finding.check == LEFT_OUT for finding in findings)
+    n_left_out = sum(finding.check == REJECTED for finding in findings)
     ids = absurd_labels(findings, configuration.goal.labels)
     said = sentences(findings)
     if n_left_out:
-        said.append(f"{n_left_out} labels are left out (labeling.leave_out): kept and counted, but not used")
+        said.append(f"{n_left_out} labels are rejected (labeling.leave_out): kept and counted, but not used")
     if not ids:
         return {"n_left_out": n_left_out}, said
     trained = [name for name in ids if name in set(train.structures.ids.tolist())]

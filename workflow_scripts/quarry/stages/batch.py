@@ -1,4 +1,4 @@
-"""Writing a batch down: the table, one leaf file per job, and the labels that need no job."""
+"""Writing a batch down: the table, one job input per job, and the labels that need no job."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from quarry.randomness import generator
 from quarry.stages.planning import JobPlan, Planner
 from quarry.structures import Structure
 from quarry.structures.chosen import find_structures
-from quarry.structures.files import read_copies, read_pool_ids, write_leaf
+from quarry.structures.files import read_copies, read_pool_ids, write_job_input
 
 
 def batch_rows(
@@ -123,7 +123,7 @@ def select_batch(
             failed.put(row.key, label_given)
     known, stored = _known_records(rows, finished, store, failed)
     plans = planner.plan(rows, chosen, known)
-    _write_leaves(plans, Path(files.job_inputs))
+    _write_job_inputs(plans, Path(files.job_inputs))
     for plan in plans:
         label = labels / f"{plan.planned.job}.json"
         ids = [row.structure_id for row in plan.rows]
@@ -143,7 +143,7 @@ def select_batch(
 
 
 def _finished_files(labels: Path, method_id: str) -> dict[str, list[LabelRecord]]:
-    """Return the records of the whole label files that an earlier writing of this batch left, by job."""
+    """Return the records of the intact label files that an earlier writing of this batch left, by job."""
     found = {}
     for path in sorted(labels.glob("*.json")):
         with contextlib.suppress(OSError, ValueError):
@@ -173,7 +173,7 @@ def _known_records(
     return known, stored
 
 
-def _write_leaves(plans: Sequence[JobPlan], folder: Path) -> None:
+def _write_job_inputs(plans: Sequence[JobPlan], folder: Path) -> None:
     """Write the inputs of jobs, a longer job's never smaller than a shorter one's.
 
     Snakemake's greedy scheduler starts jobs with larger input first (job_reward in snakemake/scheduling/greedy.py), and
@@ -185,5 +185,5 @@ def _write_leaves(plans: Sequence[JobPlan], folder: Path) -> None:
         if plan.length > 1.01 * length:
             least, length = largest + 1, plan.length
         path = folder / f"{plan.planned.job}.extxyz"
-        write_leaf(path, plan.entries, least)
+        write_job_input(path, plan.entries, least)
         largest = max(largest, path.stat().st_size)

@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 
 from quarry.labeling.audit.repeats import SAME_LABEL, label_difference
 from quarry.labeling.engines.base import Engine
-from quarry.stages.filtering import LeftOut, Repeat
+from quarry.stages.filtering import Rejected, Repeat
 
 
 @dataclass(frozen=True)
 class LabelAudit:
     """Rows of ``pool/filtered.csv`` with the differences of the labels, by origin and number; a line about them or none."""
 
-    rows: dict[tuple[str, int], LeftOut]
+    rows: dict[tuple[str, int], Rejected]
     line: str
 
 

@@ -91,7 +91,7 @@ def evaluate_model(models: ArmModels, files: EvaluationFiles) -> None:
     if files.truth:
         search |= pool_account(models, trained, labelled, files.truth)
     audited, doubts = audit_account(configuration, files.audit, train, results)
-    known = labelled.without_left_out()
+    known = labelled.without_rejected()
     doubts = left_out + doubts + warnings_of(models, trained, train, results, summary, known)
     found = {"errors": summary, "hyperparameters": hyperparameters, "search": search, "warnings": doubts}
     if target.per_state:

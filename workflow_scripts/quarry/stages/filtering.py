@@ -1,4 +1,4 @@
-"""The sieve that every candidate passes before it enters the pool, and the account of what it keeps out."""
+"""The filter that every candidate passes before it enters the pool, and the account of what it keeps out."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class Rejected:
     """A candidate that did not enter the pool.
 
     origin, number: as in ``Candidate``. reason: a key of ``WORDS``. value: number of atoms (isolated_atom), smallest distance
@@ -77,12 +77,12 @@ class LeftOut:
 class Repeat:
     """A copy. row: the account of it. first: the structure that it repeats."""
 
-    row: LeftOut
+    row: Rejected
     structure: Structure
     first: Structure
 
 
-class Sieve:
+class PoolFilter:
     """Lets candidates through in their order; what passes depends on the order alone, not on the calls it comes in."""
 
     def __init__(
@@ -97,7 +97,7 @@ class Sieve:
         NaN says nothing about the geometry, and is near to none.
         """
         self.reference = reference
-        self.left_out: list[LeftOut] = []
+        self.rejected: list[Rejected] = []
         self.repeats: list[Repeat] = []
         self._filters = filters
         self._features = features
@@ -142,31 +142,31 @@ class Sieve:
         Raises QuarryError where filters.bonds same or the descriptor cannot be applied.
         """
         passing: list[Candidate] = []
-        outcome: list[tuple[Candidate, LeftOut | None]] = []
+        outcome: list[tuple[Candidate, Rejected | None]] = []
         for candidate in candidates:
             found = self._look(candidate.structure)
             if found is None:
                 self.reference = self.reference or candidate.structure
                 passing.append(candidate)
-            outcome.append((candidate, None if found is None else _left_out(candidate, *found)))
+            outcome.append((candidate, None if found is None else _rejected(candidate, *found)))
         found_later = self._find_copies(passing)
         rest = [candidate for candidate in passing if candidate.structure.structure_id not in found_later]
         found_later |= self._near_duplicates(rest)
-        for candidate, left_out in outcome:
-            left_out = left_out or found_later.get(candidate.structure.structure_id)
-            if left_out is None:
+        for candidate, rejected in outcome:
+            rejected = rejected or found_later.get(candidate.structure.structure_id)
+            if rejected is None:
                 self._kept.append(candidate)
             else:
-                self.left_out.append(left_out)
+                self.rejected.append(rejected)
 
     def cut(self, size: int) -> None:
-        """Forget everything after the structure with which the sieve has let ``size`` through (all of one origin, but for
+        """Forget everything after the structure with which the filter has let ``size`` through (all of one origin, but for
         what it began with). Nothing may be added after that.
         """
         if len(self._kept) > size:
             last = self._kept[size - 1].number
             self._kept = self._kept[:size]
-            self.left_out = [item for item in self.left_out if item.number < last]
+            self.rejected = [item for item in self.rejected if item.number < last]
             self.repeats = [repeat for repeat in self.repeats if repeat.row.number < last]
 
     def _look(self, structure: Structure) -> tuple[str, float, float] | None:
@@ -215,12 +215,12 @@ class Sieve:
         groups, partners, displacements = copy_groups(structures, limit)
         for row in np.flatnonzero(partners >= 0).tolist():
             first = structures[partners[row]]
-            account = _left_out(self._kept[row], KEPT_COPY, float(displacements[row]), limit, first.structure_id)
+            account = _rejected(self._kept[row], KEPT_COPY, float(displacements[row]), limit, first.structure_id)
             self.repeats.append(Repeat(account, structures[row], first))
         return groups
 
-    def _find_copies(self, candidates: list[Candidate]) -> dict[str, LeftOut]:
-        """Return, by structure id, those that are copies of one before them, where those are left out."""
+    def _find_copies(self, candidates: list[Candidate]) -> dict[str, Rejected]:
+        """Return, by structure id, those that are copies of one before them, where those are rejected."""
         if self._filters.copies == "keep" or not candidates or candidates[0].structure.features is not None:
             return {}
         limit, found = self._filters.copy_tolerance_A, {}
@@ -229,12 +229,12 @@ class Sieve:
         for candidate, partner, displacement in zip(candidates, *self._copies.add(structures), strict=True):
             if partner >= 0:
                 first = self._compared[partner]
-                row = _left_out(candidate, "copy", float(displacement), limit, first.structure_id)
+                row = _rejected(candidate, "copy", float(displacement), limit, first.structure_id)
                 found[row.structure_id] = row
                 self.repeats.append(Repeat(row, candidate.structure, first))
         return found
 
-    def _near_duplicates(self, candidates: list[Candidate]) -> dict[str, LeftOut]:
+    def _near_duplicates(self, candidates: list[Candidate]) -> dict[str, Rejected]:
         """Return, by structure id, those that are too near to one that stays.
 
         Compared are structures of the same composition, charge and multiplicity: a descriptor may know nothing of those.
@@ -251,29 +251,29 @@ class Sieve:
                 continue
             key = np.array([s.charge, s.multiplicity, *np.sort(s.numbers)]).tobytes()
             groups.setdefault(key, []).append(index)
-        found: dict[str, LeftOut] = {}
+        found: dict[str, Rejected] = {}
         for key, members in groups.items():
             thinning, stay = self._thinnings.setdefault(key, (NearDuplicates(limit), []))
             for index, partner, distance in zip(members, *thinning.add(features[members]), strict=True):
                 if partner < 0:
                     stay.append(structures[index].structure_id)
                 else:
-                    out = _left_out(candidates[index], "near_duplicate", float(distance), limit, stay[partner])
+                    out = _rejected(candidates[index], "near_duplicate", float(distance), limit, stay[partner])
                     found[out.structure_id] = out
         return found
 
 
-def _left_out(candidate: Candidate, reason: str, value: float, limit: float, partner: str = "") -> LeftOut:
-    return LeftOut(candidate.origin, candidate.number, candidate.structure.structure_id, reason, value, limit, partner)
+def _rejected(candidate: Candidate, reason: str, value: float, limit: float, partner: str = "") -> Rejected:
+    return Rejected(candidate.origin, candidate.number, candidate.structure.structure_id, reason, value, limit, partner)
 
 
-def counts_of(left_out: Sequence[LeftOut]) -> str:
-    """Return how many candidates were left out for which reason, in words; empty if none was."""
-    counts = Counter(item.reason for item in left_out)
-    return ", ".join(f"{counts[reason]} {words}" for reason, words in WORDS.items() if counts[reason])
+def counts_of(rejected: Sequence[Rejected]) -> str:
+    """Return how many candidates were rejected for which reason, in words; empty if none was."""
+    counts = Counter(item.reason for item in rejected)
+    return ", ".join(f"{counts[reason]} {message}" for reason, message in WORDS.items() if counts[reason])
 
 
-def write_left_out(path: str, left_out: Sequence[LeftOut]) -> None:
-    """Write ``pool/filtered.csv``: what was left out, and copies that were kept."""
-    rows = ([f"{value:.8g}" if isinstance(value, float) else value for value in astuple(item)] for item in left_out)
-    write_rows(path, [field.name for field in fields(LeftOut)], rows)
+def write_rejected(path: str, rejected: Sequence[Rejected]) -> None:
+    """Write ``pool/filtered.csv``: what was rejected, and copies that were kept."""
+    rows = ([f"{value:.8g}" if isinstance(value, float) else value for value in astuple(item)] for item in rejected)
+    write_rows(path, [field.name for field in fields(Rejected)], rows)

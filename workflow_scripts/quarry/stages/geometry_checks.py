@@ -14,7 +14,7 @@ from quarry.config.units import BOHR_A
 from quarry.errors import QuarryError
 from quarry.labeling.engines.base import Engine
 from quarry.labeling.engines.states import RefusesCloseAtoms
-from quarry.stages.filtering import Sieve
+from quarry.stages.filtering import PoolFilter
 from quarry.structures import Structure, StructureSet
 from quarry.structures.filters import nearest_contacts
 from quarry.structures.sources import Source
@@ -73,14 +73,15 @@ def _closer_than(structure: Structure, limit_A: float) -> tuple[int, int, float]
     return int(pairs[0][near[0]]) + 1, int(pairs[1][near[0]]) + 1, float(distances[near[0]])
 
 
-def check_not_nm(sieve: Sieve) -> None:
+def check_not_nm(pool_filter: PoolFilter) -> None:
     """Raise QuarryError if nearly all candidates are left out because lengths are a tenth of what bonds are."""
-    close = [item.value for item in sieve.left_out if item.reason == "atoms_too_close"]
-    if len(close) < MOST * (len(close) + len(sieve)) or not close:
+    close = [item.value for item in pool_filter.rejected if item.reason == "atoms_too_close"]
+    if len(close) < MOST * (len(close) + len(pool_filter)) or not close:
         return
     if BONDS[0] < 10 * float(np.median(close)) < BONDS[1]:
         raise QuarryError(
-            f"pool: the coordinates look like nm (in {len(close)} of {len(close) + len(sieve)} structures atoms are ten times "
+            f"pool: the coordinates look like nm (in {len(close)} of {len(close) + len(pool_filter)} structures atoms are ten "
+            f"times "
             "closer than bonds are long); Angstrom is needed: multiply them by 10"
         )
 

@@ -64,15 +64,15 @@ def _accounted(
     ids = ", ".join(str(pool.ids[number]) for number in list(lacking)[:SHOWN]) + (
         " ..." if len(lacking) > SHOWN else ""
     )
-    words = (
+    message = (
         f"labeling: {len(lacking)} of the pool's {count} structures have no label in {engine.source} (ids {ids}); the first "
         f"is structure {first + 1}: {lacking[first]}"
     )
     limit = configuration.labeling.max_failed_fraction
     if len(lacking) <= limit * count:
-        return f"{words}; they will count as failed labels"
+        return f"{message}; they will count as failed labels"
     raise QuarryError(
-        f"{words}; {engine.contents()}; this is more than labeling.max_failed_fraction = {limit:g} allows: give the labels, or "
+        f"{message}; {engine.contents()}; this is more than labeling.max_failed_fraction = {limit:g} allows: give the labels, or "
         "leave these structures out of the pool"
     )
 

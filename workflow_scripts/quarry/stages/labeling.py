@@ -29,16 +29,16 @@ def make_worker(configuration: Configuration, base: str, allocation: Allocation)
     return Worker(partial(make_engine, configuration.labeling, Path(base), resources), allocation.threads)
 
 
-def label_leaf(
+def label_job_input(
     configuration: Configuration,
     base: str,
-    leaf: str,
+    job_input: str,
     output: str,
     books: Books,
     sender: Sender,
     allocation: Allocation,
 ) -> None:
-    """Label the structures of a leaf file; see ``Labeler.label_leaf``.
+    """Label the structures of a job input; see ``Labeler.label_job_input``.
 
     base: folder of the campaign file. allocation: what the job has.
     """
@@ -57,4 +57,4 @@ def label_leaf(
         heartbeat_s=labeling.heartbeat_s,
     )
     worker = make_worker(configuration, base, allocation)
-    Labeler(job, worker, Claims(books.store.folder, labeling.heartbeat_s), books).label_leaf(leaf, output)
+    Labeler(job, worker, Claims(books.store.folder, labeling.heartbeat_s), books).label_job_input(job_input, output)

@@ -13,7 +13,7 @@ import numpy as np
 from quarry.campaign.batch_table import BatchRow, jobs_of, read_batch
 from quarry.campaign.failure_table import (
     FAILURE_COLUMNS,
-    MENDS,
+    REMEDIES,
     open_failures,
     put_off,
     read_failures,
@@ -21,11 +21,11 @@ from quarry.campaign.failure_table import (
     write_failures,
 )
 from quarry.errors import QuarryError
-from quarry.labeling.characters import StateCharacters
 from quarry.labeling.keys import key_before
 from quarry.labeling.ledger import LabelLedger
 from quarry.labeling.outliers import find_outliers, read_outliers, write_outliers
 from quarry.labeling.record import LabelRecord, read_valid_records
+from quarry.labeling.transition_orbitals import TransitionOrbitals
 from quarry.labeling.wanted import Wanted
 from quarry.stages.auditing import AuditSettings, audit_merged
 from quarry.structures import StructureSet
@@ -75,8 +75,9 @@ def merge_labels(
     batch, structures: table and structures of the batch. labels: its label files. previous: of the iteration before, None in
     the first one. ledger: failed labels of the campaign; those that rows of this batch try again are accounted for from there.
     The inputs are compared with the batch table: Snakemake may lose inputs of a rule behind a checkpoint on resume
-    (snakemake issue 3862), and a data set with silent gaps is worse than none. Labels with characters of their states have
-    these followed from the first training label on. All labels are audited; with labeling.audit: stop, errors are refused too.
+    (snakemake issue 3862), and a data set with silent gaps is worse than none. Labels with natural transition orbitals of their
+    states have
+    these tracked from the first training label on. All labels are audited; with labeling.audit: stop, errors are refused too.
     Raises QuarryError if labels and batch differ, if a record is of another method, or if too many labels have failed.
     """
     rows, wanted = read_batch(batch), rules.wanted
@@ -85,18 +86,18 @@ def merge_labels(
     failed = [(row, records[row.structure_id]) for row in rows if not records[row.structure_id].ok]
     chosen = read_pool(structures)
     earlier = None if previous is None else LabelledSet.read(previous.dataset)
-    reference, followed = _followed(good, chosen, earlier)
+    reference, tracked = _tracked(good, chosen, earlier)
     places = chosen.index_of([row.structure_id for row, _ in good])
     new = LabelledSet.from_records(
         structures=[chosen[int(i)] for i in places],
         roles=[row.role for row, _ in good],
         iterations=[iteration] * len(good),
-        properties=[{**record.properties, **states} for (_, record), states in zip(good, followed, strict=True)],
+        properties=[{**record.properties, **states} for (_, record), states in zip(good, tracked, strict=True)],
         state_reference=reference,
         sources=read_pool_sources(structures, places),
     )
     merged = new if earlier is None else earlier.joined(new)
-    merged = replace(merged, left_out=rules.audit.left_out & set(merged.structures.ids.tolist()))
+    merged = replace(merged, rejected=rules.audit.rejected & set(merged.structures.ids.tolist()))
     failure_rows = read_failures(previous.failures) if previous else []
     failure_rows = _with_retries_noted(failure_rows, rows, iteration, ledger)
     failure_rows += [_failure(row, record, iteration) for row, record in failed]
@@ -108,11 +109,11 @@ def merge_labels(
     write_outliers(output.outliers, [*(read_outliers(previous.outliers) if previous else []), *flagged])
     merged.write(output.dataset, {"method_id": rules.method_id})
     write_failures(output.failures, failure_rows)
-    words = f"{len(good)} labels merged, {len(failed)} failed; {len(merged)} in all"
+    message = f"{len(good)} labels merged, {len(failed)} failed; {len(merged)} in all"
     names = ", ".join(sorted({outlier.structure_id for outlier in flagged})[:3])
-    words += f"; {len(flagged)} values stand out, see outliers.csv ({names})" if flagged else ""
+    message += f"; {len(flagged)} values stand out, see outliers.csv ({names})" if flagged else ""
     doubts = sum(finding.bad for finding in findings)
-    return words + (f"; {doubts} finding{'' if doubts == 1 else 's'} of the audit, see audit.csv" if doubts else "")
+    return message + (f"; {doubts} finding{'' if doubts == 1 else 's'} of the audit, see audit.csv" if doubts else "")
 
 
 def _records(rows: Sequence[BatchRow], labels: Sequence[str], batch: str, method_id: str) -> dict[str, LabelRecord]:
@@ -135,13 +136,13 @@ def _records(rows: Sequence[BatchRow], labels: Sequence[str], batch: str, method
     return records
 
 
-def _followed(
+def _tracked(
     good: Sequence[tuple[BatchRow, LabelRecord]], batch: StructureSet, earlier: LabelledSet | None
 ) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
-    """Return the geometry that states are followed from, and state_order and state_overlap of each label (or neither).
+    """Return the geometry that states are tracked from, and state_order and state_overlap of each label (or neither).
 
     batch: its structures. earlier: the labels before, with the reference (``LabelledSet.state_reference``); the first training
-    label with characters becomes it where there is none yet. It stays, whatever is labelled later.
+    label with natural transition orbitals becomes it where there is none yet. It stays, whatever is labelled later.
     """
     reference = None if earlier is None else earlier.state_reference
     known = [(row, record.details["characters"]) for row, record in good if "characters" in record.details]
@@ -151,16 +152,16 @@ def _followed(
     properties: dict[str, dict[str, Any]] = {row.structure_id: {} for row, _ in good}
     if reference is not None and known:
         # Here and not above: merging is a step of every campaign, and scipy.optimize takes a while to import.
-        from quarry.spectra.states import KnownStates, follow_states
+        from quarry.spectra.states import KnownStates, track_states
 
         name = reference["structure_id"]
         home = batch if earlier is None or name in batch.ids else earlier.structures
-        first = KnownStates(home[int(home.index_of([name])[0])], StateCharacters.from_json(reference["characters"]))
+        first = KnownStates(home[int(home.index_of([name])[0])], TransitionOrbitals.from_json(reference["characters"]))
         others = [
-            KnownStates(batch[int(i)], StateCharacters.from_json(data))
+            KnownStates(batch[int(i)], TransitionOrbitals.from_json(data))
             for i, (_, data) in zip(batch.index_of([row.structure_id for row, _ in known]), known, strict=True)
         ]
-        order, overlap = follow_states(first, others)
+        order, overlap = track_states(first, others)
         for (row, _), places, overlaps in zip(known, order, overlap, strict=True):
             if not np.isnan(places).any():
                 properties[row.structure_id] = {"state_order": places, "state_overlap": overlaps}
@@ -222,11 +223,11 @@ def _check_failed_fraction(failures: Sequence[dict[str, str]], iteration: int, n
 def _advice(failures: Sequence[dict[str, str]], n_good: int) -> str:
     """Return what may be done against failures, and whether the method may be changed for it."""
     common = [status for status, _ in Counter(row["status"] for row in failures).most_common(2)]
-    mends = "; ".join(f"{status}: {MENDS[status]}" for status in common if status in MENDS)
+    remedies = "; ".join(f"{status}: {REMEDIES[status]}" for status in common if status in REMEDIES)
     again = "then try them again with the target retry_failed"
     if n_good:
-        return f"{mends}; {again}. What changes the method's numbers needs a campaign of another name"
+        return f"{remedies}; {again}. What changes the method's numbers needs a campaign of another name"
     return (
-        f"{mends}; {again}. As long as no label of the campaign has succeeded, every key may be changed as well: then just "
+        f"{remedies}; {again}. As long as no label of the campaign has succeeded, every key may be changed as well: then just "
         "start it, and it begins anew"
     )

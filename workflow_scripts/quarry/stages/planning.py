@@ -1,6 +1,6 @@
 """Which job labels which structures of a batch, in which order, and with how much time and memory.
 
-A job's input (``read_leaf``) holds (structure, key, predicted_s): predicted_s is the median wall time of that label, for
+A job's input (``read_job_input``) holds (structure, key, predicted_s): predicted_s is the median wall time of that label, for
 ``labeling.straggler_factor``; None where there is no model of the cost, and for retries, whose prediction was wrong once.
 What a whole job is to ask for stands in ``planned.csv`` (``quarry.campaign.planned``).
 """
@@ -31,7 +31,7 @@ from quarry.labeling.engines.base import Engine
 from quarry.labeling.engines.registry import make_engine
 from quarry.labeling.record import LabelRecord
 from quarry.structures import Structure
-from quarry.structures.files import LeafEntry, read_pool
+from quarry.structures.files import JobInputEntry, read_pool
 
 TARGET_S = 1200.0
 """Length of a job with structures_per_job: auto."""
@@ -57,7 +57,7 @@ class JobPlan:
 
     planned: PlannedJob
     rows: tuple[BatchRow, ...]
-    entries: tuple[LeafEntry, ...]
+    entries: tuple[JobInputEntry, ...]
     length: float
 
 
@@ -145,7 +145,7 @@ class Planner:
         return JobPlan(
             planned,
             tuple(replace(row, job=name) for row in mine),
-            tuple(LeafEntry(structures[n], rows[n].key, s) for n, s in zip(group, predicted, strict=True)),
+            tuple(JobInputEntry(structures[n], rows[n].key, s) for n, s in zip(group, predicted, strict=True)),
             sum(predictions.lengths[n] for n in group),
         )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from quarry.campaign.leave_out import check_ids, read_left_out
+from quarry.campaign.rejected_labels import check_ids, read_rejected
 from quarry.config.campaign import Configuration
 from quarry.config.descriptors import Descriptor
 from quarry.config.methods import PyscfMethod
@@ -19,18 +19,18 @@ from quarry.labeling.engines.registry import make_engine
 from quarry.randomness import generator
 from quarry.sampling.samplers import initial_structures
 from quarry.stages.copies import LabelAudit, audit_labels
-from quarry.stages.filtering import Candidate, Sieve, counts_of, write_left_out
+from quarry.stages.filtering import Candidate, PoolFilter, counts_of, write_rejected
 from quarry.structures import Structure, StructureSet
 from quarry.structures.files import (
     FileSource,
-    LeafEntry,
+    JobInputEntry,
     find_in_file,
     read_copies,
     read_files,
-    read_leaf,
+    read_job_input,
     read_pool,
     read_pool_ids,
-    write_leaf,
+    write_job_input,
     write_pool,
 )
 from quarry.structures.sources import Source, info_of_rows
@@ -61,8 +61,8 @@ def state_keys(pool: FilePool | WignerPool) -> StateKeys:
     return StateKeys(pool.charge_key, pool.multiplicity_key, frozenset(settled))
 
 
-def sieve_file_pool(pool: FilePool | TablePool, base: Path, sieve: Sieve) -> None:
-    """Pass the structures of a file pool, or the rows of a table pool, through a sieve."""
+def filter_file_pool(pool: FilePool | TablePool, base: Path, pool_filter: PoolFilter) -> None:
+    """Pass the structures of a file pool, or the rows of a table pool, through a filter."""
     candidates: list[Candidate] = []
     if isinstance(pool, TablePool):
         for origin, rows in read_feature_rows([(path, base / path) for path in pool.files], pool.features):
@@ -80,19 +80,19 @@ def sieve_file_pool(pool: FilePool | TablePool, base: Path, sieve: Sieve) -> Non
                 # Where the index counts from the file's end, frames are counted as they were read, and the index is named.
                 where = Source(origin, number, info) if frame is None else Source(part.path, frame, info)
                 candidates.append(Candidate(origin, number, structure, where))
-    sieve.add(candidates)
+    pool_filter.add(candidates)
 
 
-def sieve_given_pool(configuration: Configuration, base: Path, sieve: Sieve) -> None:
-    """Pass the structures of a pool that is not drawn from normal modes through a sieve: from files, or of a sampler."""
+def filter_given_pool(configuration: Configuration, base: Path, pool_filter: PoolFilter) -> None:
+    """Pass the structures of a pool that is not drawn from normal modes through a filter: from files, or of a sampler."""
     pool = configuration.pool
     if configuration.initial_pool is None:
         assert isinstance(pool, SamplerPool)
         structures = initial_structures(pool, base, generator(configuration.seed, "pool"))
-        sieve.add(Candidate("sample", number, structure) for number, structure in enumerate(structures))
+        pool_filter.add(Candidate("sample", number, structure) for number, structure in enumerate(structures))
     else:
         assert not isinstance(configuration.initial_pool, WignerPool)
-        sieve_file_pool(configuration.initial_pool, base, sieve)
+        filter_file_pool(configuration.initial_pool, base, pool_filter)
 
 
 def read_reference(configuration: Configuration, base: Path) -> Structure | None:
@@ -103,16 +103,16 @@ def read_reference(configuration: Configuration, base: Path) -> Structure | None
     return read_molecule(base / reference, pool.charge, pool.multiplicity, "descriptor.reference", LENIENT)
 
 
-def check_size(configuration: Configuration, sieve: Sieve) -> None:
-    """Raise QuarryError if too few structures have passed the sieve for the test set and the initial batch."""
+def check_size(configuration: Configuration, pool_filter: PoolFilter) -> None:
+    """Raise QuarryError if too few structures have passed the filter for the test set and the initial batch."""
     wanted = configuration.query.initial + configuration.test.size
-    if wanted > len(sieve):
-        note = f" ({counts_of(sieve.left_out)} left out)" if sieve.left_out else ""
-        mend = "make the pool larger or the others smaller"
-        if any(item.reason != "identical" for item in sieve.left_out):
-            mend += ", or loosen filters"
+    if wanted > len(pool_filter):
+        note = f" ({counts_of(pool_filter.rejected)} rejected)" if pool_filter.rejected else ""
+        remedy = "make the pool larger or the others smaller"
+        if any(item.reason != "identical" for item in pool_filter.rejected):
+            remedy += ", or loosen filters"
         raise QuarryError(
-            f"query.initial + test.size = {wanted} is more than the pool's {len(sieve)} structures{note}; {mend}"
+            f"query.initial + test.size = {wanted} is more than the pool's {len(pool_filter)} structures{note}; {remedy}"
         )
 
 
@@ -169,7 +169,7 @@ def _as_stated(molecule: Structure, pool: WignerPool) -> Structure:
 def build_pool(
     configuration: Configuration, base: Path, modes: str | None, structures: str, reference: str, filtered: str
 ) -> str:
-    """Write the candidates, the reference geometry and the account of what was left out; return lines about them.
+    """Write the candidates, the reference geometry and the account of what was rejected; return lines about them.
 
     The first line says what is in the pool; a second one that finished labels of copies differ, if they do.
     modes: normal modes that were computed for a wigner pool; None: those of pool.modes_file.
@@ -190,54 +190,54 @@ def build_pool(
     notes = low = ""
     if isinstance(pool, WignerPool):
         from quarry.sampling.modes import NormalModes
-        from quarry.sampling.wigner import low_modes_words
+        from quarry.sampling.wigner import low_modes_message
 
         normal_modes = NormalModes.read(modes or base / str(pool.modes_file))
-        sieve = Sieve(configuration.pool_filters, given or normal_modes.equilibrium, features)
+        pool_filter = PoolFilter(configuration.pool_filters, given or normal_modes.equilibrium, features)
         if configuration.has_equilibrium:
-            sieve.begin_with(normal_modes.equilibrium)
-        wanted = pool.size + len(sieve)
-        drawn = _sieve_wigner_pool(pool, wanted, normal_modes, generator(configuration.seed, "pool"), sieve)
+            pool_filter.begin_with(normal_modes.equilibrium)
+        wanted = pool.size + len(pool_filter)
+        drawn = _filter_wigner_pool(pool, wanted, normal_modes, generator(configuration.seed, "pool"), pool_filter)
         if configuration.has_equilibrium:
             notes += ", the first of them the equilibrium geometry"
-        if len(sieve) < wanted:
+        if len(pool_filter) < wanted:
             notes += f" ({drawn} samples gave no more, pool.size asks for {pool.size})"
-        low = low_modes_words(normal_modes.frequencies_cm, pool.low_modes)
+        low = low_modes_message(normal_modes.frequencies_cm, pool.low_modes)
     else:
-        sieve = Sieve(configuration.pool_filters, given, features)
-        sieve_given_pool(configuration, base, sieve)
-    check_size(configuration, sieve)
-    left_out = configuration.labeling.leave_out
-    if left_out and not configuration.pool.is_sampled:
-        check_ids(read_left_out(base / left_out), sieve.kept.ids.tolist())
-    assert sieve.reference is not None
-    duplicates = sum(item.reason == "identical" for item in sieve.left_out)
-    groups = sieve.group_kept()
-    write_pool(structures, sieve.kept, {"duplicates_dropped": duplicates}, groups, sieve.sources)
-    write_leaf(reference, [LeafEntry(sieve.reference)])
-    audit = _audit(configuration, base, sieve)
-    kept = [repeat.row for repeat in sieve.repeats if groups is not None]
-    write_left_out(filtered, [audit.rows.get((row.origin, row.number), row) for row in [*sieve.left_out, *kept]])
-    others = counts_of([item for item in sieve.left_out if item.reason != "identical"])
-    named = f"; left out by filters: {others} ({filtered})" if others else ""
+        pool_filter = PoolFilter(configuration.pool_filters, given, features)
+        filter_given_pool(configuration, base, pool_filter)
+    check_size(configuration, pool_filter)
+    rejected = configuration.labeling.leave_out
+    if rejected and not configuration.pool.is_sampled:
+        check_ids(read_rejected(base / rejected), pool_filter.kept.ids.tolist())
+    assert pool_filter.reference is not None
+    duplicates = sum(item.reason == "identical" for item in pool_filter.rejected)
+    groups = pool_filter.group_kept()
+    write_pool(structures, pool_filter.kept, {"duplicates_dropped": duplicates}, groups, pool_filter.sources)
+    write_job_input(reference, [JobInputEntry(pool_filter.reference)])
+    audit = _audit(configuration, base, pool_filter)
+    kept = [repeat.row for repeat in pool_filter.repeats if groups is not None]
+    write_rejected(filtered, [audit.rows.get((row.origin, row.number), row) for row in [*pool_filter.rejected, *kept]])
+    others = counts_of([item for item in pool_filter.rejected if item.reason != "identical"])
+    named = f"; rejected by filters: {others} ({filtered})" if others else ""
     if kept:
         named += f"; {len(kept)} copies kept ({filtered})"
-    line = f"pool: {len(sieve)} structures{notes}, {duplicates} duplicates dropped{named}{low and f'; {low}'}"
+    line = f"pool: {len(pool_filter)} structures{notes}, {duplicates} duplicates dropped{named}{low and f'; {low}'}"
     return f"{line}\npool: {audit.line} ({filtered})" if audit.line else line
 
 
-def _audit(configuration: Configuration, base: Path, sieve: Sieve) -> LabelAudit:
+def _audit(configuration: Configuration, base: Path, pool_filter: PoolFilter) -> LabelAudit:
     """Compare finished labels of copies; there is nothing to compare where labels are yet to be computed."""
-    if configuration.labeling.computes or not sieve.repeats:
+    if configuration.labeling.computes or not pool_filter.repeats:
         return LabelAudit({}, "")
     engine = make_engine(configuration.labeling, base)
-    return audit_labels(engine, sieve.repeats, configuration.pool_filters.copies == "keep")
+    return audit_labels(engine, pool_filter.repeats, configuration.pool_filters.copies == "keep")
 
 
-def _sieve_wigner_pool(
-    pool: WignerPool, wanted: int, modes: NormalModes, rng: np.random.Generator, sieve: Sieve
+def _filter_wigner_pool(
+    pool: WignerPool, wanted: int, modes: NormalModes, rng: np.random.Generator, pool_filter: PoolFilter
 ) -> int:
-    """Draw samples until the sieve has let ``wanted`` structures through, or ``MOST_SAMPLES`` times pool.size are drawn;
+    """Draw samples until the filter has let ``wanted`` structures through, or ``MOST_SAMPLES`` times pool.size are drawn;
     return how many were.
 
     Samples are drawn one after another from the same stream: the larger pool begins with the smaller one.
@@ -245,13 +245,13 @@ def _sieve_wigner_pool(
     from quarry.sampling.wigner import sample_wigner
 
     drawn = 0
-    while len(sieve) < wanted and drawn < MOST_SAMPLES * pool.size:
+    while len(pool_filter) < wanted and drawn < MOST_SAMPLES * pool.size:
         # Not one at a time where hardly any passes.
-        count = min(max(wanted - len(sieve), pool.size // 20, 1), MOST_SAMPLES * pool.size - drawn)
+        count = min(max(wanted - len(pool_filter), pool.size // 20, 1), MOST_SAMPLES * pool.size - drawn)
         samples = sample_wigner(modes, pool.temperature_K, count, rng, pool.low_modes)
-        sieve.add(Candidate("sample", number, structure) for number, structure in enumerate(samples, drawn))
+        pool_filter.add(Candidate("sample", number, structure) for number, structure in enumerate(samples, drawn))
         drawn += count
-    sieve.cut(wanted)
+    pool_filter.cut(wanted)
     return drawn
 
 
@@ -264,12 +264,12 @@ def build_features(structures: str, reference: str, settings: Descriptor, output
     from quarry.descriptors.features_file import write_features
 
     pool = read_pool(structures)
-    descriptor = prepare(pool, settings, read_leaf(reference)[0].structure)
+    descriptor = prepare(pool, settings, read_job_input(reference)[0].structure)
     unseen = write_features(output, pool, read_copies(structures), descriptor, settings.kind)
-    return _unseen_words(unseen, len(pool), settings.kind)
+    return _unseen_message(unseen, len(pool), settings.kind)
 
 
-def _unseen_words(unseen: list[str], count: int, kind: str) -> str:
+def _unseen_message(unseen: list[str], count: int, kind: str) -> str:
     if not unseen:
         return ""
     return (

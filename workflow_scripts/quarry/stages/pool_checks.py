@@ -68,14 +68,14 @@ def check_cells(configuration: Configuration, engine: Engine, structures: Struct
     if not engine.periodic:
         asked = " or ".join(engines_that(lambda section: section.takes_periodic is None))
         able = " or ".join(engines_that(lambda section: bool(section.takes_periodic)))
-        mend = (
+        remedy = (
             "set labeling.periodic: true if it takes cells"
             if configuration.labeling.takes_periodic is None
             else f"use labeling.engine: {asked} (with periodic: true), {able}"
         )
         raise QuarryError(
             f"pool: labeling.engine {engine.name} labels molecules only, but the pool holds periodic structures (pbc, {count}); "
-            f"{mend}; {in_a_box}"
+            f"{remedy}; {in_a_box}"
         )
     if configuration.descriptor is None:
         return
@@ -86,7 +86,7 @@ def check_cells(configuration: Configuration, engine: Engine, structures: Struct
 
 
 def _if_molecules(configuration: Configuration, base: Path) -> str:
-    """Return how molecules that ASE takes for periodic are mended: mostly they have a Lattice and no pbc."""
+    """Return how molecules that ASE takes for periodic are corrected: mostly they have a Lattice and no pbc."""
     pool = configuration.initial_pool
     names = (
         [part.path for part in pool.files if not part.path.endswith(ARRAY_TABLES)] if isinstance(pool, FilePool) else []
@@ -130,7 +130,7 @@ def check_descriptor(configuration: Configuration, structures: StructureSet, job
 
 
 def resolution_note(configuration: Configuration, structures: StructureSet) -> list[str]:
-    """Return a note if filters.near_duplicates is below what rounding changes in the descriptor of a turned copy.
+    """Return a note if filters.near_duplicates is below what rounding changes in the descriptor of a rotated copy.
 
     Positions are rounded to ``POSITION_STEP_A``; a limit below that finds no more than filters.copies does.
     """
@@ -143,25 +143,25 @@ def resolution_note(configuration: Configuration, structures: StructureSet) -> l
         return []
     chosen = structures.subset(np.linspace(0, len(structures) - 1, min(SAMPLE, len(structures))).astype(np.int64))
     rotations = Rotation.random(len(chosen), rng=np.random.default_rng(0)).as_matrix()
-    turned = [
+    rotated = [
         Structure.create(
             s.numbers,
-            s.positions @ turn.T,
+            s.positions @ rotation.T,
             s.charge,
             s.multiplicity,
-            None if s.cell is None else s.cell @ turn.T,
+            None if s.cell is None else s.cell @ rotation.T,
             s.pbc,
         )
-        for s, turn in zip(chosen, rotations, strict=True)
+        for s, rotation in zip(chosen, rotations, strict=True)
     ]
     prepared = prepare(structures, descriptor, structures[0])
-    changes = prepared.compute(StructureSet.from_structures(turned)) - prepared.compute(chosen)
+    changes = prepared.compute(StructureSet.from_structures(rotated)) - prepared.compute(chosen)
     noise = float(np.linalg.norm(changes, axis=1).max())
     if limit >= noise:
         return []
     return [
         f"filters.near_duplicates = {limit:g} is less than what rounding of positions to {POSITION_STEP_A:g} Angstrom changes in "
-        f"the {descriptor.kind} of a turned copy (up to {noise:.2g}), so that it finds few; atoms moved by 0.001 Angstrom are "
+        f"the {descriptor.kind} of a rotated copy (up to {noise:.2g}), so that it finds few; atoms moved by 0.001 Angstrom are "
         f"about {1000 * noise:.2g} away"
     ]
 
@@ -189,11 +189,11 @@ def check_electrons(configuration: Configuration, structures: StructureSet) -> N
         raise QuarryError(
             f"pool: {electrons[first]} electrons (charge {structures.charges[first]}) cannot have multiplicity "
             f"{structures.multiplicities[first]} in structure {first + 1} of {len(structures)} ({int(wrong.sum())} such); "
-            + _mend_of_electrons(wrong)
+            + _remedy_of_electrons(wrong)
         )
 
 
-def _mend_of_electrons(wrong: NDArray[np.bool_]) -> str:
+def _remedy_of_electrons(wrong: NDArray[np.bool_]) -> str:
     if wrong.all():
         return "correct pool.charge or pool.multiplicity"
     return "write charge=... and multiplicity=... in the comment lines of these, or correct pool.charge or pool.multiplicity"

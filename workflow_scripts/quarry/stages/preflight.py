@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from quarry.campaign.leave_out import check_ids, read_left_out
+from quarry.campaign.rejected_labels import check_ids, read_rejected
 from quarry.config.campaign import Configuration, inputs_of
 from quarry.config.pool import FilePool, SamplerPool, TablePool, WignerPool
 from quarry.errors import QuarryError
@@ -19,10 +19,10 @@ from quarry.labeling.known import KnownLabelSource
 from quarry.labeling.store import method_id_of
 from quarry.processes import only_this_process
 from quarry.sampling.samplers import make_sampler
-from quarry.stages.filtering import Sieve
+from quarry.stages.filtering import PoolFilter
 from quarry.stages.geometry_checks import check_not_nm
 from quarry.stages.known_labels import check_known_labels
-from quarry.stages.pool import check_size, read_reference, read_start, sieve_given_pool
+from quarry.stages.pool import check_size, filter_given_pool, read_reference, read_start
 from quarry.stages.pool_checks import check_descriptor, check_structures, resolution_note
 from quarry.structures import StructureSet
 
@@ -39,11 +39,11 @@ def check(configuration: Configuration, base: Path, jobs_have_own_environment: b
         make_sampler(configuration.pool, base)
     if not isinstance(pool, WignerPool):
         # Near-duplicates are left to build_pool: they take minutes in a large pool.
-        sieve = Sieve(configuration.pool_filters, read_reference(configuration, base))
-        sieve_given_pool(configuration, base, sieve)
-        check_not_nm(sieve)
-        check_size(configuration, sieve)
-        structures, sources = sieve.kept, sieve.sources
+        pool_filter = PoolFilter(configuration.pool_filters, read_reference(configuration, base))
+        filter_given_pool(configuration, base, pool_filter)
+        check_not_nm(pool_filter)
+        check_size(configuration, pool_filter)
+        structures, sources = pool_filter.kept, pool_filter.sources
     else:
         structures, sources = StructureSet.from_structures([read_start(pool, base)]), []
     engine = make_engine(configuration.labeling, base, configuration.resources.label)
@@ -52,7 +52,7 @@ def check(configuration: Configuration, base: Path, jobs_have_own_environment: b
     if known is not None:
         known.check()
     if configuration.labeling.leave_out and isinstance(configuration.pool, FilePool | TablePool):
-        check_ids(read_left_out(base / configuration.labeling.leave_out), structures.ids.tolist())
+        check_ids(read_rejected(base / configuration.labeling.leave_out), structures.ids.tolist())
     notes = check_known_labels(configuration, engine, structures) if isinstance(engine, KnowsLabels) else []
     check_descriptor(configuration, structures, jobs_have_own_environment)
     notes += resolution_note(configuration, structures) if not isinstance(pool, TablePool) else []
@@ -67,11 +67,11 @@ def check(configuration: Configuration, base: Path, jobs_have_own_environment: b
         read_experiment(base / configuration.spectrum.experiment)
     gpus: dict[str, int] = {}
     arms = [configuration.arm(name) for name in configuration.arm_names]
-    if any(arm.model.is_own for arm in arms):
+    if any(arm.model.is_user_defined for arm in arms):
         from quarry.stages.arm_models import check_own_models
 
         gpus = check_own_models(configuration, base)
-    if any(arm.query.is_own or arm.model.is_own for arm in arms):
+    if any(arm.query.is_user_defined or arm.model.is_user_defined for arm in arms):
         from quarry.stages.proposal import check_strategy
 
         check_strategy(configuration, base)

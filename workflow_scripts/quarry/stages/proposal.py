@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quarry.config.campaign import ArmSettings, Configuration
-from quarry.config.query import misfit
+from quarry.config.query import incompatibility
 from quarry.csv_tables import write_rows
 from quarry.errors import QuarryError
 from quarry.files import atomic_path
@@ -34,7 +34,7 @@ UNFAMILIAR_SHARE = 10
 
 
 def check_strategy(configuration: Configuration, base: Path) -> None:
-    """Raise QuarryError if an arm's own strategy cannot be used, or needs what model and campaign do not have.
+    """Raise QuarryError if an arm's user-defined strategy cannot be used, or needs what model and campaign do not have.
 
     base: folder of the campaign file. Those of Quarry are checked with the configuration (``config.query.conflict``).
     """
@@ -43,7 +43,7 @@ def check_strategy(configuration: Configuration, base: Path) -> None:
         strategy = make_strategy(arm.query, base)
         reads = needs_of(arm.query, strategy)
         traits = ArmModels(configuration, name, pool="", base=base).traits
-        lack = misfit(
+        lack = incompatibility(
             arm.query, arm.model.kind, traits, configuration.goal, configuration.search is not None, reads
         ) or _needs_descriptor(configuration, strategy)
         if lack:
@@ -204,7 +204,7 @@ def _view(models: ArmModels, dataset: str, failures: str, scores: str | None) ->
     if wanted is not None:
         fields["minimum"], fields["maximum"] = wanted
     cache = models.descriptor
-    if query.is_own or "distance" in query.options:
+    if query.is_user_defined or "distance" in query.options:
         data = models.data(LabelledSet.read(dataset), "train")
         fields["targets"] = main_values(models.target, data.targets)
         fields["labelled"] = None if cache is None else cache.of(data.structures)

@@ -10,9 +10,9 @@ from quarry.labeling.engines.registry import make_engine
 from quarry.randomness import generator
 from quarry.sampling.samplers import sampled_structures
 from quarry.stages.arm_models import ArmModels
-from quarry.stages.filtering import Candidate, Sieve, counts_of
+from quarry.stages.filtering import Candidate, PoolFilter, counts_of
 from quarry.stages.pool_checks import check_structures
-from quarry.structures.files import read_leaf, write_pool
+from quarry.structures.files import read_job_input, write_pool
 from quarry.structures.labelled import LabelledSet
 
 
@@ -38,11 +38,11 @@ def sample_candidates(models: ArmModels, iteration: int, last: LastIteration, ou
     training = labelled.subset(labelled.indices("train"))
     rng = generator(models.settings.seed, models.arm, iteration, "sample")
     found = sampled_structures(pool, base, models.load(last.model), training, iteration, rng)
-    sieve = Sieve(configuration.pool_filters, read_leaf(last.reference)[0].structure)
-    sieve.know(labelled.structures)
-    sieve.add(Candidate("sample", number, structure) for number, structure in enumerate(found))
-    if len(sieve):
-        check_structures(configuration, base, make_engine(configuration.labeling, base), sieve.kept)
-    write_pool(output, sieve.kept, {"sampled": len(found)})
-    left_out = f" ({counts_of(sieve.left_out)} left out)" if sieve.left_out else ""
-    return f"{len(found)} structures sampled, {len(sieve)} of them candidates{left_out}"
+    pool_filter = PoolFilter(configuration.pool_filters, read_job_input(last.reference)[0].structure)
+    pool_filter.know(labelled.structures)
+    pool_filter.add(Candidate("sample", number, structure) for number, structure in enumerate(found))
+    if len(pool_filter):
+        check_structures(configuration, base, make_engine(configuration.labeling, base), pool_filter.kept)
+    write_pool(output, pool_filter.kept, {"sampled": len(found)})
+    rejected = f" ({counts_of(pool_filter.rejected)} rejected)" if pool_filter.rejected else ""
+    return f"{len(found)} structures sampled, {len(pool_filter)} of them candidates{rejected}"

@@ -42,7 +42,7 @@ def compute_spectrum(models: ArmModels, model: str, dataset: str, output: Mappin
     settings = configuration.spectrum
     assert settings is not None
     labelled = LabelledSet.read(dataset)
-    labelled = labelled.without_left_out()
+    labelled = labelled.without_rejected()
     pool = read_pool(models.pool)
     rows = pool_rows(models.pool, labelled.structures.ids)
     labels = np.full((len(pool), 2 * configuration.n_states), np.nan)

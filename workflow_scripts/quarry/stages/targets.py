@@ -80,7 +80,7 @@ def excitation_targets(dataset: LabelledSet, configuration: Configuration) -> ND
     """Return the excitation energies (eV) of the lowest states of every label, then their oscillator strengths.
 
     Shape (n, 2 n_states); NaN where a label has fewer states. With ``spectrum.order: overlap`` state k is the one that
-    was followed as state k (``state_order``), and not the k-th lowest.
+    was tracked as state k (``state_order``), and not the k-th lowest.
     """
     assert configuration.spectrum is not None
     n_states = configuration.n_states

@@ -72,7 +72,7 @@ def draw_structure(configuration: Configuration, check: str, labels: LabelledSet
     return labels.structures[int(order[number])] if number < len(order) else None
 
 
-def turned_copy(structure: Structure, rng: np.random.Generator) -> tuple[Structure, NDArray[np.float64]]:
+def rotated_copy(structure: Structure, rng: np.random.Generator) -> tuple[Structure, NDArray[np.float64]]:
     """Return a randomly rotated and translated copy and the rotation matrix R, x' = R x + t.
 
     Not rounded to the step of a pool's positions: moved by up to half of it, a copy would be another geometry. A row of a
@@ -117,7 +117,7 @@ def recompute_label(
     wanted, rotation = structure, np.eye(3)
     if check == CHECK_ROTATIONS:
         seed = configuration.verification.seed
-        wanted, rotation = turned_copy(structure, generator(configuration.seed, check, seed, structure.structure_id))
+        wanted, rotation = rotated_copy(structure, generator(configuration.seed, check, seed, structure.structure_id))
     copies = [wanted]
     direction = np.zeros((0, 3))
     if check == CHECK_FORCES:
@@ -305,14 +305,14 @@ def require_agreement(rows: Sequence[Comparison], table: str) -> None:
     """Raise QuarryError with exact numbers if anything is out of its tolerance, or could not be computed."""
     bad = {row.structure_id for row in rows if row.bad}
     if bad:
-        words = _words(max((row for row in rows if row.bad), key=_severity))
+        message = _words(max((row for row in rows if row.bad), key=_severity))
         raise QuarryError(
-            f"{len(bad)} of {len({r.structure_id for r in rows})} labels do not agree; the worst: {words}; table in {table}"
+            f"{len(bad)} of {len({r.structure_id for r in rows})} labels do not agree; the worst: {message}; table in {table}"
         )
 
 
 def forget_disagreeing(recomputed: Sequence[str], rows: Sequence[Comparison]) -> None:
-    """Remove the recomputed labels that do not agree: once the cause is mended, the next check computes them again."""
+    """Remove the recomputed labels that do not agree: once the cause is removed, the next check computes them again."""
     bad = {row.structure_id for row in rows if row.bad}
     for path in recomputed:
         if json.loads(Path(path).read_bytes()).get("structure_id") in bad:

@@ -21,7 +21,7 @@ from quarry.models.base import Model, TrainingData, main_values
 from quarry.stages.arm_models import ArmModels
 from quarry.stages.errors import Evaluated
 from quarry.structures import StructureSet
-from quarry.structures.compositions import unfamiliar, unfamiliar_words
+from quarry.structures.compositions import unfamiliar, unfamiliar_message
 from quarry.structures.files import read_pool
 from quarry.structures.labelled import LabelledSet
 
@@ -80,7 +80,7 @@ def _unfamiliar(
         rule = f" (query.unfamiliar: {configuration.query.unfamiliar})" if configuration.query.needs_scores else ""
         lines.append(
             f"{int(strange.sum())} of {len(pool)} structures of the pool have "
-            f"{unfamiliar_words(known, pool.subset(np.flatnonzero(strange)))}: their predictions mean nothing{rule}"
+            f"{unfamiliar_message(known, pool.subset(np.flatnonzero(strange)))}: their predictions mean nothing{rule}"
         )
     if "test" in results:
         tested = results["test"].structures

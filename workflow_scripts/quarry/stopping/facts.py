@@ -40,7 +40,7 @@ class Facts:
     search: of a targeted search, found (training structures in range), test (true and false positives, tpr, fpr ...);
     where all labels are known, in_range (in the pool without the test set) and pool (rates on unlabelled candidates).
     states: of target excitations, how many labels have their states in another order than the equilibrium
-    (``quarry.spectra.states.swap_account``); empty if labels hold no characters of states.
+    (``quarry.spectra.states.swap_account``); empty if labels hold no natural transition orbitals.
     warnings: what is doubtful about labels, model and errors, a sentence each. n_left_out: labels of n_labels that are not used.
     flagged: labels with absurd values of what is learnt (``stages.auditing.audit_account``), empty if there are none: labels,
     train and evaluated (how many in all, among the training labels, and among those that the stop metric measures),

@@ -33,7 +33,7 @@ def _rule(key: str, path: str, arguments: dict[str, object], base: Path | None) 
         try:
             ask = found(**arguments) if is_class else partial(found, **arguments)
         except Exception as error:
-            raise QuarryError(f"{key}: {path} cannot be made ({reason_of(error, named=True)}); mend it") from error
+            raise QuarryError(f"{key}: {path} cannot be made ({reason_of(error, named=True)}); repair it") from error
     if not callable(ask):
         raise QuarryError(f"{key}: objects of {path} cannot be called with the progress; give the class __call__")
     return StopRule(path, partial(_ask, ask, key, path))
@@ -42,9 +42,11 @@ def _rule(key: str, path: str, arguments: dict[str, object], base: Path | None) 
 def _ask(ask: Callable[[Progress], object], key: str, path: str, progress: Progress) -> str | None:
     """Return what a rule says. Raises QuarryError where it fails, or says something that is no text."""
     try:
-        words = ask(progress)
+        message = ask(progress)
     except Exception as error:
-        raise QuarryError(f"{key}: {path} failed ({reason_of(error, named=True)}); mend it") from error
-    if words is None or isinstance(words, str):
-        return " ".join(words.split()) if words else None
-    raise QuarryError(f"{key}: {path} must return why the campaign stops, a text, or None, not {type(words).__name__}")
+        raise QuarryError(f"{key}: {path} failed ({reason_of(error, named=True)}); repair it") from error
+    if message is None or isinstance(message, str):
+        return " ".join(message.split()) if message else None
+    raise QuarryError(
+        f"{key}: {path} must return why the campaign stops, a text, or None, not {type(message).__name__}"
+    )

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from quarry.config.campaign import Configuration
 from quarry.stopping.facts import Cost, Facts, ratio_at_most
+from quarry.stopping.messages import how_good, interval_text
 from quarry.stopping.progress import Progress
-from quarry.stopping.words import how_good, interval_words
 
 
 @dataclass(frozen=True)
@@ -42,16 +42,16 @@ def stop_reason(progress: Progress, own: Sequence[StopRule] = ()) -> StopReason 
     own: rules of the user's own (``quarry.stopping.own_rules``); they are asked before the budgets.
     """
     last = progress.last
-    absurd = absurd_words(last)
+    absurd = absurd_message(last)
     for rule in (*RULES, *own, *ENDS):
-        words = None if rule.asks_error and absurd else rule.says(progress)
-        if words:
-            said = (words, how_good(last.errors.get(last.metric), last.goal.unit), absurd)
+        message = None if rule.asks_error and absurd else rule.says(progress)
+        if message:
+            said = (message, how_good(last.errors.get(last.metric), last.goal.unit), absurd)
             return StopReason(rule.name, "; ".join(part for part in said if part))
     return None
 
 
-def absurd_words(facts: Facts) -> str:
+def absurd_message(facts: Facts) -> str:
     """Return what labels with absurd values do to the error, empty if none is learnt from or measured by.
 
     One of them is enough: such a value is off by more than all others together, wherever it is.
@@ -99,24 +99,24 @@ def _rrmse(progress: Progress) -> str | None:
         return None
     recent = facts[-stop.patience :]
     if not all(
-        not absurd_words(f) and (_upper(f) if stop.rrmse_bound == "upper" else f.rrmse) < stop.rrmse for f in recent
+        not absurd_message(f) and (_upper(f) if stop.rrmse_bound == "upper" else f.rrmse) < stop.rrmse for f in recent
     ):
         return None
     often = "" if stop.patience == 1 else f", {stop.patience} iterations in a row"
-    interval = f"95 % interval {interval_words(last.rrmse_low, last.rrmse_high, '.3f')}"
-    words = f"rRMSE {last.rrmse:.3f} ({interval}) is below {stop.rrmse:g}{often}"
+    interval = f"95 % interval {interval_text(last.rrmse_low, last.rrmse_high, '.3f')}"
+    message = f"rRMSE {last.rrmse:.3f} ({interval}) is below {stop.rrmse:g}{often}"
     if _upper(last) >= stop.rrmse:
-        words += "; the interval reaches beyond it: perhaps a chance plateau (see stop.rrmse_bound and test.size)"
-    return words
+        message += "; the interval reaches beyond it: perhaps a chance plateau (see stop.rrmse_bound and test.size)"
+    return message
 
 
 def held_back(facts: Facts, configuration: Configuration) -> str | None:
     """Return why an error that would stop the campaign stops nothing, or None."""
-    stop, absurd = configuration.stop, absurd_words(facts)
+    stop, absurd = configuration.stop, absurd_message(facts)
     if absurd:
         small = stop.rrmse is not None and facts.iteration > 0 and facts.rrmse < stop.rrmse
         now = Progress([facts], [], configuration)
-        reached = [words for rule in (_target_rmse, _target_accuracy) if (words := rule(now))]
+        reached = [message for rule in (_target_rmse, _target_accuracy) if (message := rule(now))]
         reached += [f"rRMSE {facts.rrmse:.3f} is below {stop.rrmse:g}"] if small else []
         return f"{reached[0]}, but stops nothing: {absurd}" if reached else None
     if facts.iteration == 0 or stop.rrmse is None or facts.rrmse >= stop.rrmse or has_learnt(facts, stop.min_r2):
@@ -205,8 +205,8 @@ class Budget:
         """Return that the budget is spent, in words, or None."""
         if self.left(progress) > 0:
             return None
-        words, limit = self.words(self.used(progress)), self.limit(progress)
-        return f"the budget of {self.key} = {limit if isinstance(limit, int) else f'{limit:g}'} is spent{words}"
+        message, limit = self.words(self.used(progress)), self.limit(progress)
+        return f"the budget of {self.key} = {limit if isinstance(limit, int) else f'{limit:g}'} is spent{message}"
 
 
 LABELS = Budget("max_labels", lambda progress: progress.last.n_labels, lambda used: f" ({used} labels used)")

@@ -44,7 +44,7 @@ def unfamiliar(known: StructureSet, others: StructureSet, compositions: bool) ->
     return np.asarray(strange, dtype=bool)
 
 
-def unfamiliar_words(known: StructureSet, strange: StructureSet) -> str:
+def unfamiliar_message(known: StructureSet, strange: StructureSet) -> str:
     """Return what is unfamiliar about structures: the elements that no known structure has, or their compositions."""
     from ase.data import chemical_symbols
 

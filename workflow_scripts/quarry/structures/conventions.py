@@ -99,7 +99,7 @@ def _problem_of(
     multiplicity = column.told()
     low = np.flatnonzero(multiplicity < 1)
     if len(low):
-        return _sentence(stated, column, low, f"which is no multiplicity 2S + 1; {_mend(column)}")
+        return _sentence(stated, column, low, f"which is no multiplicity 2S + 1; {_remedy(column)}")
     if not _gives_way(column):
         return None
     unpaired = multiplicity - 1
@@ -109,7 +109,7 @@ def _problem_of(
         return None
     row = int(rows[0])
     cannot = f"read as multiplicity {int(multiplicity[row])}, which {electrons[row]} electrons cannot have (is it 2S?)"
-    return _sentence(stated, column, rows, f"{cannot}; {_mend(column)}")
+    return _sentence(stated, column, rows, f"{cannot}; {_remedy(column)}")
 
 
 def _by_key(stated: Stated, quantity: str, name: str, keys: StateKeys) -> NDArray[np.float64]:
@@ -118,7 +118,7 @@ def _by_key(stated: Stated, quantity: str, name: str, keys: StateKeys) -> NDArra
     told = np.full(len(stated), np.nan) if column is None else column.told()
     if column is not None:
         if column.meaning.per_electron:
-            raise ValueError(f"'{name}' (pool.{quantity}_key) counts electrons and is no {quantity}; {_mend(column)}")
+            raise ValueError(f"'{name}' (pool.{quantity}_key) counts electrons and is no {quantity}; {_remedy(column)}")
         if column.problems:
             raise ValueError(_problem(stated, column, column.problems))
         low = np.flatnonzero(told < 1)
@@ -138,7 +138,7 @@ def _problem(stated: Stated, column: Column, problems: dict[int, str]) -> str:
     """Return a line about what is wrong with structures of a column, with the count of those like the first."""
     first = problems[min(problems)]
     alike = sum(text == first for text in problems.values())
-    return f"{_counted(alike, stated)} {first}; {_mend(column)}"
+    return f"{_counted(alike, stated)} {first}; {_remedy(column)}"
 
 
 def _refuse_unread(stated: Stated, quantity: str, untold: NDArray[np.bool_]) -> None:
@@ -161,7 +161,7 @@ def _refuse_unread(stated: Stated, quantity: str, untold: NDArray[np.bool_]) -> 
         if len(rows):
             meant = "charge" if quantity == "charge" else "spin"
             if not column.calculated:
-                why = f"which looks like a {meant} and is not read; {_mend(column)}"
+                why = f"which looks like a {meant} and is not read; {_remedy(column)}"
             else:
                 why = (
                     f"of a calculation, and nothing says the {quantity} that is meant; set pool.{quantity}_key: {column.name} to "
@@ -187,7 +187,7 @@ def _sentence(stated: Stated, column: Column, rows: NDArray[np.int64], why: str)
     return f"{_counted(same, stated)} {column.name} = {_shown(column, first)}{more}, {why}"
 
 
-def _mend(column: Column) -> str:
+def _remedy(column: Column) -> str:
     quantity = column.meaning.quantity
     meant = " (2S + 1)" if quantity == "multiplicity" else ""
     key = f"set pool.{quantity}_key to the name that holds the {quantity}{meant}"

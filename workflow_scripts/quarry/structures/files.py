@@ -1,4 +1,4 @@
-"""Structure sets in HDF5, leaf structures in extended XYZ, and reading of the user's files through ASE."""
+"""Structure sets in HDF5, job inputs in extended XYZ, and reading of the user's files through ASE."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def read_pool_ids(path: str | Path) -> np.ndarray:
 
 
 @dataclass(frozen=True, eq=False)
-class LeafEntry:
+class JobInputEntry:
     """One structure of a job's input file.
 
     key: the label's name within the campaign (``BatchRow.key``); the structure's id when not given. predicted_s: wall
@@ -109,7 +109,7 @@ class LeafEntry:
             object.__setattr__(self, "key", self.structure.structure_id)
 
 
-def leaf_text(entries: Iterable[LeafEntry], size_bytes: int = 0) -> str:
+def job_input_text(entries: Iterable[JobInputEntry], size_bytes: int = 0) -> str:
     """Return structures as extended XYZ with positions to the 1e-6 Angstrom that their identity has, and a row's features.
 
     Every comment line says how many structures the file has, so that a file cut between two of them is noticed.
@@ -142,15 +142,15 @@ def leaf_text(entries: Iterable[LeafEntry], size_bytes: int = 0) -> str:
     return "\n".join([*lines, ""])
 
 
-def write_leaf(path: str | Path, entries: Iterable[LeafEntry], size_bytes: int = 0) -> None:
-    """Write the input file of one label job (see ``leaf_text``).
+def write_job_input(path: str | Path, entries: Iterable[JobInputEntry], size_bytes: int = 0) -> None:
+    """Write the input file of one label job (see ``job_input_text``).
 
     Not synced to disk: thousands are written at once, and a start of the campaign finds and replaces damaged ones.
     """
-    Path(path).write_text(leaf_text(entries, size_bytes))
+    Path(path).write_text(job_input_text(entries, size_bytes))
 
 
-def read_leaf(path: str | Path) -> list[LeafEntry]:
+def read_job_input(path: str | Path) -> list[JobInputEntry]:
     """Read the input file of one label job and check each structure against the id written with it.
 
     Not through ``ase.io``, whose import costs more than some labels (ASE reads the format too, tested).
@@ -161,10 +161,12 @@ def read_leaf(path: str | Path) -> list[LeafEntry]:
         entries, announced, start = [], set(), 0
         while start < len(lines):
             atoms, fields = int(lines[start]), _fields(lines[start + 1])
-            structure = _parse_leaf_block(fields, lines[start + 2 : start + 2 + atoms], atoms)
+            structure = _parse_job_input_block(fields, lines[start + 2 : start + 2 + atoms], atoms)
             predicted = fields.get("predicted_s")
             entries.append(
-                LeafEntry(structure, fields["key"].removeprefix("s"), None if predicted is None else float(predicted))
+                JobInputEntry(
+                    structure, fields["key"].removeprefix("s"), None if predicted is None else float(predicted)
+                )
             )
             announced.add(int(fields["structures"]))
             start += 2 + atoms
@@ -177,7 +179,7 @@ def read_leaf(path: str | Path) -> list[LeafEntry]:
     return entries
 
 
-def _parse_leaf_block(fields: dict[str, str], atom_lines: list[str], atoms: int) -> Structure:
+def _parse_job_input_block(fields: dict[str, str], atom_lines: list[str], atoms: int) -> Structure:
     from ase.data import atomic_numbers
 
     table = [line.split() for line in atom_lines]

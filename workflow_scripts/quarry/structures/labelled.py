@@ -31,7 +31,8 @@ class LabelledSet:
     (n_atoms_total, 3); for each excited state (n, n_states), n_states being the largest of all labels. Of states that were
     followed, state_order is the number (from 0 by energy) of the label's state that is state k of the reference.
     What a label lacks is NaN; a property that no label has is absent.
-    state_reference: structure_id of the reference geometry and characters of its states (``StateCharacters.to_json``).
+    state_reference: structure_id of the reference geometry and natural transition orbitals of its states
+    (``TransitionOrbitals.to_json``).
     sources: where each structure comes from, n of them; None: not from a file, or not known.
     left_out: ids of labels that are kept and counted, but that nothing learns from or is measured by.
     """
@@ -42,7 +43,7 @@ class LabelledSet:
     properties: dict[str, NDArray[np.float64]]
     state_reference: dict[str, Any] | None = None
     sources: Sequence[Source | None] = ()
-    left_out: frozenset[str] = frozenset()
+    rejected: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -56,7 +57,7 @@ class LabelledSet:
         properties: Sequence[Mapping[str, Any]],
         state_reference: dict[str, Any] | None = None,
         sources: Sequence[Source | None] = (),
-        left_out: frozenset[str] = frozenset(),
+        rejected: frozenset[str] = frozenset(),
     ) -> LabelledSet:
         """Pack structures and the properties of their label records, in their order."""
         packed: dict[str, NDArray[np.float64]] = {}
@@ -71,7 +72,7 @@ class LabelledSet:
             properties=packed,
             state_reference=state_reference,
             sources=list(sources),
-            left_out=left_out,
+            rejected=rejected,
         )
 
     def __len__(self) -> int:
@@ -92,7 +93,7 @@ class LabelledSet:
             properties=[_without_nan(part.record(i)) for part in both for i in range(len(part))],
             state_reference=self.state_reference or other.state_reference,
             sources=[source for part in both for source in part.sources],
-            left_out=self.left_out | other.left_out,
+            rejected=self.rejected | other.rejected,
         )
 
     def subset(self, rows: NDArray[np.int64]) -> LabelledSet:
@@ -105,17 +106,17 @@ class LabelledSet:
             properties={name: v[atoms if PROPERTIES[name].of_atoms else rows] for name, v in self.properties.items()},
             state_reference=self.state_reference,
             sources=[self.sources[int(row)] for row in rows],
-            left_out=self.left_out,
+            rejected=self.rejected,
         )
 
-    def without_left_out(self) -> LabelledSet:
+    def without_rejected(self) -> LabelledSet:
         """Return the labels that are used."""
-        return self.subset(np.flatnonzero(self.used)) if self.left_out else self
+        return self.subset(np.flatnonzero(self.used)) if self.rejected else self
 
     @property
     def used(self) -> NDArray[np.bool_]:
         """Which labels are not left out, shape (n,)."""
-        return ~np.isin(self.structures.ids, sorted(self.left_out))
+        return ~np.isin(self.structures.ids, sorted(self.rejected))
 
     def indices(self, role: str) -> NDArray[np.int64]:
         """Return the positions of the structures with a role whose labels are used."""
@@ -139,11 +140,11 @@ class LabelledSet:
             if self.state_reference is not None:
                 group = handle.create_group("state_reference")
                 group.attrs["structure_id"] = self.state_reference["structure_id"]
-                characters = canonical_json(self.state_reference["characters"])
-                group.create_dataset("characters", data=np.bytes_(characters.encode()))
+                transition_orbitals = canonical_json(self.state_reference["characters"])
+                group.create_dataset("characters", data=np.bytes_(transition_orbitals.encode()))
             write_sources(handle, self.sources)
-            if self.left_out:
-                handle.create_dataset("left_out", data=np.array(sorted(self.left_out), dtype="S"))
+            if self.rejected:
+                handle.create_dataset("left_out", data=np.array(sorted(self.rejected), dtype="S"))
 
     @staticmethod
     def read(path: str | Path) -> LabelledSet:
@@ -163,14 +164,14 @@ class LabelledSet:
                     "characters": json.loads(group["characters"][()]),
                 },
                 sources=read_sources(handle, np.arange(len(roles))),
-                left_out=frozenset(i.decode() for i in handle["left_out"][()]) if "left_out" in handle else frozenset(),
+                rejected=frozenset(i.decode() for i in handle["left_out"][()]) if "left_out" in handle else frozenset(),
             )
 
     def write_extxyz(self, path: str | Path) -> None:
         """Write extended XYZ through ASE; ``ase.io.read`` gives energies, forces and stresses back.
 
         Charge and multiplicity have the names of MACE and fairchem too; the user's own names (``Source.exported``) and file
-        and frame (source_file, source_frame) stand beside ours. Labels that are left out are not in it: whoever reads it learns
+        and frame (source_file, source_frame) stand beside ours. Labels that are rejected are not in it: whoever reads it learns
         from all of it.
         """
         from ase.calculators.singlepoint import SinglePointCalculator

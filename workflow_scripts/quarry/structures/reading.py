@@ -1,4 +1,4 @@
-"""Reading the user's files through ASE, and saying what is wrong with extended XYZ: the frame, the line and the mend."""
+"""Reading the user's files through ASE, and saying what is wrong with extended XYZ: the frame, the line and the remedy."""
 
 from __future__ import annotations
 
@@ -244,7 +244,9 @@ def _empty_line_between(path: Path) -> int:
 
 
 def first_fault(path: Path) -> str:
-    """Return the first thing that is wrong in an XYZ file, with frame and line, and how to mend it; empty if nothing is found."""
+    """Return the first thing that is wrong in an XYZ file, with frame and line, and how to correct it; empty if nothing is
+    found.
+    """
     if not is_xyz(path):
         return ""
     try:

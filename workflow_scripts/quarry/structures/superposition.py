@@ -1,4 +1,4 @@
-"""Whether one structure is another one in disguise: other order of equal atoms, turned, mirrored, moved."""
+"""Whether one structure is another one in disguise: other order of equal atoms, rotated, mirrored, translated."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def _periodic_displacement(one: Geometry, other: Geometry, tolerance_A: float) -
 
     Found are copies by any translation, permutation, rotation or mirror image of cell and atoms together, and those in
     other cell vectors that are sums and differences of the first ones. Not found: supercells, vectors further away, a
-    periodic direction that is another of the three vectors, and, of chains (one periodic direction), those turned about it.
+    periodic direction that is another of the three vectors, and, of chains (one periodic direction), those rotated about it.
     """
     assert one.basis is not None and other.basis is not None
     changed = _changes_of_cell(one.pbc) @ other.basis

@@ -90,8 +90,8 @@ class Table:
             with h5py.File(self.path, "r") as handle:
                 return np.asarray(handle[name][()])
         except (*_UNREADABLE, TypeError) as error:
-            mend = "; save it as an array of numbers or texts" if "allow_pickle" in str(error) else ""
-            raise QuarryError(f"{self.key}: cannot read {name} in {self.path} ({error}){mend}") from error
+            remedy = "; save it as an array of numbers or texts" if "allow_pickle" in str(error) else ""
+            raise QuarryError(f"{self.key}: cannot read {name} in {self.path} ({error}){remedy}") from error
 
     def attributes(self) -> Iterator[tuple[str, str, NDArray[Any]]]:
         """Yield owner ("" for the file), name and value of every attribute of an HDF5 file, its groups and data sets."""

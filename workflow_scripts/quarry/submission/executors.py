@@ -120,7 +120,7 @@ class Patient(RemoteExecutor):
         finally:
             self._attempt.job = None
         answer = self._attempt.answer
-        return None if answer is None else Refusal(words_of(submit_words(answer)))
+        return None if answer is None else Refusal(words_of(submit_message(answer)))
 
     def _refuse(self, job: Any, refusal: Refusal) -> None:
         now = time.monotonic()
@@ -152,9 +152,9 @@ class Patient(RemoteExecutor):
             async for job_info in super().check_active_jobs(active_jobs):
                 kept.append(job_info)  # noqa: PERF401 (what comes before an exception counts)
         except Exception as error:
-            words = f"{type(error).__name__}: {error}"
-            if self._reminders.is_due(words, time.monotonic()):
-                say(f"cannot look at the jobs now: {words_of(words)}; they count as running, the next look will tell")
+            message = f"{type(error).__name__}: {error}"
+            if self._reminders.is_due(message, time.monotonic()):
+                say(f"cannot look at the jobs now: {words_of(message)}; they count as running, the next look will tell")
         named = {id(job_info) for job_info in kept} | self._ended
         kept += [job_info for job_info in active_jobs if id(job_info) not in named]
         for job_info in kept:
@@ -192,7 +192,7 @@ class Patient(RemoteExecutor):
         super().shutdown()
 
 
-def submit_words(message: str) -> str:
+def submit_message(message: str) -> str:
     """Return what the submit command said out of the message that a plugin makes of it."""
     # slurm: SLURM sbatch failed. The error message was '...'.\n    sbatch call: ...
     found = re.search(r"error message was '?(.*?)'?\.?\n\s*sbatch call:", message, re.DOTALL)
@@ -220,4 +220,4 @@ def install() -> None:
     for name, classes in own.items():
         plugin = registry.get_plugin(name)
         plugin.executor = type("Executor", (*classes, plugin.executor), {})
-    slurm.mend_functions()
+    slurm.repair_functions()

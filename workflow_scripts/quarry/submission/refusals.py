@@ -50,8 +50,8 @@ _PREFIX = re.compile(r"^\s*(sbatch|qsub|bsub)(: (error|fatal))?: *|\.$", re.IGNO
 def words_of(answer: str, most: int = 300) -> str:
     """Return what a submit command has said as one line of at most ``most`` characters."""
     lines = dict.fromkeys(_PREFIX.sub("", line).strip() for line in answer.splitlines())
-    words = "; ".join(line for line in lines if line) or "no word of explanation"
-    return words if len(words) <= most else words[: most - 3] + "..."
+    message = "; ".join(line for line in lines if line) or "no word of explanation"
+    return message if len(message) <= most else message[: most - 3] + "..."
 
 
 @dataclass(frozen=True)

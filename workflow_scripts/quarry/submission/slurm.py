@@ -76,8 +76,8 @@ class Watchful(RemoteExecutor):
             elif state == "COMPLETED":
                 self.report_job_success(job_info)
             else:
-                words = state or "no longer in the queue, and Slurm does not say how it ended"
-                self.report_job_error(job_info, msg=f"Slurm job {job_info.external_jobid}: {words}. ")
+                message = state or "no longer in the queue, and Slurm does not say how it ended"
+                self.report_job_error(job_info, msg=f"Slurm job {job_info.external_jobid}: {message}. ")
 
     @property
     def least_pause_s(self) -> float:
@@ -199,7 +199,7 @@ def problem_of(status_command: str | None, interval_s: int, configuration: Mappi
     return None
 
 
-def mend_functions() -> None:
+def repair_functions() -> None:
     """Put functions in place of the plugin's own, in the module that its executor takes them from."""
     ask, min_job_age = plugin.query_job_status, plugin.get_min_job_age
 

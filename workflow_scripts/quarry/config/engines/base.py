@@ -90,7 +90,7 @@ class LabelingBase(Section):
     audit: Literal["warn", "stop", "off"] = "warn"
     """Labels against physics and against each other, at every merge: net force and torque, energies against forces, precision,
     absurd values, copies with other energies, unstable solutions (docs/labels.md). warn: what is found stands in audit.csv,
-    terminal, history and report; stop: errors stop the campaign until they are mended or left out; off: no audit."""
+    terminal, history and report; stop: errors stop the campaign until they are corrected or rejected; off: no audit."""
     net_force_tolerance_eV_per_A: float = Field(default=5e-3, gt=0)
     """Largest net force and net torque of a label, per atom, that the audit passes; ten times as much is an error. PySCF's grids
     of level 1 give up to 0.0025, those of level 0 up to 0.06."""

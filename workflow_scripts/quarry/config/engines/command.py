@@ -1,4 +1,4 @@
-"""Labels from a program of the user's own."""
+"""Labels from a user-defined program."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class CommandOutput(Section):
     """json: a dictionary of properties; extxyz: the last frame as ASE reads it; engrad: energy and gradient as ORCA and xtb
     write them; null: parser reads the file."""
     parser: ImportPath | None = None
-    """Import path package.module:function of the user's own reader; called with the file's path (pathlib), returns a
+    """Import path package.module:function of a user-defined reader; called with the file's path (pathlib), returns a
     dictionary of properties."""
     keys: dict[PropertyName, str] = {}
     """Names that the file gives its properties, e.g. {energy: "total energy"}; then only these are read. Empty: ours."""
@@ -60,7 +60,7 @@ class CommandOutput(Section):
 
 
 class CommandLabeling(LabelingBase):
-    """Labels from a program of the user's own. The engines' page (docs/engines.md) has examples and all placeholders."""
+    """Labels from a user-defined program. The engines' page (docs/engines.md) has examples and all placeholders."""
 
     takes_periodic: ClassVar[bool | None] = None
     starts_mpi_tasks: ClassVar[bool] = True

@@ -9,7 +9,7 @@ from quarry.config.engines.base import LabelingBase
 
 
 class FunctionLabeling(LabelingBase):
-    """Labels from a Python function (stand-in for tests and rehearsals, or the user's own code)."""
+    """Labels from a Python function (stand-in for tests and rehearsals, or user-defined code)."""
 
     labels_rows: ClassVar[bool] = True
     takes_periodic: ClassVar[bool | None] = True

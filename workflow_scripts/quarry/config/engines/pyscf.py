@@ -10,7 +10,7 @@ from pydantic import field_validator, model_validator
 from quarry.config.engines.base import LabelingBase
 from quarry.config.methods import Excitations, PyscfMethod
 
-RecoveryRung = Literal["plain", "guess", "diis", "smearing", "level_shift", "newton"]
+RecoveryStep = Literal["plain", "guess", "diis", "smearing", "level_shift", "newton"]
 
 
 class PyscfLabeling(LabelingBase):
@@ -22,8 +22,9 @@ class PyscfLabeling(LabelingBase):
 
     engine: Literal["pyscf"]
     method: PyscfMethod
-    recovery: list[RecoveryRung] = ["plain", "guess", "diis", "smearing", "level_shift", "newton"]
-    """Ways to the SCF solution, tried in this order until one converges: plain; guess (another initial guess); diis (augmented
+    recovery: list[RecoveryStep] = ["plain", "guess", "diis", "smearing", "level_shift", "newton"]
+    """Recovery steps to the SCF solution, tried in this order until one converges: plain; guess (another initial guess); diis
+    (augmented
     Roothaan-Hall DIIS, then a larger DIIS space with damping); smearing (Fermi occupations of falling width); level_shift
     (damping and level shift); newton (second-order solver). None changes the level of theory: the last run of each is without
     shift and smearing. [] and [plain]: no recovery."""
@@ -55,9 +56,9 @@ class PyscfLabeling(LabelingBase):
 
     @field_validator("recovery")
     @classmethod
-    def _rungs_once(cls, recovery: list[RecoveryRung]) -> list[RecoveryRung]:
+    def _steps_once(cls, recovery: list[RecoveryStep]) -> list[RecoveryStep]:
         if len(set(recovery)) < len(recovery):
-            raise ValueError("a way is named twice; name each once")
+            raise ValueError("a step is named twice; name each once")
         return recovery
 
     @model_validator(mode="after")

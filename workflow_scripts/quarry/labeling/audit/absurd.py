@@ -62,8 +62,8 @@ def _off(
     entry = PROPERTIES[name]
     if entry.absurd_off is not None:
         off = _off_the_median(entry, values)
-        words = f"{name.replace('_', ' ')} off the others"
-        return np.flatnonzero(np.abs(off) > entry.absurd_off).tolist(), off, entry.absurd_off, entry.unit, words
+        message = f"{name.replace('_', ' ')} off the others"
+        return np.flatnonzero(np.abs(off) > entry.absurd_off).tolist(), off, entry.absurd_off, entry.unit, message
     return [], np.zeros(n), 0.0, "", ""
 
 

@@ -50,6 +50,7 @@ def refuse_errors(findings: Sequence[Finding], table: Path) -> None:
     count = f"{len(labels)} labels" if labels else "all labels together"
     said = sentences(errors)[0].removeprefix("audit, ")
     raise QuarryError(
-        f"the audit of the labels found errors ({', '.join(checks)}; {count}): {said}; all in {table}. Mend the cause, leave the "
+        f"the audit of the labels found errors ({', '.join(checks)}; {count}): {said}; all in {table}. Remove the cause, leave "
+        f"the "
         "labels out (labeling.leave_out), or go on with labeling.audit: warn"
     )

@@ -1,4 +1,4 @@
-"""Forces of a molecule that nothing outside acts on: they neither push it away nor turn it."""
+"""Forces of a molecule that nothing outside acts on: they neither push it away nor rotate it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def check_balance(labels: LabelledSet, tolerance: float = TOLERANCE_EV_PER_A) ->
         over = [(name, value) for name, value in zip(("force", "torque"), values, strict=True) if value > tolerance]
         for name, value in over[:1]:
             severity = ERROR if value > SURELY * tolerance else WARNING
-            words = f"the forces have a net {name} of {value:.3g} eV/Angstrom per atom"
+            message = f"the forces have a net {name} of {value:.3g} eV/Angstrom per atom"
             place = str(structures.ids[row])
-            found.append(Finding(place, f"net_{name}", severity, rounded(value), tolerance, "eV/Angstrom", words))
+            found.append(Finding(place, f"net_{name}", severity, rounded(value), tolerance, "eV/Angstrom", message))
     return found

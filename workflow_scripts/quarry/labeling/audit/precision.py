@@ -34,14 +34,14 @@ def check_precision(labels: LabelledSet) -> list[Finding]:
     found = spacing(energies)
     if found is None:
         return []
-    step, words = found
+    step, message = found
     spread = _spread_within(labels, known)
     if step <= COARSE_EV or step <= 0.01 * SHARE_OF_SPREAD * spread:
         return []
     share = f" ({step / spread:.2g} of their spread)" if spread > 0 else ""
     severity = ERROR if step > SHARE_OF_SPREAD * spread else WARNING
-    words = f"the energies {words}: they are {step:.2g} eV apart{share}"
-    return [Finding("", "precision", severity, rounded(step), COARSE_EV, "eV", words)]
+    message = f"the energies {message}: they are {step:.2g} eV apart{share}"
+    return [Finding("", "precision", severity, rounded(step), COARSE_EV, "eV", message)]
 
 
 def spacing(energies_eV: NDArray[np.float64]) -> tuple[float, str] | None:

@@ -1,4 +1,4 @@
-"""One structure, two labels: copies (turned, mirrored, moved, equal atoms in another order) must have one energy."""
+"""One structure, two labels: copies (rotated, mirrored, translated, equal atoms in another order) must have one energy."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ CHECK, LOOKED = "externally_unstable", "stability_looked_for"
 
 
 def check_stability(
-    details: Mapping[str, Mapping[str, Any]], earlier: Sequence[Finding], left_out: Collection[str]
+    details: Mapping[str, Mapping[str, Any]], earlier: Sequence[Finding], rejected: Collection[str]
 ) -> list[Finding]:
     """Return the labels whose closed shell is known to have a lower unrestricted solution, and how many were looked at.
 
@@ -20,7 +20,7 @@ def check_stability(
     from: the records of its labels are not read again. left_out: labels that are not used. An engine that says nothing about
     stability has no findings.
     """
-    found = [finding for finding in earlier if finding.check == CHECK and finding.structure_id not in left_out]
+    found = [finding for finding in earlier if finding.check == CHECK and finding.structure_id not in rejected]
     looked = total = 0
     for finding in earlier:
         if finding.check == LOOKED:
@@ -31,10 +31,10 @@ def check_stability(
         total += 1
         looked += external_looked_for(entry)
         curvature = external_instability(entry)
-        if curvature is not None and structure_id not in left_out:
-            words = f"the closed shell is unstable ({EXTERNAL}): an unrestricted solution has a lower energy"
-            found.append(Finding(structure_id, CHECK, WARNING, rounded(curvature), 0.0, "hartree", words))
+        if curvature is not None and structure_id not in rejected:
+            message = f"the closed shell is unstable ({EXTERNAL}): an unrestricted solution has a lower energy"
+            found.append(Finding(structure_id, CHECK, WARNING, rounded(curvature), 0.0, "hartree", message))
     if total:
-        words = f"instabilities {EXTERNAL} were looked for in {looked} of {total} labels"
-        found.append(Finding("", LOOKED, NOTE, float(looked), float(total), "labels", words))
+        message = f"instabilities {EXTERNAL} were looked for in {looked} of {total} labels"
+        found.append(Finding("", LOOKED, NOTE, float(looked), float(total), "labels", message))
     return found

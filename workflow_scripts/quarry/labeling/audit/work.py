@@ -25,7 +25,7 @@ CLEAR = 1.7
 """An interval within this factor of 1 leaves no unit but the right one."""
 NEAR = 0.3
 """Loops that close to this share of the work are of pairs that are near enough for the energies to follow."""
-MISFIT = 0.6
+MISMATCH = 0.6
 """Share of the work by which no right energy of a pair that is near is off: it is as far as the loops are open."""
 PICKS = 500
 PLAIN = ("eV", "hartree", "kcal/mol", "kJ/mol")
@@ -39,7 +39,7 @@ class Slope:
     value: of the pairs. low, high: it is between them; low is the lower end of the slope of energies on works, which errors of
     the works make too small, high the upper end of the inverse of the slope of works on energies, which they make too
     large. negative: of a wrong sign, and low and high are those of its size. related: whether there is a slope at all.
-    misfit: lower end of what differences lack to be the works. openness: upper end of what loops of three works lack to close
+    mismatch: lower end of what differences lack to be the works. openness: upper end of what loops of three works lack to close
     (NaN: too few loops). Both as shares of a work. pairs: how many.
     """
 
@@ -48,7 +48,7 @@ class Slope:
     high: float
     negative: bool
     related: bool
-    misfit: float
+    mismatch: float
     openness: float
     pairs: int
 
@@ -77,8 +77,8 @@ def fit_slope(pairs: Pairs, rng: np.random.Generator) -> Slope:
         openness = float(np.quantile(ratios, 0.99))
     related = low > 0 and small > 0
     value = float(np.sign(slope) * np.sqrt(slope / inverse)) if related else slope
-    misfit = float(np.quantile(_ratio_of_medians(np.abs(y - x), np.abs(x), rng), 0.01))
-    return Slope(value, low, 1 / small if small > 0 else np.inf, negative, related, misfit, openness, len(pairs))
+    mismatch = float(np.quantile(_ratio_of_medians(np.abs(y - x), np.abs(x), rng), 0.01))
+    return Slope(value, low, 1 / small if small > 0 else np.inf, negative, related, mismatch, openness, len(pairs))
 
 
 def _weighted_medians(
@@ -122,7 +122,7 @@ def check_work(labels: LabelledSet, rng: np.random.Generator) -> list[Finding]:
             return [_error(slope.value, f"energies and forces contradict each other ({interval}; 1 is right): {why}")]
         if slope.low > 1 / CLEAR and slope.high < CLEAR:
             return [_note(slope.value, f"energies and forces agree ({interval})")]
-    elif slope.openness < NEAR and slope.misfit > MISFIT:
+    elif slope.openness < NEAR and slope.mismatch > MISMATCH:
         # The forces are those of a field that has an energy, but not these energies.
         why = "are they other structures' energies?"
         return [_error(slope.value, f"the energies do not follow the forces ({about}; 1 is right): {why}")]
@@ -132,14 +132,14 @@ def check_work(labels: LabelledSet, rng: np.random.Generator) -> list[Finding]:
 def explanation(slope: Slope) -> str:
     """Return which sign and units would make the slope: one mistake before two, then the nearest."""
     fitting = [
-        (words.count(" and "), abs(float(np.log(abs(slope.value) / value))), words)
-        for words, value in hypotheses()
+        (message.count(" and "), abs(float(np.log(abs(slope.value) / value))), message)
+        for message, value in hypotheses()
         if slope.low / 1.05 <= value <= slope.high * 1.05
     ]
     sign = "the forces have the wrong sign, as a gradient has" if slope.negative else ""
     if slope.negative and slope.low / MARGIN <= 1 <= slope.high * MARGIN:
         return sign
-    units = " or ".join(words for *_, words in sorted(fitting)[:2]) or "no unit known here fits"
+    units = " or ".join(message for *_, message in sorted(fitting)[:2]) or "no unit known here fits"
     return f"{sign}, and {units}" if sign else units
 
 

@@ -34,7 +34,7 @@ class EngineResult:
     status: 'ok', a failure class (``quarry.failures``), or ``MACHINE_FAULT``: no record then, and the label is tried again.
     properties: plain numbers and nested lists (see ``quarry.properties``);
     lumo and gap are None where there is no virtual orbital.
-    attempts: one dictionary per way that was tried (name, cycles, converged, wall_s, cpu_s).
+    attempts: one dictionary per step that was tried (name, cycles, converged, wall_s, cpu_s).
     size: what the cost depends on, e.g. {"atoms": 3, "basis_functions": 18}; cost models are fitted to it.
     details: what else belongs in the record (exit code and error output of a program, stability analysis ...).
     """

@@ -1,4 +1,4 @@
-"""Labels from a program of the user's own: input files from templates, a command, an output file."""
+"""Labels from a user-defined program: input files from templates, a command, an output file."""
 
 from __future__ import annotations
 
@@ -323,12 +323,12 @@ ADVICE = (
 
 def launcher_line(launcher: str, options: str, tasks: int, threads: int) -> str:
     """Return the start of a command line that runs MPI tasks, with `threads` cores each; empty for 'none'."""
-    words = {
+    message = {
         "srun": ["srun", f"--ntasks={tasks}", f"--cpus-per-task={threads}", options],
         "mpirun": ["mpirun", "-np", str(tasks), options],
         "none": [],
     }[launcher]
-    return " ".join(word for word in words if word)
+    return " ".join(word for word in message if word)
 
 
 def _end_with_parent() -> None:

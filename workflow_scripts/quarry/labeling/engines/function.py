@@ -1,4 +1,4 @@
-"""Labels from a Python function: a stand-in for tests and rehearsals, or the user's own code."""
+"""Labels from a Python function: a stand-in for tests and rehearsals, or user-defined code."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from quarry.errors import QuarryError
 from quarry.labeling.engines.base import EngineResult, status_of
 from quarry.labeling.engines.pyscf_names import is_hartree_fock, load_core_potential, one_line
 from quarry.labeling.engines.pyscf_recovery import climb
-from quarry.labeling.engines.pyscf_runs import HARTREE_EV, Runs, ScfNotConverged, Unsolved, attempt, turned_guess
+from quarry.labeling.engines.pyscf_runs import HARTREE_EV, Runs, ScfNotConverged, Unsolved, attempt, rotated_guess
 from quarry.labeling.engines.pyscf_stability import below_closed_shell, look, minimum_below
 from quarry.structures import Structure
 
@@ -43,7 +43,7 @@ class PyscfCalculator:
     origin at the centre of mass, which matters for ions only), excitation_energies and oscillator_strengths on request.
     Details: stability (``quarry.labeling.stability``), excitations (its attempts), both where asked for.
 
-    recovery: names of the ways to the SCF solution, in their order (see ``pyscf_recovery``); none means plain.
+    recovery: names of the recovery steps, in their order (see ``pyscf_recovery``); none means plain.
     stability: which instabilities are followed downhill: none, internal or external (both). looks: look for internal and
     external ones also where none is followed.
     """
@@ -142,7 +142,7 @@ class PyscfCalculator:
         calculation.disp = self.method.dispersion
         calculation.conv_tol = self.method.convergence_hartree
         calculation.max_cycle = self.method.max_cycles
-        turned_guess(calculation)
+        rotated_guess(calculation)
         return calculation
 
     def _ground_state(self, molecule: gto.Mole, result: EngineResult) -> scf.hf.SCF:
@@ -178,9 +178,9 @@ class PyscfCalculator:
         trials: list[dict[str, Any]] = []
         result.details["excitations"] = trials
         # First the states: they may fail, and then the forces would be for nothing.
-        states, characters = excited_states(solution, wanted, trials)
-        if characters is not None:
-            result.details["characters"] = characters
+        states, transition_orbitals = excited_states(solution, wanted, trials)
+        if transition_orbitals is not None:
+            result.details["characters"] = transition_orbitals
         return {**_ground_state_properties(solution, self.method.forces), **states}
 
 

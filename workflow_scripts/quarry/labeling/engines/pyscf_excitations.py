@@ -14,9 +14,9 @@ from pyscf import gto, scf
 
 from quarry.config.methods import Excitations
 from quarry.errors import reason_of
-from quarry.labeling.characters import StateCharacters, leading_pairs
 from quarry.labeling.engines.pyscf_runs import HARTREE_EV, Unsolved
 from quarry.labeling.engines.pyscf_stability import UNSTABLE_BELOW_HARTREE, lowest_curvature, on_grid
+from quarry.labeling.transition_orbitals import TransitionOrbitals, leading_pairs
 
 MORE_GUESSES = 5
 """Start vectors beyond the wanted states: a low state that starts high is found then."""
@@ -68,7 +68,7 @@ def excited_states(
     solution: scf.hf.SCF, wanted: Excitations, trials: list[dict[str, Any]]
 ) -> tuple[dict[str, list[float]], dict[str, Any] | None]:
     """Return excitation_energies (eV, ascending) and oscillator_strengths (length gauge) of the lowest states, and their
-    characters (``StateCharacters.to_json``) if they are wanted.
+    natural transition orbitals (``TransitionOrbitals.to_json``) if they are wanted.
 
     solution: a converged ground state. trials: gets an entry for each attempt: roots (asked for), converged (one for each
     wanted state), wall_s, cpu_s. The second one solves for more roots with more cycles.
@@ -110,7 +110,7 @@ def excited_states(
                 "excitation_energies": (energies[: wanted.n_states] * HARTREE_EV).tolist(),
                 "oscillator_strengths": strengths[: wanted.n_states].tolist(),
             }
-            return properties, _characters(solver, wanted.n_states) if wanted.characters else None
+            return properties, _transition_orbitals(solver, wanted.n_states) if wanted.characters else None
     raise ExcitationsNotConverged(problem)
 
 
@@ -163,7 +163,7 @@ def _solve(
     return solver, energies[order], strengths[order], converged[order]
 
 
-def _characters(solver: Any, n_states: int) -> dict[str, Any]:
+def _transition_orbitals(solver: Any, n_states: int) -> dict[str, Any]:
     """Return the leading natural transition orbitals of the lowest states as data for the label record.
 
     The transition density is that of X + Y (M. E. Casida, 1995); with the Tamm-Dancoff approximation Y is 0.
@@ -186,7 +186,7 @@ def _characters(solver: Any, n_states: int) -> dict[str, Any]:
     momenta = [
         int(molecule.bas_angular(shell)) for shell in range(molecule.nbas) for _ in range(molecule.bas_nctr(shell))
     ]
-    return StateCharacters(tuple(momenta), tuple(states)).to_json()
+    return TransitionOrbitals(tuple(momenta), tuple(states)).to_json()
 
 
 def _start_vectors(solution: scf.hf.SCF, count: int) -> NDArray[np.float64]:

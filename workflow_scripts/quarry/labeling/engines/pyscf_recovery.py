@@ -1,8 +1,8 @@
-"""The ladder of ways to an SCF solution.
+"""Recovery steps to an SCF solution.
 
-Every rung changes the way only: guess, mixing of Fock matrices, level shift, smearing or solver. The solution it hands back
+No step changes the level of theory: guess, mixing of Fock matrices, level shift, smearing or solver. The solution it hands back
 is one of the unchanged calculation (functional, basis, grid, density fitting, convergence; no level shift, integer
-occupations), so that all rungs give the same energy where they find the same solution. They need not: molecules that need
+occupations), so that all steps give the same energy where they find the same solution. They need not: molecules that need
 recovery often have several SCF solutions, and only a stability analysis tells a minimum from a saddle point.
 """
 
@@ -59,7 +59,7 @@ def _newton(runs: Runs) -> scf.hf.SCF:
     return minimum_below(runs, solution)[0] if solution.converged else solution
 
 
-RUNGS: dict[str, Callable[[Runs], scf.hf.SCF]] = {
+RECOVERY_STEPS: dict[str, Callable[[Runs], scf.hf.SCF]] = {
     "plain": _plain,
     "guess": _guess,
     "diis": _diis,
@@ -67,29 +67,29 @@ RUNGS: dict[str, Callable[[Runs], scf.hf.SCF]] = {
     "level_shift": _level_shift,
     "newton": _newton,
 }
-"""The ways by their names in ``labeling.recovery``."""
+"""The recovery steps by their names in ``labeling.recovery``."""
 
 
-def climb(runs: Runs, rungs: Sequence[str], attempts: list[dict[str, Any]]) -> scf.hf.SCF:
-    """Return the first converged solution of the named ways, which are tried in their order.
+def climb(runs: Runs, steps: Sequence[str], attempts: list[dict[str, Any]]) -> scf.hf.SCF:
+    """Return the first converged solution of the named steps, which are tried in their order.
 
-    attempts: gets an entry for each way: name, cycles (of all its runs), converged, energy (eV, of the last run, None
+    attempts: gets an entry for each step: name, cycles (of all its runs), converged, energy (eV, of the last run, None
     where it is not finite), wall_s, cpu_s, and error if it raised one.
-    Raises ScfNotConverged if no way converges, and what PySCF raised if every way raised something.
+    Raises ScfNotConverged if no step converges, and what PySCF raised if every step raised something.
     """
     errors: list[Exception] = []
-    for name in rungs:
+    for name in steps:
         try:
-            solution = attempt(runs, name, RUNGS[name], attempts)
+            solution = attempt(runs, name, RECOVERY_STEPS[name], attempts)
         except MemoryError:
             raise
         except Exception as error:
-            # A guess that PySCF lacks for an element, a singular matrix: the next way may do.
+            # A guess that PySCF lacks for an element, a singular matrix: the next step may do.
             errors.append(error)
             continue
         if solution.converged:
             return solution
-    if len(errors) == len(rungs):
+    if len(errors) == len(steps):
         raise errors[0]
     tried = ", ".join(f"{a['name']} {a['cycles']} cycles" for a in attempts)
     raise ScfNotConverged(f"SCF not converged ({tried})")

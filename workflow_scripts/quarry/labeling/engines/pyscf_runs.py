@@ -19,8 +19,8 @@ ROUGH_CONVERGENCE_HARTREE = 1e-5
 """Convergence of a run whose density is only the start of the next one."""
 
 
-TURN = 1e-3
-"""Angle (radian) by which start orbitals are turned into each other: the guess of a symmetric molecule may be just as close to
+ROTATION_RAD = 1e-3
+"""Angle (radian) by which start orbitals are rotated into each other: the guess of a symmetric molecule may be just as close to
 several solutions, and rounding would choose between them, by processor, library and number of threads."""
 
 
@@ -32,23 +32,23 @@ class Unsolved(Exception):
 
 
 class ScfNotConverged(Unsolved):
-    """No way led to a converged SCF solution."""
+    """No step led to a converged SCF solution."""
 
     status = "scf_not_converged"
 
 
-def turned_guess(calculation: scf.hf.SCF) -> None:
-    """Let a calculation start from densities, shape (..., n, n), whose orbitals are turned by ``TURN``, always alike."""
+def rotated_guess(calculation: scf.hf.SCF) -> None:
+    """Let a calculation start from densities, shape (..., n, n), whose orbitals are rotated by ``ROTATION_RAD``, always alike."""
     guess = calculation.get_init_guess
 
-    def turned(*arguments: Any, **keys: Any) -> NDArray[np.float64]:
+    def rotated(*arguments: Any, **keys: Any) -> NDArray[np.float64]:
         density = np.asarray(guess(*arguments, **keys))
         # Cosines of squares are as good as random; the turn is one to first order, the rest is far below convergence.
         square = np.cos(np.arange(density.size, dtype=np.float64) ** 2).reshape(density.shape)
-        turn = TURN * (square - np.swapaxes(square, -1, -2))
-        return density + turn @ density - density @ turn
+        rotation = ROTATION_RAD * (square - np.swapaxes(square, -1, -2))
+        return density + rotation @ density - density @ rotation
 
-    calculation.get_init_guess = turned
+    calculation.get_init_guess = rotated
 
 
 class Runs:
@@ -133,13 +133,13 @@ class Runs:
         return solution
 
 
-def attempt(runs: Runs, name: str, way: Callable[[Runs], scf.hf.SCF], attempts: list[dict[str, Any]]) -> scf.hf.SCF:
-    """Go one way and enter it in the attempts, whatever comes of it; see ``pyscf_recovery.climb``."""
+def attempt(runs: Runs, name: str, step: Callable[[Runs], scf.hf.SCF], attempts: list[dict[str, Any]]) -> scf.hf.SCF:
+    """Take one step and enter it in the attempts, whatever comes of it; see ``pyscf_recovery.climb``."""
     wall, cpu = time.perf_counter(), time.process_time()
     runs.cycles, runs.last = 0, None
     entry: dict[str, Any] = {"name": name, "cycles": 0, "converged": False, "energy": None}
     try:
-        solution = way(runs)
+        solution = step(runs)
         entry["converged"] = bool(solution.converged)
         return solution
     except Exception as error:

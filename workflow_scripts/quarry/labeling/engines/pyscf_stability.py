@@ -16,10 +16,10 @@ from pyscf import lib, scf
 
 from quarry.labeling.engines.pyscf_runs import HARTREE_EV, Runs, ScfNotConverged
 from quarry.labeling.stability import (
-    ALWAYS_LEFT_OUT,
     EXTERNAL,
     FLAT,
     FOLLOWED,
+    NEVER_LOOKED_FOR,
     NOT_LOOKED_FOR,
     OPEN_SHELL,
     STABLE,
@@ -30,7 +30,7 @@ UNSTABLE_BELOW_HARTREE = -1e-5
 """Lowest eigenvalue of the orbital Hessian that counts as an instability (PySCF's own limit)."""
 
 FLAT_HARTREE = 1e-7
-"""An instability that lowers the energy by less is a flat direction: an open shell turns about the axis of its molecule at
+"""An instability that lowers the energy by less is a flat direction: an open shell rotates about the axis of its molecule at
 no cost, but for what the integration grid makes of it."""
 
 MAX_FOLLOWED = 8
@@ -208,14 +208,14 @@ def below_closed_shell(
     symmetry may lead to a minimum far above the one below the symmetric closed shell: both are followed, the lowest end counts.
     Raises ScfNotConverged if no way down converges or ends.
     """
-    found["not_looked_for"] = list(ALWAYS_LEFT_OUT)
+    found["not_looked_for"] = list(NEVER_LOOKED_FOR)
     if np.ndim(solution.mo_occ) > 1:
         found["external"] = OPEN_SHELL
         return solution
     try:
         curvature, direction = external_curvature(solution)
     except MISSING:
-        found |= {"external": NOT_LOOKED_FOR, "not_looked_for": [EXTERNAL, *ALWAYS_LEFT_OUT]}
+        found |= {"external": NOT_LOOKED_FOR, "not_looked_for": [EXTERNAL, *NEVER_LOOKED_FOR]}
         return solution
     stable = curvature >= UNSTABLE_BELOW_HARTREE
     found |= {"external": STABLE if stable else UNSTABLE, "external_curvature": _plain(curvature)}
@@ -258,8 +258,8 @@ def _parted(runs: Runs, solution: scf.hf.SCF, direction: NDArray[np.float64]) ->
     occupations = np.stack([solution.mo_occ / 2] * 2)
     converged = False
     for step in (STEP, STEP / 3, 2 * STEP):
-        turns = [solver.update_rotate_matrix(sign * step * direction, solution.mo_occ) for sign in (1, -1)]
-        orbitals = np.stack([solver.rotate_mo(solution.mo_coeff, turn) for turn in turns])
+        rotations = [solver.update_rotate_matrix(sign * step * direction, solution.mo_occ) for sign in (1, -1)]
+        orbitals = np.stack([solver.rotate_mo(solution.mo_coeff, rotation) for rotation in rotations])
         end = runs.second_order(orbitals=orbitals, occupations=occupations)
         if end.converged and end.e_tot < solution.e_tot - FLAT_HARTREE:
             return end

@@ -176,8 +176,12 @@ class ReplayEngine:
 
     def _check_count(self, count: int, rows: Rows) -> None:
         if count != len(rows):
-            mend = f"; name the structures that have labels, e.g. by index ':{len(rows)}'" if count > len(rows) else ""
-            raise QuarryError(f"labeling.structures: {count} structures, but {self.source} has {len(rows)} rows{mend}")
+            remedy = (
+                f"; name the structures that have labels, e.g. by index ':{len(rows)}'" if count > len(rows) else ""
+            )
+            raise QuarryError(
+                f"labeling.structures: {count} structures, but {self.source} has {len(rows)} rows{remedy}"
+            )
 
 
 def _may_be(stated: Structure, structure: Structure) -> bool:

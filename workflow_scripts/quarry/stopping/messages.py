@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 
-def interval_words(low: float | None, high: float | None, style: str, scale: float = 1.0) -> str:
+def interval_text(low: float | None, high: float | None, style: str, scale: float = 1.0) -> str:
     """Return an interval in words, e.g. ``0.010 to 0.030``; None and NaN are ends that do not exist.
 
     Without an upper end (the errors seen set no upper bound) it is ``0.010 upwards``, without a lower one, as R^2 of such
@@ -21,7 +21,7 @@ def r2_text(value: float) -> str:
     return f"{value:.{min(8, max(2, 1 - math.floor(math.log10(lacks))))}f}" if 0 < lacks < 1 else f"{value:.3g}"
 
 
-def r2_words(low: float | None, high: float | None) -> str:
+def r2_interval_text(low: float | None, high: float | None) -> str:
     """Return the interval of R^2 in words, each end with its own digits."""
     return _joined(*("" if end is None or math.isnan(end) else r2_text(end) for end in (low, high)))
 
@@ -53,7 +53,7 @@ def how_good(errors: dict[str, Any] | None, unit: str) -> str:
     words = f"the model's RMSE is {scale * errors['rmse']:.4g} {unit}".rstrip()
     share, r2, per_atom = beside_rmse(errors)
     words += f", {share} of the labels' std" if share else ""
-    words += f" (R2 {r2}, 95 %: {r2_words(errors['r2_low'], errors['r2_high'])})" if r2 else ""
+    words += f" (R2 {r2}, 95 %: {r2_interval_text(errors['r2_low'], errors['r2_high'])})" if r2 else ""
     return words + (f", {per_atom}" if per_atom else "")
 
 

@@ -13,18 +13,18 @@ from pydantic import ValidationError
 
 from quarry.config.methods import Excitations
 from quarry.files import canonical_json
-from quarry.labeling.characters import StateCharacter, StateCharacters, leading_pairs
 from quarry.labeling.engines import pyscf_excitations
 from quarry.labeling.engines.base import EngineResult
 from quarry.labeling.engines.pyscf_engine import PyscfEngine
 from quarry.labeling.engines.pyscf_runs import HARTREE_EV
+from quarry.labeling.transition_orbitals import StateTransitionOrbitals, TransitionOrbitals, leading_pairs
 from quarry.structures import Structure
 from support.molecules import bent_water, method, unrounded
 
 RADICAL = unrounded([8, 1, 1], bent_water().positions, multiplicity=2, charge=1)
 
 
-def density(state: StateCharacter, spin: int) -> NDArray[np.float64]:
+def density(state: StateTransitionOrbitals, spin: int) -> NDArray[np.float64]:
     """The transition density of one spin in orthogonal basis functions."""
     kept = state.spins == spin
     return np.einsum("k,kp,kq->pq", state.weights[kept], state.holes[kept], state.electrons[kept])
@@ -56,21 +56,21 @@ class TestLeadingPairs:
         assert len(leading_pairs(amplitudes, filled, empty, kept=1.0, most=1).weights) == 1
 
 
-def some_characters(seed: int = 0, momenta: tuple[int, ...] = (0, 1, 2)) -> StateCharacters:
+def some_transition_orbitals(seed: int = 0, momenta: tuple[int, ...] = (0, 1, 2)) -> TransitionOrbitals:
     rng, width = np.random.default_rng(seed), sum(2 * m + 1 for m in momenta)
     states = []
     for count in (1, 3, 2):
         weights = np.sort(rng.uniform(0.1, 1, count))[::-1]
         orbitals = rng.normal(size=(2, count, width)) / np.sqrt(width)
-        states.append(StateCharacter(weights, rng.integers(0, 2, count), *orbitals))
-    return StateCharacters(momenta, tuple(states))
+        states.append(StateTransitionOrbitals(weights, rng.integers(0, 2, count), *orbitals))
+    return TransitionOrbitals(momenta, tuple(states))
 
 
 class TestJson:
     def test_round_trip(self):
-        before = some_characters()
+        before = some_transition_orbitals()
         data = before.to_json()
-        after = StateCharacters.from_json(data)
+        after = TransitionOrbitals.from_json(data)
         assert after.angular_momenta == before.angular_momenta and len(after.states) == 3
         for old, new in zip(before.states, after.states, strict=True):
             assert new.weights == pytest.approx(old.weights, abs=1e-5) and np.array_equal(new.spins, old.spins)
@@ -82,7 +82,7 @@ class TestJson:
     @pytest.mark.parametrize("change", [{"angular_momenta": [0, 1]}, {"weights": [[0.9], [0.9], [0.9]]}])
     def test_numbers_that_do_not_fit_together(self, change):
         with pytest.raises(ValueError, match="numbers for"):
-            StateCharacters.from_json({**some_characters().to_json(), **change})
+            TransitionOrbitals.from_json({**some_transition_orbitals().to_json(), **change})
 
 
 def label(structure: Structure, xc: str = "hf", n_states: int = 4, **excitations: Any) -> EngineResult:
@@ -93,7 +93,7 @@ def label(structure: Structure, xc: str = "hf", n_states: int = 4, **excitations
     return result
 
 
-def transition_dipoles(structure: Structure, state: StateCharacter) -> NDArray[np.float64]:
+def transition_dipoles(structure: Structure, state: StateTransitionOrbitals) -> NDArray[np.float64]:
     """The dipoles <electron|r|hole>, weighted and summed over the pairs, from the molecule's own integrals."""
     molecule = PyscfEngine(method()).molecule(structure)
     values, vectors = np.linalg.eigh(molecule.intor("int1e_ovlp"))
@@ -114,18 +114,18 @@ def test_oscillator_strengths_follow_from_the_characters(structure, kind, monkey
 
     monkeypatch.setattr(pyscf_excitations, "leading_pairs", noting)
     found = label(structure, kind=kind, characters=True, n_states=8)
-    characters = StateCharacters.from_json(found.details["characters"])
+    transition_orbitals = TransitionOrbitals.from_json(found.details["characters"])
     spins = 2 if structure.multiplicity == 1 else 1
     dipoles = np.array(
-        [spins * n * transition_dipoles(structure, s) for n, s in zip(norms, characters.states, strict=True)]
+        [spins * n * transition_dipoles(structure, s) for n, s in zip(norms, transition_orbitals.states, strict=True)]
     )
     strengths = found.properties["oscillator_strengths"]
     energies = np.array(found.properties["excitation_energies"]) / HARTREE_EV
     assert max(strengths) > 0.01
     # Half precision.
     assert 2 / 3 * energies * (dipoles**2).sum(axis=1) == pytest.approx(strengths, rel=2e-3, abs=1e-4)
-    assert characters.angular_momenta == (0, 0, 1, 0, 0)
-    used = set(np.concatenate([s.spins for s in characters.states]).tolist())
+    assert transition_orbitals.angular_momenta == (0, 0, 1, 0, 0)
+    used = set(np.concatenate([s.spins for s in transition_orbitals.states]).tolist())
     assert used == ({0} if structure.multiplicity == 1 else {0, 1})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from quarry.config.targets import TARGETS
-from quarry.stopping.rules import absurd_words, has_learnt, held_back
+from quarry.stopping.rules import absurd_message, has_learnt, held_back
 from support.stages import configuration, make_facts
 
 FLAGGED = {"labels": 1, "train": 0, "evaluated": 1, "error_share": 0.5, "ids": ["s1"]}
@@ -16,15 +16,17 @@ FLAGGED = {"labels": 1, "train": 0, "evaluated": 1, "error_share": 0.5, "ids": [
 )
 def test_a_small_change_stops_nothing_and_is_told(iteration, change, said):
     last = make_facts(iteration, rrmse=change, rrmse_low=change, rrmse_high=change, flagged=FLAGGED)
-    words = held_back(last, configuration(stop={"rrmse": 0.1, "patience": 1}))
-    assert words is None if said is None else words.startswith(f"{said}, but stops nothing: 0 training labels and 1 ")
+    message = held_back(last, configuration(stop={"rrmse": 0.1, "patience": 1}))
+    assert (
+        message is None if said is None else message.startswith(f"{said}, but stops nothing: 0 training labels and 1 ")
+    )
 
 
 def test_labels_of_the_training_and_of_the_test_set_are_told_apart():
-    assert "50 % of the squared error" in absurd_words(make_facts(1, flagged=FLAGGED))
-    words = absurd_words(make_facts(1, flagged={**FLAGGED, "train": 2, "evaluated": 0}))
-    assert words.startswith("2 training labels and 0 test-set labels have absurd values (ids s1;")
-    assert absurd_words(make_facts(1, flagged={"labels": 1, "ids": ["s1"], "error_share": 0.0})) == ""
+    assert "50 % of the squared error" in absurd_message(make_facts(1, flagged=FLAGGED))
+    message = absurd_message(make_facts(1, flagged={**FLAGGED, "train": 2, "evaluated": 0}))
+    assert message.startswith("2 training labels and 0 test-set labels have absurd values (ids s1;")
+    assert absurd_message(make_facts(1, flagged={"labels": 1, "ids": ["s1"], "error_share": 0.0})) == ""
 
 
 def test_units_of_targets():

@@ -1,6 +1,6 @@
 """Labels that the user leaves out, by id: read, checked, and from which iteration on it holds (standard library only).
 
-What is left out may change between two runs. It holds from the last batch of each arm on, which is merged again if it was
+What is rejected may change between two runs. It holds from the last batch of each arm on, which is merged again if it was
 merged already; earlier iterations are history. The file of what held when is what makes an iteration again as it was.
 """
 
@@ -22,7 +22,7 @@ ID = re.compile(r"s?([0-9a-f]{20})")
 """A structure's id, also as dataset.extxyz writes it."""
 
 
-def read_left_out(path: str | Path) -> list[str]:
+def read_rejected(path: str | Path) -> list[str]:
     """Return the ids that a file names, in their order: the first word of each line, so that lines of audit.csv will do.
 
     Lines that are empty, begin with # or are the head of a table do not count. Raises QuarryError for what is no id.
@@ -46,29 +46,29 @@ def read_left_out(path: str | Path) -> list[str]:
     return list(dict.fromkeys(ids))
 
 
-def check_ids(left_out: Sequence[str], pool: Iterable[str]) -> None:
+def check_ids(rejected: Sequence[str], pool: Iterable[str]) -> None:
     """Raise QuarryError if an id is none of the pool's."""
     known = set(pool)
-    unknown = [name for name in left_out if name not in known]
+    unknown = [name for name in rejected if name not in known]
     if unknown:
         raise QuarryError(
-            f"labeling.leave_out: {len(unknown)} of {len(left_out)} ids are not in the pool (the first: {unknown[0]}); "
+            f"labeling.leave_out: {len(unknown)} of {len(rejected)} ids are not in the pool (the first: {unknown[0]}); "
             "correct them, or take them out of the file"
         )
 
 
-def left_out_at(schedule: str | Path, arm: str, iteration: int) -> frozenset[str]:
-    """Return the ids that are left out when an iteration of an arm is merged."""
+def rejected_at(schedule: str | Path, arm: str, iteration: int) -> frozenset[str]:
+    """Return the ids that are rejected when an iteration of an arm is merged."""
     held = [entry["ids"] for entry in _read(schedule) if entry["from"].get(arm, 0) <= iteration]
     return frozenset(held[-1] if held else ())
 
 
-def hold_from_now(left_out: Sequence[str], paths: CampaignPaths, arms: Sequence[str], write: bool = True) -> str:
+def hold_from_now(rejected: Sequence[str], paths: CampaignPaths, arms: Sequence[str], write: bool = True) -> str:
     """Let what the user leaves out hold from the last batch of each arm on; return a line if that is a change, else nothing.
 
     A last batch that is merged already will be merged again: its data set is removed. write: False only tells.
     """
-    schedule, wanted = _read(paths.left_out), sorted(left_out)
+    schedule, wanted = _read(paths.rejected), sorted(rejected)
     before = schedule[-1]["ids"] if schedule else []
     if wanted == before:
         return ""
@@ -79,9 +79,9 @@ def hold_from_now(left_out: Sequence[str], paths: CampaignPaths, arms: Sequence[
         own = OwnFiles(paths.root)
         for path in merged:
             own.remove(path)
-        write_json(paths.left_out, [*schedule, {"ids": wanted, "from": last}])
+        write_json(paths.rejected, [*schedule, {"ids": wanted, "from": last}])
     more = "; the last iteration is merged and trained again" if again else ""
-    return f"labeling.leave_out: {len(wanted)} labels are left out, {len(before)} before{more}"
+    return f"labeling.leave_out: {len(wanted)} labels are rejected, {len(before)} before{more}"
 
 
 def _last_batch(paths: CampaignPaths, arm: str) -> int:

@@ -15,7 +15,7 @@ STORED = np.dtype("<f2")
 
 
 @dataclass(frozen=True)
-class StateCharacter:
+class StateTransitionOrbitals:
     """The transition density of one excited state, as pairs of a hole and an electron orbital.
 
     weights: singular values, shape (n_pairs,), their squares sum to 1 over all pairs (less over those kept). spins: 0 (both
@@ -31,15 +31,15 @@ class StateCharacter:
 
 
 @dataclass(frozen=True)
-class StateCharacters:
-    """The characters of a label's excited states, lowest first.
+class TransitionOrbitals:
+    """The natural transition orbitals of a label's excited states, lowest first.
 
     angular_momenta: of every shell of basis functions in their order (2l + 1 real spherical functions each, p as x, y, z),
-    by which orbitals are turned with the molecule.
+    by which orbitals are rotated with the molecule.
     """
 
     angular_momenta: tuple[int, ...]
-    states: tuple[StateCharacter, ...]
+    states: tuple[StateTransitionOrbitals, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON-able data; the orbitals as base64 of half-precision numbers."""
@@ -53,7 +53,7 @@ class StateCharacters:
         }
 
     @staticmethod
-    def from_json(data: dict[str, Any]) -> StateCharacters:
+    def from_json(data: dict[str, Any]) -> TransitionOrbitals:
         """Read what ``to_json`` gave. Raises ValueError if the numbers do not fit together."""
         momenta = tuple(int(momentum) for momentum in data["angular_momenta"])
         width = sum(2 * momentum + 1 for momentum in momenta)
@@ -67,14 +67,14 @@ class StateCharacters:
             holes, electrons = packed[start : start + count], packed[start + count : start + 2 * count]
             start += 2 * count
             states.append(
-                StateCharacter(
+                StateTransitionOrbitals(
                     np.array(weights, dtype=np.float64),
                     np.array(spins, dtype=np.int64),
                     holes.reshape(-1, width),
                     electrons.reshape(-1, width),
                 )
             )
-        return StateCharacters(momenta, tuple(states))
+        return TransitionOrbitals(momenta, tuple(states))
 
 
 def leading_pairs(
@@ -83,7 +83,7 @@ def leading_pairs(
     virtual: Sequence[NDArray[np.float64]],
     kept: float,
     most: int,
-) -> StateCharacter:
+) -> StateTransitionOrbitals:
     """Return the leading natural transition orbitals of a state (R. L. Martin, J. Chem. Phys. 118, 4775 (2003)).
 
     amplitudes: of each spin (one for a closed shell), shape (n_occupied, n_virtual). occupied, virtual: orbitals of each
@@ -98,7 +98,7 @@ def leading_pairs(
     weights = np.array([pair[0] for pair in pairs])
     weights = weights / np.linalg.norm(weights)
     count = min(most, int(np.searchsorted(np.cumsum(weights**2), kept)) + 1, len(pairs))
-    return StateCharacter(
+    return StateTransitionOrbitals(
         weights[:count],
         np.array([spin for _, spin, _, _ in pairs[:count]], dtype=np.int64),
         np.array([hole for _, _, hole, _ in pairs[:count]]),

@@ -9,8 +9,8 @@ import pytest
 
 from quarry.campaign.batch_table import BatchRow, write_batch
 from quarry.campaign.failure_table import read_failures
-from quarry.labeling.characters import StateCharacter, StateCharacters
 from quarry.labeling.record import write_records
+from quarry.labeling.transition_orbitals import StateTransitionOrbitals, TransitionOrbitals
 from quarry.labeling.wanted import Wanted
 from quarry.properties import per_state
 from quarry.spectra.states import swap_account
@@ -20,13 +20,13 @@ N_STATES = 3
 WANTED = Wanted(per_state(), N_STATES)
 
 
-def characters(order: tuple[int, ...] = (0, 1, 2)) -> dict:
+def transition_orbitals(order: tuple[int, ...] = (0, 1, 2)) -> dict:
     """States from the first s function to one of another three, in an order."""
     states = []
     for k in order:
         hole, electron = np.eye(4)[:1], np.eye(4)[k + 1 : k + 2]
-        states.append(StateCharacter(np.ones(1), np.zeros(1, dtype=int), hole, electron))
-    return StateCharacters((0, 0, 0, 0), tuple(states)).to_json()
+        states.append(StateTransitionOrbitals(np.ones(1), np.zeros(1, dtype=int), hole, electron))
+    return TransitionOrbitals((0, 0, 0, 0), tuple(states)).to_json()
 
 
 class Spectral(Iteration):
@@ -42,7 +42,7 @@ class Spectral(Iteration):
         energies = [5.0 + k + 0.01 * number for k in range(n_states)]
         states = {"excitation_energies": energies, "oscillator_strengths": [0.1] * n_states}
         plain = record(POOL[number])
-        details = {} if order is None else {"characters": characters(order)}
+        details = {} if order is None else {"characters": transition_orbitals(order)}
         label = replace(plain, properties={**plain.properties, **states}, details=details)
         write_records(self.folder / "labels" / f"{POOL[number].structure_id}.json", [label])
 
@@ -57,11 +57,11 @@ def first(tmp_path) -> Spectral:
     return Spectral(tmp_path)
 
 
-def test_states_are_followed_from_the_first_training_label(first):
+def test_states_are_tracked_from_the_first_training_label(first):
     first.fill_states({7: (1, 0, 2), 3: (0, 1, 2), 5: (2, 0, 1), 9: None}, tests=(7,))
     first.merge(wanted=WANTED)
     data = first.dataset
-    assert data.state_reference == {"structure_id": POOL[3].structure_id, "characters": characters()}
+    assert data.state_reference == {"structure_id": POOL[3].structure_id, "characters": transition_orbitals()}
     # Of structure 5, the third state of the reference is the lowest.
     expected = [[1, 0, 2], [0, 1, 2], [1, 2, 0], [np.nan] * 3]
     assert np.array_equal(data.properties["state_order"], expected, equal_nan=True)

@@ -11,7 +11,7 @@ from quarry.config.targets import TARGETS
 from quarry.reporting.plots import draw_bands, draw_changes, plot_learning_curve, write_iteration_table
 from quarry.stages.results import write_history
 from quarry.stopping.facts import Cost
-from quarry.stopping.words import interval_words, r2_text, r2_words
+from quarry.stopping.messages import interval_text, r2_interval_text, r2_text
 from support.stages import make_facts
 
 COST = Cost(3, 2, 0, 0.0, 0.0, 0.0, 0.0)
@@ -28,14 +28,14 @@ COST = Cost(3, 2, 0, 0.0, 0.0, 0.0, 0.0)
     ],
 )
 def test_intervals(low, high, words):
-    assert interval_words(low, high, ".3f") == words
+    assert interval_text(low, high, ".3f") == words
 
 
 def test_r2_has_two_digits_of_what_it_lacks():
     values = [-1.5, 0.0, 0.4567, 0.912345, 0.99871234, 0.999999991, 1.0]
     assert [r2_text(v) for v in values] == ["-1.5", "0", "0.46", "0.912", "0.9987", "0.99999999", "1"]
-    assert r2_words(0.912345, 0.99871234) == "0.912 to 0.9987"
-    assert r2_words(None, 0.99) == "up to 0.990"
+    assert r2_interval_text(0.912345, 0.99871234) == "0.912 to 0.9987"
+    assert r2_interval_text(None, 0.99) == "up to 0.990"
 
 
 def history(folder, high):
