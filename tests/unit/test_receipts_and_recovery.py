@@ -199,10 +199,10 @@ class TestRepair:
             disk.at(name).unlink()
         state.parent.mkdir()
         state.write_bytes(b"not a file that can be read")
-        assert disk.mend() == [] and state.read_bytes() == b"not a file that can be read"
-        disk.check_mended(whole=2)
+        assert disk.repair() == [] and state.read_bytes() == b"not a file that can be read"
+        disk.check_repaired(whole=2)
         disk.at("facts.json", 1).write_text("{")
-        assert disk.mend() != [] and state.exists()
+        assert disk.repair() != [] and state.exists()
 
     def test_pool_and_products_are_looked_at_too(self, disk):
         files = {
