@@ -47,12 +47,12 @@ def test_files_that_are_no_model_are_refused(tmp_path):
     MODEL.save(path)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(QuarryError, match="not a whole model file"):
+    with pytest.raises(QuarryError, match="not an intact model file"):
         load_model(path, settings(), target)
     path.write_bytes(whole)
     with h5py.File(path, "a") as handle:
         del handle["scale"]
-    with pytest.raises(QuarryError, match="not a whole model file"):
+    with pytest.raises(QuarryError, match="not an intact model file"):
         load_model(path, settings(), target)
     path.write_bytes(whole)
     with h5py.File(path, "a") as handle:
@@ -64,7 +64,7 @@ def test_files_that_are_no_model_are_refused(tmp_path):
     with pytest.raises(QuarryError, match=r"a model of kind 'mlp', but model\.kind is gmnn"):
         load_model(path, settings(), target)
     (tmp_path / "text.h5").write_text("not HDF5")
-    with pytest.raises(QuarryError, match="not a whole model file"):
+    with pytest.raises(QuarryError, match="not an intact model file"):
         load_model(tmp_path / "text.h5", settings(), target)
 
 

@@ -192,7 +192,7 @@ def model_incompatibility(configuration: Configuration, arm: str, traits: ModelT
     kind = configuration.arm(arm).model.kind
     where = "model" if arm == configuration.arm_names[0] else f"arms.{arm}.model"
     if traits.needs_atoms and configuration.pool.source == "table":
-        mend = traits.mends.get("atoms", "; choose another kind")
+        mend = traits.remedies.get("atoms", "; choose another kind")
         return f"{traits.needs_atoms} needs the atoms of a structure, but pool.source is table{mend}"
     descriptor = configuration.descriptor
     if traits.descriptors and descriptor is not None and descriptor.kind not in traits.descriptors:

@@ -76,7 +76,7 @@ class Gpr(Section):
             needs_descriptor=True,
             needs_atoms="model.prior_mean: composition" if self.prior_mean == "composition" else "",
             gpus=int(self.device == "cuda"),
-            mends={"atoms": "; set constant"},
+            remedies={"atoms": "; set constant"},
         )
 
 
@@ -250,7 +250,7 @@ class Gmnn(Section):
     descriptor. It has no standard deviations of its own; strategies that look at its last layer or gradient can use it.
     """
 
-    is_own: ClassVar[bool] = False
+    is_user_defined: ClassVar[bool] = False
 
     kind: Literal["gmnn"]
     cutoff_A: float = Field(default=4.0, gt=0.5, le=30.0)

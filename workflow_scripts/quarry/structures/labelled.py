@@ -29,7 +29,7 @@ class LabelledSet:
     roles: n strings (train, test). iterations: shape (n,), when each was labelled. properties: those of
     ``quarry.properties`` in their units, of shape (n,), (n, 3) or (n, 3, 3); with numbers for each atom (n_atoms_total,) or
     (n_atoms_total, 3); for each excited state (n, n_states), n_states being the largest of all labels. Of states that were
-    followed, state_order is the number (from 0 by energy) of the label's state that is state k of the reference.
+    tracked, state_order is the number (from 0 by energy) of the label's state that is state k of the reference.
     What a label lacks is NaN; a property that no label has is absent.
     state_reference: structure_id of the reference geometry and natural transition orbitals of its states
     (``TransitionOrbitals.to_json``).
