@@ -291,6 +291,6 @@ class GaussianMomentModel:
                 model._trained = Trained(parameters, int(handle.attrs["epoch"]), float(handle.attrs["held_out_loss"]))
         except (OSError, KeyError, ValueError) as error:
             raise QuarryError(
-                f"{path}: this is not a whole model file ({reason_of(error)}); remove it and start again"
+                f"{path}: this is not an intact model file ({reason_of(error)}); remove it and start again"
             ) from error
         return model
