@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from quarry.models.gmnn.atomic_network import BIAS, AtomicNetwork
-from quarry.models.gmnn.potential import Parameters, Trace
+from quarry.models.gmnn.atomic_network import BIAS
+from quarry.models.gmnn.potential import Trace
 from quarry.models.network_features import DIMENSION
 
 
@@ -21,15 +21,14 @@ def last_layer_features(trace: Trace, n: int) -> Tensor:
     return _over_atoms(trace, n, trace.seeds[:, None] * _with_bias(last))
 
 
-def gradient_features(parameters: Parameters, trace: Trace, n: int, seed: int) -> Tensor:
+def gradient_features(trace: Trace, n: int, seed: int) -> Tensor:
     """Return a random projection of the gradient of energies by the weights and biases of all layers, shape (n, 512).
 
     As ``quarry.models.network_features.gradient_features``, summed over the atoms: the projections of a layer are products of
     one of its inputs and one of its outputs. The same seed gives the same projections.
     """
     generator = torch.Generator().manual_seed(seed)
-    network = AtomicNetwork(parameters.weights, parameters.biases)
-    _, by_sums = network.backward(trace.passed, trace.seeds)
+    _, by_sums = trace.network.backward(trace.passed, trace.seeds)
     result = torch.zeros((len(trace.seeds), DIMENSION), dtype=trace.seeds.dtype, device=trace.seeds.device)
     for inputs, outputs in zip(trace.passed.inputs, [*by_sums, trace.seeds[:, None]], strict=True):
         pair = [_with_bias(inputs), outputs]

@@ -193,10 +193,8 @@ class GaussianMomentModel:
         parts = []
         for rows, batch, own in self._batches(neighbourhoods, elements, potential):
             trace = potential.atoms(parameters, batch, own)
-            if kind == "last_layer":
-                found = last_layer_features(trace, len(rows))
-            else:
-                found = gradient_features(parameters, trace, len(rows), seed)
+            last, n = kind == "last_layer", len(rows)
+            found = last_layer_features(trace, n) if last else gradient_features(trace, n, seed)
             parts.append(found.cpu().numpy())
         return np.concatenate(parts).astype(np.float32)
 

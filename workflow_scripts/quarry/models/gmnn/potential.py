@@ -83,6 +83,7 @@ class Trace:
     radial: Tensor
     radial_slopes: Tensor
     products: Products
+    network: AtomicNetwork
     passed: Passed
     outputs: Tensor
     seeds: Tensor
@@ -114,7 +115,9 @@ class Potential:
         products = self.contractions.products(moments)
         outputs, passed = network.forward(self.contractions.features(moments, products), curved)
         seeds = parameters.scale[elements]
-        return Trace(batch, elements, types, weights, geometry, radial, slopes, products, passed, outputs, seeds)
+        return Trace(
+            batch, elements, types, weights, geometry, radial, slopes, products, network, passed, outputs, seeds
+        )
 
     def energies(self, parameters: Parameters, trace: Trace) -> Tensor:
         """Return energies (eV, double) of structures, shape (n,), without atomic references."""
@@ -125,8 +128,7 @@ class Potential:
     def evaluate(self, parameters: Parameters, batch: Batch, elements: Tensor, curved: bool = False) -> Result:
         """Return energies, forces and derivatives by the strain."""
         trace = self.atoms(parameters, batch, elements, curved)
-        network = AtomicNetwork(parameters.weights, parameters.biases)
-        trace.backward = network.backward(trace.passed, trace.seeds)
+        trace.backward = trace.network.backward(trace.passed, trace.seeds)
         trace.by_moments, trace.contracted = self.contractions.gradient(trace.products, trace.backward[0][0])
         by_vectors, trace.by_radial = self.moments.by_vectors(
             trace.geometry, trace.by_moments, trace.radial, trace.radial_slopes
@@ -140,9 +142,8 @@ class Potential:
 
     def energy_gradient(self, parameters: Parameters, trace: Trace, energies: Tensor) -> Parameters:
         """Return the gradient of a loss of energies alone by the parameters. energies: its derivatives by them."""
-        network = AtomicNetwork(parameters.weights, parameters.biases)
         shares = energies.to(self.dtype)[trace.batch.owners]
-        weights, biases, by_features = network.energy_gradients(trace.passed, shares * trace.seeds)
+        weights, biases, by_features = trace.network.energy_gradients(trace.passed, shares * trace.seeds)
         by_moments, _ = self.contractions.gradient(trace.products, by_features)
         by_radial = self.moments.by_radial(by_moments, trace.geometry.monomials)
         return self._collected(
@@ -165,7 +166,6 @@ class Potential:
         """
         trace, batch = result.trace, result.trace.batch
         assert trace.contracted is not None and trace.by_moments is not None and trace.by_radial is not None
-        network = AtomicNetwork(parameters.weights, parameters.biases)
         along = atoms.T
         moving = along[:, batch.neighbours] - along[:, :, None]
         if strain is not None:
@@ -179,8 +179,8 @@ class Potential:
         )
         products = self.contractions.products_tangent(trace.products, moments)
         features = self.contractions.features_tangent(moments, trace.products, products)
-        moved = network.tangent(trace.passed, features)
-        weights, biases, by_features = network.parameter_gradients(
+        moved = trace.network.tangent(trace.passed, features)
+        weights, biases, by_features = trace.network.parameter_gradients(
             trace.passed, trace.seeds, trace.backward, shares, moved
         )
         by_moments = self.contractions.gradient_tangent(trace.products, products, trace.contracted, by_features)
