@@ -81,15 +81,16 @@ class Contractions:
         self._mirrored = torch.tensor(
             [entry(k, r, b, s, a) for a, b in SECOND[3:] for k in kinds for r, s in pairs], device=device
         )
-        # The other way: from the derivatives by X to those by all entries of the three matrices (any number where padded).
+        # The other way: from the derivatives by X to the three matrices that rows (without padding) are multiplied with; any
+        # number where their columns are padded.
         number = {pair: i for i, pair in enumerate(pairs)}
         second = {ab: u for u, ab in enumerate(SECOND)}
         columns = len(pairs) * 3
         self._spread = torch.tensor(
             [
-                second[_sorted(a % 3, b % 3)] * columns + k * len(pairs) + number[_sorted(r, s)]
+                second[_sorted(a, b % 3)] * columns + k * len(pairs) + number[_sorted(r, s)]
                 for k in kinds
-                for a in range(PADDED)
+                for a in range(3)
                 for r in range(n)
                 for b in range(PADDED)
                 for s in range(n)
@@ -192,7 +193,10 @@ class Contractions:
         by_second = squares @ at.squares.transpose(1, 2)
         by_first = mixed @ at.mixed.transpose(1, 2)
         by_weighted, by_threes = self._mixed_gradient(inner, at)
-        rows = [part @ matrix for part, matrix in zip((at.ones, at.twos, at.threes), matrices, strict=True)]
+        real = 3 * self.n_radial
+        rows = [
+            part[:, :, :real] @ matrix for part, matrix in zip((at.ones, at.twos, at.threes), matrices, strict=True)
+        ]
         rows[2] += by_threes
         rows[0] += by_first.transpose(1, 2).reshape(len(adjoint), 1, -1)
         result = self._gathered(scalars, by_second, by_weighted, rows)
@@ -211,12 +215,13 @@ class Contractions:
         by_first.baddbmm_(known.mixed, change.mixed.transpose(1, 2))
         by_weighted, by_threes = self._mixed_gradient(inner, at)
         more_weighted, more_threes = self._mixed_gradient(known.inner, change)
+        real = 3 * self.n_radial
         rows = []
         for part, moving, matrix, before in zip(
             (at.ones, at.twos, at.threes), (change.ones, change.twos, change.threes), matrices, known.matrices,
             strict=True,
         ):  # fmt: skip
-            rows.append(torch.baddbmm(part @ matrix, moving, before))
+            rows.append(torch.baddbmm(part[:, :, :real] @ matrix, moving[:, :, :real], before))
         rows[2] += by_threes
         rows[2] += more_threes
         rows[0] += by_first.transpose(1, 2).reshape(len(adjoint), 1, -1)
@@ -226,7 +231,7 @@ class Contractions:
         """Return the three matrices that the rows are multiplied with, from the derivatives by X."""
         n_atoms, width = len(by_squares), PADDED * self.n_radial
         spread = (by_squares * self._twice).view(n_atoms, -1).index_select(1, self._spread)
-        return list(spread.view(n_atoms, 3, width, width).unbind(1))
+        return list(spread.view(n_atoms, 3, width - self.n_radial, width).unbind(1))
 
     def _mixed_gradient(self, inner: Tensor, at: Products) -> tuple[Tensor, Tensor]:
         """Return the gradients by the weighted M2, shape (n, 6, n_r), and by M3's rows, from those by ``mixed``."""
