@@ -5,6 +5,7 @@ from quarry.campaign.invocation import Invocation
 from quarry.campaign.loop import padded
 from quarry.campaign.walk import Walk
 from quarry.config.campaign import PROBES_ARM
+from quarry.errors import QuarryError
 
 
 def base_folder(wildcards):
@@ -26,11 +27,21 @@ def ask(arm, iteration):
 WALK = Walk(CAMPAIGN, ask)
 
 
+def last_iteration(arm):
+    """Return the last iteration of an arm. A stop rule that fails ends a look with one line; a run ends its jobs first."""
+    try:
+        return WALK.last(arm)
+    except QuarryError as error:
+        if CAMPAIGN.invocation is Invocation.RUN:
+            raise
+        sys.exit(f"Quarry: {error}")
+
+
 def walk_arm(arm):
     """Return the input function that carries an arm to its end."""
 
     def walk(wildcards):
-        last = WALK.last(arm)
+        last = last_iteration(arm)
         return taken_from_disk(arm, last, PATHS.facts(arm, last))
 
     return walk
@@ -41,7 +52,7 @@ def from_last(file, arm=None):
 
     def path(wildcards):
         name = arm or wildcards.arm
-        last = WALK.last(name)
+        last = last_iteration(name)
         return taken_from_disk(name, last, PATHS.iteration(file, name, last))
 
     return path
@@ -49,7 +60,7 @@ def from_last(file, arm=None):
 
 def of_every_iteration(file, arm):
     """Return a file of every iteration of an arm."""
-    return [taken_from_disk(arm, t, PATHS.iteration(file, arm, t)) for t in range(WALK.last(arm) + 1)]
+    return [taken_from_disk(arm, t, PATHS.iteration(file, arm, t)) for t in range(last_iteration(arm) + 1)]
 
 
 def all_facts(wildcards):
@@ -76,18 +87,18 @@ def from_previous(file):
 
 def proposal(wildcards):
     """Return what select_batch waits for: a proposal, or in iteration 0 the first arm's labels, which it reuses."""
-    if int(wildcards.iteration) > 0:
-        if CAMPAIGN.only_retries(wildcards.arm, int(wildcards.iteration)):
-            return []
-        return PATHS.iteration("proposal.csv", wildcards.arm, wildcards.iteration)
+    arm, iteration = wildcards.arm, int(wildcards.iteration)
+    if iteration > 0:
+        wanted = PATHS.iteration("proposal.csv", arm, wildcards.iteration)
+        return [] if CAMPAIGN.only_retries(arm, iteration) else wanted
     first = CAMPAIGN.arms[0]
-    return [] if wildcards.arm == first else taken_from_disk(first, 0, PATHS.iteration("dataset.h5", first, 0))
+    return [] if arm == first else taken_from_disk(first, 0, PATHS.iteration("dataset.h5", first, 0))
 
 
 def scores(wildcards):
     """Return the scores of the pool where the arm's strategy looks at them."""
-    wanted = CAMPAIGN.plans[wildcards.arm].scored
-    return PATHS.iteration("scores.h5", wildcards.arm, wildcards.iteration) if wanted else []
+    arm = wildcards.arm
+    return PATHS.iteration("scores.h5", arm, wildcards.iteration) if CAMPAIGN.plans[arm].scored else []
 
 
 def candidates(wildcards):
@@ -135,7 +146,7 @@ def from_iterations(file, after=()):
     """Return an input function: a file of the first two and the last iterations of arm main, and of ``after`` each."""
 
     def paths(wildcards):
-        last = WALK.last("main")
+        last = last_iteration("main")
         steps = {min(step + more, last) for step in (0, 1, last) for more in (0, *after)}
         return [taken_from_disk("main", step, PATHS.iteration(file, "main", step)) for step in sorted(steps)]
 
@@ -144,8 +155,7 @@ def from_iterations(file, after=()):
 
 def stop_message(arm):
     """Return why an arm stopped, in words."""
-    reason = CAMPAIGN.stop_reason(arm, WALK.last(arm))
-    return reason.words if reason else ""
+    return getattr(CAMPAIGN.stop_reason(arm, last_iteration(arm)), "words", "")
 
 
 def products(wildcards):

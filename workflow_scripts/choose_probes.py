@@ -1,19 +1,30 @@
 """Choose the structures whose labels tell a forecast the cost, and write their jobs."""
 
+from pathlib import Path
+
 from quarry.campaign.job import configuration_of, job, manifest_of, paths_of, store_of
 
 configuration = configuration_of(snakemake)
 with job(snakemake) as log:
     from quarry.config.campaign import PROBES_ARM
+    from quarry.labeling.known import KnownLabelSource
     from quarry.labeling.ledger import LabelLedger
+    from quarry.labeling.wanted import Wanted
     from quarry.stages.batch import BatchFiles, select_batch
     from quarry.stages.forecast import choose_probes
     from quarry.stages.planning import make_planner
 
     structures, files = snakemake.input.structures, snakemake.output
     store = store_of(configuration, manifest_of(snakemake))
+    source = KnownLabelSource.of(configuration.labeling, Path(snakemake.params.base))
+    wanted = Wanted.of(configuration.goal)
     line = select_batch(
-        choose_probes(configuration, structures, store),
+        choose_probes(
+            configuration,
+            structures,
+            store,
+            lambda structure: source is not None and source.record(structure, wanted, store) is not None,
+        ),
         [structures],
         store,
         LabelLedger(snakemake.params.failed),

@@ -116,3 +116,14 @@ def test_targets_and_configurations_of_a_module_are_checked(folder, tmp_path):
     refused = run(own, "-n")
     assert refused.code == 1
     assert any(line.startswith("Quarry: config of module quarry: sed: ") for line in refused.lines), refused.text
+
+
+def test_jobs_take_the_library_of_their_snakefile(tmp_path):
+    """Whatever is installed, or lies on the user's own path."""
+    folder = CampaignFolder.create(tmp_path / "campaign")
+    other = tmp_path / "elsewhere" / "quarry"
+    other.mkdir(parents=True)
+    (other / "__init__.py").write_text("raise ImportError('this is another Quarry')\n")
+    folder.environment, folder.forked_jobs = {"PYTHONPATH": str(other.parent)}, False
+    outcome = folder.run("results/toy/pool/structures.h5")
+    assert outcome.code == 0, outcome.text[-3000:]

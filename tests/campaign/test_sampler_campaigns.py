@@ -15,6 +15,10 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
+from quarry.config import load_configuration
+from quarry.errors import QuarryError
+from quarry.stages.pool_checks import check_same_molecule
+from quarry.structures import Structure, StructureSet
 from quarry.structures.files import read_pool
 from quarry.structures.labelled import LabelledSet
 from support.campaigns import REPOSITORY, WATER, CampaignFolder, kill_group, stand_in_configuration
@@ -189,3 +193,13 @@ def test_mistakes_get_one_line_before_any_job(tmp_path):
         folder.configure(sampling(**change))
         outcome = folder.run("-n")
         assert outcome.code == 1 and message in outcome.text, outcome.text[-800:]
+
+
+def test_another_molecule_than_that_of_the_pool_is_refused():
+    """Before its labels are paid, and not at the training that comes after."""
+    settings = load_configuration(sampling(), "campaign.yaml")
+    water = Structure.create([8, 1, 1], WATER)
+    other = StructureSet.from_structures([Structure.create([1, 8, 1], WATER), Structure.create([1, 8, 1], WATER + 0.1)])
+    check_same_molecule(settings, StructureSet.from_structures([water]), Path(), water)
+    with pytest.raises(QuarryError, match="structure 1 of the pool has other atoms"):
+        check_same_molecule(settings, other, Path(), water)

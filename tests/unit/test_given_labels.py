@@ -18,8 +18,9 @@ from quarry.labeling.ledger import LabelLedger
 from quarry.labeling.record import read_records
 from quarry.labeling.store import LabelStore
 from quarry.labeling.wanted import Wanted
-from quarry.stages.batch import select_batch
-from support.stages import METHOD_ID, batch_files, label_record, planner
+from quarry.stages.batch import draw_initial, select_batch
+from quarry.stages.forecast import choose_probes
+from support.stages import METHOD_ID, batch_files, configuration, label_record, planner
 
 HARTREE_EV = 27.211386245988
 
@@ -91,3 +92,27 @@ def test_a_missing_column_is_told_before_any_job(tmp_path, pool):
     write_labels(tmp_path / "mine.extxyz", pool, [3], [-75.0])
     with pytest.raises(QuarryError, match=r"labeling\.known: .*dipole"):
         source_of(tmp_path, dipole="no_such_dipole").check()
+
+
+def test_a_label_that_failed_before_is_taken_from_them(tmp_path, structures, pool, store):
+    """A probe of the forecast may have failed before the user gave the label."""
+    write_labels(tmp_path / "mine.extxyz", pool, [3], [-75.0])
+    ledger, source, name = LabelLedger(tmp_path / "failed"), source_of(tmp_path), str(pool.ids[3])
+    ledger.put(name, label_record(name, status="engine_error", properties={}))
+    given = lambda structure: source.record(structure, Wanted(("energy",)), store)  # noqa: E731
+    rows = [BatchRow(name, "train", name)]
+    select_batch(rows, [structures], store, ledger, planner(), batch_files(tmp_path), given)
+    assert read_records(tmp_path / "labels" / f"{name}.json")[0].ok
+
+
+def test_a_forecast_computes_what_is_not_given(tmp_path, structures, pool, store):
+    conf = configuration()
+    first = [row.structure_id for row in draw_initial(conf, structures)]
+    given = set(first[:10])
+    rows = choose_probes(conf, structures, store, lambda structure: structure.structure_id in given)
+    assert rows and {row.structure_id for row in rows} <= set(first[10:])
+    given = set(first)
+    rows = choose_probes(conf, structures, store, lambda structure: structure.structure_id in given)
+    assert len(rows) == conf.forecast.probes and not {row.structure_id for row in rows} & given
+    with pytest.raises(QuarryError, match="all labels of the pool are given"):
+        choose_probes(conf, structures, store, lambda structure: True)

@@ -31,7 +31,7 @@ class Sampler(Protocol):
         """Return candidates of an iteration (1, 2, ...) as ASE atoms, positions in Angstrom.
 
         model: of the last iteration. labelled: the training labels. rng: the only source of chance that keeps a campaign
-        reproducible. Charge and multiplicity are those of ``atoms.info``, else of the configuration. None at all ends the arm.
+        reproducible. Charge and multiplicity are those of ``atoms.info``, else of the configuration. No atoms end the arm.
         """
         ...
 

@@ -118,10 +118,12 @@ def select_batch(
     Path(files.job_inputs).mkdir(parents=True, exist_ok=True)
     labels.mkdir(parents=True, exist_ok=True)
     finished = _finished_files(labels, store.folder.name)
+    theirs: dict[str, LabelRecord] = {}
     for row, structure in zip(rows, chosen, strict=True):
         if store.get(row.structure_id) is None and (label_given := given(structure)) is not None:
+            theirs[row.key] = label_given
             failed.put(row.key, label_given)
-    known, stored = _known_records(rows, finished, store, failed)
+    known, stored = _known_records(rows, finished, store, failed, theirs)
     plans = planner.plan(rows, chosen, known)
     _write_job_inputs(plans, Path(files.job_inputs))
     for plan in plans:
@@ -154,9 +156,17 @@ def _finished_files(labels: Path, method_id: str) -> dict[str, list[LabelRecord]
 
 
 def _known_records(
-    rows: Sequence[BatchRow], finished: Mapping[str, list[LabelRecord]], store: LabelStore, failed: LabelLedger
+    rows: Sequence[BatchRow],
+    finished: Mapping[str, list[LabelRecord]],
+    store: LabelStore,
+    failed: LabelLedger,
+    given: Mapping[str, LabelRecord],
 ) -> tuple[dict[str, LabelRecord], set[str]]:
-    """Return the records that are there already, by key, and which of them were taken from the store."""
+    """Return the records that are there already, by key, and which of them were taken from the store.
+
+    given: labels that the user has, by key. The label of a structure that failed before (as a probe of the forecast) is
+    better than that account.
+    """
     # A failed record may be that of an earlier try: only the file of a job that is the label's own tells.
     here = {record.structure_id: record for records in finished.values() for record in records if record.ok}
     known, stored = {}, set()
@@ -167,7 +177,8 @@ def _known_records(
             record = store.get(row.structure_id)
             if record is not None:
                 stored.add(row.key)
-        record = record or failed.get(row.key)
+        if record is None or not record.ok:
+            record = given.get(row.key) or record or failed.get(row.key)
         if record is not None:
             known[row.key] = record
     return known, stored

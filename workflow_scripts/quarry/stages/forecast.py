@@ -5,8 +5,9 @@ from __future__ import annotations
 import heapq
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from quarry.stages.planning import Planner, group_labels, read_costs, sizes_of, 
 from quarry.stopping.facts import Cost, Facts
 from quarry.stopping.progress import Progress, Query
 from quarry.stopping.rules import StopRule, core_hours, stop_reason
-from quarry.structures import StructureSet
+from quarry.structures import Structure, StructureSet
 from quarry.structures.files import read_pool
 
 CORE_COUNTS = (1, 16, 64, 256, 1024)
@@ -72,13 +73,30 @@ class Forecast:
     """Files of results, store and .snakemake: at the end, and at most while it runs."""
 
 
-def choose_probes(configuration: Configuration, structures: str, store: LabelStore) -> list[BatchRow]:
+def choose_probes(
+    configuration: Configuration,
+    structures: str,
+    store: LabelStore,
+    is_given: Callable[[Structure], bool] = lambda structure: False,
+) -> list[BatchRow]:
     """Return rows of the first batch, spread over its sizes, whose labels are to tell the cost.
 
-    If the store has enough of the batch's labels, they are taken from those, and nothing is computed.
+    If the store has enough of the batch's labels, they are taken from those, and nothing is computed. is_given: whether the
+    user has the label of a structure (``labeling.known``): it costs nothing and tells nothing. Where the whole batch is given,
+    structures of the rest of the pool are taken, drawn as a later batch may be.
     """
     rows, wanted = draw_initial(configuration, structures), configuration.forecast.probes
     pool = read_pool(structures)
+    rows = [row for row in rows if not is_given(pool[int(pool.index_of([row.structure_id])[0])])]
+    if not rows:
+        drawn = generator(configuration.seed, "forecast", "probes").permutation(len(pool))
+        others = (pool[int(i)] for i in drawn)
+        rows = [
+            BatchRow(s.structure_id, "train", s.structure_id)
+            for s in islice((s for s in others if not is_given(s)), wanted)
+        ]
+    if not rows:
+        raise QuarryError("forecast: all labels of the pool are given (labeling.known); there is nothing to pay")
     known = [row for row in rows if store.get(row.structure_id) is not None]
     candidates = known if len(known) >= wanted else rows
     electrons = [pool[int(i)].electrons for i in pool.index_of([row.structure_id for row in candidates])]

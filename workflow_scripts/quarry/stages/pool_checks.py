@@ -37,17 +37,18 @@ def check_structures(
     engine: Engine,
     structures: StructureSet,
     sources: Sequence[Source | None] = (),
+    known: Structure | None = None,
 ) -> None:
     """Raise QuarryError for structures that engine or descriptor cannot take, or that cannot be meant as they stand.
 
-    sources: where the structures come from. base: folder of the campaign file.
+    sources: where the structures come from. base: folder of the campaign file. known: as in ``check_same_molecule``.
     """
     if structures.features is None:
         check_one_place(configuration, engine, structures, sources)
         check_not_bohr(configuration, structures)
         check_cells(configuration, engine, structures, base)
         check_electrons(configuration, structures)
-        check_same_molecule(configuration, structures, base)
+        check_same_molecule(configuration, structures, base, known)
     engine.check(sorted({int(z) for z in structures.numbers}))
     if isinstance(engine, ChecksStates):
         states = zip(structures.charges.tolist(), structures.multiplicities.tolist(), strict=True)
@@ -219,12 +220,17 @@ def _check_atom(configuration: Configuration, atom: Structure, where: str, wrong
     )
 
 
-def check_same_molecule(configuration: Configuration, structures: StructureSet, base: Path) -> None:
-    """Raise QuarryError if inverse_distances is asked for what are not geometries of one molecule."""
+def check_same_molecule(
+    configuration: Configuration, structures: StructureSet, base: Path, known: Structure | None = None
+) -> None:
+    """Raise QuarryError if inverse_distances is asked for what are not geometries of one molecule.
+
+    known: a structure of the molecule; None: the first of the structures is one.
+    """
     named = configuration.reference
     if not isinstance(configuration.descriptor, InverseDistances):
         return
-    first = structures[0].numbers
+    first = structures[0].numbers if known is None else known.numbers
     if named:
         reference = read_molecule(base / named, 0, 1, "descriptor.reference", LENIENT)
         if not np.array_equal(reference.numbers, first):

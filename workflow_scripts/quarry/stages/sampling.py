@@ -38,11 +38,13 @@ def sample_candidates(models: ArmModels, iteration: int, last: LastIteration, ou
     training = labelled.subset(labelled.indices("train"))
     rng = generator(models.settings.seed, models.arm, iteration, "sample")
     found = sampled_structures(pool, base, models.load(last.model), training, iteration, rng)
-    pool_filter = PoolFilter(configuration.pool_filters, read_job_input(last.reference)[0].structure)
+    reference = read_job_input(last.reference)[0].structure
+    pool_filter = PoolFilter(configuration.pool_filters, reference)
     pool_filter.know(labelled.structures)
     pool_filter.add(Candidate("sample", number, structure) for number, structure in enumerate(found))
     if len(pool_filter):
-        check_structures(configuration, base, make_engine(configuration.labeling, base), pool_filter.kept)
+        engine = make_engine(configuration.labeling, base)
+        check_structures(configuration, base, engine, pool_filter.kept, known=reference)
     write_pool(output, pool_filter.kept, {"sampled": len(found)})
     rejected = f" ({counts_of(pool_filter.rejected)} rejected)" if pool_filter.rejected else ""
     return f"{len(found)} structures sampled, {len(pool_filter)} of them candidates{rejected}"
