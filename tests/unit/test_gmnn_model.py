@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import h5py
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from quarry.config import load_configuration
 from quarry.config.targets import TARGETS
@@ -17,7 +19,7 @@ from quarry.models.gmnn.atomic_network import BIAS
 from quarry.models.gmnn.model import GaussianMomentModel
 from quarry.models.registry import load_model, make_model
 from quarry.structures import Structure, StructureSet
-from support.campaigns import stand_in_configuration
+from support.campaigns import REPOSITORY, stand_in_configuration
 from support.potentials import settings, toy_data, trained
 
 DATA = toy_data(12)
@@ -176,6 +178,13 @@ def test_the_section_has_the_published_settings_by_default():
     assert (conf.learning_rate, conf.schedule, conf.energy_weight, conf.forces_weight) == (1e-3, "constant", 1.0, 100.0)
     assert conf.start == "fresh" and not conf.traits.warm_start and not conf.traits.needs_descriptor
     assert make_model(conf, campaign().goal).learnt == ("energy", "forces")
+
+
+def test_the_section_of_the_documentation_is_right():
+    page = (REPOSITORY / "docs" / "models.md").read_text().partition("`gmnn`\n")[2]
+    section = yaml.safe_load(re.search(r"```yaml\n(.*?)```", page, re.DOTALL)[1])
+    found = campaign(**section)
+    assert found.model.epochs == section["model"]["epochs"] and found.query.strategy == "lcmd"
 
 
 def test_schedules():
