@@ -28,6 +28,8 @@ def test_what_the_table_says_a_strategy_needs_is_what_it_reads():
         "embedding": "embedding",
         "votes": "committee",
         "probabilities": "classes",
+        "informativeness_energy": "what an energy would tell",
+        "informativeness_forces": "what forces would tell",
     }
     for row in ROWS:
         traits = STRATEGIES[row[1].strip().strip("`")]

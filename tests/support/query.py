@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from quarry.config.query import ConstantBatch, Query
+from quarry.config.query import FROM_MODEL, ConstantBatch, Query
 from quarry.query.base import PoolView, Strategy
 from quarry.query.strategies import make_strategy
 
@@ -41,6 +41,8 @@ def full_pool(rng: np.random.Generator, n: int, d: int, m: int = 3, distinct: in
         targets=rng.normal(size=m),
         embedding=np.tanh(features @ np.linspace(-1, 1, 4 * d).reshape(d, 4)),
         labelled_embedding=rng.normal(size=(m, 4)),
+        informativeness_energy=rng.random(n),
+        informativeness_forces=rng.random(n),
         minimum=0.2,
         maximum=1.0,
     )
@@ -48,6 +50,6 @@ def full_pool(rng: np.random.Generator, n: int, d: int, m: int = 3, distinct: in
 
 def permuted(pool: PoolView, order: np.ndarray) -> PoolView:
     """The same candidates in another order."""
-    fields = ("features", "mean", "std", "probabilities", "votes", "embedding")
+    fields = ("features", *FROM_MODEL)
     changed = {f: None if getattr(pool, f) is None else getattr(pool, f)[order] for f in fields}
     return PoolView(**{**vars(pool), **changed})

@@ -16,8 +16,9 @@ from quarry.stages.batch import read_proposal
 from quarry.stages.evaluation import EvaluationFiles, evaluate_model
 from quarry.stages.proposal import propose_batch, score_pool
 from quarry.stages.training import train_model
+from quarry.stopping.progress import Query
 from quarry.structures import Structure, StructureSet
-from quarry.structures.files import write_pool
+from quarry.structures.files import read_pool, read_pool_ids, write_pool
 from quarry.structures.labelled import LabelledSet
 from support.potentials import SMALL, toy, toy_data
 from support.stages import configuration, make_facts, write_failures
@@ -96,6 +97,40 @@ def test_candidates_that_it_cannot_judge_have_no_score_and_few_are_drawn(tmp_pat
     rows: list[BatchRow] = read_proposal(files["proposal"])
     chlorine = {s.structure_id for s in strange(6)}
     assert [row.structure_id in chlorine for row in rows] == [True, False, False, False, False]
+
+
+@pytest.mark.parametrize("strategy", ["oed_energy", "oed_forces", "oed_total"])
+def test_the_network_says_what_labels_would_tell_it(tmp_path, files, strategy):
+    made = models(
+        tmp_path, campaign(query={"strategy": strategy, **({"beta": 2.0} if strategy == "oed_total" else {})})
+    )
+    score_pool(made, 1, files["model"], files["dataset"], files["failures"], files["scores"])
+    with h5py.File(files["scores"]) as handle:
+        found = {name: handle[name][()] for name in handle}
+    rows = found.pop("rows")
+    criteria = {"oed_energy": {"energy": 1.0}, "oed_forces": {"forces": 1.0}}.get(
+        strategy, {"energy": 1.0, "forces": 2.0}
+    )
+    assert set(found) == {f"{of}informativeness_{name}" for name in criteria for of in ("", "labelled_")}
+    wanted = sum(weight * found[f"informativeness_{name}"] for name, weight in criteria.items())
+    training = sum(weight * found[f"labelled_informativeness_{name}"] for name, weight in criteria.items())
+    assert np.isnan(wanted).tolist() == [False] * N_LEFT + [True] * 4 and len(training) == N_TRAIN
+    known = (files["dataset"], files["failures"])
+    propose_batch(made, 1, *known, files["facts"], files["scores"], files["proposal"])
+    ids = [str(i) for i in read_pool_ids(made.pool)]
+    order = [ids[rows[n]] for n in np.argsort(-wanted[:N_LEFT])[:4]]
+    chosen = read_proposal(files["proposal"])
+    assert [row.structure_id for row in chosen[1:]] == order and 17 in read_pool(made.pool)[
+        ids.index(chosen[0].structure_id)
+    ].numbers
+    said = Query.read(tmp_path / "query.json")
+    assert said.thresholds == {"training_mean": training.mean(), "training_median": np.median(training)}
+    for name, threshold in (("mean", training.mean()), ("median", np.median(training))):
+        by = said.distributions[f"informativeness_by_{name}"]
+        assert by["max"] == pytest.approx(np.nanmax(wanted) / threshold)
+        assert by["above_1"] == np.mean(wanted[:N_LEFT] > threshold)
+        assert said.chosen[1][f"informativeness_by_{name}"] == by["max"]
+    assert "informativeness_by_mean" not in said.chosen[0]
 
 
 def test_to_trust_what_it_cannot_predict_is_refused():

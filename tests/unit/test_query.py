@@ -263,7 +263,9 @@ def test_every_name_of_the_configuration_has_a_strategy():
     assert MAKERS.keys() == STRATEGIES.keys()
     ranked = {name for name in STRATEGIES if isinstance(strategy(name), Ranks)}
     assert ranked == {
-        name for name, traits in STRATEGIES.items() if {"std", "votes", "probabilities"} & {*traits.reads}
+        name
+        for name, traits in STRATEGIES.items()
+        if {"std", "votes", "probabilities", "informativeness_energy", "informativeness_forces"} & {*traits.reads}
     } | {"greedy_mean"}
 
 

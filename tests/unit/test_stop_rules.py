@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from quarry.config import load_configuration
+from quarry.config.learning import Uninformative
 from quarry.errors import QuarryError
 from quarry.stopping.own_rules import own_rules
 from quarry.stopping.progress import Progress, Query
@@ -19,7 +20,9 @@ class TestUninformative:
     """The rule looks at what the query said of the candidates, not at errors."""
 
     def after(self, queries, **rule):
-        conf = configuration(uninformative={"std": 0.1, **rule}, max_iterations=99)
+        conf = configuration(uninformative={"std": 0.1}, max_iterations=99)
+        changed = Uninformative.model_validate({"std": 0.1, **rule})
+        conf = conf.model_copy(update={"stop": conf.stop.model_copy(update={"uninformative": changed})})
         history = series([1.0] * len(queries))
         reason = stop_reason(Progress(history, [cost()] * len(queries), conf, queries))
         return reason.words if reason else None
@@ -63,6 +66,51 @@ class TestUninformative:
         for std in ("1 parsec", -0.1):
             with pytest.raises(QuarryError, match=r"stop\.uninformative\.std"):
                 configuration(uninformative={"std": std})
+
+    @staticmethod
+    def told(batch, above, unfamiliar=0, by="median"):
+        """A query whose batch and candidates are so informative."""
+        chosen = [{"structure_id": str(n), f"informativeness_by_{by}": value} for n, value in enumerate(batch)]
+        return Query(
+            "oed_energy", 200, unfamiliar, chosen, {f"informativeness_by_{by}": {"max": 9.0, "above_1": above}}
+        )
+
+    def test_a_batch_that_tells_the_model_little_ends_the_arm(self):
+        rule = {"std": None, "informativeness": 1.0}
+        little, much = self.told([1.5, 0.3], 0.5), self.told([1.5, 0.6], 0.5)
+        assert self.after([None, little, much], **rule) is None
+        assert self.after([None, much, little], **rule) is None
+        assert self.after([None, little, little], **rule) == (
+            "nothing informative was left to choose from: the batch's mean informativeness (by the median of the training set) "
+            "0.9 is below 1, 2 iterations in a row; the model's RMSE is 1 eV"
+        )
+        assert self.after([None, little, little], **rule, threshold="mean") is None
+        assert self.after([None, self.told([0.3], 0.5, by="mean")], **rule, threshold="mean", patience=1)
+        unknown = self.told([0.3], 0.5, unfamiliar=1)
+        unknown.chosen.insert(0, {"structure_id": "strange"})
+        assert self.after([None, unknown], **rule, patience=1) is None
+
+    def test_few_candidates_that_tell_it_something_end_the_arm(self):
+        rule = {"std": None, "share_informative": 0.05, "patience": 1}
+        assert self.after([None, self.told([2.0], 0.05)], **rule) is None
+        assert self.after([None, self.told([2.0], 0.04)], **rule) == (
+            "nothing informative was left to choose from: the share of candidates above the median of the training set 0.04 is "
+            "below 0.05; the model's RMSE is 1 eV"
+        )
+        assert self.after([None, self.told([2.0], 0.04, unfamiliar=3)], **rule) is None
+        assert self.after([None, self.told([0.5], 0.5)], **rule, informativeness=1.0) is not None, (
+            "one of them is enough"
+        )
+        assert self.after([None, query(0.01)], **rule) is None
+
+    def test_limits_that_nobody_could_meet_are_refused(self):
+        for limit in ({"informativeness": 1.0}, {"share_informative": 0.05}):
+            with pytest.raises(
+                QuarryError, match=rf"stop\.uninformative\.{next(iter(limit))}: query\.strategy: .* does not ask"
+            ):
+                load_configuration(stand_in_configuration(stop={"uninformative": limit}), "campaign.yaml")
+        with pytest.raises(QuarryError, match=r"stop\.uninformative.*set at least one of std, informativeness"):
+            load_configuration(stand_in_configuration(stop={"uninformative": {}}), "campaign.yaml")
 
     def test_a_query_is_read_as_it_was_written(self, tmp_path):
         path = tmp_path / "query.json"

@@ -15,7 +15,7 @@ from quarry.config.engines.registry import engines_that
 from quarry.config.model_traits import ModelTraits
 from quarry.config.models import MODEL_SECTIONS, Model
 from quarry.config.pool import TablePool, WignerPool, needs_geometry_method
-from quarry.config.query import OPTIONS, STRATEGIES, incompatibility
+from quarry.config.query import OPTIONS, STRATEGIES, criteria, incompatibility
 from quarry.config.targets import TARGETS, Target
 
 
@@ -70,6 +70,14 @@ def _uninformative(c: Configuration) -> str | None:
     """Return why the rule that nothing informative is left could never hold, or what is wrong with its limit, or None."""
     rule = c.stop.uninformative
     if rule is None:
+        return None
+    for key in ("informativeness", "share_informative"):
+        if getattr(rule, key) is not None and not criteria(c.query.reads) and not c.query.is_user_defined:
+            return (
+                f"stop.uninformative.{key}: query.strategy: {c.query.strategy} does not ask how much labels would tell the "
+                "model; use another strategy (oed_energy, oed_forces, oed_total), or remove it"
+            )
+    if rule.std is None:
         return None
     if "std" not in c.query.reads and not c.query.is_user_defined:
         return (
@@ -267,7 +275,7 @@ def _strategies(configuration: Configuration) -> str | None:
             )
         lack = incompatibility(query, kind, traits, target, searches, query.reads)
         if lack:
-            plain = query.model_copy(update=dict.fromkeys(("share", "distance", "embedding")))
+            plain = query.model_copy(update=dict.fromkeys(("share", "distance", "embedding", "beta")))
             fit = [
                 known
                 for known in STRATEGIES

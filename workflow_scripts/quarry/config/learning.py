@@ -33,19 +33,35 @@ OF = {"max": ("the largest", 0.0), "q95": ("the 95 % quantile", 0.05), "median":
 
 
 class Uninformative(Section):
-    """When nothing informative is left to choose from."""
+    """When nothing informative is left to choose from: one of std, informativeness and share_informative is below its limit."""
 
-    std: float | str
+    std: float | str | None = None
     """Stop when the model's standard deviations of the candidates, before the batch was chosen from them, are below this: a
     number in the target's own unit, or with an energy unit."""
     of: Literal["max", "q95", "median"] = "q95"
     """What of them must be below: the largest, the 95 % quantile, or the median. As candidates that the model cannot judge
     (query.unfamiliar) are not below anything, no larger share of all may be of that kind."""
+    informativeness: float | None = Field(default=None, gt=0)
+    """Stop when the mean informativeness of the structures in the batch is below this (1: they would tell no more than what is
+    learnt already). Informativeness is what oed_energy, oed_forces and oed_total rank by over threshold. A batch with
+    candidates that the model cannot judge is informative."""
+    share_informative: float | None = Field(default=None, gt=0, le=1)
+    """Stop when fewer than this share of the candidates (0.05: 5 %) have an informativeness above 1, or cannot be judged."""
+    threshold: Literal["mean", "median"] = "median"
+    """What informativeness is measured by: the mean or the median of the training structures' own. A few structures unlike the
+    others lift the mean, so that the median stops later."""
     patience: int = Field(default=2, gt=0)
     """Iterations in a row for which it must hold."""
 
+    @model_validator(mode="after")
+    def _some_limit(self) -> Uninformative:
+        if self.std is None and self.informativeness is None and self.share_informative is None:
+            raise ValueError("set at least one of std, informativeness, share_informative")
+        return self
+
     def std_limit(self) -> float:
         """Return std as a number in the target's unit. Raises ValueError for a text that is no energy."""
+        assert self.std is not None
         return float(energy_in_ev(self.std))
 
     @property

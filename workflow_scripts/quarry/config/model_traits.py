@@ -25,10 +25,11 @@ class ModelTraits:
 
     learns: sets of properties that it learns at once (energy, forces, dipole_norm, class ...); it need not be given all of a
     set. std: whether it predicts standard deviations. feature_maps: kinds of them that ``features`` gives, the default
-    first. votes: whether it counts the votes of a committee on classes. member_jobs: how many jobs train its members, 0: one
-    job trains it. needs_descriptor: whether it learns from the descriptor and not from structures; descriptors: the kinds that
-    it takes, empty: all. needs_atoms: key that needs the atoms of a structure; empty: rows of features do too. validates:
-    whether it chooses its hyperparameters on validation data that are split off for it. gpus: GPUs that its jobs ask for.
+    first. informativeness: properties of which it says how much a label would tell it (energy, forces). votes: whether it
+    counts the votes of a committee on classes. member_jobs: how many jobs train its members, 0: one job trains it.
+    needs_descriptor: whether it learns from the descriptor and not from structures; descriptors: the kinds that it takes, empty:
+    all. needs_atoms: key that needs the atoms of a structure; empty: rows of features do too. validates: whether it chooses its
+    hyperparameters on validation data that are split off for it. gpus: GPUs that its jobs ask for.
     known_elements: whether it refuses structures with elements that it has not learnt.
     warm_start: whether it can begin from the model of the previous iteration. remedies: what to set for a thing that is missing
     (std, votes, atoms), for messages.
@@ -37,6 +38,7 @@ class ModelTraits:
     learns: tuple[frozenset[str], ...] = ()
     std: bool = False
     feature_maps: tuple[str, ...] = ()
+    informativeness: tuple[str, ...] = ()
     votes: bool = False
     member_jobs: int = 0
     needs_descriptor: bool = False
@@ -53,6 +55,7 @@ class ModelTraits:
         sets = tuple(frozenset((part,)) if isinstance(part, str) else frozenset(part) for part in self.learns)
         object.__setattr__(self, "learns", sets)
         object.__setattr__(self, "feature_maps", tuple(self.feature_maps))
+        object.__setattr__(self, "informativeness", tuple(self.informativeness))
 
     @property
     def classes(self) -> bool:

@@ -302,6 +302,7 @@ class Gmnn(Section):
         return ModelTraits(
             learns=(frozenset(("energy", "forces", "stress")),),
             feature_maps=("last_layer", "gradient"),
+            informativeness=("energy", "forces"),
             needs_atoms="model.kind: gmnn",
             gpus=int(self.device == "cuda"),
             warm_start=self.start == "last",

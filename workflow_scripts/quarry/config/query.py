@@ -44,7 +44,8 @@ Batch = Annotated[ConstantBatch | DoublingBatch | FractionBatch, Field(discrimin
 class Traits:
     """What a strategy reads of the model and the campaign, and which keys of query it understands.
 
-    reads: of mean, std, probabilities, votes, embedding (what the model says of the candidates) and range (``search``).
+    reads: of mean, std, probabilities, votes, embedding, informativeness_energy, informativeness_forces (what the model says of
+    the candidates) and range (``search``).
     """
 
     reads: tuple[str, ...] = ()
@@ -69,13 +70,26 @@ STRATEGIES: dict[str, Traits] = {
     "bait": Traits(("embedding",), ("embedding",)),
     "vote_entropy": Traits(("votes",)),
     "predictive_entropy": Traits(("probabilities",)),
+    "oed_energy": Traits(("informativeness_energy",)),
+    "oed_forces": Traits(("informativeness_forces",)),
+    "oed_total": Traits(("informativeness_energy", "informativeness_forces"), ("beta",)),
 }
 """What ``query.strategy`` may name, beside an import path."""
 
-OPTIONS = ("share", "distance", "embedding", "arguments")
+OPTIONS = ("share", "distance", "embedding", "beta", "arguments")
 """Keys of query that belong to a strategy."""
 
-FROM_MODEL = ("mean", "std", "probabilities", "votes", "embedding")
+INFORMATIVENESS = "informativeness_"
+"""Begins the names of what a model says of how much labels of a property would tell it."""
+FROM_MODEL = (
+    "mean",
+    "std",
+    "probabilities",
+    "votes",
+    "embedding",
+    f"{INFORMATIVENESS}energy",
+    f"{INFORMATIVENESS}forces",
+)
 
 
 def _known_strategy(name: str) -> str:
@@ -108,6 +122,8 @@ class Query(Section):
     embedding: Embedding | None = None
     """Feature map of lcmd, k_means_plus_plus, maxdet and bait: last_layer or gradient of mlp, kernel of gpr and kreg; null:
     gradient or kernel."""
+    beta: float | None = Field(default=None, gt=0)
+    """Weight of the forces beside the energy in oed_total; both numbers are without unit; null: 1."""
     arguments: PlainArguments = {}
     """Keyword arguments of a user-defined strategy."""
     initial: int = Field(gt=0)
@@ -183,10 +199,20 @@ def incompatibility(
         return f"needs a model that predicts uncertainties{_remedy(model, 'std')}"
     if "range" in reads and not searches:
         return "needs the range to search; set search.minimum or search.maximum"
+    for criterion in sorted(criteria(reads)):
+        if criterion not in model.informativeness:
+            return f"needs a model that says how much a label of {criterion} would tell it{_remedy(model, 'informativeness')}"
+        if criterion not in target.learnt:
+            return f"needs {criterion} among what is learnt (here target: {target.name})"
     if "embedding" in reads and query.embedding_of(model) not in model.feature_maps:
         known = ", ".join(model.feature_maps) or "none"
         return f"cannot use the embedding {query.embedding_of(model)}: model.kind: {kind} has {known}"
     return None
+
+
+def criteria(reads: frozenset[str]) -> frozenset[str]:
+    """Return of which properties' labels it is asked how much they would tell the model."""
+    return frozenset(name.removeprefix(INFORMATIVENESS) for name in reads if name.startswith(INFORMATIVENESS))
 
 
 def _remedy(model: ModelTraits, lack: str) -> str:

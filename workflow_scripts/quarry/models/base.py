@@ -162,6 +162,33 @@ class HasFeatureMaps(Protocol):
         ...
 
 
+@dataclass(frozen=True, eq=False)
+class Informativeness:
+    """How much the labels of structures would tell a model, the more the higher.
+
+    values: of each structure, shape (n,). known: of each training structure, shape (n_known,), what ``values`` are compared
+    with: their mean or median is where a structure tells no more than what is learnt already.
+    """
+
+    values: NDArray[np.float64]
+    known: NDArray[np.float64]
+
+
+@runtime_checkable
+class HasInformativeness(Protocol):
+    """A model that says itself which structures it would learn most from."""
+
+    def informativeness(
+        self, structures: StructureSet, known: StructureSet, want: frozenset[str]
+    ) -> dict[str, Informativeness]:
+        """Return how much labels of structures would tell it, without unit, by criterion.
+
+        known: all training structures. want: properties whose labels are asked about (energy, forces), of those that its traits
+        name.
+        """
+        ...
+
+
 @runtime_checkable
 class Validated(Protocol):
     """A model that chooses its hyperparameters by the errors on validation data, and then learns these data too."""

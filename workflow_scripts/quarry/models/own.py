@@ -14,7 +14,7 @@ from quarry.config.models import OwnModel
 from quarry.errors import QuarryError, reason_of
 from quarry.files import atomic_path
 from quarry.imports import check_arguments, load
-from quarry.models.base import STD, Model, Prediction, TrainingData, has_rows_of_atoms
+from quarry.models.base import STD, Informativeness, Model, Prediction, TrainingData, has_rows_of_atoms
 from quarry.processes import only_this_process
 from quarry.structures import StructureSet
 
@@ -31,7 +31,8 @@ def own_class(settings: OwnModel, base: Path | None) -> Any:
     traits = getattr(made, "traits", None)
     if not isinstance(traits, ModelTraits):
         raise QuarryError(f"model.kind: {settings.kind} says nothing of what it can do; add traits = ModelTraits(...)")
-    needed = (*METHODS, *(["features"] if traits.feature_maps else []))
+    given = {"features": traits.feature_maps, "informativeness": traits.informativeness}
+    needed = (*METHODS, *(name for name, kinds in given.items() if kinds))
     missing = [name for name in needed if not callable(getattr(made, name, None))]
     if missing:
         raise QuarryError(f"model.kind: {settings.kind} has no method {missing[0]}; add it (docs/models.md)")
@@ -115,6 +116,22 @@ class UserModel:
             self._ask("features", lambda: self.model.features(structures, kind, rng))
         )
         return found
+
+    def informativeness(
+        self, structures: StructureSet, known: StructureSet, want: frozenset[str]
+    ) -> dict[str, Informativeness]:
+        """Return how much labels would tell the model, see ``HasInformativeness``; what it says is checked."""
+        found = self._ask("informativeness", lambda: self.model.informativeness(structures, known, want))
+        for criterion in sorted(want):
+            said = found.get(criterion) if isinstance(found, dict) else None
+            shapes = [np.shape(values) for values in (said.values, said.known)] if said is not None else []
+            if shapes != [(len(structures),), (len(known),)]:
+                raise QuarryError(
+                    f"model.kind: {self.settings.kind}: informativeness must give {len(structures)} values of {criterion} and "
+                    f"{len(known)} known, got {shapes or 'nothing'}"
+                )
+        chosen: dict[str, Informativeness] = found
+        return chosen
 
     @property
     def validation(self) -> Prediction:

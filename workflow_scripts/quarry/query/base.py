@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from quarry.config.query import FROM_MODEL
 from quarry.errors import QuarryError
 
 BLOCK_ELEMENTS = 8_000_000
@@ -23,8 +24,9 @@ class PoolView:
     probabilities, votes: of each class, shape (n, n_classes) (``quarry.models.base.Prediction``).
     labelled: features of the training structures, shape (n_labelled, d). targets: their labels, shape (n_labelled,).
     embedding, labelled_embedding: the model's feature map (last layer, gradient, kernel) of candidates and training
-    structures, shapes (n, p) and (n_labelled, p). minimum, maximum: the range that a targeted search wants, in the
-    target's unit (-inf, inf: open).
+    structures, shapes (n, p) and (n_labelled, p). informativeness_energy, informativeness_forces: how much labels of these would
+    tell the model, without unit, shape (n,), and with labelled_ those of training structures, (n_labelled,).
+    minimum, maximum: the range that a targeted search wants, in the target's unit (-inf, inf: open).
     """
 
     features: NDArray[np.floating]
@@ -36,6 +38,10 @@ class PoolView:
     targets: NDArray[np.float64] | None = None
     embedding: NDArray[np.floating] | None = None
     labelled_embedding: NDArray[np.floating] | None = None
+    informativeness_energy: NDArray[np.float64] | None = None
+    informativeness_forces: NDArray[np.float64] | None = None
+    labelled_informativeness_energy: NDArray[np.float64] | None = None
+    labelled_informativeness_forces: NDArray[np.float64] | None = None
     minimum: float | None = None
     maximum: float | None = None
 
@@ -44,7 +50,7 @@ class PoolView:
 
     def subset(self, rows: NDArray[np.int64]) -> PoolView:
         """Return the view of some candidates; what is of the training structures stays."""
-        own = ("mean", "std", "probabilities", "votes", "embedding")
+        own = FROM_MODEL
         cut = {name: values[rows] for name in own if (values := getattr(self, name)) is not None}
         return replace(self, features=self.features[rows], **cut)
 
@@ -84,6 +90,10 @@ MEANINGS = {
     "targets": "the label",
     "embedding": "the model's embedding",
     "labelled_embedding": "the model's embedding of the training structures",
+    "informativeness_energy": "what an energy would tell the model",
+    "informativeness_forces": "what forces would tell the model",
+    "labelled_informativeness_energy": "what an energy of the training structures would tell the model",
+    "labelled_informativeness_forces": "what forces of the training structures would tell the model",
 }
 """Fields of a PoolView in words; also what a user-defined strategy may name in ``needs``."""
 
@@ -105,4 +115,13 @@ class Ranks(Protocol):
 
     def score(self, pool: PoolView) -> NDArray[np.float64]:
         """Return what each candidate is ranked by, shape (n,), the most wanted highest."""
+        ...
+
+
+@runtime_checkable
+class RanksLabelled(Ranks, Protocol):
+    """A strategy that can rank the training structures by the same number, and so say how informative a candidate is."""
+
+    def score_labelled(self, pool: PoolView) -> NDArray[np.float64]:
+        """Return what each training structure would be ranked by, shape (n_labelled,)."""
         ...

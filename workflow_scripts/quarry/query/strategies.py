@@ -18,6 +18,7 @@ from quarry.query.batch_diversity import KMeansPlusPlus, Lcmd
 from quarry.query.clustering import Clusters, UncertaintyClusters
 from quarry.query.diversity import MaxMin, UncertaintyMaxMin
 from quarry.query.entropy import PredictiveEntropy, VoteEntropy
+from quarry.query.optimal_design import BETA, ExpectedChange
 from quarry.query.posterior import Bait, MaxDet
 from quarry.query.ranking import highest_first
 from quarry.query.search import ExpectedGain, GreedyMean, ProbabilityInRange, PropertySearch
@@ -72,6 +73,9 @@ MAKERS: dict[str, Callable[[Query], Strategy]] = {
     "bait": lambda query: Bait(),
     "vote_entropy": lambda query: VoteEntropy(),
     "predictive_entropy": lambda query: PredictiveEntropy(),
+    "oed_energy": lambda query: ExpectedChange("oed_energy", {"energy": 1.0}),
+    "oed_forces": lambda query: ExpectedChange("oed_forces", {"forces": 1.0}),
+    "oed_total": lambda query: ExpectedChange("oed_total", {"energy": 1.0, "forces": query.beta or BETA}),
 }
 assert MAKERS.keys() == TRAITS.keys()
 
@@ -105,7 +109,7 @@ def make_strategy(query: Query, base: Path | None = None) -> Strategy:
 
 
 def needs_of(query: Query, strategy: Strategy) -> frozenset[str]:
-    """Return what a strategy reads of model and campaign: of mean, std, probabilities, votes, embedding and range."""
+    """Return what a strategy reads of model and campaign, as ``config.query.Traits.reads``."""
     if not query.is_user_defined:
         return query.reads
     named = {need.removeprefix("labelled_") for need in getattr(strategy, "needs", ())}

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quarry.config.campaign import ArmSettings, Configuration
-from quarry.config.query import incompatibility
+from quarry.config.query import INFORMATIVENESS, criteria, incompatibility
 from quarry.csv_tables import write_rows
 from quarry.errors import QuarryError
 from quarry.files import atomic_path
-from quarry.models.base import STD, HasFeatureMaps, main_std, main_values
+from quarry.models.base import STD, HasFeatureMaps, HasInformativeness, main_std, main_values
 from quarry.processes import only_this_process
-from quarry.query.base import PoolView, Ranks, Strategy
+from quarry.query.base import PoolView, Ranks, RanksLabelled, Strategy
 from quarry.query.batch import batch_size
 from quarry.query.strategies import chosen_by, make_strategy, needs_of
 from quarry.randomness import generator
@@ -61,7 +61,8 @@ def score_pool(models: ArmModels, iteration: int, model: str, dataset: str, fail
     """Let the last model say what the arm's strategy needs of every candidate; write it with the candidates' rows.
 
     ``mean`` and ``std`` are in the target's unit (for excitations std is ``joint_std``); ``probabilities`` and ``votes``
-    of shape (n, n_classes); ``embedding`` and ``labelled_embedding`` (float32) of shapes (n, p) and (n_training, p).
+    of shape (n, n_classes); ``embedding`` and ``labelled_embedding`` (float32) of shapes (n, p) and (n_training, p);
+    ``informativeness_energy`` and ``_forces`` of shape (n,), with ``labelled_`` before it (n_training,).
     """
     settings, target = models.settings, models.target
     needs = needs_of(settings.query, make_strategy(settings.query, models.base))
@@ -93,6 +94,18 @@ def score_pool(models: ArmModels, iteration: int, model: str, dataset: str, fail
         embedding = np.full((len(rows), maps.shape[1]), np.nan, dtype=np.float32)
         embedding[judged] = maps[: len(judged)]
         scores |= {"embedding": embedding, "labelled_embedding": maps[len(judged) :]}
+    asked_of = criteria(needs)
+    if asked_of:
+        if not isinstance(trained, HasInformativeness):
+            raise QuarryError(
+                f"query.strategy: {settings.query.strategy} needs what model.kind: {settings.model.kind} does not say: how "
+                "much a label would tell it; choose another strategy or model"
+            )
+        judged = models.judged(known, candidates)
+        for criterion, said in trained.informativeness(candidates.subset(judged), known, asked_of).items():
+            values = np.full(len(rows), np.nan)
+            values[judged] = said.values
+            scores |= {INFORMATIVENESS + criterion: values, f"labelled_{INFORMATIVENESS}{criterion}": said.known}
     missing = [name for name, values in scores.items() if values is None]
     if missing:
         raise QuarryError(
@@ -146,11 +159,14 @@ def propose_batch(
     chosen = chosen_by(strategy, settings.query.strategy, view, size - len(drawn), rng)
     with only_this_process():
         ranks = strategy.score(view) if isinstance(strategy, Ranks) else None
+        of_training = strategy.score_labelled(view) if isinstance(strategy, RanksLabelled) else None
+    thresholds = _thresholds(view, settings, of_training)
     ids = [str(i) for i in read_pool_ids(models.pool)]
     proposed = [(ids[rows[c]], "") for c in drawn]
     proposed += [(ids[rows[familiar[c]]], "" if ranks is None else repr(float(ranks[c]))) for c in chosen]
     write_rows(output, ["structure_id", "score"], proposed)
-    found = {"score": ranks, "std": view.std, "mean": view.mean}
+    informativeness = _informativeness(ranks, thresholds)
+    found = {"score": ranks, "std": view.std, "mean": view.mean, **informativeness}
     seen = {name: values for name, values in found.items() if values is not None and values.ndim == 1}
     said = [
         {name: float(values[c]) for name, values in seen.items() if name != "mean" and np.isfinite(values[c])}
@@ -164,8 +180,12 @@ def propose_batch(
             {"structure_id": name, **(said[n - len(drawn)] if n >= len(drawn) else {})}
             for n, (name, _) in enumerate(proposed)
         ],
-        distributions={name: distribution(values) for name, values in seen.items() if np.isfinite(values).any()},
-        thresholds=_thresholds(view, settings),
+        distributions={
+            name: distribution(values) | ({"above_1": _share_above_1(values)} if name in informativeness else {})
+            for name, values in seen.items()
+            if np.isfinite(values).any()
+        },
+        thresholds=thresholds,
     ).write(Path(output).with_name("query.json"))
 
 
@@ -177,8 +197,25 @@ def distribution(values: NDArray[np.floating]) -> dict[str, float]:
     return {**{name: float(q) for name, q in zip(shares, quantiles, strict=True)}, "mean": float(finite.mean())}
 
 
-def _thresholds(view: PoolView, settings: ArmSettings) -> dict[str, float]:
+def _share_above_1(values: NDArray[np.floating]) -> float:
+    return float(np.mean(values[np.isfinite(values)] > 1.0))
+
+
+def _informativeness(
+    ranks: NDArray[np.float64] | None, thresholds: dict[str, float]
+) -> dict[str, NDArray[np.float64] | None]:
+    """Return what candidates are ranked by over the mean and over the median of the training structures' own (> 0)."""
+    return {
+        f"informativeness_by_{of}": ranks / threshold
+        for of in ("mean", "median")
+        if ranks is not None and (threshold := thresholds.get(f"training_{of}", 0.0)) > 0
+    }
+
+
+def _thresholds(view: PoolView, settings: ArmSettings, of_training: NDArray[np.float64] | None) -> dict[str, float]:
     named = {"minimum": view.minimum, "maximum": view.maximum, "share": settings.query.share}
+    if of_training is not None and len(of_training):
+        named |= {"training_mean": float(np.mean(of_training)), "training_median": float(np.median(of_training))}
     return {name: float(value) for name, value in named.items() if value is not None and np.isfinite(value)}
 
 

@@ -22,9 +22,12 @@ class Query:
 
     strategy: its name. candidates: number of structures that it could choose from. unfamiliar: those of them that the model
     cannot judge (``query.unfamiliar``), which stand in none of the distributions. chosen: what the strategy chose, in its
-    order, a dictionary each with structure_id and, where they are there, score (what the strategy ranks by) and std.
-    distributions: of the candidates' score, std and mean, where they are there: min, q25, median, q75, q95, max and mean.
-    thresholds: of the strategy, by the names of the configuration (minimum and maximum of ``search``, share of ``query``).
+    order, a dictionary each with structure_id and, where they are there, score (what the strategy ranks by), std and
+    informativeness_by_mean and _by_median: score over the mean or median of what the training structures would be ranked by.
+    distributions: of the candidates' score, std, mean and these, where they are there: min, q25, median, q75, q95, max and mean;
+    of an informativeness also above_1, the share of candidates above 1.
+    thresholds: of the strategy, by the names of the configuration (minimum and maximum of ``search``, share of ``query``);
+    training_mean and training_median, where training structures can be ranked.
     """
 
     strategy: str

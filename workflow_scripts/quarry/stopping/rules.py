@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from quarry.config.campaign import Configuration
+from quarry.config.learning import Uninformative
 from quarry.stopping.facts import Cost, Facts, ratio_at_most
 from quarry.stopping.messages import how_good, interval_text
-from quarry.stopping.progress import Progress
+from quarry.stopping.progress import Progress, Query
 
 
 @dataclass(frozen=True)
@@ -151,27 +152,54 @@ def _upper(facts: Facts) -> float:
 
 
 def _uninformative(progress: Progress) -> str | None:
-    """Every one of the last batches was chosen from candidates of which the model was sure enough."""
+    """Every one of the last batches was chosen from candidates of which the model was sure enough, or that told it little."""
     wanted, last = progress.configuration.stop.uninformative, progress.last
     if wanted is None:
         return None
-    limit = float(wanted.std_limit())
     recent = [progress.query(t) for t in range(last.iteration - wanted.patience + 1, last.iteration + 1) if t >= 0]
-    stds = [
-        query.distributions["std"][wanted.of]
-        for query in recent
-        if query is not None
-        and "std" in query.distributions
-        and query.unfamiliar <= wanted.share_above * query.candidates
-    ]
-    if len(stds) < wanted.patience or not all(std < limit for std in stds):
-        return None
-    often = "" if wanted.patience == 1 else f", {wanted.patience} iterations in a row"
-    return (
-        f"nothing informative was left to choose from: {wanted.of_words} of the candidates' standard deviations "
-        f"{stds[-1]:.4g} is below {limit:g} {last.goal.unit}".rstrip()
-        + often
+    limits = (
+        (None if wanted.std is None else float(wanted.std_limit()), _std, last.goal.unit),
+        (wanted.informativeness, _informativeness_of_batch, ""),
+        (wanted.share_informative, _share_informative, ""),
     )
+    for limit, measure, unit in limits:
+        if limit is None:
+            continue
+        values = [measure(query, wanted) for query in recent if query is not None]
+        found = [value for value in values if value is not None and value < limit]
+        if len(found) < wanted.patience:
+            continue
+        often = "" if wanted.patience == 1 else f", {wanted.patience} iterations in a row"
+        what = {
+            _std: f"{wanted.of_words} of the candidates' standard deviations",
+            _informativeness_of_batch: f"the batch's mean informativeness (by the {wanted.threshold} of the training set)",
+            _share_informative: f"the share of candidates above the {wanted.threshold} of the training set",
+        }[measure]
+        number = f"{found[-1]:.4g} is below {limit:g} {unit}".rstrip()
+        return f"nothing informative was left to choose from: {what} {number}{often}"
+    return None
+
+
+def _std(query: Query, wanted: Uninformative) -> float | None:
+    """Return the standard deviation that counts; None: not known, or too many candidates cannot be judged."""
+    if "std" not in query.distributions or query.unfamiliar > wanted.share_above * query.candidates:
+        return None
+    return query.distributions["std"][wanted.of]
+
+
+def _informativeness_of_batch(query: Query, wanted: Uninformative) -> float | None:
+    """Return the mean informativeness of a batch; None: not known of all its structures."""
+    found = [one.get(f"informativeness_by_{wanted.threshold}") for one in query.chosen]
+    known = [float(value) for value in found if value is not None]
+    return sum(known) / len(known) if known and len(known) == len(found) else None
+
+
+def _share_informative(query: Query, wanted: Uninformative) -> float | None:
+    """Return the share of candidates with an informativeness above 1, or that cannot be judged; None: not known."""
+    found = query.distributions.get(f"informativeness_by_{wanted.threshold}")
+    if found is None:
+        return None
+    return (found["above_1"] * (query.candidates - query.unfamiliar) + query.unfamiliar) / query.candidates
 
 
 def _pool_exhausted(progress: Progress) -> str | None:

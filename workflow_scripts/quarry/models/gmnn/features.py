@@ -1,4 +1,6 @@
-"""Feature maps of the potential's energies, whose inner products say how alike two structures are to it."""
+"""Feature maps of the potential's energies, whose inner products say how alike two structures are to it, and the
+sensitivities of its forces to the last layer.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +9,8 @@ import math
 import torch
 from torch import Tensor
 
-from quarry.models.gmnn.atomic_network import BIAS
-from quarry.models.gmnn.potential import Trace
+from quarry.models.gmnn.atomic_network import BIAS, AtomicNetwork
+from quarry.models.gmnn.potential import Parameters, Potential, Trace
 from quarry.models.network_features import DIMENSION
 
 
@@ -35,6 +37,41 @@ def gradient_features(trace: Trace, n: int, seed: int) -> Tensor:
         left, right = (torch.randn((t.shape[1], DIMENSION), generator=generator).to(result) for t in pair)
         result += (pair[0] @ left) * (pair[1] @ right)
     return _over_atoms(trace, n, result / math.sqrt(DIMENSION))
+
+
+def force_sensitivities(potential: Potential, parameters: Parameters, trace: Trace) -> Tensor:
+    """Return the derivatives of the forces by the weights of the last layer, shape (3 n_atoms, n_hidden), atom by atom.
+
+    Forces are linear in these weights, so that a derivative is the force with one weight of 1 and no others. Where structures
+    have few atoms, it is quicker to move one atom of each of them at a time.
+    """
+    sizes = torch.bincount(trace.batch.owners)
+    if 3 * int(sizes.max()) < len(parameters.weights[-1]):
+        return _by_moving_atoms(potential, trace, sizes)
+    return _by_weights(potential, parameters, trace)
+
+
+def _by_weights(potential: Potential, parameters: Parameters, trace: Trace) -> Tensor:
+    columns = []
+    for one in torch.eye(len(parameters.weights[-1]), dtype=trace.seeds.dtype, device=trace.seeds.device):
+        alone = AtomicNetwork([*parameters.weights[:-1], one[:, None]], parameters.biases)
+        columns.append(-potential.derivatives(trace, alone)[0].reshape(-1))
+    return torch.stack(columns, dim=1)
+
+
+def _by_moving_atoms(potential: Potential, trace: Trace, sizes: Tensor) -> Tensor:
+    batch, width, firsts = trace.batch, trace.passed.inputs[-1].shape[1], torch.cumsum(sizes, 0) - sizes
+    found = trace.seeds.new_zeros((len(trace.seeds), 3, width))
+    for number in range(int(sizes.max())):
+        there = torch.nonzero(sizes > number)[:, 0]
+        for axis in range(3):
+            along = trace.seeds.new_zeros((3, len(trace.seeds)))
+            along[axis, firsts[there] + number] = 1.0
+            _, _, features = potential.moved(trace, along[:, batch.neighbours] - along[:, :, None])
+            last = trace.network.tangent(trace.passed, features)[1][-1]
+            slopes = _over_atoms(trace, len(sizes), trace.seeds[:, None] * last / math.sqrt(width))
+            found[firsts[there] + number, axis] = -slopes[there]
+    return found.reshape(-1, width)
 
 
 def _with_bias(inputs: Tensor) -> Tensor:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import h5py
 import numpy as np
@@ -16,13 +17,14 @@ from numpy.typing import NDArray
 from quarry.config.models import Gmnn
 from quarry.errors import QuarryError, reason_of
 from quarry.files import atomic_path
-from quarry.models.base import Model, Prediction, TrainingData
+from quarry.models.base import Informativeness, Model, Prediction, TrainingData
 from quarry.models.baselines import CompositionBaseline, read_baseline, write_baseline
-from quarry.models.gmnn.features import gradient_features, last_layer_features
+from quarry.models.gmnn.features import force_sensitivities, gradient_features, last_layer_features
 from quarry.models.gmnn.neighbours import Batch, Neighbourhoods
 from quarry.models.gmnn.potential import Parameters, Potential, initial_parameters
 from quarry.models.gmnn.training import Examples, Trained, blocks_of, train
 from quarry.models.network import device_of
+from quarry.models.optimal_design import Sensitivities, expected_change
 from quarry.models.splits import held_share
 from quarry.structures import StructureSet
 from quarry.structures.compositions import element_counts, unfamiliar
@@ -31,6 +33,8 @@ VERSION = 1
 """Of the model's file."""
 SMALLEST_SCALE_EV = 1e-3
 """Scale of an element where forces or energies do not vary."""
+
+_Ready: TypeAlias = tuple[Potential, Parameters, NDArray[np.int64], Neighbourhoods]
 
 
 class GaussianMomentModel:
@@ -198,10 +202,37 @@ class GaussianMomentModel:
             parts.append(found.cpu().numpy())
         return np.concatenate(parts).astype(np.float32)
 
+    def informativeness(
+        self, structures: StructureSet, known: StructureSet, want: frozenset[str]
+    ) -> dict[str, Informativeness]:
+        """Return the expected change of the output variance by labels of structures, by criterion: energy (QS1), forces (QS2).
+
+        ``quarry.models.optimal_design``. The information matrix is that of all known structures, those too that early stopping
+        looks at: their labels are there.
+        """
+
+        def blocks(criterion: str, ready: _Ready) -> Iterator[Sensitivities]:
+            potential, parameters, elements, neighbourhoods = ready
+            for rows, batch, own in self._batches(neighbourhoods, elements, potential):
+                trace = potential.atoms(parameters, batch, own)
+                if criterion == "energy":
+                    found = last_layer_features(trace, len(rows))[:, :-1]
+                    counts, together = np.ones(len(rows), dtype=np.int64), 1
+                else:
+                    found = force_sensitivities(potential, parameters, trace)
+                    counts, together = 3 * np.diff(neighbourhoods.offsets)[rows], 3
+                yield Sensitivities(found.cpu().numpy(), counts, together)
+
+        others, learnt = self._ready(structures), self._ready(known)
+        return {
+            criterion: expected_change(partial(blocks, criterion, learnt), blocks(criterion, others))
+            for criterion in sorted(want)
+        }
+
     def _potential(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Potential:
         return Potential(self.settings.cutoff_A, len(self.elements), dtype, device)
 
-    def _ready(self, structures: StructureSet) -> tuple[Potential, Parameters, NDArray[np.int64], Neighbourhoods]:
+    def _ready(self, structures: StructureSet) -> _Ready:
         """Return the potential, its parameters, and elements and neighbours of structures that it can judge."""
         if self._trained is None:
             raise RuntimeError("this model is not trained")

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from quarry.models.gmnn.atomic_network import AtomicNetwork, Passed
 from quarry.models.gmnn.contractions import Contractions, Gradient, Products
-from quarry.models.gmnn.moments import Geometry, Moments
+from quarry.models.gmnn.moments import Geometry, Moments, Tangent
 from quarry.models.gmnn.neighbours import Batch
 
 N_RADIAL = 5
@@ -128,7 +128,16 @@ class Potential:
     def evaluate(self, parameters: Parameters, batch: Batch, elements: Tensor, curved: bool = False) -> Result:
         """Return energies, forces and derivatives by the strain."""
         trace = self.atoms(parameters, batch, elements, curved)
-        trace.backward = trace.network.backward(trace.passed, trace.seeds)
+        gradient, strain = self.derivatives(trace, trace.network)
+        return Result(self.energies(parameters, trace), gradient, strain, trace)
+
+    def derivatives(self, trace: Trace, network: AtomicNetwork) -> tuple[Tensor, Tensor]:
+        """Return the energies' gradient by the positions and derivatives by the strain, as a result has them.
+
+        What it finds on the way stays in the trace. network: that of the trace, or one with another last layer.
+        """
+        batch = trace.batch
+        trace.backward = network.backward(trace.passed, trace.seeds)
         trace.by_moments, trace.contracted = self.contractions.gradient(trace.products, trace.backward[0][0])
         by_vectors, trace.by_radial = self.moments.by_vectors(
             trace.geometry, trace.by_moments, trace.radial, trace.radial_slopes
@@ -138,7 +147,17 @@ class Potential:
         by_atoms = (batch.vectors[:, None] * by_vectors[None]).sum(3)
         strain = torch.zeros((len(batch.volumes), 9), dtype=self.dtype, device=self.device)
         strain.index_add_(0, batch.owners, by_atoms.reshape(9, -1).T)
-        return Result(self.energies(parameters, trace), gradient, strain.view(-1, 3, 3), trace)
+        return gradient, strain.view(-1, 3, 3)
+
+    def moved(self, trace: Trace, moving: Tensor) -> tuple[Tangent, Products, Tensor]:
+        """Return how geometry, products and features of the atoms change when the vectors of pairs do (shape (3, n, n_slots))."""
+        tangent = self.moments.tangent(trace.geometry, moving)
+        radial = trace.radial_slopes * tangent.distances
+        moments = self.moments.sum(
+            torch.cat([radial, trace.radial], 2), torch.cat([trace.geometry.monomials, tangent.monomials], 2)
+        )
+        products = self.contractions.products_tangent(trace.products, moments)
+        return tangent, products, self.contractions.features_tangent(moments, trace.products, products)
 
     def energy_gradient(self, parameters: Parameters, trace: Trace, energies: Tensor) -> Parameters:
         """Return the gradient of a loss of energies alone by the parameters. energies: its derivatives by them."""
@@ -172,13 +191,7 @@ class Potential:
             moving = moving + (strain.permute(1, 2, 0)[:, :, batch.owners, None] * batch.vectors[None]).sum(1)
         shares = energies.to(self.dtype)[batch.owners]
         geometry = trace.geometry
-        tangent = self.moments.tangent(geometry, moving)
-        radial = trace.radial_slopes * tangent.distances
-        moments = self.moments.sum(
-            torch.cat([radial, trace.radial], 2), torch.cat([geometry.monomials, tangent.monomials], 2)
-        )
-        products = self.contractions.products_tangent(trace.products, moments)
-        features = self.contractions.features_tangent(moments, trace.products, products)
+        tangent, products, features = self.moved(trace, moving)
         moved = trace.network.tangent(trace.passed, features)
         weights, biases, by_features = trace.network.parameter_gradients(
             trace.passed, trace.seeds, trace.backward, shares, moved
