@@ -9,14 +9,20 @@ with job(snakemake, configuration.resources.of("train").threads) as log:
     from quarry.stages.training import train_model
 
     arm, iteration = snakemake.wildcards.arm, int(snakemake.wildcards.iteration)
+
+    def say(line: str) -> None:
+        """Write a line to the log, and to the terminal."""
+        log(line)
+        tell(f"{arm} iteration {iteration}: {line}")
+
     line, *warnings = train_model(
         models_of(snakemake, configuration),
         dataset=snakemake.input.dataset,
         output=snakemake.output[0],
         members=snakemake.input.members,
         start=snakemake.input.start or None,
+        log=say,
     )
     log(line)
     for warning in warnings:
-        log(warning)
-        tell(f"{arm} iteration {iteration}: {warning}")
+        say(warning)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import secrets
 import shutil
+import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -134,6 +136,55 @@ def add_rights(path: str | os.PathLike[str], rights: int) -> None:
     mode = stat.S_IMODE(target.stat().st_mode)
     if rights & ~mode:
         target.chmod(mode | rights)
+
+
+@contextmanager
+def locked(path: str | os.PathLike[str], wait: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lock of a file, which is removed afterwards; where files cannot be locked, go on without.
+
+    The lock ends with the process that holds it, whatever kills it, and children that it forked do not hold it. wait: is
+    told who holds the lock, before it is waited for.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = _lock(target, wait)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            with suppress(OSError):
+                target.unlink()
+            os.close(descriptor)
+
+
+def _lock(path: Path, wait: Callable[[str], None]) -> int | None:
+    """Return the descriptor of a file that is locked now, or None where that cannot be done."""
+    told = False
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError:
+            return None
+        try:
+            try:
+                fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError):
+                if not told:
+                    wait(os.pread(descriptor, 1000, 0).decode(errors="replace") or "another process")
+                    told = True
+                fcntl.lockf(descriptor, fcntl.LOCK_EX)
+            state = os.fstat(descriptor)
+            # Who held it before has removed it: a lock of a file without a name keeps nobody out.
+            if os.path.samestat(state, path.stat()):
+                os.truncate(descriptor, 0)
+                os.pwrite(descriptor, f"process {os.getpid()} of {socket.gethostname()}".encode(), 0)
+                return descriptor
+        except FileNotFoundError:
+            pass
+        except OSError:
+            os.close(descriptor)
+            return None
+        os.close(descriptor)
 
 
 def move_aside(path: str | os.PathLike[str]) -> Path:

@@ -8,10 +8,12 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from quarry.errors import QuarryError, reason_of
 from quarry.processes import only_this_process
+
+T = TypeVar("T")
 
 BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -39,17 +41,37 @@ def load(path: str, key: str, base: Path | None = None) -> Callable[..., Any]:
     try:
         with only_this_process():
             found = getattr(importlib.import_module(module_name), name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         folders = f"{'campaign folder or the ' if base else ''}working directory"
         remedy = _remedy(error, module_name, name, folders)
-        raise QuarryError(f"{key}: cannot import '{path}' ({reason_of(error, named=True)}); {remedy}") from error
+        raise QuarryError(f"{key}: cannot import '{path}' ({_reason(error)}); {remedy}") from error
     if not callable(found):
         raise QuarryError(f"{key}: '{path}' is not callable; name a function or a class")
     loaded: Callable[..., Any] = found
     return loaded
 
 
-def _remedy(error: Exception, module_name: str, name: str, folders: str) -> str:
+def call_user_code(call: Callable[[], T], failed: str, remedy: str = "correct it") -> T:
+    """Return what user-defined code returns; what it raises, and its sys.exit, is a QuarryError of one line.
+
+    failed: what is said before the reason: key, import path, what failed. A QuarryError passes as it is.
+    """
+    try:
+        with only_this_process():
+            return call()
+    except QuarryError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise QuarryError(f"{failed} ({_reason(error)}); {remedy}") from error
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return f"it called sys.exit({error.code!r:.100})"
+    return reason_of(error, named=True)
+
+
+def _remedy(error: BaseException, module_name: str, name: str, folders: str) -> str:
     """Return what to do about an import that failed: install a package, put a file somewhere, correct a name."""
     package = module_name.partition(".")[0]
     if isinstance(error, ModuleNotFoundError) and error.name:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -11,14 +13,20 @@ from numpy.typing import NDArray
 
 from quarry.config.model_traits import ModelTraits
 from quarry.config.models import OwnModel
-from quarry.errors import QuarryError, reason_of
+from quarry.errors import QuarryError
 from quarry.files import atomic_path
-from quarry.imports import check_arguments, load
-from quarry.models.base import STD, Informativeness, Model, Prediction, TrainingData, has_rows_of_atoms
-from quarry.processes import only_this_process
+from quarry.imports import call_user_code, check_arguments, load
+from quarry.models.base import Informativeness, Model, Prediction, TrainingData
+from quarry.models.own_checks import (
+    METHODS,
+    check_methods,
+    checked_features,
+    checked_hyperparameters,
+    checked_informativeness,
+    checked_prediction,
+    checked_warnings,
+)
 from quarry.structures import StructureSet
-
-METHODS = ("fit", "predict", "save", "load")
 
 
 def own_class(settings: OwnModel, base: Path | None) -> Any:
@@ -31,11 +39,8 @@ def own_class(settings: OwnModel, base: Path | None) -> Any:
     traits = getattr(made, "traits", None)
     if not isinstance(traits, ModelTraits):
         raise QuarryError(f"model.kind: {settings.kind} says nothing of what it can do; add traits = ModelTraits(...)")
-    given = {"features": traits.feature_maps, "informativeness": traits.informativeness}
-    needed = (*METHODS, *(name for name, kinds in given.items() if kinds))
-    missing = [name for name in needed if not callable(getattr(made, name, None))]
-    if missing:
-        raise QuarryError(f"model.kind: {settings.kind} has no method {missing[0]}; add it (docs/models.md)")
+    optional = {"features": traits.feature_maps, "informativeness": traits.informativeness}
+    check_methods(made, settings.kind, [name for name in METHODS if optional.get(name, True)])
     if traits.needs_descriptor or traits.member_jobs:
         key = "needs_descriptor" if traits.needs_descriptor else "member_jobs"
         raise QuarryError(
@@ -49,30 +54,27 @@ def own_class(settings: OwnModel, base: Path | None) -> Any:
 
 
 class UserModel:
-    """A model of the user's own: what it says is checked, and what goes wrong in it is one line."""
+    """A user-defined model: what it says is checked, and what goes wrong in it is one line."""
 
-    def __init__(self, settings: OwnModel, model: Any) -> None:
-        """model: an instance of the user's class."""
+    def __init__(self, settings: OwnModel, model: Any, n_states: int = 0) -> None:
+        """model: an instance of the user's class. n_states: excited states of a label."""
         self.settings = settings
         self.model = model
+        self.n_states = n_states
 
     @classmethod
-    def make(cls, settings: OwnModel, base: Path | None) -> UserModel:
+    def make(cls, settings: OwnModel, base: Path | None, n_states: int = 0) -> UserModel:
         """Return an untrained model; base: folder of the campaign file."""
         made = own_class(settings, base)
-        return cls(settings, _asked(settings, "model.arguments", lambda: made(**settings.arguments)))
+        failed = f"model.kind: {settings.kind} failed with model.arguments"
+        return cls(settings, call_user_code(lambda: made(**settings.arguments), failed), n_states)
 
     @classmethod
-    def load(cls, path: str | Path, settings: OwnModel, base: Path | None) -> UserModel:
+    def load(cls, path: str | Path, settings: OwnModel, base: Path | None, n_states: int = 0) -> UserModel:
         """Read a trained model."""
         made = own_class(settings, base)
-        try:
-            with only_this_process():
-                return cls(settings, made.load(Path(path)))
-        except Exception as error:
-            raise QuarryError(
-                f"{path}: {settings.kind} cannot read its model ({reason_of(error, named=True)}); remove it and start again"
-            ) from error
+        failed, remedy = f"{path}: {settings.kind} cannot read its model", "remove it and start again"
+        return cls(settings, call_user_code(lambda: made.load(Path(path)), failed, remedy), n_states)
 
     def fit(
         self,
@@ -90,81 +92,61 @@ class UserModel:
     def predict(self, structures: StructureSet, want: frozenset[str]) -> Prediction:
         """Predict, and check what is said."""
         found = self._ask("predict", lambda: self.model.predict(structures, want))
-        if not isinstance(found, Prediction):
-            raise QuarryError(
-                f"model.kind: {self.settings.kind}: predict must return a Prediction, not {type(found).__name__}"
-            )
-        for name in sorted(want - {STD}):
-            self._check(name, found.mean.get(name), structures)
-            if STD in want and name in found.std:
-                self._check(name, found.std[name], structures)
-        return found
-
-    def _check(self, name: str, values: NDArray[np.float64] | None, structures: StructureSet) -> None:
-        rows = len(structures.numbers) if has_rows_of_atoms(name) else len(structures)
-        if values is None or np.shape(values)[:1] != (rows,):
-            raise QuarryError(
-                f"model.kind: {self.settings.kind}: predict must give {rows} rows of {name}, got "
-                f"{'nothing' if values is None else f'an array of shape {np.shape(values)}'}"
-            )
-        if not np.isfinite(values).all():
-            raise QuarryError(f"model.kind: {self.settings.kind}: a prediction of {name} is not a finite number")
+        return checked_prediction(found, want, structures, self.settings.kind, self.n_states)
 
     def features(self, structures: StructureSet, kind: str, rng: np.random.Generator) -> NDArray[np.floating]:
         """Return a feature map, see ``HasFeatureMaps``."""
-        found: NDArray[np.floating] = np.asarray(
-            self._ask("features", lambda: self.model.features(structures, kind, rng))
-        )
-        return found
+        found = self._ask("features", lambda: self.model.features(structures, kind, rng))
+        return checked_features(found, structures, self.settings.kind)
 
     def informativeness(
         self, structures: StructureSet, known: StructureSet, want: frozenset[str]
     ) -> dict[str, Informativeness]:
         """Return how much labels would tell the model, see ``HasInformativeness``; what it says is checked."""
         found = self._ask("informativeness", lambda: self.model.informativeness(structures, known, want))
-        for criterion in sorted(want):
-            said = found.get(criterion) if isinstance(found, dict) else None
-            shapes = [np.shape(values) for values in (said.values, said.known)] if said is not None else []
-            if shapes != [(len(structures),), (len(known),)]:
-                raise QuarryError(
-                    f"model.kind: {self.settings.kind}: informativeness must give {len(structures)} values of {criterion} and "
-                    f"{len(known)} known, got {shapes or 'nothing'}"
-                )
-        chosen: dict[str, Informativeness] = found
-        return chosen
+        return checked_informativeness(found, want, (len(structures), len(known)), self.settings.kind)
 
     @property
     def validation(self) -> Prediction:
         """What the model of the sub-training data says of the validation data."""
-        found: Prediction = self.model.validation
-        return found
+        found = self._ask("validation", lambda: self.model.validation)
+        names = (
+            frozenset(found.mean) if isinstance(found, Prediction) and isinstance(found.mean, Mapping) else frozenset()
+        )
+        return checked_prediction(found, names, None, self.settings.kind, self.n_states)
 
     @property
     def hyperparameters(self) -> Mapping[str, Any]:
         """Return what training chose, if the class says it."""
-        return getattr(self.model, "hyperparameters", {})
+        found = self._ask("hyperparameters", lambda: getattr(self.model, "hyperparameters", {}))
+        return checked_hyperparameters(found, self.settings.kind)
 
     @property
     def warnings(self) -> Sequence[str]:
         """Return what is doubtful, if the class says it."""
-        return getattr(self.model, "warnings", ())
+        found = self._ask("warnings", lambda: getattr(self.model, "warnings", ()))
+        return checked_warnings(found, self.settings.kind)
 
     def save(self, path: str | Path) -> None:
-        """Write the model, whole or not at all."""
-        with atomic_path(path) as temporary:
-            self._ask("save", lambda: self.model.save(Path(temporary)))
+        """Write the model, whole or not at all.
+
+        It is written in a folder of its own, which goes with all else that a class may leave there.
+        """
+        target = Path(path)
+        with (
+            atomic_path(target) as temporary,
+            TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder,
+        ):
+            written = Path(folder) / target.name
+            self._ask("save", lambda: self.model.save(written))
+            left = sorted(entry.name for entry in Path(folder).iterdir() if entry != written)
+            if left or written.is_symlink() or not written.is_file():
+                what = ", ".join(left) or ("no plain file" if os.path.lexists(written) else "nothing")
+                raise QuarryError(
+                    f"model.kind: {self.settings.kind}: save must write the one file {target.name} that it is given, and wrote "
+                    f"{what}; where a library adds an ending, open the file and pass it: with open(path, 'wb') as file"
+                )
+            os.replace(written, temporary)
 
     def _ask(self, method: str, call: Callable[[], Any]) -> Any:
-        return _asked(self.settings, f"its {method}", call)
-
-
-def _asked(settings: OwnModel, what: str, call: Callable[[], Any]) -> Any:
-    try:
-        with only_this_process():
-            return call()
-    except QuarryError:
-        raise
-    except Exception as error:
-        raise QuarryError(
-            f"model.kind: {settings.kind} failed with {what} ({reason_of(error, named=True)}); correct it"
-        ) from error
+        return call_user_code(call, f"model.kind: {self.settings.kind} failed with its {method}")

@@ -36,7 +36,7 @@ def make_model(
     if isinstance(settings, OwnModel):
         from quarry.models.own import UserModel
 
-        return UserModel.make(settings, base)
+        return UserModel.make(settings, base, target.n_states)
     if settings.kind in POTENTIALS:
         potential: Model = _class_of(settings.kind)(settings, target.learnt)
         return potential
@@ -60,7 +60,7 @@ def load_model(
     if isinstance(settings, OwnModel):
         from quarry.models.own import UserModel
 
-        return UserModel.load(path, settings, base)
+        return UserModel.load(path, settings, base, target.n_states)
     if settings.kind in POTENTIALS:
         check_kind(path, settings.kind)
         potential: Model = _class_of(settings.kind).load(path)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quarry.config.query import STRATEGIES as TRAITS
 from quarry.config.query import Query
-from quarry.errors import QuarryError, reason_of
-from quarry.imports import check_arguments, load
-from quarry.processes import only_this_process
-from quarry.query.base import MEANINGS, PoolView, Strategy
+from quarry.errors import QuarryError
+from quarry.imports import call_user_code, check_arguments, load
+from quarry.query.base import MEANINGS, PoolView, Ranks, RanksLabelled, Strategy
 from quarry.query.batch_diversity import KMeansPlusPlus, Lcmd
 from quarry.query.clustering import Clusters, UncertaintyClusters
 from quarry.query.diversity import MaxMin, UncertaintyMaxMin
@@ -89,13 +89,8 @@ def make_strategy(query: Query, base: Path | None = None) -> Strategy:
         return MAKERS[query.strategy](query)
     made = load(query.strategy, "query.strategy", base)
     check_arguments(made, query.arguments, query.strategy, "query.arguments")
-    try:
-        with only_this_process():
-            strategy: Strategy = made(**query.arguments)
-    except Exception as error:
-        raise QuarryError(
-            f"query.strategy: {query.strategy} cannot be made with query.arguments ({reason_of(error, named=True)}); correct them"
-        ) from error
+    failed = f"query.strategy: {query.strategy} cannot be made with query.arguments"
+    strategy: Strategy = call_user_code(lambda: made(**query.arguments), failed, "correct them")
     if not callable(getattr(strategy, "select", None)):
         raise QuarryError(f"query.strategy: {query.strategy} has no method select(pool, n, rng)")
     needs = getattr(strategy, "needs", ())
@@ -122,8 +117,7 @@ def chosen_by(strategy: Strategy, name: str, pool: PoolView, n: int, rng: np.ran
     name: ``query.strategy``, for messages; a user-defined strategy may give anything.
     """
     wanted = min(n, len(pool))
-    with only_this_process():
-        chosen = np.asarray(strategy.select(pool, wanted, rng))
+    chosen = _asked(name, lambda: np.asarray(strategy.select(pool, wanted, rng)))
     if (
         chosen.shape != (wanted,)
         or (wanted and chosen.dtype.kind not in "iu")
@@ -135,6 +129,34 @@ def chosen_by(strategy: Strategy, name: str, pool: PoolView, n: int, rng: np.ran
             f"got {chosen.dtype} of shape {chosen.shape}"
         )
     return chosen.astype(np.int64)
+
+
+def ranks_of(
+    strategy: Strategy, name: str, pool: PoolView
+) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
+    """Return what candidates are ranked by, shape (n,), and the same of the training structures; None where it says neither.
+
+    Raises QuarryError if a user-defined strategy gives anything else. name: as of ``chosen_by``.
+    """
+    ranks = _asked(name, lambda: np.asarray(strategy.score(pool))) if isinstance(strategy, Ranks) else None
+    if ranks is not None and (ranks.shape != (len(pool),) or ranks.dtype.kind not in "iuf"):
+        raise QuarryError(
+            f"query.strategy: score of {name} must return {len(pool)} numbers; got {ranks.dtype} of shape {ranks.shape}"
+        )
+    known = None
+    if isinstance(strategy, RanksLabelled):
+        known = _asked(name, lambda: np.asarray(strategy.score_labelled(pool)))
+        if known.ndim != 1 or known.dtype.kind not in "iuf":
+            raise QuarryError(
+                f"query.strategy: score_labelled of {name} must return a number for each training structure; got "
+                f"{known.dtype} of shape {known.shape}"
+            )
+    return ranks, known
+
+
+def _asked(name: str, call: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+    """Return what a strategy answers; only that of the user's own is to blame where it fails."""
+    return call() if name in MAKERS else call_user_code(call, f"query.strategy: {name} failed")
 
 
 def _in_embedding(query: Query) -> bool:

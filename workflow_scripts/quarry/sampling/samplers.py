@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from quarry.config.pool import SamplerPool
-from quarry.errors import QuarryError, reason_of
-from quarry.imports import check_arguments, load
+from quarry.errors import QuarryError
+from quarry.imports import call_user_code, check_arguments, load
 from quarry.models.base import Model
-from quarry.processes import only_this_process
 from quarry.structures import Structure
 from quarry.structures.labelled import LabelledSet
 
@@ -43,13 +42,8 @@ def make_sampler(pool: SamplerPool, base: Path | None = None) -> Sampler:
     """
     made = load(pool.sampler, "pool.sampler", base)
     check_arguments(made, pool.arguments, pool.sampler, "pool.arguments")
-    try:
-        with only_this_process():
-            sampler: Sampler = made(**pool.arguments)
-    except Exception as error:
-        raise QuarryError(
-            f"pool.sampler: {pool.sampler} cannot be made with pool.arguments ({reason_of(error, named=True)}); correct them"
-        ) from error
+    failed = f"pool.sampler: {pool.sampler} cannot be made with pool.arguments"
+    sampler: Sampler = call_user_code(lambda: made(**pool.arguments), failed, "correct them")
     if not callable(getattr(sampler, "sample", None)):
         raise QuarryError(f"pool.sampler: {pool.sampler} has no method sample(model, labelled, iteration, rng)")
     if pool.initial is None and not callable(getattr(sampler, "initial", None)):
@@ -76,15 +70,7 @@ def sampled_structures(
 def _structures(pool: SamplerPool, give: Callable[[], Iterable[Atoms]]) -> list[Structure]:
     from ase import Atoms
 
-    try:
-        with only_this_process():
-            found = list(give())
-    except QuarryError:
-        raise
-    except Exception as error:
-        raise QuarryError(
-            f"pool.sampler: {pool.sampler} failed ({reason_of(error, named=True)}); correct it"
-        ) from error
+    found = call_user_code(lambda: list(give()), f"pool.sampler: {pool.sampler} failed")
     structures = []
     for number, atoms in enumerate(found, 1):
         if not isinstance(atoms, Atoms) or not len(atoms):

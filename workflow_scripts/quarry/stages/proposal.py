@@ -15,10 +15,9 @@ from quarry.csv_tables import write_rows
 from quarry.errors import QuarryError
 from quarry.files import atomic_path
 from quarry.models.base import STD, HasFeatureMaps, HasInformativeness, main_std, main_values
-from quarry.processes import only_this_process
-from quarry.query.base import PoolView, Ranks, RanksLabelled, Strategy
+from quarry.query.base import PoolView, Strategy
 from quarry.query.batch import batch_size
-from quarry.query.strategies import chosen_by, make_strategy, needs_of
+from quarry.query.strategies import chosen_by, make_strategy, needs_of, ranks_of
 from quarry.randomness import generator
 from quarry.stages.arm_models import ArmModels
 from quarry.stages.candidates import candidate_rows
@@ -157,9 +156,7 @@ def propose_batch(
     familiar = np.flatnonzero(~strange)
     view = view if len(familiar) == len(rows) else view.subset(familiar)
     chosen = chosen_by(strategy, settings.query.strategy, view, size - len(drawn), rng)
-    with only_this_process():
-        ranks = strategy.score(view) if isinstance(strategy, Ranks) else None
-        of_training = strategy.score_labelled(view) if isinstance(strategy, RanksLabelled) else None
+    ranks, of_training = ranks_of(strategy, settings.query.strategy, view)
     thresholds = _thresholds(view, settings, of_training)
     ids = [str(i) for i in read_pool_ids(models.pool)]
     proposed = [(ids[rows[c]], "") for c in drawn]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from quarry.files import digest_of, write_text
+from quarry.files import digest_of, locked, write_text
 from quarry.models.base import Committee, Model, TrainingData
 from quarry.models.classes import check_classes
 from quarry.randomness import generator
@@ -18,14 +18,23 @@ CHECKPOINT = "checkpoint"
 """Folder beside a model in which a training that goes on leaves its state."""
 
 
+LOCK = "checkpoint.lock"
+"""File beside it that is locked while a training uses the folder."""
+
+
 def train_model(
-    models: ArmModels, dataset: str, output: str, members: Sequence[str] = (), start: str | None = None
+    models: ArmModels,
+    dataset: str,
+    output: str,
+    members: Sequence[str] = (),
+    start: str | None = None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> list[str]:
     """Train the arm's model on all training labels so far; return a line about it, and one about classes of none.
 
     members: files of a committee's members that were trained one by one; they are joined instead. start: file of the model
     to begin from. A training that is killed may leave its state in the folder checkpoint beside the model, where the next
-    attempt finds it.
+    attempt finds it. An attempt that still runs, because its campaign alone was killed, is waited for; log: is told so.
     """
     data = models.learnt(dataset)
     warning = check_classes(data) if data.classes else []
@@ -33,16 +42,21 @@ def train_model(
     if members:
         assert isinstance(model, Committee)
         model.join([models.load(member) for member in members])
+        Path(output).parent.mkdir(parents=True, exist_ok=True)
+        model.save(output)
     else:
         begin = models.load(start) if start else None
-        checkpoint = checkpoint_of(
-            output, data, [models.settings.model.model_dump(mode="json"), models.configuration.seed]
-        )
-        fit(models, model, data, "train", start=begin, checkpoint=checkpoint)
-    Path(output).parent.mkdir(parents=True, exist_ok=True)
-    model.save(output)
-    shutil.rmtree(Path(output).with_name(CHECKPOINT), ignore_errors=True)
+        settings = [models.settings.model.model_dump(mode="json"), models.configuration.seed]
+        with locked(Path(output).with_name(LOCK), lambda holder: log(_waits(output, holder))):
+            checkpoint = checkpoint_of(output, data, settings)
+            fit(models, model, data, "train", start=begin, checkpoint=checkpoint)
+            model.save(output)
+            shutil.rmtree(checkpoint, ignore_errors=True)
     return [f"{models.settings.model.kind} trained on {len(data)} labels", *warning]
+
+
+def _waits(output: str, holder: str) -> str:
+    return f"waiting for {holder}, which trains {output} too; end it if it is not wanted"
 
 
 def train_member(models: ArmModels, member: int, dataset: str, output: str) -> str:

@@ -8,9 +8,8 @@ from functools import partial
 from pathlib import Path
 
 from quarry.config.campaign import Configuration
-from quarry.errors import QuarryError, reason_of
-from quarry.imports import check_arguments, load
-from quarry.processes import only_this_process
+from quarry.errors import QuarryError
+from quarry.imports import call_user_code, check_arguments, load
 from quarry.stopping.progress import Progress
 from quarry.stopping.rules import StopRule
 
@@ -29,11 +28,9 @@ def _rule(key: str, path: str, arguments: dict[str, object], base: Path | None) 
     found = load(path, key, base)
     is_class = inspect.isclass(found)
     check_arguments(found, arguments, path, f"{key}.arguments", by_place=0 if is_class else 1)
-    with only_this_process():
-        try:
-            ask = found(**arguments) if is_class else partial(found, **arguments)
-        except Exception as error:
-            raise QuarryError(f"{key}: {path} cannot be made ({reason_of(error, named=True)}); repair it") from error
+    ask = partial(found, **arguments)
+    if is_class:
+        ask = call_user_code(ask, f"{key}: {path} cannot be made")
     if not callable(ask):
         raise QuarryError(f"{key}: objects of {path} cannot be called with the progress; give the class __call__")
     return StopRule(path, partial(_ask, ask, key, path))
@@ -41,10 +38,7 @@ def _rule(key: str, path: str, arguments: dict[str, object], base: Path | None) 
 
 def _ask(ask: Callable[[Progress], object], key: str, path: str, progress: Progress) -> str | None:
     """Return what a rule says. Raises QuarryError where it fails, or says something that is no text."""
-    try:
-        message = ask(progress)
-    except Exception as error:
-        raise QuarryError(f"{key}: {path} failed ({reason_of(error, named=True)}); repair it") from error
+    message = call_user_code(lambda: ask(progress), f"{key}: {path} failed")
     if message is None or isinstance(message, str):
         return " ".join(message.split()) if message else None
     raise QuarryError(
