@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -303,11 +304,12 @@ def test_a_wrong_informativeness_is_one_line():
         return user_model(informativeness=lambda *given: said).informativeness(WATERS, WATERS, frozenset({"energy"}))
 
     assert asked({"energy": Informativeness(ENERGY, ENERGY)})["energy"].known.tolist() == [0, 1, 2]
-    refused(lambda: asked(None), "a dictionary with an Informativeness of energy")
-    refused(
-        lambda: asked({"energy": Informativeness(ENERGY, ENERGY[1:])}),
-        "known of the informativeness of energy has shape (2,)",
-    )
+    for said, words in {
+        None: "3 values of energy and 3 known, got nothing",
+        Informativeness(ENERGY, ENERGY[1:]): "3 values of energy and 3 known, got [(3,), (2,)]",
+        Informativeness(ENERGY, 1j * ENERGY): "known of the informativeness of energy is an array of complex128",
+    }.items():
+        refused(partial(asked, {"energy": said}), words)
 
 
 @pytest.mark.parametrize(

@@ -102,8 +102,12 @@ def checked_informativeness(
     where, checked = f"model.kind: {kind}", {}
     for name in sorted(want):
         said = found.get(name) if isinstance(found, Mapping) else None
-        if not isinstance(said, Informativeness):
-            raise QuarryError(f"{where}: informativeness must give a dictionary with an Informativeness of {name}")
+        shapes = [np.shape(v) for v in (said.values, said.known)] if isinstance(said, Informativeness) else []
+        if not isinstance(said, Informativeness) or shapes != [(count,) for count in counts]:
+            raise QuarryError(
+                f"{where}: informativeness must give {counts[0]} values of {name} and {counts[1]} known, got "
+                f"{shapes or 'nothing'}"
+            )
         checked[name] = Informativeness(
             _numbers(said.values, counts[:1], f"values of the informativeness of {name}", where),
             _numbers(said.known, counts[1:], f"known of the informativeness of {name}", where),
