@@ -1,6 +1,5 @@
 """Quarry: active-learning labeling campaigns. `snakemake` runs and resumes; config/README.md explains every key."""
 
-import os
 import sys
 from pathlib import Path
 
@@ -8,11 +7,7 @@ from snakemake.utils import min_version
 
 min_version("9.27.1")
 
-LIBRARY = str(Path(str(workflow.current_basedir)) / "workflow_scripts")
-sys.path.insert(0, LIBRARY)
-# Scripts are programs of their own: they take this checkout's library too, not one that is installed from elsewhere.
-on_path = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, [LIBRARY, *on_path])))
+sys.path.insert(0, str(Path(str(workflow.current_basedir)) / "workflow_scripts"))
 
 from quarry.campaign.arguments import DEFAULT_CAMPAIGN
 from quarry.campaign.opening import open_campaign, reads_default_campaign, start_campaign

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +75,13 @@ def reads_default_campaign(workflow: Any) -> bool:
     return not Inclusion(workflow).has_configuration
 
 
+def lend_library() -> None:
+    """Let the programs that this process starts (scripts of rules) take its own library, not one installed from elsewhere."""
+    on_path = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    library = str(PROJECT / "workflow_scripts")
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, [library, *on_path])))
+
+
 def open_campaign(workflow: Any, config: dict[str, Any]) -> Campaign:
     """Read the campaign of this invocation; a mistake of the user ends it with one line and exit code 1.
 
@@ -82,6 +90,7 @@ def open_campaign(workflow: Any, config: dict[str, Any]) -> Campaign:
     """
     if not workflow.is_main_process:
         end_with_parent()
+    lend_library()
     inclusion = Inclusion(workflow)
     given = [] if inclusion.is_module else [Path(file) for file in workflow.overwrite_configfiles]
     if not inclusion.is_module:
