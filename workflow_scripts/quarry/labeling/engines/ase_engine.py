@@ -21,7 +21,7 @@ from quarry.config.engines.ase import AseLabeling
 from quarry.config.resources import LabelResources
 from quarry.errors import QuarryError, reason_of
 from quarry.files import sha256_of
-from quarry.imports import check_arguments, load
+from quarry.imports import call_user_code, check_arguments, load
 from quarry.labeling.engines.answers import has, plain_properties
 from quarry.labeling.engines.ase_arguments import check_calculator_arguments
 from quarry.labeling.engines.base import EngineResult, status_of
@@ -94,16 +94,9 @@ class AseEngine:
         calculator_class = load(self.labeling.calculator, "labeling.calculator")
         for key, names in self._names_by_key().items():
             check_arguments(calculator_class, names, self.labeling.calculator, key, complete=False)
-        try:
-            with scratch_folder() as folder, _inside(folder):
-                calculator = calculator_class(**self._arguments())
-        except QuarryError:
-            raise
-        except Exception as error:
-            reason = reason_of(error, named=True)
-            raise QuarryError(
-                f"labeling.arguments: {self.labeling.calculator} cannot be made with these ({reason}); correct them"
-            ) from error
+        failed = f"labeling.arguments: {self.labeling.calculator} cannot be made with these"
+        with scratch_folder() as folder, _inside(folder):
+            calculator = call_user_code(lambda: calculator_class(**self._arguments()), failed, "correct them")
         for key, names in self._names_by_key().items():
             check_calculator_arguments(calculator_class, calculator, names, self.labeling.calculator, key)
         known = list(getattr(calculator, "implemented_properties", None) or [])
