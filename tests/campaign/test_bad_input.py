@@ -51,7 +51,7 @@ CASES = {
     "negative size": (change("query.batch.size", -3), "query.batch.size: input should be greater than 0 (got -3)"),
     "zero size": (change("query.initial", 0), "query.initial: input should be greater than 0 (got 0)"),
     "number that YAML reads as text": (change("model", {"noise": "1e-3"}), "write it with a decimal point, e.g. 1.0e-3"),
-    "missing key": (change("descriptor", None), "descriptor: this key is missing"),
+    "missing key": (change("descriptor", None), "descriptor: missing, but model.kind: gpr learns from one; add this section"),
     "missing pool file": (change("pool.files", ["nothing.xyz"]), "nothing.xyz does not exist or cannot be read"),
     "unreadable pool file": (change("pool.files", ["garbage.xyz"]), "ASE cannot read"),
     "empty pool file": (change("pool.files", ["empty.xyz"]), "empty.xyz"),

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from support.profiles import lend_submit
+
 REPOSITORY = Path(__file__).parents[2]
 OPTIONS = {
     "slurm": ["--profile", "profiles/slurm", "--profile", "slurm-overrides", "--workflow-profile", "none"],
@@ -56,6 +58,7 @@ def workflow(tmp_path):
     """Return a function that writes a Snakefile of the given rules beside a copy of the profiles."""
     shutil.copytree(REPOSITORY / "profiles", tmp_path / "profiles")
     shutil.copytree(Path(__file__).parent / "slurm-overrides", tmp_path / "slurm-overrides")
+    lend_submit(tmp_path, tmp_path)
     (tmp_path / "good.py").write_text('open(snakemake.output[0], "w").write("good")\n')
 
     def write(*rules):

@@ -11,7 +11,7 @@ import pytest
 
 from support.campaigns import REPOSITORY, CampaignFolder, kill_group, stand_in_configuration
 from support.label_desk import wait_until
-from support.profiles import OPTIONS
+from support.profiles import OPTIONS, lend_submit
 
 SBATCH = """
 # A site's sbatch: a banner with dates before the id, no more than three jobs at a time, and a hiccup now and then.
@@ -55,6 +55,7 @@ def workflow(tmp_path):
     """A working directory with six jobs, which go on at the end if they still wait."""
     (tmp_path / "Snakefile").write_text(SNAKEFILE.format(library=REPOSITORY / "workflow_scripts"))
     (tmp_path / "profiles").symlink_to(REPOSITORY / "profiles")
+    lend_submit(tmp_path)
     yield tmp_path
     (tmp_path / "go").touch()
 
@@ -151,7 +152,7 @@ def test_a_partition_that_does_not_exist_ends_the_run_in_one_line(profile, slurm
         "slurm": ["--default-resources", "mem_mb=1000", "runtime=60", "slurm_partition=nope"],
         "cluster-generic": [
             "--cluster-generic-submit-cmd",
-            "'{workflow.basedir}/profiles/cluster-generic/submit.py' --partition=nope",
+            ".snakemake/cluster-generic/submit.py --partition=nope",
         ],
     }
     main = campaign.begin(profile, *options[profile])

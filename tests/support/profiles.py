@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+from pathlib import Path
+
+from quarry.submission.commands import link_submit
 from support.campaigns import REPOSITORY
 
 SLURM = [
@@ -15,3 +19,9 @@ CLUSTER_GENERIC = [
     *("--cluster-generic-status-cmd", ".snakemake/cluster-generic/status.py --cache 1 --grace 4"),
 ]
 OPTIONS = {"slurm": SLURM, "cluster-generic": CLUSTER_GENERIC}
+
+
+def lend_submit(folder: Path, project: Path = REPOSITORY) -> None:
+    """Link the submit command into a working directory, as Quarry's Snakefile does. project: folder of the profiles."""
+    with contextlib.chdir(folder):
+        link_submit(project)
