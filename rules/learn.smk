@@ -6,6 +6,7 @@ rule train_member:
         dataset=PATHS.iteration("dataset.h5"),
         structures=PATHS.structures,
         features=features_of,
+        reference=PATHS.reference,
     output:
         **PATHS.outputs("train_member"),
     wildcard_constraints:
@@ -36,6 +37,7 @@ rule train_model:
         dataset=PATHS.iteration("dataset.h5"),
         structures=PATHS.structures,
         features=features_of,
+        reference=PATHS.reference,
     output:
         **PATHS.outputs("train_model"),
     params:
@@ -63,6 +65,7 @@ rule evaluate_model:
         dataset=PATHS.iteration("dataset.h5"),
         audit=PATHS.iteration("audit.csv"),
         features=features_of,
+        reference=PATHS.reference,
         previous=from_previous("predictions.h5"),
         structures=candidates,
         truth=pool_labels,

@@ -36,6 +36,7 @@ rule score_pool:
         failures=from_previous("failures.csv"),
         structures=candidates,
         features=features_of,
+        reference=PATHS.reference,
     output:
         **PATHS.outputs("score_pool"),
     params:
@@ -65,6 +66,7 @@ rule propose_batch:
         failures=from_previous("failures.csv"),
         structures=candidates,
         features=features_of,
+        reference=PATHS.reference,
     output:
         **PATHS.outputs("propose_batch"),
     params:

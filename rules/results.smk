@@ -133,6 +133,7 @@ rule draw_function:
         datasets=from_iterations("dataset.h5", after=[1]),
         structures=PATHS.structures,
         features=features_of,
+        reference=PATHS.reference,
     output:
         report(
             PATHS.outputs("draw_function")["function"],

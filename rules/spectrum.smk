@@ -10,6 +10,7 @@ rule compute_spectrum:
         dataset=from_product("dataset.h5"),
         structures=PATHS.structures,
         features=features_of,
+        reference=PATHS.reference,
         # How lines are broadened; an inspection before the first run has no such file.
         settings=lambda wildcards: [PATHS.spectrum_settings] if Path(CAMPAIGN.paths.spectrum_settings).exists() else [],
     output:
