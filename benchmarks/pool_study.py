@@ -131,7 +131,7 @@ def view_of(pool, model, candidates, train, needs, query, plan, rng) -> PoolView
     wanted = needs | ({"mean"} if plan.held_out else set())
     if wanted & {"mean", "std", "probabilities", "votes"}:
         prediction = model.predict(nothing(len(candidates)), features, with_std="std" in needs)
-        fields = {name: getattr(prediction, name) for name in FROM_MODEL if name != "embedding"}
+        fields = {name: getattr(prediction, name, None) for name in FROM_MODEL if name != "embedding"}
     if "embedding" in needs:
         both = np.concatenate([candidates, train])
         maps = model.embed(nothing(len(both)), pool.features[both], query.embedding_of(plan.model.traits), rng)

@@ -152,7 +152,7 @@ def test_a_partition_that_does_not_exist_ends_the_run_in_one_line(profile, slurm
         "slurm": ["--default-resources", "mem_mb=1000", "runtime=60", "slurm_partition=nope"],
         "cluster-generic": [
             "--cluster-generic-submit-cmd",
-            ".snakemake/cluster-generic/submit.py --partition=nope",
+            "'{workflow.basedir}/profiles/cluster-generic/submit.py' --partition=nope",
         ],
     }
     main = campaign.begin(profile, *options[profile])
