@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -35,6 +36,10 @@ class KnownLabelSource:
         """Return the source that section labeling names, None if it names none."""
         return None if labeling.known is None else cls(labeling.known, base)
 
+    @cached_property
+    def _given(self) -> dict[str, str]:
+        return {"file": self._file, "sha256": sha256_of(self._path)}
+
     def check(self) -> None:
         """Raise QuarryError if the file or a column cannot be read."""
         try:
@@ -65,5 +70,5 @@ class KnownLabelSource:
             host="",
             versions={},
             finished="",
-            details={GIVEN: {"file": self._file, "sha256": sha256_of(self._path)}},
+            details={GIVEN: self._given},
         )

@@ -118,12 +118,7 @@ def select_batch(
     Path(files.job_inputs).mkdir(parents=True, exist_ok=True)
     labels.mkdir(parents=True, exist_ok=True)
     finished = _finished_files(labels, store.folder.name)
-    theirs: dict[str, LabelRecord] = {}
-    for row, structure in zip(rows, chosen, strict=True):
-        if store.get(row.structure_id) is None and (label_given := given(structure)) is not None:
-            theirs[row.key] = label_given
-            failed.put(row.key, label_given)
-    known, stored = _known_records(rows, finished, store, failed, theirs)
+    known, stored = _known_records(rows, chosen, finished, store, failed, given)
     plans = planner.plan(rows, chosen, known)
     _write_job_inputs(plans, Path(files.job_inputs))
     for plan in plans:
@@ -157,20 +152,21 @@ def _finished_files(labels: Path, method_id: str) -> dict[str, list[LabelRecord]
 
 def _known_records(
     rows: Sequence[BatchRow],
+    structures: Sequence[Structure],
     finished: Mapping[str, list[LabelRecord]],
     store: LabelStore,
     failed: LabelLedger,
-    given: Mapping[str, LabelRecord],
+    given: Callable[[Structure], LabelRecord | None],
 ) -> tuple[dict[str, LabelRecord], set[str]]:
     """Return the records that are there already, by key, and which of them were taken from the store.
 
-    given: labels that the user has, by key. The label of a structure that failed before (as a probe of the forecast) is
-    better than that account.
+    structures: of the rows. given: as in ``select_batch``; a label of the user's is better than the account of a failure (of a
+    probe of the forecast), and is kept in the ledger.
     """
     # A failed record may be that of an earlier try: only the file of a job that is the label's own tells.
     here = {record.structure_id: record for records in finished.values() for record in records if record.ok}
     known, stored = {}, set()
-    for row in rows:
+    for row, structure in zip(rows, structures, strict=True):
         own = finished.get(row.key, [])
         record = own[0] if [r.structure_id for r in own] == [row.structure_id] else here.get(row.structure_id)
         if record is None:
@@ -178,7 +174,10 @@ def _known_records(
             if record is not None:
                 stored.add(row.key)
         if record is None or not record.ok:
-            record = given.get(row.key) or record or failed.get(row.key)
+            label = given(structure)
+            if label is not None:
+                failed.put(row.key, label)
+            record = label or record or failed.get(row.key)
         if record is not None:
             known[row.key] = record
     return known, stored

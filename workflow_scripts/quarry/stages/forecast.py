@@ -87,7 +87,8 @@ def choose_probes(
     """
     rows, wanted = draw_initial(configuration, structures), configuration.forecast.probes
     pool = read_pool(structures)
-    rows = [row for row in rows if not is_given(pool[int(pool.index_of([row.structure_id])[0])])]
+    places = pool.index_of([row.structure_id for row in rows])
+    rows = [row for row, place in zip(rows, places.tolist(), strict=True) if not is_given(pool[place])]
     if not rows:
         drawn = generator(configuration.seed, "forecast", "probes").permutation(len(pool))
         others = (pool[int(i)] for i in drawn)

@@ -67,8 +67,8 @@ def score_pool(models: ArmModels, iteration: int, model: str, dataset: str, fail
     needs = needs_of(settings.query, make_strategy(settings.query, models.base))
     rows = candidate_rows(models.pool, dataset, failures, models.configuration.pool.is_sampled)
     candidates, trained = read_pool(models.pool).subset(rows), models.load(model)
-    labelled = LabelledSet.read(dataset)
-    known = models.data(labelled, "train").structures
+    training = models.data(LabelledSet.read(dataset), "train")
+    known = training.structures
     scores: dict[str, Any] = {"rows": rows}
     if needs & {"mean", "std", "probabilities", "votes"}:
         prediction = models.ask(trained, known, candidates, frozenset(target.main) | ({STD} & needs))
@@ -80,8 +80,7 @@ def score_pool(models: ArmModels, iteration: int, model: str, dataset: str, fail
         }
         scores |= {name: values for name, values in found.items() if name in needs}
         if target.per_state and scores.get("std") is not None:
-            labels = main_values(target, models.data(labelled, "train").targets)
-            scores["std"] = joint_std(scores["std"], labels)
+            scores["std"] = joint_std(scores["std"], main_values(target, training.targets))
     if "embedding" in needs:
         rng = generator(settings.seed, models.arm, iteration, "embed")
         kind = settings.query.embedding_of(models.traits)
