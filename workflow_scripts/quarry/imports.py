@@ -6,7 +6,7 @@ import difflib
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -63,6 +63,18 @@ def call_user_code(call: Callable[[], T], failed: str, remedy: str = "correct it
         raise
     except (Exception, SystemExit) as error:
         raise QuarryError(f"{failed} ({_reason(error)}); {remedy}") from error
+
+
+def make_user_object(path: str, key: str, arguments: Mapping[str, Any], base: Path | None) -> Any:
+    """Return an object of the user's own class. path: its import path. key: that names it, beside the key ``arguments``.
+
+    base: as of ``load``. Raises QuarryError if the class cannot be imported, or made with these arguments.
+    """
+    made, key_of_arguments = load(path, key, base), f"{key.rpartition('.')[0]}.arguments"
+    check_arguments(made, arguments, path, key_of_arguments)
+    return call_user_code(
+        lambda: made(**arguments), f"{key}: {path} cannot be made with {key_of_arguments}", "correct them"
+    )
 
 
 def _reason(error: BaseException) -> str:

@@ -164,8 +164,8 @@ class Campaign:
                     f"{self.paths.structures} is damaged ({reason_of(error)}); a real run makes it again"
                 ) from error
             if self.configuration.pool.is_sampled:
-                tables = Path(self.paths.root).glob("*/iter_*/batch.csv")
-                known += [row.structure_id for table in tables for row in read_batch(table)]
+                tables = [folder / "batch.csv" for folder in iteration_folders(self.paths.root)]
+                known += [row.structure_id for table in tables if table.exists() for row in read_batch(table)]
             check_ids(ids, known)
         line = hold_from_now(ids, self.paths, self.arms, write)
         if line:

@@ -65,10 +65,3 @@ class ModelTraits:
     def can_learn(self, target: Target) -> bool:
         """Return whether it learns all of a target at once."""
         return any(set(target.learnt) <= together for together in self.learns)
-
-    @property
-    def learns_words(self) -> str:
-        """What it learns, for messages."""
-        alone = [name for together in self.learns for name in together if len(together) == 1]
-        several = [" with ".join(sorted(together)) for together in self.learns if len(together) > 1]
-        return ", ".join(dict.fromkeys([*alone, *several]))

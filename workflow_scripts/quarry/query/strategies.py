@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from quarry.config.query import STRATEGIES as TRAITS
 from quarry.config.query import Query
 from quarry.errors import QuarryError
-from quarry.imports import call_user_code, check_arguments, load
+from quarry.imports import call_user_code, make_user_object
 from quarry.query.base import MEANINGS, PoolView, Ranks, RanksLabelled, Strategy
 from quarry.query.batch_diversity import KMeansPlusPlus, Lcmd
 from quarry.query.clustering import Clusters, UncertaintyClusters
@@ -87,10 +87,7 @@ def make_strategy(query: Query, base: Path | None = None) -> Strategy:
     """
     if not query.is_user_defined:
         return MAKERS[query.strategy](query)
-    made = load(query.strategy, "query.strategy", base)
-    check_arguments(made, query.arguments, query.strategy, "query.arguments")
-    failed = f"query.strategy: {query.strategy} cannot be made with query.arguments"
-    strategy: Strategy = call_user_code(lambda: made(**query.arguments), failed, "correct them")
+    strategy: Strategy = make_user_object(query.strategy, "query.strategy", query.arguments, base)
     if not callable(getattr(strategy, "select", None)):
         raise QuarryError(f"query.strategy: {query.strategy} has no method select(pool, n, rng)")
     needs = getattr(strategy, "needs", ())

@@ -10,7 +10,7 @@ import numpy as np
 
 from quarry.config.pool import SamplerPool
 from quarry.errors import QuarryError
-from quarry.imports import call_user_code, check_arguments, load
+from quarry.imports import call_user_code, make_user_object
 from quarry.models.base import Model
 from quarry.structures import Structure
 from quarry.structures.labelled import LabelledSet
@@ -40,10 +40,7 @@ def make_sampler(pool: SamplerPool, base: Path | None = None) -> Sampler:
 
     Raises QuarryError if it cannot be imported or made with ``pool.arguments``, or lacks a method that is needed.
     """
-    made = load(pool.sampler, "pool.sampler", base)
-    check_arguments(made, pool.arguments, pool.sampler, "pool.arguments")
-    failed = f"pool.sampler: {pool.sampler} cannot be made with pool.arguments"
-    sampler: Sampler = call_user_code(lambda: made(**pool.arguments), failed, "correct them")
+    sampler: Sampler = make_user_object(pool.sampler, "pool.sampler", pool.arguments, base)
     if not callable(getattr(sampler, "sample", None)):
         raise QuarryError(f"pool.sampler: {pool.sampler} has no method sample(model, labelled, iteration, rng)")
     if pool.initial is None and not callable(getattr(sampler, "initial", None)):
