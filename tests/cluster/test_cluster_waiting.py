@@ -11,7 +11,7 @@ import pytest
 
 from support.campaigns import REPOSITORY, CampaignFolder, kill_group, stand_in_configuration
 from support.label_desk import wait_until
-from support.profiles import OPTIONS, lend_submit
+from support.profiles import OPTIONS
 
 SBATCH = """
 # A site's sbatch: a banner with dates before the id, no more than three jobs at a time, and a hiccup now and then.
@@ -39,7 +39,7 @@ if workflow.is_main_process:
     sys.path.insert(0, "{library}")
     from quarry.submission.executors import install
 
-    install()
+    install(Path("{project}"))
 
 rule all:
     input: [f"{{n}}.txt" for n in range(6)]
@@ -53,9 +53,8 @@ rule job:
 @pytest.fixture
 def workflow(tmp_path):
     """A working directory with six jobs, which go on at the end if they still wait."""
-    (tmp_path / "Snakefile").write_text(SNAKEFILE.format(library=REPOSITORY / "workflow_scripts"))
+    (tmp_path / "Snakefile").write_text(SNAKEFILE.format(library=REPOSITORY / "workflow_scripts", project=REPOSITORY))
     (tmp_path / "profiles").symlink_to(REPOSITORY / "profiles")
-    lend_submit(tmp_path)
     yield tmp_path
     (tmp_path / "go").touch()
 

@@ -135,16 +135,20 @@ class CampaignFolder:
         python = quick_python() if self.forked_jobs else sys.executable
         # A file: what a run leaves behind would keep a pipe open.
         with tempfile.TemporaryFile("w+") as output:
-            done = subprocess.run(
-                [python, "-m", "snakemake", *arguments],
-                cwd=self.path,
-                env=self.env(),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                timeout=timeout,
-                check=False,
-            )
+            try:
+                done = subprocess.run(
+                    [python, "-m", "snakemake", *arguments],
+                    cwd=self.path,
+                    env=self.env(),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    timeout=timeout,
+                    check=False,
+                )
+            except subprocess.TimeoutExpired as error:
+                output.seek(0)
+                raise AssertionError(f"no end after {timeout} s: {output.read()[-3000:]}") from error
             output.seek(0)
             return Outcome(done.returncode, output.read())
 

@@ -84,7 +84,9 @@ def test_the_words_are_found_in_what_a_plugin_says(message):
 
 
 def test_a_submit_command_without_a_word_is_told_by_its_exit_code():
-    assert submit_message("Error submitting jobscript (exit code 127):\n") == "exit code 127 of the submit command"
+    assert submit_message("Error submitting jobscript (exit code 3):\n") == "exit code 3 of the submit command"
+    missing = submit_message("Error submitting jobscript (exit code 127):\n")
+    assert missing == "exit code 127 of the submit command: the shell cannot run what cluster-generic-submit-cmd names"
 
 
 def test_pauses_grow_to_five_minutes_with_jitter():

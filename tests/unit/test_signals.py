@@ -13,13 +13,13 @@ import pytest
 
 LIBRARY = Path(__file__).parents[2] / "workflow_scripts"
 HEAD = f"""
-import os, signal, sys, threading
+import os, pathlib, signal, sys, threading
 sys.path.insert(0, {str(LIBRARY)!r})
 from snakemake.scheduling.job_scheduler import JobScheduler
 from quarry.submission import executors, signals
 main = workflow.is_main_process
 if main:
-    executors.install()
+    executors.install(pathlib.{LIBRARY.parent!r})
     signals.install(workflow, promise_s=3.0)
 """
 # What an unlucky moment is: the signal comes while the main thread holds the scheduler's lock.

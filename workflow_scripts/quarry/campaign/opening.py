@@ -117,11 +117,9 @@ def open_campaign(workflow: Any, config: dict[str, Any]) -> Campaign:
     except QuarryError as error:
         sys.exit(f"Quarry: {error}")
     if invocation is Invocation.RUN:
-        from quarry.submission import commands, executors, signals
+        from quarry.submission import executors, signals
 
-        executors.install()
-        if not workflow.local_exec:
-            commands.link_submit(PROJECT)
+        executors.install(PROJECT)
         if not _started:
             signals.install(workflow)
         announce_main()

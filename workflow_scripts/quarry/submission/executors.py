@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from snakemake.utils import available_cpu_count
@@ -23,6 +24,7 @@ from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 
 from quarry.processes import end_children
 from quarry.submission import BESIDE_MAIN
+from quarry.submission.commands import link_submit
 from quarry.submission.line import WaitingLine
 from quarry.submission.marks import forget_mark, is_marked
 from quarry.submission.pauses import Pauses
@@ -30,6 +32,7 @@ from quarry.submission.refusals import Refusal, Reminders, words_of
 from quarry.terminal import say
 
 SLEEP_S = 0.5
+MISSING_COMMAND = "the shell cannot run what cluster-generic-submit-cmd names"
 RETRIES = 3
 """How often a job is tried again after a fault of the machine, where neither its rule nor --retries says it."""
 
@@ -72,6 +75,19 @@ class Ending(RealExecutor):
         super().cancel()
 
 
+class Equipped(RealExecutor):
+    """Finds the submit command of profiles/cluster-generic in the working directory, whatever Snakefile is run.
+
+    Which executor runs the jobs is not known before Snakemake makes it: while the Snakefile is read, all look local.
+    """
+
+    project: Path
+
+    def __init__(self, workflow: Any, logger: Any) -> None:
+        link_submit(self.project)
+        super().__init__(workflow, logger)
+
+
 class Patient(RemoteExecutor):
     """Lets refused jobs wait, and loses no job from sight.
 
@@ -87,6 +103,7 @@ class Patient(RemoteExecutor):
         self._ended: set[int] = set()
         self._pauses = Pauses()
         self._beside: Any = None
+        self._was_taken = False
         self.line = WaitingLine(
             submit=self._submit,
             give_up=self._refuse,
@@ -120,7 +137,12 @@ class Patient(RemoteExecutor):
         finally:
             self._attempt.job = None
         answer = self._attempt.answer
-        return None if answer is None else Refusal(words_of(submit_message(answer)))
+        if answer is None:
+            self._was_taken = True
+            return None
+        words = words_of(submit_message(answer))
+        # A submit command that has worked before comes back with its disk; one that never worked is not there.
+        return Refusal(words, certain=not self._was_taken and words.endswith(MISSING_COMMAND))
 
     def _refuse(self, job: Any, refusal: Refusal) -> None:
         now = time.monotonic()
@@ -201,12 +223,17 @@ def submit_message(message: str) -> str:
     # cluster-generic: Error submitting jobscript (exit code 1):\n... (what it printed on stderr is in the terminal already)
     found = re.match(r"Error submitting jobscript \((exit code \d+)\):\n(.*)", message, re.DOTALL)
     if found:
-        return found.group(2).strip() or f"{found.group(1)} of the submit command"
+        code, words = found.groups()
+        missing = f": {MISSING_COMMAND}" if code in ("exit code 126", "exit code 127") else ""
+        return words.strip() or f"{code} of the submit command{missing}"
     return re.sub(r"^Job submission failed with exception: ", "", message)
 
 
-def install() -> None:
-    """Let this process run its jobs by these executors, whichever of them it is going to use."""
+def install(project: Path) -> None:
+    """Let this process run its jobs by these executors, whichever of them it is going to use.
+
+    project: folder of Quarry's Snakefile and profiles.
+    """
     from quarry.submission import slurm
 
     registry = ExecutorPluginRegistry()
@@ -214,7 +241,7 @@ def install() -> None:
         return
     own: dict[str, tuple[type, ...]] = {
         "local": (Discerning, Ending),
-        "cluster-generic": (Discerning, Patient),
+        "cluster-generic": (type("Equipped", (Equipped,), {"project": project}), Discerning, Patient),
         "slurm": (Discerning, slurm.Watchful, Patient),
     }
     for name, classes in own.items():
