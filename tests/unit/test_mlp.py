@@ -13,7 +13,8 @@ from quarry.config.targets import TARGETS
 from quarry.errors import QuarryError
 from quarry.models import network as networks
 from quarry.models.adam import Adam
-from quarry.models.mlp import CLIP, Inputs, MultilayerPerceptron
+from quarry.models.inputs import CLIP, Inputs
+from quarry.models.mlp import MultilayerPerceptron
 from quarry.models.network import initial_network, train_network
 from quarry.models.network_features import gradient_factors, gradient_features, last_layer_features
 from quarry.models.registry import load_regression, make_regression

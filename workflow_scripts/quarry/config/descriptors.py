@@ -14,12 +14,16 @@ class DescriptorBase(Section):
 
     takes_cells: ClassVar[bool] = False
     """Whether it knows periodic structures."""
+    has_derivatives: ClassVar[bool] = False
+    """Whether its derivatives by the positions are known, so that models of energies have forces."""
     package: ClassVar[str | None] = None
     """Package that it needs beside numpy and scipy."""
 
 
 class InverseDistances(DescriptorBase):
     """r_eq / r of every atom pair, for geometries of one molecule."""
+
+    has_derivatives: ClassVar[bool] = True
 
     kind: Literal["inverse_distances"]
     reference: str | None = None

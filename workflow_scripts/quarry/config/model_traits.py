@@ -30,7 +30,8 @@ class ModelTraits:
     needs_descriptor: whether it learns from the descriptor and not from structures; descriptors: the kinds that it takes, empty:
     all. needs_atoms: key that needs the atoms of a structure; empty: rows of features do too. validates: whether it chooses its
     hyperparameters on validation data that are split off for it. gpus: GPUs that its jobs ask for.
-    known_elements: whether it refuses structures with elements that it has not learnt.
+    known_elements: whether it refuses structures with elements that it has not learnt. derivatives: properties that it gives with
+    energies whether it has learnt them or not (forces, stress; of a model of the descriptor where that has derivatives).
     warm_start: whether it can begin from the model of the previous iteration. remedies: what to set for a thing that is missing
     (std, votes, atoms), for messages.
     """
@@ -48,6 +49,7 @@ class ModelTraits:
     gpus: int = 0
     warm_start: bool = False
     known_elements: bool = False
+    derivatives: tuple[str, ...] = ()
     remedies: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -56,6 +58,7 @@ class ModelTraits:
         object.__setattr__(self, "learns", sets)
         object.__setattr__(self, "feature_maps", tuple(self.feature_maps))
         object.__setattr__(self, "informativeness", tuple(self.informativeness))
+        object.__setattr__(self, "derivatives", tuple(self.derivatives))
 
     @property
     def classes(self) -> bool:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from quarry.config.descriptors import Descriptor, InverseDistances
 from quarry.descriptors.compute import PreparedDescriptor, check_fits, prepared
 from quarry.descriptors.features_file import read_features, read_settled
+from quarry.errors import QuarryError
 from quarry.structures import Structure, StructureSet
 from quarry.structures.files import read_job_input, read_pool_ids, read_structure_group, write_structure_group
 
@@ -87,6 +88,22 @@ class FeatureCache:
             # As they would be stored, so that a structure has the same features in a pool and outside.
             features[missing[start : start + len(block)]] = block.astype(self._descriptor.dtype)
         return features
+
+    def beyond_reach(self, structures: StructureSet) -> NDArray[np.bool_]:
+        """Return which structures have no two atoms within the descriptor's reach, see ``PreparedDescriptor``."""
+        return self._descriptor.beyond_reach(structures, self.of(structures))
+
+    def forces(self, structures: StructureSet, by_feature: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return forces, shape (n_atoms_total, 3), of the derivatives of an energy by the features, shape (n, d).
+
+        Raises QuarryError for a descriptor without derivatives.
+        """
+        if self._descriptor.forces is None:
+            raise QuarryError(
+                f"descriptor.kind: {self.settings.kind} has no derivatives by the positions, so that its models have no "
+                "forces; use inverse_distances, or model.kind: gmnn"
+            )
+        return self._descriptor.forces(structures, self.of(structures), by_feature)
 
     def write(self, group: h5py.Group) -> None:
         """Write the descriptor (not the features) into a group of a model's file."""

@@ -19,7 +19,7 @@ from quarry.config.descriptors import (
     TableFeatures,
 )
 from quarry.descriptors.coulomb import coulomb_matrix
-from quarry.descriptors.distances import inverse_distances
+from quarry.descriptors.distances import forces_of, inverse_distances
 from quarry.errors import QuarryError
 from quarry.structures import Structure, StructureSet
 
@@ -34,7 +34,8 @@ class PreparedDescriptor:
     width: number of features. compute: gives the features of structures, float64 of shape (n, width). settled: what was
     taken from the pool, e.g. its elements. dtype: of stored features; float32 where they are many: it is exact to 6e-8,
     models read all features from the same file, and compute in float64. within_reach: tells, of structures and their features,
-    in which any two atoms are near enough to be seen; None: in all.
+    in which any two atoms are near enough to be seen; None: in all. forces: gives forces, shape (n_atoms_total, 3), of structures,
+    their features and the derivatives of an energy by these; None: where the descriptor has no derivatives.
     """
 
     width: int
@@ -42,6 +43,7 @@ class PreparedDescriptor:
     settled: dict[str, Any] = field(default_factory=dict)
     dtype: str = "float64"
     within_reach: Callable[[StructureSet, NDArray[np.float64]], NDArray[np.bool_]] | None = None
+    forces: Callable[[StructureSet, NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]] | None = None
 
     def beyond_reach(self, structures: StructureSet, features: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return which structures have several atoms of which no two are within the descriptor's reach, shape (n,).
@@ -94,7 +96,7 @@ def prepared(
         if reference is None:
             raise QuarryError("descriptor.reference: inverse_distances needs an equilibrium geometry; give its file")
         pairs = len(reference) * (len(reference) - 1) // 2
-        return PreparedDescriptor(pairs, lambda part: inverse_distances(part, reference))
+        return PreparedDescriptor(pairs, lambda part: inverse_distances(part, reference), forces=forces_of)
     if isinstance(settings, CoulombMatrix):
         largest = int(settled["largest_molecule"])
         width = largest * (largest + 1) // 2

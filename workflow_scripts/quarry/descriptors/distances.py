@@ -43,6 +43,31 @@ def inverse_distances(structures: StructureSet, reference: Structure) -> NDArray
     return features
 
 
+def forces_of(
+    structures: StructureSet, features: NDArray[np.float64], by_feature: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return forces, -J^T dE/dx, shape (n_atoms_total, 3), of dE/dx, shape (n, d)."""
+    if not len(structures):
+        return np.zeros((0, 3))
+    slopes, first, second = pair_slopes(structures, features)
+    pairs = by_feature[:, :, None] * slopes
+    incidence = np.zeros((int(second[-1]) + 1, len(first)))
+    incidence[second, np.arange(len(first))] = 1.0
+    incidence[first, np.arange(len(first))] = -1.0
+    return np.matmul(incidence, pairs).reshape(-1, 3)
+
+
+def pair_slopes(
+    structures: StructureSet, features: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return the derivative of each pair's feature by the first atom's position, (n, d, 3), and the pairs' atoms."""
+    atoms = len(structures.positions) // len(structures)
+    first, second = np.triu_indices(atoms, 1)
+    positions = structures.positions.reshape(len(structures), atoms, 3)
+    between = positions[:, first] - positions[:, second]
+    return -(features / np.sum(between**2, axis=2))[:, :, None] * between, first, second
+
+
 def _check_atoms(structures: StructureSet, reference: Structure) -> None:
     other = np.diff(structures.offsets) != len(reference)
     if not other.any():

@@ -15,7 +15,15 @@ from quarry.descriptors.cache import FeatureCache
 from quarry.errors import QuarryError
 from quarry.files import atomic_path
 from quarry.models.base import STD, Model, Prediction, TrainingData, by_property, main_values
-from quarry.models.regression import Committee, Embeds, Regression, RegressionData, RegressionPrediction, Validated
+from quarry.models.regression import (
+    Committee,
+    Embeds,
+    HasSlopes,
+    Regression,
+    RegressionData,
+    RegressionPrediction,
+    Validated,
+)
 from quarry.structures import StructureSet
 
 GROUP = "descriptor"
@@ -57,9 +65,15 @@ class DescriptorModel:
         self.regression.join([member.regression for member in members])
 
     def predict(self, structures: StructureSet, want: frozenset[str]) -> Prediction:
-        """Predict what was learnt."""
-        found = self.regression.predict(structures, self.cache.of(structures), with_std=STD in want)
-        return self._by_property(found)
+        """Predict what was learnt, and of an energy the forces, where they are wanted.
+
+        Raises QuarryError where they are and the descriptor has no derivatives.
+        """
+        features = self.cache.of(structures)
+        found = self._by_property(self.regression.predict(structures, features, with_std=STD in want))
+        if "forces" in want and "forces" not in found.mean and isinstance(self.regression, HasSlopes):
+            found.mean["forces"] = self.cache.forces(structures, self.regression.slopes(structures, features))
+        return found
 
     def features(self, structures: StructureSet, kind: str, rng: np.random.Generator) -> NDArray[np.floating]:
         """Return a feature map, see ``HasFeatureMaps``."""

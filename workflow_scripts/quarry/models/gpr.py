@@ -20,6 +20,7 @@ from quarry.models.calibration import Calibration, held_blocks
 from quarry.models.gaussian_process import GaussianProcess
 from quarry.models.hyperparameter_search import optimise_hyperparameters
 from quarry.models.hyperparameters import Hyperparameters, Optimum, Start, diagonal, floors
+from quarry.models.kernel_derivatives import values_and_slopes
 from quarry.models.nystroem import kernel_map
 from quarry.models.regression import RegressionData, RegressionPrediction, check_features
 from quarry.structures import StructureSet
@@ -143,6 +144,15 @@ class GaussianProcessRegression:
         if std is not None:
             std = np.hypot(factor * self.scale * std, self._baseline.extra_std(structures))
         return RegressionPrediction(mean, std, noise_variance=factor**2 * self.hyperparameters["noise_variance"])
+
+    def slopes(self, structures: StructureSet, features: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Return the derivatives of the predicted mean by the features, see ``HasSlopes``."""
+        process = self._checked(structures, features)
+        found = process.hyperparameters
+        _, slopes = values_and_slopes(
+            features.astype(np.float64), self._features.astype(np.float64), found.length_scale, process.weights, None
+        )
+        return self.scale * found.signal_variance * slopes
 
     def embed(
         self, structures: StructureSet, features: NDArray[np.floating], kind: str, rng: np.random.Generator

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cholesky, solve_triangular
 
+from quarry.descriptors.distances import pair_slopes
 from quarry.models.hyperparameters import squared_distances
 from quarry.models.kernel_ridge import root_mean_squares
 from quarry.structures import StructureSet
@@ -44,7 +45,7 @@ def points_of(structures: StructureSet, features: NDArray[np.float64]) -> Points
 
     The derivative of x = r_eq / r with respect to the position of atom i of a pair i, j is -(x / r^2) (R_i - R_j).
     """
-    slopes, first, second = _slopes(structures, features)
+    slopes, first, second = pair_slopes(structures, features)
     n, pairs = features.shape
     jacobians = np.zeros((n, pairs, len(structures.positions) // n, 3))
     every = np.arange(pairs)
@@ -65,31 +66,6 @@ def internal_gradients(
     directions[singular < NEGLIGIBLE_SINGULAR * singular.max(axis=1, keepdims=True)] = 0.0
     along = np.einsum("nkb,nb->nk", directions, gradients)
     return np.einsum("nk,nkb->nb", along, directions), int(np.count_nonzero(directions.any(axis=2)))
-
-
-def forces_of(
-    structures: StructureSet, features: NDArray[np.float64], by_feature: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return forces, -J^T dE/dx, shape (n_atoms_total, 3), of dE/dx, shape (n, d)."""
-    if not len(structures):
-        return np.zeros((0, 3))
-    slopes, first, second = _slopes(structures, features)
-    pairs = by_feature[:, :, None] * slopes
-    incidence = np.zeros((int(second[-1]) + 1, len(first)))
-    incidence[second, np.arange(len(first))] = 1.0
-    incidence[first, np.arange(len(first))] = -1.0
-    return np.matmul(incidence, pairs).reshape(-1, 3)
-
-
-def _slopes(
-    structures: StructureSet, features: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return the derivative of each pair's feature by the first atom's position, (n, d, 3), and the pairs' atoms."""
-    atoms = len(structures.positions) // len(structures)
-    first, second = np.triu_indices(atoms, 1)
-    positions = structures.positions.reshape(len(structures), atoms, 3)
-    between = positions[:, first] - positions[:, second]
-    return -(features / np.sum(between**2, axis=2))[:, :, None] * between, first, second
 
 
 def kernel_of_values(

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError
 
+from quarry.descriptors.distances import forces_of
 from quarry.models.calibration import MOST, Calibration, held_blocks
 from quarry.models.gaussian_process import GaussianProcess
 from quarry.models.hyperparameters import Hyperparameters, floors
 from quarry.models.kernel_derivatives import (
     DerivativeProcess,
     Points,
-    forces_of,
     internal_gradients,
     points_of,
     values_and_slopes,
@@ -79,6 +79,7 @@ class Learnt:
     weights: NDArray[np.float64]
     count: int
     calibrations: list[Calibration] = field(default_factory=list)
+    _alone: GaussianProcess | DerivativeProcess | None = field(default=None, init=False, repr=False, compare=False)
 
     @staticmethod
     def of(data: Observations, prior: NDArray[np.float64], choices: list[Choice], calibrate: bool = False) -> Learnt:
@@ -126,11 +127,15 @@ class Learnt:
         return self.calibrations[target] if self.calibrations else Calibration()
 
     def process(self, target: int) -> GaussianProcess | DerivativeProcess:
-        """Return the Gaussian process of a target, of unit signal variance."""
+        """Return the Gaussian process of a target, of unit signal variance. One that is alone keeps its factor."""
+        if self._alone is not None:
+            return self._alone
         sigma, regularisation = float(self.sigmas[target]), float(self.regularisations[target])
-        return _process(
+        process = _process(
             self.features, self.points, self.residuals[:, target], sigma, regularisation, self.weights[:, target]
         )
+        self._alone = process if len(self.prior) == 1 else None
+        return process
 
     def predict(
         self, structures: StructureSet, features: NDArray[np.float64], with_std: bool, with_forces: bool
@@ -149,9 +154,16 @@ class Learnt:
             if std is not None:
                 std[:, target] = self.calibration(target).factor * amplitude * spread
         if with_forces and slopes is None:
-            _, slopes = values_and_slopes(features, self.features, float(self.sigmas[0]), self.weights[:, 0], None)
+            slopes = self.slopes(features)
         forces = forces_of(structures, features, slopes) if with_forces and slopes is not None else None
         return RegressionPrediction(mean, std, forces=forces)
+
+    def slopes(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the derivatives of the mean of the first target by the features, shape (n, d)."""
+        process = self.process(0)
+        if isinstance(process, DerivativeProcess):
+            return process.predict(features, with_std=False)[1]
+        return values_and_slopes(features, self.features, float(self.sigmas[0]), self.weights[:, 0], None)[1]
 
 
 def _amplitude(fit: float, count: int) -> float:

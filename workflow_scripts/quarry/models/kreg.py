@@ -185,6 +185,10 @@ class KernelRidgeRegression:
         noise = learnt.calibration(0).factor ** 2 * learnt.amplitudes[0] ** 2 * learnt.regularisations[0]
         return RegressionPrediction(found.mean[:, 0], std, forces=found.forces, noise_variance=float(noise))
 
+    def slopes(self, structures: StructureSet, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the derivatives of the predicted mean of the first target by the features, see ``HasSlopes``."""
+        return self._checked(structures, features).slopes(features)
+
     def embed(
         self, structures: StructureSet, features: NDArray[np.float64], kind: str, rng: np.random.Generator
     ) -> NDArray[np.float32]:

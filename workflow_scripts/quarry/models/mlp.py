@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,9 @@ from quarry.errors import QuarryError
 from quarry.files import atomic_path
 from quarry.models.baselines import CompositionBaseline, ConstantBaseline, read_baseline, write_baseline
 from quarry.models.calibration import FEWEST, Calibration
+from quarry.models.inputs import Inputs
 from quarry.models.network import Network, Training, blocks, device_of, train_network
-from quarry.models.network_features import gradient_features, last_layer_features
+from quarry.models.network_features import gradient_features, input_gradients, last_layer_features
 from quarry.models.regression import RegressionData, RegressionPrediction, check_features
 from quarry.models.splits import folds_of, held_share
 from quarry.structures import StructureSet
@@ -29,43 +29,11 @@ from quarry.structures import StructureSet
 NEGLIGIBLE_SPREAD = 1e-12
 """A standard deviation of the targets below this, relative to the largest target, is rounding: they do not vary."""
 
-NEGLIGIBLE_VARIATION = 1e-10
-"""A feature whose standard deviation is below this, relative to its largest value, is constant but for rounding."""
-
-CLIP = 10.0
-"""Standardised features are kept within plus and minus this. A feature that hardly varies among few training structures
-(the tail of a Gaussian in a descriptor) may otherwise be a million standard deviations away in the pool."""
-
-
 FOLDS = 5
 """A network that calibrates has learnt all but one of so many parts of the training labels."""
 
 CALIBRATING = 200
 """Held-out labels that are enough to calibrate: with many labels fewer folds are trained."""
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """How features become inputs. columns: those that vary, shape (d_in,). mean, std: of these. length: of features."""
-
-    columns: NDArray[np.int64]
-    mean: NDArray[np.float64]
-    std: NDArray[np.float64]
-    length: int
-
-    @staticmethod
-    def of(features: NDArray[np.floating]) -> Inputs:
-        """Return the standardisation of training features, shape (n, d); constant columns are left out."""
-        std = features.std(axis=0, dtype=np.float64)
-        largest = np.abs(features).max(axis=0)
-        columns = np.flatnonzero(std > NEGLIGIBLE_VARIATION * largest)
-        mean = features.mean(axis=0, dtype=np.float64)
-        return Inputs(columns, mean[columns], std[columns], features.shape[1])
-
-    def __call__(self, features: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Return the inputs, shape (n, d_in)."""
-        scaled = (features[:, self.columns] - self.mean) / self.std
-        return np.clip(scaled, -CLIP, CLIP).astype(np.float32)
 
 
 class MultilayerPerceptron:
@@ -163,6 +131,18 @@ class MultilayerPerceptron:
             return RegressionPrediction(mean, None)
         factor = self._calibration().factor
         return RegressionPrediction(mean, np.hypot(factor * self.scale * std, self._baseline.extra_std(structures)))
+
+    def slopes(self, structures: StructureSet, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the derivatives of the predicted mean by the features, see ``HasSlopes``."""
+        assert self._inputs is not None
+        device, parts = device_of(self.settings.device), []
+        networks, passes = self._members(self._trained, device)
+        for _, inputs in self._blocks(structures, features, self._trained):
+            x = torch.from_numpy(inputs).to(device)
+            each = [input_gradients(network, x, masks) for network in networks for masks in passes]
+            parts.append(torch.stack(each).double().mean(dim=0).cpu().numpy())
+        by_inputs = np.concatenate([np.zeros((0, len(self._inputs.columns))), *parts])
+        return self.scale * self._inputs.by_features(by_inputs, features)
 
     def _calibration(self) -> Calibration:
         """Return how the spread of the networks is scaled: by errors of networks on labels that they have not seen."""
@@ -367,13 +347,7 @@ class MultilayerPerceptron:
     ) -> Iterator[tuple[slice, Tensor]]:
         """Yield the outputs of every member or pass, shape (m, n_block, n_outputs), on the CPU. of: None for the model's."""
         device, of = device_of(self.settings.device), of or self._trained
-        networks = [trained.network.on(device) for trained in of]
-        passes: list[list[Tensor] | None] = [None]
-        if self.settings.uncertainty == "mc_dropout":
-            generator = torch.Generator().manual_seed(self._mask_seed)
-            probability, network = self.settings.dropout_probability, of[0].network
-            drawn = [network.masks(1, probability, generator) for _ in range(self.settings.n_passes)]
-            passes = [[mask.to(device) for mask in masks] for masks in drawn]
+        networks, passes = self._members(of, device)
         for rows, inputs in self._blocks(structures, features, of):
             x = torch.from_numpy(inputs).to(device)
             with torch.no_grad():
@@ -382,6 +356,16 @@ class MultilayerPerceptron:
                     first = network.first(x)
                     outputs += [network.output(first, masks) for masks in passes]
                 yield rows, torch.stack(outputs).cpu()
+
+    def _members(self, of: Sequence[Training], device: torch.device) -> tuple[list[Network], list[list[Tensor] | None]]:
+        """Return the networks on a device, and the masks of each pass of mc_dropout (None: nothing is left out)."""
+        networks = [trained.network.on(device) for trained in of]
+        if self.settings.uncertainty != "mc_dropout":
+            return networks, [None]
+        generator = torch.Generator().manual_seed(self._mask_seed)
+        probability, network = self.settings.dropout_probability, of[0].network
+        drawn = [network.masks(1, probability, generator) for _ in range(self.settings.n_passes)]
+        return networks, [[mask.to(device) for mask in masks] for masks in drawn]
 
     def _fingerprint(self) -> tuple[Any, ...]:
         """Return what all members of a committee have in common."""

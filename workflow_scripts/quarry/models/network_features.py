@@ -7,6 +7,7 @@ and the sketch of a gradient's outer products, which costs no more than a pass t
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -66,6 +67,13 @@ def gradient_features(network: Network, inputs: Tensor, seed: int, dimension: in
         left, right = (torch.randn((t.shape[1], dimension), generator=generator).to(inputs.device) for t in (a, d))
         result += (a @ left) * (d @ right)
     return result / math.sqrt(dimension)
+
+
+def input_gradients(network: Network, inputs: Tensor, masks: Sequence[Tensor] | None = None) -> Tensor:
+    """Return the gradient of the first output by the inputs, shape (n, d). masks: see ``Network.last_hidden``."""
+    with torch.enable_grad():
+        x = inputs.detach().requires_grad_(True)
+        return torch.autograd.grad(network.output(network.first(x), masks)[:, 0].sum(), x)[0]
 
 
 def _slope(activation: object, before: Tensor) -> Tensor:

@@ -173,3 +173,15 @@ class Committee(Protocol):
     def join(self, members: Sequence[Any]) -> None:
         """Become the committee of models of the same settings that hold a member each, in their order."""
         ...
+
+
+@runtime_checkable
+class HasSlopes(Protocol):
+    """A regression that can be differentiated."""
+
+    def slopes(self, structures: StructureSet, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the derivatives of the predicted mean, of one number, by the features, shape (n, d).
+
+        Raises QuarryError as ``predict`` does.
+        """
+        ...
