@@ -23,7 +23,7 @@ OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
 def write_rows(path: str | os.PathLike[str], columns: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
-    """Write rows below the names of their columns; None is left empty."""
+    """Write rows below the names of their columns, in UTF-8, so that the file is intact or absent; None is an empty cell."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)
@@ -32,7 +32,10 @@ def write_rows(path: str | os.PathLike[str], columns: Sequence[str], rows: Itera
 
 
 def write_dicts(path: str | os.PathLike[str], columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
-    """Write rows by the names of their columns; what a row lacks is left empty. Raises ValueError for another name."""
+    """Write rows by the names of their columns; what a row lacks is an empty cell.
+
+    Raises ValueError if a row has a name that is no column.
+    """
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, columns, lineterminator="\n")
     writer.writeheader()
@@ -41,7 +44,7 @@ def write_dicts(path: str | os.PathLike[str], columns: Sequence[str], rows: Iter
 
 
 def separator_fault(path: str | os.PathLike[str]) -> str:
-    """Return what is wrong with a user's table whose columns are not separated by commas, or nothing."""
+    """Return what is wrong with a user's table whose columns are not separated by commas, empty if they are."""
     with open(path, newline="", encoding="utf-8-sig", errors="replace") as handle:
         head = handle.readline()
     found = next((name for sign, name in OTHER_SEPARATORS.items() if sign in head and "," not in head), "")
@@ -53,7 +56,10 @@ def separator_fault(path: str | os.PathLike[str]) -> str:
 
 
 def rows_of(lines: Iterable[str], strict: bool = False) -> list[list[str]]:
-    """Return the rows of a table's lines as texts. Raises ValueError for what is no table; strict: also for open quotes."""
+    """Return the rows of a table's lines as texts. strict: a quote that is not closed is an error too.
+
+    Raises ValueError for lines that are no CSV.
+    """
     try:
         return list(csv.reader(lines, strict=strict))
     except csv.Error as error:
@@ -61,13 +67,16 @@ def rows_of(lines: Iterable[str], strict: bool = False) -> list[list[str]]:
 
 
 def read_rows(path: str | os.PathLike[str], encoding: str | None = None) -> list[list[str]]:
-    """Return the rows of a table as texts, that of the names first. Raises ValueError for what is no table."""
+    """Return the rows of a table as texts, that of the names first.
+
+    encoding: None: that of the machine. Raises ValueError for a file that is no CSV, OSError for one that cannot be read.
+    """
     with open(path, newline="", encoding=encoding) as handle:
         return rows_of(handle)
 
 
 def read_dicts(path: str | os.PathLike[str]) -> list[dict[str, str]]:
-    """Return the rows of a table as texts, by the names of their columns. Raises ValueError for what is no table."""
+    """Return the rows of a table as texts, by the names of their columns; errors as of ``read_rows``."""
     try:
         with open(path, newline="") as handle:
             return list(csv.DictReader(handle))

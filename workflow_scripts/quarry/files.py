@@ -142,8 +142,8 @@ def add_rights(path: str | os.PathLike[str], rights: int) -> None:
 def locked(path: str | os.PathLike[str], wait: Callable[[str], None]) -> Iterator[None]:
     """Hold the lock of a file, which is removed afterwards; where files cannot be locked, go on without.
 
-    The lock ends with the process that holds it, whatever kills it, and children that it forked do not hold it. wait: is
-    told who holds the lock, before it is waited for.
+    The lock ends with the process that holds it, whatever kills it, and children that it forked do not hold it. wait:
+    called once with the holder's name, where the lock has to be waited for.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -188,7 +188,10 @@ def _lock(path: Path, wait: Callable[[str], None]) -> int | None:
 
 
 def move_aside(path: str | os.PathLike[str]) -> Path:
-    """Rename a damaged file to ``<name>.damaged[.N]`` (evidence is kept, nothing is overwritten); return the new path."""
+    """Rename a damaged file to ``<name>.damaged[.N]`` (evidence is kept, nothing is overwritten); return the new path.
+
+    Raises OSError if it cannot be renamed, or if there are 10,000 such files.
+    """
     source = Path(path)
     for number in range(10_000):
         target = source.with_name(f"{source.name}.damaged" + (f".{number}" if number else ""))

@@ -22,7 +22,7 @@ LISTED = 20
 
 
 def named(path: str) -> Any:
-    """Return what an import path ``package.module:name`` of Quarry's own tables names."""
+    """Return the object that an import path ``package.module:name`` of Quarry's tables stands for."""
     module, _, name = path.partition(":")
     return getattr(importlib.import_module(module), name)
 
@@ -66,9 +66,10 @@ def call_user_code(call: Callable[[], T], failed: str, remedy: str = "correct it
 
 
 def make_user_object(path: str, key: str, arguments: Mapping[str, Any], base: Path | None) -> Any:
-    """Return an object of the user's own class. path: its import path. key: that names it, beside the key ``arguments``.
+    """Return an object of a user-defined class.
 
-    base: as of ``load``. Raises QuarryError if the class cannot be imported, or made with these arguments.
+    path: import path of the class. key: of the configuration, that gives this path; ``arguments`` stand beside it. base: as
+    of ``load``. Raises QuarryError if the class cannot be imported, or made with these arguments.
     """
     made, key_of_arguments = load(path, key, base), f"{key.rpartition('.')[0]}.arguments"
     check_arguments(made, arguments, path, key_of_arguments)

@@ -22,7 +22,7 @@ GRACE_S = 10.0
 
 
 def this_process() -> dict[str, Any]:
-    """Return what tells this process from every other: host, boot, namespace, pid, start ticks; and when this was asked."""
+    """Return what identifies this process: host, boot, namespace, pid, start ticks; and when this was asked (s since 1970)."""
     return {
         "host": socket.gethostname(),
         "boot": _first_line("/proc/sys/kernel/random/boot_id"),
@@ -35,7 +35,7 @@ def this_process() -> dict[str, Any]:
 
 @contextmanager
 def only_this_process() -> Iterator[None]:
-    """Run code of the user's; a forked copy of this process that comes back from it ends here, without a word.
+    """Run user-defined code; a forked copy of this process that comes back from it ends here, without a message.
 
     Otherwise both would go on: answer twice, write the same files, take the next structure from the same line.
     """
@@ -61,7 +61,10 @@ def is_running(process: Mapping[str, Any]) -> bool | None:
 
 
 def start_ticks(pid: int) -> str | None:
-    """Return a process's start time in clock ticks, which tells it from a later one with the same number; None if dead."""
+    """Return a process's start time in clock ticks since the boot; None if it is dead.
+
+    A later process with the same number has another one.
+    """
     fields = _fields(pid)
     return fields[19] if fields else None
 
@@ -79,7 +82,7 @@ def process_group(pid: int) -> int | None:
 
 
 def end_children(grace_s: float = GRACE_S) -> None:
-    """Ask every descendant of this process in its own process group to end, and kill what is left after ``grace_s``."""
+    """Ask every descendant of this process in its own process group to end, and kill what is left after ``grace_s`` seconds."""
     end = time.monotonic() + grace_s
     _signal_children(signal.SIGTERM)
     while _signal_children(0) and time.monotonic() < end:

@@ -87,7 +87,7 @@ class Property:
         return self.extxyz or self.name
 
     def dimensions(self, n_atoms: int, n_states: int = 0) -> tuple[int, ...]:
-        """Return the shape of the numbers of a label of that many atoms and excited states."""
+        """Return the shape that the property's numbers have in a label of ``n_atoms`` atoms and ``n_states`` excited states."""
         of_shape: dict[str, tuple[int, ...]] = {
             "vector": (3,),
             "tensor": (3, 3),
@@ -203,7 +203,7 @@ def statable() -> dict[str, Property]:
 
 
 def given_by(names: Iterable[str]) -> frozenset[str]:
-    """Return the properties of a label that come of named numbers: a gradient becomes forces."""
+    """Return the properties that a label has if these are given, by the names of ``statable``: a gradient becomes forces."""
     known = statable()
     return frozenset(known[name].name for name in names)
 

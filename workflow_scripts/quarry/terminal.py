@@ -7,12 +7,12 @@ from contextlib import suppress
 
 
 def tell(line: str) -> None:
-    """Print a line; a full disk under the job's output is no reason to end what is being computed."""
+    """Print a line to standard output; a full disk under a job's output does not end the job."""
     with suppress(OSError, ValueError):
         print(f"Quarry: {line}", flush=True)
 
 
 def say(line: str) -> None:
-    """Print a line about the run where Snakemake prints its own; a full disk under it does not end the run."""
+    """Print a line to standard error, where Snakemake prints; a full disk under it does not end the run."""
     with suppress(OSError, ValueError):
         print(f"Quarry: {line}", file=sys.stderr, flush=True)

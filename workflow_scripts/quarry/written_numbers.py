@@ -43,7 +43,7 @@ def is_number(value: Any) -> bool:
 
 
 def meant_by(text: str) -> str:
-    """Return how a number is to be written that is written otherwise (-1.0D+01, 1,5, 1_000), or nothing if it is none."""
+    """Return how a number must be written that is written otherwise (-1.0D+01, 1,5, 1_000); empty if it is no number."""
     plain = text.strip()
     if len(plain) > 40 or NUMBER.fullmatch(plain):
         return ""

@@ -104,7 +104,7 @@ def check_files(files: Sequence[Path]) -> None:
 
 
 def check_values(values: Sequence[str]) -> None:
-    """Raise QuarryError for what ``--config`` cannot take, or would take otherwise than it is meant."""
+    """Raise QuarryError for values that ``--config`` cannot take, or would take otherwise than they are meant."""
     seen: set[str] = set()
     for value in values:
         key, equals, text = value.partition("=")

@@ -40,7 +40,7 @@ class BesideMain:
         """Return the resource by which a rule says that its jobs may run beside the main process.
 
         behind: how many iterations the data set that the rule reads is behind. The value is the seconds that a job may take
-        there; None sends it to the cluster: a cost that nothing tells yet, or too high, and every attempt after the first.
+        there; None sends it to the cluster: a cost that is not known yet, or too high, and every attempt after the first.
         """
 
         def beside_main_s(wildcards: Any, attempt: int) -> int | None:
@@ -79,7 +79,7 @@ def _labels(paths: CampaignPaths, arm: str, iteration: int) -> int:
 
 
 def announce_main() -> None:
-    """Let the steps beside this main process know which it is."""
+    """Name this main process in the environment of the steps beside it, so that they can end with it."""
     os.environ[MAIN_PROCESS] = f"{os.getpid()} {start_ticks(os.getpid())}"
 
 

@@ -197,14 +197,14 @@ class Campaign:
         return Path(self.paths.facts(arm, iteration)).exists()
 
     def facts(self, arm: str, last: int) -> list[Facts]:
-        """Return the facts of iterations 0 to ``last`` of an arm."""
+        """Return the facts of iterations 0 to ``last`` of an arm. Raises QuarryError if a file is damaged."""
         try:
             return [Facts.read(self.paths.facts(arm, t)) for t in range(last + 1)]
         except (OSError, ValueError) as error:
             raise QuarryError(f"{error}; a real run moves it aside and makes it again") from error
 
     def leader(self, arm: str) -> str | None:
-        """Return the arm whose end is that of a control arm too; None for an arm that has stop rules of its own."""
+        """Return the arm whose end is that of a control arm too; None for an arm that stop rules end."""
         return MAIN_ARM if arm in self.configuration.compared else None
 
     def stop_reason(self, arm: str, iteration: int) -> StopReason | None:
@@ -251,7 +251,7 @@ class Campaign:
 
     @cached_property
     def own_rules(self) -> list[StopRule]:
-        """The stop rules of the user's own. Raises QuarryError if one cannot be used."""
+        """The user-defined stop rules. Raises QuarryError if one cannot be used."""
         return own_rules(self.configuration, self.base)
 
     def jobs(self, batch: str | Path) -> list[str]:
@@ -260,7 +260,7 @@ class Campaign:
 
     @property
     def retries(self) -> int:
-        """How often the main process submits a label job again. A job's own Snakemake would try again in its place.
+        """How often the main process submits a label job again; 0 in a job, whose Snakemake would try again in its place.
 
         Once more than a label is tried: the last one only writes down what became of a label whose job was killed.
         """
@@ -302,7 +302,7 @@ class Campaign:
     def resources_of(self, rule: str) -> dict[str, Any]:
         """Return memory (MB), time (minutes) and GPUs of a job of such a rule.
 
-        Memory and time grow with each attempt, because nothing tells what was not enough. GPUs only where some are asked for.
+        Memory and time grow with each attempt, because it is not known which was not enough. GPUs only where some are asked for.
         """
         asked = self.configuration.resources.of(RULES[rule].resources)
         growth = self.configuration.labeling.growth
@@ -333,7 +333,7 @@ class Campaign:
 
     @property
     def displaced_copies(self) -> int:
-        """How many displaced copies a check labels: none where an engine knows no other structures than its own."""
+        """How many displaced copies a check labels: none where an engine has finished labels only."""
         settings = self.configuration
         return settings.verification.displaced if settings.labeling.computes else 0
 

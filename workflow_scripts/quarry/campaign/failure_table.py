@@ -40,7 +40,7 @@ REMEDIES = {
 
 
 def read_failures(path: str | Path) -> list[dict[str, str]]:
-    """Read the table."""
+    """Return the rows of the table, by the names of its columns. Raises ValueError if it is damaged."""
     return read_dicts(path)
 
 

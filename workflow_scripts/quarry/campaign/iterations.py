@@ -30,7 +30,10 @@ def iteration_of(path: str | Path) -> Path | None:
 
 
 def iterations_with(arm: str | Path, file: str = "") -> list[int]:
-    """Return the iterations of an arm's folder that have a file, or just a folder; one in the middle may be gone."""
+    """Return the iterations of an arm's folder that have a file, ascending; one in the middle may be gone.
+
+    file: its path in an iteration's folder; empty: the folder alone is asked for.
+    """
     return sorted(
         number
         for folder in Path(arm).glob(f"{PREFIX}*")

@@ -45,7 +45,7 @@ MEMORY_SHARE = 0.75
 
 
 def set_memory(memory_mb: int | None) -> None:
-    """Tell PySCF how much memory the job has (its own default is 4000 MB); call before it is imported."""
+    """Set how much memory PySCF takes (its default is 4000 MB) to that of the job; call before it is imported."""
     if memory_mb:
         os.environ["PYSCF_MAX_MEMORY"] = str(int(MEMORY_SHARE * memory_mb))
 
@@ -56,8 +56,7 @@ def job(
 ) -> Iterator[Callable[[str], None]]:
     """Run the body of a script as a job of the campaign; yields a function that writes a line to the log.
 
-    part: which of several jobs of one rule in an iteration this is; each has a receipt of its own.
-
+    receipt: False writes none. part: which of several jobs of one rule in an iteration this is; each has its receipt.
     threads: of the numerical libraries. They come from the configuration for everything whose result must not depend
     on the cores at hand (Snakemake lowers ``snakemake.threads`` to the cores it has); None: those of Snakemake.
     again: every error is worth another attempt, because the job counts its attempts itself.
@@ -117,7 +116,7 @@ def configuration_of(snakemake: Any) -> Configuration:
 
 
 def manifest_of(snakemake: Any) -> dict[str, Any]:
-    """Return the campaign's manifest inside a script."""
+    """Return the campaign's manifest inside a script. Raises QuarryError if it is absent or damaged."""
     manifest = read_manifest(snakemake.params.manifest)
     if manifest is None:
         raise QuarryError(f"{snakemake.params.manifest} is missing; start the campaign again")

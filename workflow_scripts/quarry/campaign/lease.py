@@ -1,7 +1,7 @@
 """One main process per campaign: a lease with host, process and heartbeat.
 
-Snakemake's own lock stays behind after ``kill -9`` and asks for ``--unlock``. The profiles switch it off; this lease
-tells a dead owner from a living one, so that the same command goes on.
+Snakemake's lock stays behind after ``kill -9`` and asks for ``--unlock``. The profiles switch it off; this lease
+distinguishes a dead owner from a living one, so that the same command goes on.
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ class ArmPlan:
     """What an iteration of an arm has to do.
 
     scored: its strategy looks at scores of the candidates. proposed: its batch comes from a proposal (not the first one, and
-    none of nothing but retries). members: of its committee that are trained by jobs of their own. sampled: its candidates are
-    made by a sampler, from the last model.
+    for one with nothing but retries). members: number of its committee's members, each trained by a job; 0: one job trains
+    the model. sampled: its candidates are made by a sampler, from the last model.
     """
 
     scored: bool = False
@@ -222,7 +222,7 @@ def product_of(rule: str) -> list[str]:
 
 
 def rule_of(name: str, outputs: Iterable[str], part: str = "") -> str:
-    """Return the rule of the table that a job has, which another Snakefile may have taken under a name of its own.
+    """Return the rule of the table that a job has, which another Snakefile may have taken under another name.
 
     name: in the workflow. outputs: files of the job. part: which of several jobs of the rule it is. A rule that is not in the
     table keeps its name.

@@ -66,9 +66,9 @@ def compare(
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], without_defaults: dict[str, Any] | None = None) -> list[str]:
-    """Return what makes another campaign of one, in words.
+    """Return messages about what makes another campaign of one, each with its key.
 
-    Arms may be added to a campaign, or left out; what an arm does and everything else of the identity is fixed.
+    Arms may be added to a campaign, or removed from it; what an arm does and everything else of the identity is fixed.
     without_defaults: the new identity without the keys that have their default value; such a key may be missing in a
     manifest that an earlier version wrote, which did not know it and did what the default does.
     """
@@ -117,7 +117,7 @@ def joined(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
 def with_store(manifest: dict[str, Any], store: str | Path) -> dict[str, Any]:
     """Return the manifest with a label store among those that the campaign has had: jobs may still work for an earlier one.
 
-    One inside the working directory stands there relative to it: a copy of that folder has a store of its own.
+    The path of one inside the working directory is relative to it, so that a copy of that folder has another store.
     """
     folder = Path(store).resolve()
     here = Path.cwd()

@@ -1,4 +1,4 @@
-"""What a start may do to files: move aside, remove and date them, inside the campaign's own folder and nowhere else.
+"""What a start may do to files: move aside, remove and date them, inside the campaign's folder and nowhere else.
 
 Everything that changes files outside a job goes through here, so that no path, however it came about (a receipt of another
 campaign, a link), reaches into another folder. Standard library only (used at parse time).
@@ -33,11 +33,11 @@ class OwnFiles:
             self._own(path).unlink()
 
     def rename(self, source: str | Path, target: str | Path) -> None:
-        """Rename a file or folder; both names are the campaign's own."""
+        """Rename a file or folder; both names lie in the campaign's folder."""
         self._own(source).rename(self._own(target))
 
     def set_time(self, path: str | Path, time_ns: int) -> None:
-        """Set a file's modification time (ns); what it points to, or shares its content with (hard link), keeps its own."""
+        """Set a file's modification time (ns); the target of a link, and another name of its content, keep theirs."""
         own = self._own(path)
         status = own.stat(follow_symlinks=False)
         if own.is_file() and not own.is_symlink() and status.st_nlink > 1:

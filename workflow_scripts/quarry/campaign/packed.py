@@ -1,6 +1,6 @@
 """What no rule asks for any more of a finished iteration, in one file: ``packed.zip``, beside what is left of it.
 
-One file per label in each of four places (job input, record, log, Snakemake's own record of the job) ends campaigns where a
+One file per label in each of four places (job input, record, log, Snakemake's record of the job) ends campaigns where a
 quota counts files. The archive is a plain zip, which every tool reads (``unzip -p packed.zip labels/ID.json``); the members
 are named as the files were, Snakemake's records ``snakemake/<output>``. The same files give the same bytes. Nothing is removed
 before the archive is on disk and each member was read back, so that a kill leaves the files, the archive, or both; where
@@ -94,8 +94,9 @@ def _members(archive: str, mtime_ns: int, size: int) -> frozenset[str]:
 
 
 def is_damaged(archive: Path) -> bool:
-    """Whether there is an archive whose table of contents, at its end, is not intact. Raises OSError if the disk does not
-    tell.
+    """Whether there is an archive whose table of contents, at its end, is not intact.
+
+    Raises OSError if the disk cannot be read.
     """
     try:
         state = archive.stat()

@@ -44,7 +44,7 @@ class CampaignPaths:
 
     @property
     def names(self) -> set[str]:
-        """Every file and folder of the campaign's own beside the arms: no arm can have such a name."""
+        """Every file and folder of the campaign beside the arms: no arm can have such a name."""
         inside = [path for value in vars(self).values() for path in ([value] if isinstance(value, str) else value)]
         return {path.removeprefix(f"{self.root}/").partition("/")[0] for path in inside if path != self.root}
 
@@ -110,7 +110,7 @@ class CampaignPaths:
         return f"{folders[place]}/{file}"
 
     def stages(self, arm: str, iteration: int, plan: ArmPlan) -> list[list[str]]:
-        """Return the files of an iteration's rules in the order in which they are made (labels left out)."""
+        """Return the files of an iteration's rules, but for labels, in the order in which they are made."""
         return [[self.iteration(file, arm, iteration) for file in stage.files(plan)] for stage in stages_of(plan)]
 
 

@@ -17,7 +17,7 @@ COLUMNS = ("job", "structures", "predicted_s", "walltime_min", "memory_MB")
 
 @dataclass(frozen=True)
 class PlannedJob:
-    """One label job. structures: how many it labels. predicted_s: median of its wall time.
+    """One label job. structures: how many it labels. predicted_s: median of its wall time (s).
 
     walltime_min, memory_MB: what it is to ask for, growth of later attempts not counted. None where there is no model
     of the cost, or where the configuration's figures are to be used.
@@ -65,12 +65,12 @@ def _read(path: str, mtime_ns: int, size: int) -> Mapping[str, PlannedJob]:
 
 
 def memory_MB(path: str | Path, job: str, configured_MB: int) -> int:
-    """Return the memory of a label job's first attempt: as planned, else the configuration's figure."""
+    """Return the memory (MB) of a label job's first attempt: as planned, else the configuration's figure."""
     planned = planned_jobs(path).get(job)
     return configured_MB if planned is None or planned.memory_MB is None else planned.memory_MB
 
 
 def walltime_min(path: str | Path, job: str, configured_min: int) -> int:
-    """Return the walltime of a label job's first attempt: as planned, else the configuration's figure."""
+    """Return the walltime (minutes) of a label job's first attempt: as planned, else the configuration's figure."""
     planned = planned_jobs(path).get(job)
     return configured_min if planned is None or planned.walltime_min is None else planned.walltime_min

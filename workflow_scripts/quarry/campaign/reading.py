@@ -10,7 +10,7 @@ from quarry.csv_tables import rows_of
 
 
 def can_be_read(path: str | Path) -> bool:
-    """Return whether a file is complete, as far as its format tells; a format that tells nothing is taken as it is."""
+    """Return whether a file is complete, as far as its format shows it; where that shows nothing, it counts as complete."""
     check = CHECKS.get(Path(path).suffix)
     if check is None:
         return True

@@ -1,8 +1,8 @@
 """Receipts: what each finished job read and wrote (size and hash of every file), and what it cost.
 
-They let a restart tell an intact file from a truncated one before anything is built on it, and a file that is up to date from
-one that only looks so by its time. Names are relative to the folder that the receipts account for (an iteration, the pool, an
-arm ...), so that a campaign may be copied, renamed or moved, and a receipt never speaks of files elsewhere.
+By them a restart distinguishes an intact file from a truncated one before anything is built on it, and a file that is up to
+date from one that only looks so by its time. Names are relative to the folder that the receipts account for (an iteration, the
+pool, an arm ...), so that a campaign may be copied, renamed or moved, and a receipt never speaks of files elsewhere.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def missing_and_damaged(folder: Path, thorough: bool) -> tuple[list[Path], list[
 
 
 def accounts(folder: Path) -> list[Account]:
-    """Return what the receipts of a folder say of their jobs; those of earlier versions, which name no inputs, are left out."""
+    """Return what the receipts of a folder say of their jobs, but those of earlier versions, which name no inputs."""
     base, found = folder.parent, []
     for path in _files(folder):
         receipt = _read(path)

@@ -82,7 +82,7 @@ class Recovery:
     def repair(self, say: Callable[[str], None], store: Path | None = None) -> None:
         """Move damaged files aside so that they are made again; never remove or overwrite a label.
 
-        Only what a restart builds on is looked at: pool and features, products, and the iterations that are not whole.
+        Only what a restart builds on is looked at: pool and features, products, and the iterations that are not intact.
         say: receives one line per repaired file. store: the folder of the campaign's method, which labels are compared with.
         """
         pool, root = Path(self.paths.pool), Path(self.paths.root)

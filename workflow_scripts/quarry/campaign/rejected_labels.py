@@ -1,4 +1,4 @@
-"""Labels that the user leaves out, by id: read, checked, and from which iteration on it holds (standard library only).
+"""Labels that the user rejects, by id: read, checked, and from which iteration on it holds (standard library only).
 
 What is rejected may change between two runs. It holds from the last batch of each arm on, which is merged again if it was
 merged already; earlier iterations are history. The file of what held when is what makes an iteration again as it was.
@@ -64,9 +64,9 @@ def rejected_at(schedule: str | Path, arm: str, iteration: int) -> frozenset[str
 
 
 def hold_from_now(rejected: Sequence[str], paths: CampaignPaths, arms: Sequence[str], write: bool = True) -> str:
-    """Let what the user leaves out hold from the last batch of each arm on; return a line if that is a change, else nothing.
+    """Let what the user rejects hold from the last batch of each arm on; return a line if that is a change, else nothing.
 
-    A last batch that is merged already will be merged again: its data set is removed. write: False only tells.
+    A last batch that is merged already will be merged again: its data set is removed. write: False returns the line alone.
     """
     schedule, wanted = _read(paths.rejected), sorted(rejected)
     before = schedule[-1]["ids"] if schedule else []

@@ -1,7 +1,7 @@
 """Failed labels that the user wants tried again: ``retries.json``, read at parse time (standard library only).
 
 ``snakemake retry_failed`` adds a request for each arm: the keys of its failed labels, and the iteration whose batch
-takes them. Old records stay; a retry is a row of its own in a batch (``retry_of``).
+takes them. Old records stay; a retry is a further row of a batch (``retry_of``).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What Snakemake knows of finished jobs: damaged records of its own, and the files and records of packed iterations.
+"""What Snakemake knows of finished jobs: records that are damaged, and the files and records of packed iterations.
 
 Shims for Snakemake 9.27: its ``FilePersistence._io_read`` takes a record that is cut off for none, but ends with a traceback
 at every start for one that is no text at all. Only the times and names of inputs are asked for in these records, and without

@@ -64,7 +64,7 @@ class Product:
 
     @staticmethod
     def of(account: Account) -> Product:
-        """Return what the receipt of a job says."""
+        """Return the files that the receipt of a job names."""
         inputs = [*account.inputs, *account.labels]
         outputs = [*account.outputs, *map(_carrier, account.folders), account.benchmark]
         return Product(outputs, inputs, lambda: account.is_true)

@@ -20,7 +20,7 @@ class Walked(Protocol):
         """Return how many leading iterations of an arm are finished for good and left out of the graph."""
 
     def leader(self, arm: str) -> str | None:
-        """Return the arm whose end is that of a control arm too; None for an arm that has stop rules of its own."""
+        """Return the arm whose end is that of a control arm too; None for an arm that stop rules end."""
 
     def has_facts(self, arm: str, iteration: int) -> bool:
         """Whether an iteration was assessed."""

@@ -34,13 +34,13 @@ class Section(BaseModel):
 
 @dataclass(frozen=True)
 class Form:
-    """The form of a text, for ``Annotated[str, Form(...)]``. pattern: for programs. words: for people, in messages."""
+    """The form of a text, for ``Annotated[str, Form(...)]``. pattern: regular expression. words: the same for messages."""
 
     pattern: str
     words: str
 
     def check(self, text: str) -> str:
-        """Return the text; raises ValueError with the words if it has another form."""
+        """Return the text. Raises ValueError, with ``words``, if it has another form."""
         if re.fullmatch(self.pattern, text) is None:
             raise ValueError(self.words)
         return text
@@ -91,7 +91,10 @@ def named_unit(unit: str, known: Iterable[str]) -> str | None:
 
 
 def energy_in_ev(value: Any) -> Any:
-    """Turn '0.5 kcal/mol' into eV; a bare number is eV already."""
+    """Return an energy in eV: '0.5 kcal/mol' is converted, a bare number is eV already, and other types are as they were.
+
+    Raises ValueError for a text that is no number with a known unit of energy.
+    """
     if not isinstance(value, str):
         return value
     match = re.fullmatch(r"\s*([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*(\S+)\s*", value)

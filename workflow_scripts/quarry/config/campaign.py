@@ -157,7 +157,10 @@ class Configuration(Section):
         return {**self.arms, **made}
 
     def arm(self, name: str) -> ArmSettings:
-        """Return the settings of an arm after its overrides."""
+        """Return the settings of an arm after its overrides; those of the campaign for a name that is no arm.
+
+        Raises pydantic's ValidationError if campaign and overrides together are no valid section.
+        """
         override = self.overrides().get(name, ArmOverride())
         query = self.query.model_dump()
         if override.query.get("strategy", self.query.strategy) != self.query.strategy:
@@ -236,18 +239,19 @@ class Configuration(Section):
         return self.search is not None and not self.labeling.computes
 
     def target_rmse(self) -> float | None:
-        """Return stop.target_rmse in the target's unit."""
+        """Return stop.target_rmse in the target's unit, or None. Raises ValueError for a text that is no energy."""
         value = self.stop.target_rmse
         return None if value is None else float(energy_in_ev(value))
 
     def search_range(self) -> tuple[float, float] | None:
-        """Return the range that a targeted search wants, in the target's unit, or None."""
+        """Return both ends of the range that a targeted search wants, in the target's unit, or None; errors as there."""
         return None if self.search is None else self.search.range()
 
     def identity(self, with_defaults: bool = True) -> dict[str, Any]:
-        """Return what makes this campaign this campaign: everything but stop
-        rules, resources, verification, forecast, retries and where labels lie. with_defaults: also the keys that have
-        their default value.
+        """Return the campaign's identity: the sections and keys that decide its batches, labels and models.
+
+        These are all but stop rules, resources, verification, forecast, and of section labeling the keys that all engines
+        share and those that change no number (``LabelingBase.free_keys``). with_defaults: also keys with default values.
         """
         excluded = {"stop", "resources", "verification", "forecast", "name"}
         data = self.model_dump(mode="json", exclude=excluded, exclude_defaults=not with_defaults)

@@ -58,5 +58,5 @@ class Classification(Section):
         return self
 
     def numbers(self) -> list[float]:
-        """Return the boundaries in the property's unit."""
+        """Return the boundaries in the property's unit. Raises ValueError for a text that is no energy."""
         return [float(energy_in_ev(boundary)) for boundary in self.boundaries or []]

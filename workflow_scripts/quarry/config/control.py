@@ -28,7 +28,7 @@ class Control(Section):
 
 
 def control_names(control: Control | None) -> tuple[list[str], list[str]]:
-    """Return the names of the random arms and of the repeats of arm main."""
+    """Return the names of the random arms, and those of the repeats of arm main."""
     if control is None:
         return [], []
     return [f"random_{seed}" for seed in control.seeds], [f"main_{seed}" for seed in control.repeats]

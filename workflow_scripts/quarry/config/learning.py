@@ -66,7 +66,7 @@ class Uninformative(Section):
 
     @property
     def of_words(self) -> str:
-        """What must be below, in words."""
+        """What must be below the limit, for messages."""
         return OF[self.of][0]
 
     @property
@@ -76,7 +76,7 @@ class Uninformative(Section):
 
 
 class OwnRule(Section):
-    """A stop rule of the user's own."""
+    """A user-defined stop rule."""
 
     rule: ImportPath
     """Import path package.module:name of a function, called with the progress of an arm and the arguments, or of a class, made

@@ -291,7 +291,7 @@ class Gmnn(Section):
         return self
 
     def share_of_rate(self, epoch: int) -> float:
-        """Return by which factor the schedule changes the learning rate in an epoch, counted from 1."""
+        """Return the factor by which the schedule changes the learning rate in an epoch (1, 2, ...)."""
         past = (epoch - 1) / self.epochs
         if self.schedule == "linear":
             return 1.0 - past
@@ -315,7 +315,7 @@ class Gmnn(Section):
 
 
 class OwnModel(Section):
-    """A model of your own, docs/models.md."""
+    """A user-defined model, docs/models.md."""
 
     kind: ImportPath
     """Import path package.module:Name of its class, importable from the campaign file's folder or the working directory."""

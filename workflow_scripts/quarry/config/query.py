@@ -211,7 +211,7 @@ def incompatibility(
 
 
 def criteria(reads: frozenset[str]) -> frozenset[str]:
-    """Return of which properties' labels it is asked how much they would tell the model."""
+    """Return the properties of ``Prediction.informativeness_<property>`` among ``reads`` (``Traits.reads``)."""
     return frozenset(name.removeprefix(INFORMATIVENESS) for name in reads if name.startswith(INFORMATIVENESS))
 
 

@@ -34,7 +34,7 @@ class LabelResources(StageResources):
     """MPI tasks of a command engine; each has `threads` cores, and memory_MB is that of all together."""
 
     def threads_of(self, cores: int) -> int:
-        """Return the cores of each task of a job that has this many in all."""
+        """Return the cores of each MPI task of a job with this many cores, at least one."""
         return max(1, cores // self.tasks)
 
 

@@ -128,13 +128,16 @@ def target_name(names: list[str]) -> str | list[str]:
 
 
 def target_named(name: str) -> Target:
-    """Return a target by its name in facts."""
+    """Return a target by its name in facts (``Target.name``). Raises KeyError for an unknown one."""
     main, *beside = name.split("+")
     return TARGETS[main].with_beside(tuple(beside)) if beside else TARGETS[main]
 
 
 def target_of(named: str | list[str]) -> Target:
-    """Return what key ``target`` names, without what other sections say of it (states, classes)."""
+    """Return what key ``target`` names, without what other sections say of it (states, classes).
+
+    Raises KeyError for an unknown property.
+    """
     if isinstance(named, str):
         return TARGETS[named]
     main, *beside = named

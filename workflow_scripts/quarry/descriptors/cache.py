@@ -69,7 +69,7 @@ class FeatureCache:
         self._kept = structures.ids[order], features[order]
 
     def of(self, structures: StructureSet) -> NDArray[np.float64]:
-        """Return the features, shape (n, d). Raises QuarryError for a structure that the descriptor cannot do."""
+        """Return the features, shape (n, d), float64. Raises QuarryError for a structure that the descriptor cannot do."""
         if self._kept is not None:
             found, places = _places(self._kept[0], structures.ids)
             if found.all():
@@ -106,7 +106,7 @@ class FeatureCache:
         return self._descriptor.forces(structures, self.of(structures), by_feature)
 
     def write(self, group: h5py.Group) -> None:
-        """Write the descriptor (not the features) into a group of a model's file."""
+        """Write what the descriptor needs (not the features) into a group of a model's HDF5 file."""
         group.attrs["settings"] = self.settings.model_dump_json()
         group.attrs.update(self.settled)
         if self.reference is not None:
@@ -114,7 +114,7 @@ class FeatureCache:
 
     @classmethod
     def read(cls, group: h5py.Group) -> FeatureCache:
-        """Read what ``write`` wrote; all features are computed then."""
+        """Read what ``write`` wrote; the features of all structures are computed when they are asked for."""
         from pydantic import TypeAdapter
 
         settings: Descriptor = TypeAdapter(Descriptor).validate_json(str(group.attrs["settings"]))

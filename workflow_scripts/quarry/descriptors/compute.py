@@ -33,9 +33,10 @@ class PreparedDescriptor:
 
     width: number of features. compute: gives the features of structures, float64 of shape (n, width). settled: what was
     taken from the pool, e.g. its elements. dtype: of stored features; float32 where they are many: it is exact to 6e-8,
-    models read all features from the same file, and compute in float64. within_reach: tells, of structures and their features,
-    in which any two atoms are near enough to be seen; None: in all. forces: gives forces, shape (n_atoms_total, 3), of structures,
-    their features and the derivatives of an energy by these; None: where the descriptor has no derivatives.
+    models read all features from the same file, and compute in float64. within_reach: gives, for n structures and their features
+    of shape (n, width), in which of them any two atoms are near enough to be seen, shape (n,); None: in all. forces: gives
+    forces, shape (n_atoms_total, 3), of structures, their features and the derivatives of an energy by these, both of shape
+    (n, width); None: where the descriptor has no derivatives.
     """
 
     width: int
@@ -55,7 +56,7 @@ class PreparedDescriptor:
         return several & ~self.within_reach(structures, features) if self.within_reach else np.zeros_like(several)
 
     def blocks(self, structures: StructureSet) -> Iterator[tuple[int, NDArray[np.float64]]]:
-        """Yield (first row, features) block by block, in bounded memory."""
+        """Yield (first row, features of shape (n_block, width)) block by block, in bounded memory."""
         count = max(1, BLOCK_BYTES // (8 * max(1, self.width)))
         for start in range(0, len(structures), count):
             rows = np.arange(start, min(start + count, len(structures)))

@@ -47,7 +47,7 @@ def read_settled(path: str) -> dict[str, Any]:
 
 
 def read_features(path: str, rows: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
-    """Read the features of the pool, or of some rows of it in their order; shape (n, n_features), float64."""
+    """Return the features of a pool, or of some rows of it, shape (m,), in their order; shape (n or m, n_features), float64."""
     with h5py.File(path, "r") as handle:
         data = handle["features"]
         if rows is None:

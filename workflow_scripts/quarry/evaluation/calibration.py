@@ -19,7 +19,7 @@ CURVE_LEVELS = np.linspace(0.02, 0.98, 49)
 def coverage(
     errors: NDArray[np.float64], std: NDArray[np.float64], levels: NDArray[np.float64] | tuple[float, ...]
 ) -> NDArray[np.float64]:
-    """Return the share of errors inside the central Gaussian interval of each level, shape (n_levels,).
+    """Return the share of errors inside the central Gaussian interval of each level (0 to 1), shape (n_levels,).
 
     V. Kuleshov, N. Fenner, S. Ermon, ICML 2018, section 3. errors, std: shape (n,). An error of zero is inside any
     interval, one of a prediction that claims a std of zero is not inside any otherwise.
@@ -29,7 +29,7 @@ def coverage(
 
 
 def rank_correlation(errors: NDArray[np.float64], std: NDArray[np.float64]) -> float | None:
-    """Return Spearman's correlation of |error| with the std; None where either does not vary."""
+    """Return Spearman's correlation of |error| with the std, shape (n,) each; None where either does not vary."""
     a, b = _ranks(np.abs(errors)), _ranks(std)
     if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return None

@@ -26,10 +26,10 @@ Influences = tuple[Sequence[Array], Sequence[Array]]
 class Measure:
     """One measure of quality of all arms, and the labels saved by it.
 
-    name: rmse, mae, maxe, accuracy (curves: the share of wrong classes) or finds; words: short; quality: with the metric, as
-    'test RMSE'. arms: main and its repeats; controls: random arms; splits: pairs (main, random) with initial batches and
-    test sets of their own. savings: at each size of arm main; None where the arms have no common size, or only the initial
-    one.
+    name: rmse, mae, maxe, accuracy (curves: the share of wrong classes) or finds; words: its short name; quality: that with
+    the metric, as 'test RMSE'. arms: main and its repeats; controls: random arms; splits: pairs (main, random), each with
+    another initial batch and test set. savings: at each size of arm main; None where the arms have no common size, or only the
+    initial one.
     """
 
     name: str
@@ -50,13 +50,13 @@ class Measure:
         splits: list[tuple[Curve, Curve]] | None = None,
         influences: Influences = ((), ()),
     ) -> Measure:
-        """Make it from curves; see ``savings_of``."""
+        """Return the measure of these curves; arguments as of ``savings_of`` and above."""
         found = savings_of(arms, controls, splits or [], influences)
         return Measure(name, words, quality, arms, controls, splits or [], found)
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> Measure:
-        """Make it from what ``dataclasses.asdict`` gave and JSON kept."""
+        """Return the measure that ``dataclasses.asdict`` gave and JSON kept."""
         curves: dict[str, Any] = {key: [_curve(c) for c in data[key]] for key in ("arms", "controls")}
         curves["splits"] = [(_curve(main), _curve(control)) for main, control in data["splits"]]
         return Measure(**{**data, **curves, "savings": [s and Saving(**s) for s in data["savings"]]})
@@ -73,7 +73,7 @@ def savings_of(
 
     With splits, the pairs of each are compared (the campaign's own initial batch is one more pair, of its arms' means);
     without, arms and controls that share initial batch and test set, and the finite test set's part of the chance is added
-    from the influences. A single control tells no chance: an estimate without an interval.
+    from the influences. A single control does not show the chance: an estimate without an interval.
     """
     curves = [*arms, *controls, *(curve for pair in splits for curve in pair)]
     first, last = max(c.labels[0] for c in curves), min(c.labels[-1] for c in curves)
@@ -139,7 +139,7 @@ class Comparison:
         splits: Sequence[tuple[Sequence[Facts], Sequence[Facts]]] = (),
         influences: Mapping[str, Influences] | None = None,
     ) -> Comparison:
-        """Make it from the facts of each iteration of each arm, main first.
+        """Return the comparison by the facts of each iteration of each arm, main first.
 
         influences: by measure.
         """
@@ -154,12 +154,12 @@ class Comparison:
         return Comparison(measures)
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as plain data, with its words and columns."""
+        """Return the comparison as JSON-able data, with its messages and columns."""
         return {"measures": [asdict(m) for m in self.measures], "columns": self.columns(), "words": self.words}
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> Comparison:
-        """Make it from what ``to_json`` gave."""
+        """Return the comparison that ``to_json`` gave."""
         return Comparison([Measure.from_json(measure) for measure in data["measures"]])
 
     @property

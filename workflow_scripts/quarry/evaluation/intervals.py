@@ -50,7 +50,7 @@ class Terms:
         return Terms(values, np.full(columns, sign / (power * max(1, columns))))
 
     def beside(self, other: Terms) -> Terms:
-        """Return the terms of the product of two statistics of the same structures in the same order."""
+        """Return the terms of the product of two statistics of the same n structures in the same order."""
         return Terms(np.hstack([self.values, other.values]), np.concatenate([self.exponents, other.exponents]))
 
     @property
@@ -138,7 +138,7 @@ def spread_ratio(errors: NDArray[np.float64], targets: NDArray[np.float64]) -> f
 def spread_ratio_interval(
     errors: NDArray[np.float64], targets: NDArray[np.float64], rng: np.random.Generator, level: float = 0.95
 ) -> Ends:
-    """Return the interval of ``spread_ratio``; errors and targets of a structure are drawn together."""
+    """Return the interval of ``spread_ratio``; errors and targets, shaped as there, of a structure are drawn together."""
     terms = _ratio(errors, targets)
     if terms is None or len(errors) < FEWEST:
         return None, None
@@ -198,7 +198,8 @@ def change_interval(
 
     It is that of the ratio of the two RMSEs (geometric means over the quantities of errors of shape (n, n_quantities)),
     mapped; where it holds a ratio of 1, the lower end is 0. With 95 %, the change is above the upper end at most 2.5 to
-    5 % of the time. paired: the errors are of the same structures in the same order (a fixed test set).
+    5 % of the time. previous, current: errors, shape (n,) or (n, n_quantities). paired: they are of the same structures in the
+    same order (a fixed test set).
     """
     before, now = Terms.of(previous, 2), Terms.of(current, 2, -1.0)
     _check_pairs(previous, current, paired)

@@ -25,7 +25,7 @@ class Differences:
 
     saved: savings, rising, shape (n,). mean: d, shape (..., n), any number of campaigns at once. errors: variances of d and
     their degrees of freedom, one or several such pairs of shape (..., n); the one that gives the widest interval counts.
-    None where nothing tells the chance.
+    Empty where nothing shows the chance.
     """
 
     saved: Array
@@ -92,7 +92,7 @@ def of_arms(arms: Array, controls: Array, at: Array, n: int) -> Differences:
     arms: smoothed values, shape (..., R, G), R repeats of the arm; controls: (..., K, G), K > 1; at: their numbers of labels,
     shape (G,); n: index of the number of labels that is asked about.
 
-    A single arm has no spread of its own: it is taken to be that of the controls at as many labels. Several have one, but
+    A single arm has no spread: that of the controls at as many labels is taken. Several arms have one, but
     few of them know it badly: the wider of two t tests counts, that of B. L. Welch (Biometrika 34, 28 (1947)), which alone
     is wrong in 10 % where two repeats meet ten controls, and Student's with a common spread, which is wrong where
     the repeats scatter more than the controls.
@@ -130,7 +130,7 @@ def _student(squares: Array, freedom: int, repeats: int, number: int) -> tuple[A
 
 
 def of_pairs(arms: Array, controls: Array, at: Array, n: int) -> Differences:
-    """Return the differences of pairs, each with an initial batch and a test set of its own: a paired t test.
+    """Return the differences of pairs, each with another initial batch and test set: a paired t test.
 
     arms, controls: smoothed values, shape (..., U, G), U > 1 pairs; at, n: as in ``of_arms``.
     """
@@ -148,7 +148,7 @@ def point(arm: Array, control: Array, at: Array, n: int) -> Differences:
 
 
 def on_axis(matrix: Array, at: Array, n: int) -> Array:
-    """Return what a matrix over (labels of the arm, labels of the control), shape (G, G), holds along the axis of savings."""
+    """Return a matrix over (labels of the arm, labels of the control), shape (G, G), along the axis of savings, shape (n,)."""
     _, of_arm, of_control = _axis(at, n)
     return matrix[of_arm, of_control]
 

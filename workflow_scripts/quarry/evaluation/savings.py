@@ -27,13 +27,13 @@ class Saving:
 
     @property
     def says_nothing(self) -> bool:
-        """Whether the interval is all that can be: the curves are too flat beside their chance to tell anything."""
+        """Whether the interval is all that can be: the curves are too flat beside their chance to show anything."""
         ends = self.low, self.high
         return self.limit > 0 and None not in ends and self.low <= -self.limit and self.high >= self.limit  # type: ignore[operator]
 
     @property
     def verdict(self) -> Verdict:
-        """Whether labels were saved or wasted beyond chance, neither ('none'), or whether the arms cannot tell."""
+        """Whether labels were saved or wasted beyond chance, neither (none), or nothing is shown (unknown)."""
         if self.low is None or self.high is None or self.says_nothing:
             return "unknown"
         return "saved" if self.low > 0 else "wasted" if self.high < 0 else "none"
@@ -107,8 +107,10 @@ def scope_message(arms: int, controls: int, splits: int) -> str:
 def summary_messages(
     last: Mapping[str, Saving | None], qualities: Sequence[str], arms: int, controls: int, splits: int
 ) -> list[str]:
-    """Return the lines that end a campaign. last: saving at the last common size by each measure, in words, first that
-    which decides; qualities: the same measures as the first sentence names them.
+    """Return the lines that the terminal shows when a campaign ends.
+
+    last: saving at the last common size by the short name of each measure, that which decides first. qualities: the same
+    measures as the first sentence names them. arms, controls, splits: numbers of them, as of ``scope_message``.
     """
     measures = list(last)
     first = [saving_message(last[measures[0]], qualities[0])]

@@ -1,4 +1,4 @@
-"""How well a model tells structures in the wanted range from the others."""
+"""How well a model distinguishes structures in the wanted range from the others."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 def in_range(values: NDArray[np.float64], minimum: float, maximum: float) -> NDArray[np.bool_]:
-    """Return which values lie in the open range; NaN does not."""
+    """Return which values, shape (n,), lie in the open range, shape (n,); NaN does not."""
     return (values > minimum) & (values < maximum)
 
 

@@ -28,8 +28,8 @@ def contradictory_duplicates(
 ) -> str | None:
     """Return a sentence if structures that are the same to the descriptor, or copies, have other labels, else None.
 
-    targets: shape (n,) or (n, n_targets), in one unit. Which structures are the same is told by copies: shape (n,), equal
-    numbers for copies of one structure; or, where there are none, by features: shape (n, d).
+    targets: shape (n,) or (n, n_targets), in one unit. copies: shape (n,), equal numbers for copies of one structure.
+    features: shape (n, d), where there are no copies: equal ones say which structures are the same.
     """
     values = targets.reshape(len(targets), -1)
     spread = values.std(axis=0)

@@ -1,9 +1,9 @@
-"""What happened to a label so far, on disk: a job that is killed cannot tell its successor otherwise.
+"""What happened to a label so far, on disk: the successor of a job that was killed has nothing else to go by.
 
 One file per label, ``attempts/<key>.json``, a list of attempts; who holds the label's claim writes it. An attempt is
 written down when it starts and kept up to date while it runs; its end is added when somebody lives to add it. That is
-bookkeeping: a disk that does not take it (full, read-only, away) ends no calculation, and is told once; what it did not take is
-written when it does. Standard library only: the memory and time of the next attempt are read when a job is submitted.
+bookkeeping: a disk that does not take it (full, read-only, away) ends no calculation, and is reported once; what it did not take
+is written when it does. Standard library only: the memory and time of the next attempt are read when a job is submitted.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Attempt:
 
     @property
     def verdict(self) -> str:
-        """How it ended; where nobody wrote it, what is likely."""
+        """How it ended, one of ``ENDS``; where nobody wrote it, what is likely."""
         if self.end is not None and self.end != "cancelled":
             return self.end
         # A batch system that ends a job for its time sends the same signal as scancel.
@@ -92,7 +92,7 @@ class Attempts:
         self._change(key or attempt.key, lambda items: [*items, attempt])
 
     def update(self, key: str, **changes: float | str | None) -> None:
-        """Change the running attempt (the last one)."""
+        """Change the running attempt (the last one). changes: fields of ``Attempt``."""
         self._change(key, lambda items: [*items[:-1], *(replace(item, **changes) for item in items[-1:])])  # type: ignore[arg-type]
 
     def finish(self, key: str) -> None:
@@ -173,7 +173,7 @@ def read_attempts(path: str | Path) -> list[Attempt]:
 
 
 def counted(attempts: Sequence[Attempt], run: str) -> list[Attempt]:
-    """Return the attempts that count against a label.
+    """Return the attempts that count against a label in a run of the main process (``Attempt.run``).
 
     Out of memory and out of time always do. Killed without a trace counts within one run of the main process: a job that
     a power failure took with everything else is no fault of the structure. Cancelled never does.

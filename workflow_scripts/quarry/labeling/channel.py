@@ -1,6 +1,6 @@
 """The line between a label job and the process of its engine: sealed frames, each with the nonce of its request.
 
-Code of the user's runs in that process. It may fork, close or duplicate descriptors, print into any of them, or leave
+User-defined code runs in that process. It may fork, close or duplicate descriptors, print into any of them, or leave
 threads behind; whatever it does, what the job takes for an answer was written by the other end, for this request.
 """
 
@@ -52,7 +52,7 @@ class Channel:
         return bool(poll.poll(None if timeout_s is None else 1000 * timeout_s))
 
     def receive(self) -> tuple[bytes, bytes] | None:
-        """Return nonce and content of the next frame, or None while it is not whole; does not wait.
+        """Return nonce and content of the next frame, or None while it is not complete; does not wait.
 
         Raises EOFError if nobody holds the other end any more, ChannelError for anything that is no frame.
         """

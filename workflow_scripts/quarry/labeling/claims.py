@@ -152,7 +152,7 @@ class Claims:
         return Claim(path, highest + 1, owner, self.heartbeat_s)
 
     def holder(self, structure_id: str) -> dict[str, Any] | None:
-        """Return who has the claim of a label (host, pid, started, slurm_job ...), for messages; None: nobody."""
+        """Return who has the claim of a label (host, pid, started, slurm_job ...), for messages, or None."""
         with suppress(OSError):
             claims = _claims_of(self._folder_of(structure_id), structure_id)
             if claims:

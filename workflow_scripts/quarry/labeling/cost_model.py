@@ -120,7 +120,7 @@ class PowerLaw:
 
     @property
     def rise(self) -> tuple[float, float]:
-        """By how much the exponent is larger beyond the largest label of the fit, and the uncertainty of that."""
+        """By how much the exponent is larger beyond the largest label of the fit, and its standard deviation."""
         return max(0.0, EXPONENT - self.exponent), max(0.0, EXTRAPOLATION_SD**2 - self.exponent_sd**2) ** 0.5
 
     def log_quantile(self, sizes: ArrayLike, quantile: float) -> NDArray[np.float64]:
@@ -251,11 +251,11 @@ class CostModel:
         return CostModel(time, memory, measure, cores, len(used), same_cores)
 
     def wall_s(self, sizes: ArrayLike, quantile: float = 0.5) -> NDArray[np.float64]:
-        """Return a quantile of the wall time (s) of one label of each size."""
+        """Return a quantile of the wall time (s) of one label of each size, shape of ``sizes``."""
         return np.exp(self.time.log_quantile(sizes, quantile)) / self.cores
 
     def memory_MB(self, sizes: ArrayLike, quantile: float = 0.5) -> NDArray[np.float64]:
-        """Return a quantile of the peak memory (MB) of one label of each size."""
+        """Return a quantile of the peak memory (MB) of one label of each size, shape of ``sizes``."""
         return self.memory.quantile(sizes, quantile)
 
     def draw_walls(self, sizes: ArrayLike, draws: int, seed: int = 0) -> NDArray[np.float64]:

@@ -32,7 +32,7 @@ LINE_LOST = 97
 def serve(ends: tuple[Channel, Channel], parent: int, make_engine: Callable[[], Engine], threads: int) -> None:
     """Label what comes through the line until it closes. Runs in the child of the label job.
 
-    ends: the engine's and the job's end. parent: the job's process.
+    ends: the engine's and the job's end of the line. parent: number of the job's process. threads: of the engine.
     """
     line, theirs = ends
     theirs.close()

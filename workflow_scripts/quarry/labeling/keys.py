@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def key_of(structure_id: str, retry_of: str) -> str:
-    """Return the key of a label, given the key of the failed one before it (or nothing)."""
+    """Return the key of a label. retry_of: key of the failed one before it; empty: there is none."""
     return f"{structure_id}_r{retry_number(retry_of) + 1}" if retry_of else structure_id
 
 
@@ -14,6 +14,6 @@ def retry_number(key: str) -> int:
 
 
 def key_before(key: str) -> str:
-    """Return the key of the label that this one tries again, or nothing."""
+    """Return the key of the label that this one tries again; empty: it is the first."""
     number, structure_id = retry_number(key), key.partition("_r")[0]
     return "" if number == 0 else structure_id if number == 1 else f"{structure_id}_r{number - 1}"

@@ -48,7 +48,7 @@ class KnownLabelSource:
             raise QuarryError(f"labeling.known: {error}") from error
 
     def record(self, structure: Structure, wanted: Wanted, store: LabelStore) -> LabelRecord | None:
-        """Return the label of a structure as a record of the store's method that nobody paid; None if the file has none.
+        """Return the label of a structure as a record of the store's method, without cost; None if the file has none.
 
         A label that lacks what is wanted counts as none. Raises QuarryError for one that is given twice with different numbers.
         """

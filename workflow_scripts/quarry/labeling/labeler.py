@@ -42,7 +42,7 @@ class _ClaimLostError(Exception):
 
 @dataclass(frozen=True)
 class LabelJob:
-    """What a label job is told.
+    """What a label job is given.
 
     origin: campaign_id, campaign, arm and iteration that pay. run: the main process it belongs to. memory_MB,
     walltime_min: of the job. retries: how often a label is tried again that ran out of memory or time.

@@ -19,7 +19,7 @@ SCHEDULER_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
 
 @dataclass(frozen=True)
 class Allocation:
-    """What a label job was given. threads: of each of its MPI tasks. memory_MB: of the whole job."""
+    """What a label job was given. threads: of each of its MPI tasks. memory_MB, walltime_min: of the whole job."""
 
     threads: int
     memory_MB: float
@@ -28,7 +28,7 @@ class Allocation:
 
 @dataclass(frozen=True)
 class JobLimits:
-    """Limits of a label job. memory_MB: of the engine with its programs. end: moment of ``time.monotonic()``."""
+    """Limits of a label job. memory_MB: of the engine with its programs. started, end: moments of ``time.monotonic()`` (s)."""
 
     memory_MB: float
     started: float

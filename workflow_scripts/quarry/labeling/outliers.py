@@ -1,4 +1,4 @@
-"""Labels that do not look like their neighbours: flagged for the user's eye, never dropped."""
+"""Labels that do not look like their neighbours: flagged for the user to look at, never dropped."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def find_outliers(
 
     Compared with the batch; with fewer than ``FEWEST`` labels in it, with all labels so far (``earlier``) and the batch;
     nothing is flagged where that is not enough either. Energies of different compositions, charges or multiplicities are
-    compared after a fit (see ``energy_residuals``). Labels without energy or forces are left out of that comparison.
+    compared after a fit (see ``energy_residuals``). Labels without energy or forces are not part of that comparison.
     """
     group = batch if earlier is None or len(batch) >= FEWEST else earlier.joined(batch)
     in_batch = np.arange(len(group)) >= len(group) - len(batch)
@@ -87,8 +87,9 @@ def find_outliers(
 
 
 def energy_residuals(labels: LabelledSet, known: NDArray[np.bool_]) -> tuple[NDArray[np.float64], bool]:
-    """Return the energies per atom (eV) of the known labels, and whether they are residuals of a fit.
+    """Return the energies per atom (eV) of the known labels, shape (n_known,), and whether they are residuals of a fit.
 
+    known: which labels have an energy, shape (n,).
     With one kind of molecule they are the energies per atom themselves. With several, an energy is nearly a sum over
     atoms, so E = sum_elements n_element e_element (+ a constant for each further pair of charge and multiplicity) is
     fitted by least absolute deviations, which a few wrong labels do not bend, and what is left is returned per atom.

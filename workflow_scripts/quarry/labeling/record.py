@@ -16,13 +16,13 @@ RECORD_FORMAT = 1
 
 @dataclass(frozen=True)
 class LabelRecord:
-    """What is known about the label of one structure.
+    """The label of one structure, or the account of its failure.
 
     status: 'ok' or a failure class (``quarry.failures.FAILURE_CLASSES``).
     properties: numbers and nested lists by name, in the units and shapes of ``quarry.properties``.
     attempts: one dictionary per step that was tried. cost: wall_s, cpu_s, threads, tasks, peak_memory_MB, size (what the
-    cost depends on: atoms, basis_functions). details: what else the engine has to say.
-    origin: campaign_id, campaign, arm and iteration that paid for it.
+    cost depends on: atoms, basis_functions). details: further numbers and messages of the engine.
+    origin: campaign_id, campaign, arm and iteration that paid for it. finished: time in UTC, ISO 8601.
     """
 
     structure_id: str
@@ -59,7 +59,7 @@ class LabelRecord:
 
     @staticmethod
     def from_json(data: Any) -> LabelRecord:
-        """Check and return a record. Raises ValueError if it is not intact, or a label holds what is no number."""
+        """Return a record after checks. Raises ValueError if it is not intact, or a label holds what is no number."""
         if not isinstance(data, dict) or data.get("format") != RECORD_FORMAT:
             raise ValueError("not a label record of this format")
         body = {key: value for key, value in data.items() if key != "checksum"}
@@ -102,7 +102,7 @@ def decode_records(content: bytes, path: str | Path) -> list[LabelRecord]:
 
 
 def read_valid_records(path: str | Path) -> list[LabelRecord]:
-    """Read a record file that must be intact; raises QuarryError otherwise."""
+    """Return the records of a file. Raises QuarryError if it is not intact."""
     try:
         return read_records(path)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""What a label's record says about the stability of its SCF solution: ``details["stability"]``, in words and numbers.
+"""What a label's record says about the stability of its SCF solution: ``details["stability"]``.
 
 internal, external: ``STABLE``, ``UNSTABLE`` (found, not followed), ``FLAT`` (a negative curvature that leads nowhere lower) or
 ``NOT_LOOKED_FOR``; external also ``FOLLOWED`` (the label is the unrestricted solution, whose ``spin_squared`` stands beside) and

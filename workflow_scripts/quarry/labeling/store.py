@@ -65,7 +65,7 @@ class LabelStore:
             raise StoreError(self.folder, f"cannot read {path.name} ({error.strerror or error})") from error
 
     def look(self, structure_id: str) -> LabelRecord | None:
-        """Return the record of a store that is used no more, or None; changes nothing there, and never fails."""
+        """Return the record of a structure in a store that is used no more, or None; changes nothing there, never fails."""
         with suppress(OSError):
             return self._read(self.path(structure_id), structure_id)[0]
         return None

@@ -27,7 +27,7 @@ class Wanted:
         return cls(target.labels, target.n_states)
 
     def lacking(self, properties: Mapping[str, Any]) -> str:
-        """Return what properties of a label lack, in words, or nothing.
+        """Return a message about what the properties of a label lack, empty if nothing.
 
         Too few states count: a spectrum would lack a band in silence.
         """

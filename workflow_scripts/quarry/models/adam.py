@@ -43,13 +43,13 @@ class Adam:
 
     @torch.no_grad()
     def resume(self, steps: int, tensors: Sequence[Tensor]) -> None:
-        """Go on from a state."""
+        """Go on from a state, as ``state`` gave it: steps done, and tensors of the parameters' shapes."""
         self._steps = steps
         torch._foreach_copy_(self.state[1], list(tensors))
 
     @torch.no_grad()
     def step(self, gradients: tuple[Tensor, ...] | list[Tensor]) -> None:
-        """Change the parameters; gradients: in the order of ``parameters``."""
+        """Change the parameters by one step. gradients: of the parameters' shapes, in the order of ``parameters``."""
         self._steps += 1
         if self._decayed and self._weight_decay:
             torch._foreach_mul_(self._decayed, 1.0 - self.rate * self._weight_decay)

@@ -24,7 +24,7 @@ def has_rows_of_atoms(name: str) -> bool:
 
 
 def rows_of_property(name: str, structures: StructureSet, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return which rows of a property's array belong to some structures."""
+    """Return which rows of a property's array belong to the structures at ``rows``, shape (m,), in their order."""
     return structures.atoms_of(rows) if has_rows_of_atoms(name) else rows
 
 
@@ -47,7 +47,7 @@ class TrainingData:
         return len(self.structures)
 
     def subset(self, indices: Sequence[int] | NDArray[np.int64]) -> TrainingData:
-        """Return the entries at ``indices``, in that order."""
+        """Return the entries at ``indices``, shape (m,), in that order."""
         where = np.asarray(indices, dtype=np.int64)
         targets = {name: v[rows_of_property(name, self.structures, where)] for name, v in self.targets.items()}
         groups = None if self.groups is None else self.groups[where]
@@ -96,12 +96,12 @@ def main_values(target: Target, values: Mapping[str, NDArray[np.float64]]) -> ND
 
 
 def main_std(target: Target, prediction: Prediction) -> NDArray[np.float64] | None:
-    """Return the standard deviations of the main properties, or None where a model gives none."""
+    """Return the standard deviations of the main properties, shaped as ``main_values``, or None if one has none."""
     return main_values(target, prediction.std) if set(target.main) <= prediction.std.keys() else None
 
 
 def by_property(target: Target, values: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-    """Return what ``main_values`` joined."""
+    """Return the arrays of the main properties, by name, that ``main_values`` joined."""
     if len(target.main) == 1:
         return {target.main[0]: values}
     return dict(zip(target.main, np.split(values, len(target.main), axis=1), strict=True))
@@ -164,10 +164,10 @@ class HasFeatureMaps(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Informativeness:
-    """How much the labels of structures would tell a model, the more the higher.
+    """How informative the labels of structures would be to a model, the more the higher, without unit.
 
     values: of each structure, shape (n,). known: of each training structure, shape (n_known,), what ``values`` are compared
-    with: their mean or median is where a structure tells no more than what is learnt already.
+    with: their mean or median is where a structure is no more informative than what is learnt already.
     """
 
     values: NDArray[np.float64]
@@ -181,7 +181,7 @@ class HasInformativeness(Protocol):
     def informativeness(
         self, structures: StructureSet, known: StructureSet, want: frozenset[str]
     ) -> dict[str, Informativeness]:
-        """Return how much labels of structures would tell it, without unit, by criterion.
+        """Return how informative labels of structures would be, without unit, by the names in ``want``.
 
         known: all training structures. want: properties whose labels are asked about (energy, forces), of those that its traits
         name.

@@ -24,18 +24,18 @@ class CompositionBaseline:
 
     @staticmethod
     def fit(structures: StructureSet, targets: NDArray[np.float64]) -> CompositionBaseline:
-        """Fit to targets, shape (n,)."""
+        """Return the baseline that fits targets, shape (n,)."""
         elements = np.unique(structures.numbers)
         counts = element_counts(structures, elements)
         coefficients = np.linalg.lstsq(counts, targets, rcond=None)[0].astype(np.float64)
         return CompositionBaseline(elements, coefficients)
 
     def mean(self, structures: StructureSet) -> NDArray[np.float64]:
-        """Return the prior mean, shape (n,); an element that was not fitted counts zero (see ``extra_std``)."""
+        """Return the prior mean (target's unit), shape (n,); an element that was not fitted counts zero (``extra_std``)."""
         return element_counts(structures, self.elements) @ self.coefficients
 
     def extra_std(self, structures: StructureSet) -> NDArray[np.float64]:
-        """Return what atoms of elements that were not fitted add to the standard deviation, shape (n,).
+        """Return what atoms of elements that were not fitted add to the standard deviation (target's unit), shape (n,).
 
         Nothing is known of such an atom but that it contributes like the others: it counts with the largest coefficient
         of a known element, so that a mean that lacks a whole atom does not look certain.
@@ -51,7 +51,7 @@ class ConstantBaseline:
         self.value = value
 
     def mean(self, structures: StructureSet) -> NDArray[np.float64]:
-        """Return the prior mean, shape (n,)."""
+        """Return the prior mean (target's unit), shape (n,)."""
         return np.full(len(structures), self.value)
 
     def extra_std(self, structures: StructureSet) -> NDArray[np.float64]:

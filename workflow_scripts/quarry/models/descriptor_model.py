@@ -47,14 +47,17 @@ class DescriptorModel:
         start: Model | None = None,
         checkpoint: Path | None = None,
     ) -> None:
-        """Train. Nothing is begun from another model, and no training is so long that it leaves its state."""
+        """Train; errors as of the regression's ``fit``.
+
+        start, checkpoint: not used: nothing is begun from another model, and no training is so long that it leaves its state.
+        """
         held = None if validation is None else self._regression_data(validation)
         self.regression.fit(self._regression_data(data), held, rng)
 
     def fit_member(
         self, member: int, data: TrainingData, validation: TrainingData | None, rng: np.random.Generator
     ) -> None:
-        """Train member number ``member`` alone."""
+        """Train member number ``member`` (from 0) alone."""
         assert isinstance(self.regression, Committee)
         held = None if validation is None else self._regression_data(validation)
         self.regression.fit_member(member, self._regression_data(data), held, rng)
@@ -67,7 +70,7 @@ class DescriptorModel:
     def predict(self, structures: StructureSet, want: frozenset[str]) -> Prediction:
         """Predict what was learnt, and of an energy the forces, where they are wanted.
 
-        Raises QuarryError where they are and the descriptor has no derivatives.
+        Raises QuarryError where they are and the descriptor has no derivatives, and as the regression's ``predict``.
         """
         features = self.cache.of(structures)
         found = self._by_property(self.regression.predict(structures, features, with_std=STD in want))
@@ -76,7 +79,7 @@ class DescriptorModel:
         return found
 
     def features(self, structures: StructureSet, kind: str, rng: np.random.Generator) -> NDArray[np.floating]:
-        """Return a feature map, see ``HasFeatureMaps``."""
+        """Return a feature map, shape (n, p), see ``HasFeatureMaps``."""
         if not isinstance(self.regression, Embeds):
             raise QuarryError(f"query.embedding: model.kind: {self.regression.kind} has none; choose another strategy")
         return self.regression.embed(structures, self.cache.of(structures), kind, rng)

@@ -99,8 +99,8 @@ class GaussianProcess:
     ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
         """Return mean (equation 3) and standard deviation (equation 4, of the function: without noise), shape (n,).
 
-        Without ``with_std`` the second is None and the triangular solves, most of the work, are left out. Variances
-        that rounding makes negative are set to zero. Memory: beside the factor, one block (``BLOCK``).
+        features: shape (n, d). Without ``with_std`` the second is None and the triangular solves, most of the work, are left
+        out. Variances that rounding makes negative are set to zero. Memory: beside the factor, one block (``BLOCK``).
         """
         mean = np.empty(len(features))
         std = np.empty(len(features)) if with_std else None
@@ -137,7 +137,7 @@ class GaussianProcess:
         return mean, signal - explained
 
     def prior_covariance(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Return the kernel (equation 6) of all pairs, shape (n, n)."""
+        """Return the kernel (equation 6) of all pairs, shape (n, n). features: shape (n, d)."""
         columns, halves = self._scaled(features)
         covariance = self._arrays.empty(len(columns), len(columns))
         signal = self.hyperparameters.signal_variance

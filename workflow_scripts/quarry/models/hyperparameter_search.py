@@ -88,7 +88,10 @@ class Likelihoods:
     count: float
 
     def value(self, signal: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the sum, for a signal variance for each ratio (Rasmussen and Williams, 2006, equation 2.30)."""
+        """Return the sums, shape (n_ratios,), for a signal variance for each ratio, shape (n_ratios,).
+
+        C. E. Rasmussen, C. K. I. Williams, Gaussian Processes for Machine Learning (2006), equation 2.30.
+        """
         constant = self.count * math.log(2 * math.pi)
         return -0.5 * (self.quadratic / signal + self.log_determinant + self.count * np.log(signal) + constant)
 
@@ -111,7 +114,7 @@ class Tridiagonal:
             self.targets[1:] = rotated[:, 0]
 
     def likelihoods(self, ratios: NDArray[np.float64]) -> Likelihoods:
-        """Return what likelihoods are made of, for each ratio, by the factorisation L D L^T of K + ratio I."""
+        """Return what likelihoods are made of, by the factorisation L D L^T of K + ratio I. ratios: shape (n_ratios,)."""
         with np.errstate(all="ignore"):
             pivot, solved = self.diagonal[0] + ratios, np.full(len(ratios), self.targets[0])
             smallest, quadratic, log_determinant = pivot.copy(), solved**2 / pivot, np.log(pivot)
@@ -146,7 +149,10 @@ class Bounds:
 
     @staticmethod
     def of(start: Start, length: float) -> Bounds:
-        """Return the bounds about what is known before the data. length: starting value of the length scale."""
+        """Return the bounds about what is known before the data. length: starting value of the length scale.
+
+        Units as of ``Hyperparameters``.
+        """
         factor, signal, noise = start.bounds_factor, start.signal_variance, start.noise_variance
         return Bounds(
             (length / factor, length * factor),
@@ -155,7 +161,10 @@ class Bounds:
         )
 
     def signal_for(self, ratios: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the signal variances nearest to those wanted for which signal and noise keep within their bounds."""
+        """Return the signal variances nearest to those wanted for which signal and noise keep within their bounds.
+
+        ratios, wanted: shape (n_ratios,), and so is what is returned.
+        """
         lowest = np.maximum(self.signal[0], self.noise[0] / ratios)
         highest = np.minimum(self.signal[1], self.noise[1] / ratios)
         return np.clip(wanted, lowest, np.maximum(lowest, highest))
@@ -284,6 +293,9 @@ def _search_lengths(search: _Search, ends: tuple[float, float]) -> tuple[Best, f
 
 
 def median_distance(lower: NDArray[np.float64]) -> float:
-    """Return the median distance of two different points, 1 if there are none. lower: as ``pairwise_lower`` gives it."""
+    """Return the median distance of two different points, 1 if there are none.
+
+    lower: squared distances, shape (n, n), as ``pairwise_lower`` gives them.
+    """
     distances = lower[lower > 0]
     return float(np.sqrt(np.median(distances))) if distances.size else 1.0

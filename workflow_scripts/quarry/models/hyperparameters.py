@@ -97,7 +97,10 @@ def squared_distances(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray
 
 
 def pairwise_lower(features: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return squared distances of all pairs of rows below the diagonal, zero elsewhere, shape (n, n), column-major."""
+    """Return squared distances of all pairs of rows below the diagonal, zero elsewhere, shape (n, n), column-major.
+
+    features: shape (n, d).
+    """
     result = np.zeros((len(features), len(features)), order="F")
     for begin, end in panels(len(features)):
         result[begin:, begin:end] = np.tril(squared_distances(features[begin:], features[begin:end]), -1)
@@ -105,6 +108,9 @@ def pairwise_lower(features: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def likelihood_of_factor(fit: float, factor_diagonal: NDArray[np.float64]) -> float:
-    """Return the log marginal likelihood (equation 2.30) from y^T K^-1 y and the diagonal of the Cholesky factor."""
+    """Return the log marginal likelihood from y^T K^-1 y (``fit``) and the diagonal of the Cholesky factor of K, shape (n,).
+
+    C. E. Rasmussen, C. K. I. Williams, Gaussian Processes for Machine Learning (2006), equation 2.30.
+    """
     n = len(factor_diagonal)
     return -0.5 * fit - float(np.sum(np.log(factor_diagonal))) - 0.5 * n * math.log(2 * math.pi)

@@ -59,6 +59,7 @@ def internal_gradients(
 ) -> tuple[NDArray[np.float64], int]:
     """Return gradients, shape (n, 3 n_atoms), without translations and rotations, and how many numbers that leaves in all.
 
+    jacobians: dx / dR, shape (n, d, 3 n_atoms). gradients: dE / dR, as what is returned.
     No function of distances has a net force or torque. Those of labels, the errors of their integration grid, cannot be
     learnt, but divided by a small regularisation they would make the amplitude (see ``kernel_model.Learnt``).
     """
@@ -73,7 +74,8 @@ def kernel_of_values(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the kernel of values with ``points``, shape (n, len(points)), and that with their values alone, (n, n_points).
 
-    Order of the columns: the values of all points, then the gradients, point after point.
+    features: shape (n, d). sigma: width of the kernel. Order of the columns: the values of all points, then the gradients,
+    point after point.
     """
     origin = points.features.mean(axis=0)
     rows, columns = features - origin, points.features - origin
@@ -145,7 +147,10 @@ class DerivativeKernels:
 
 
 def joint_errors(errors: NDArray[np.float64], n_values: int) -> NDArray[np.float64]:
-    """Return the geometric mean of the RMSE of values and of gradients, of each column; the first rows are the values'."""
+    """Return the geometric mean of the RMSE of values and of gradients, of each column, shape (n_columns,).
+
+    errors: shape (n, n_columns), the first ``n_values`` rows of values, the others of gradients.
+    """
     return np.sqrt(root_mean_squares(errors[:n_values]) * root_mean_squares(errors[n_values:]))
 
 
@@ -212,7 +217,7 @@ class DerivativeProcess:
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64] | None]:
         """Return values, shape (n,), their derivatives by the features, (n, d), and the values' standard deviations, (n,).
 
-        Without ``with_std`` the last is None. Variances that rounding makes negative are set to zero.
+        features: shape (n, d). Without ``with_std`` the last is None. Variances that rounding makes negative are set to zero.
         """
         points = self._points
         count = len(points.features)

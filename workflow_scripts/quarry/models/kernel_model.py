@@ -44,7 +44,7 @@ class Observations:
 
     @staticmethod
     def of(*parts: RegressionData) -> Observations:
-        """Return the observations of data, one after another."""
+        """Return the observations of several data, one after another."""
         features = np.concatenate([part.features for part in parts])
         targets = np.concatenate([part.targets.reshape(len(part), -1) for part in parts])
         forces = [part.forces for part in parts if part.forces is not None]
@@ -57,7 +57,10 @@ class Observations:
         return Observations(features, targets, Points(features, jacobians), gradients, len(targets) + known, groups)
 
     def residuals(self, prior: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return what is learnt, shape (m, n_targets): targets without their prior mean, then gradients, if any."""
+        """Return what is learnt, shape (m, n_targets): targets without their prior mean, then gradients, if any.
+
+        prior: prior mean of each target, shape (n_targets,).
+        """
         values = self.targets - prior
         return values if self.gradients is None else np.concatenate([values, self.gradients.reshape(-1, 1)])
 
@@ -123,11 +126,14 @@ class Learnt:
         return np.array([_amplitude(fit, self.count) for fit in fits])
 
     def calibration(self, target: int) -> Calibration:
-        """Return how the standard deviation of a target is scaled."""
+        """Return how the standard deviation of a target (its number, from 0) is scaled."""
         return self.calibrations[target] if self.calibrations else Calibration()
 
     def process(self, target: int) -> GaussianProcess | DerivativeProcess:
-        """Return the Gaussian process of a target, of unit signal variance. One that is alone keeps its factor."""
+        """Return the Gaussian process of a target (its number, from 0), of unit signal variance.
+
+        One that is alone keeps its factor.
+        """
         if self._alone is not None:
             return self._alone
         sigma, regularisation = float(self.sigmas[target]), float(self.regularisations[target])
@@ -140,7 +146,10 @@ class Learnt:
     def predict(
         self, structures: StructureSet, features: NDArray[np.float64], with_std: bool, with_forces: bool
     ) -> RegressionPrediction:
-        """Predict all targets, mean and std of shape (n, n_targets); with_forces: also forces, of the first target."""
+        """Predict all targets, mean and std of shape (n, n_targets). features: shape (n, d).
+
+        with_forces: also forces, minus the gradient of the first target.
+        """
         mean = np.empty((len(features), len(self.prior)))
         std = np.empty(mean.shape) if with_std else None
         slopes = None

@@ -74,7 +74,7 @@ class Choice:
 
 
 def root_mean_squares(errors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the root mean square error of each column, shape (n_targets,)."""
+    """Return the root mean square error of each column, shape (n_targets,), of errors of shape (n, n_targets)."""
     return np.sqrt(np.mean(np.square(errors), axis=0))
 
 
@@ -116,7 +116,7 @@ def search_grid(
 
 
 def powers_of_two(minimum: float, maximum: float, points: int) -> Axis:
-    """Return 2^minimum to 2^maximum, evenly spaced in the logarithm."""
+    """Return ``points`` numbers from 2^minimum to 2^maximum, evenly spaced in the logarithm."""
     return tuple(2.0 ** float(x) for x in np.linspace(minimum, maximum, points))
 
 

@@ -37,7 +37,7 @@ class Arrays(Protocol):
     device: str
 
     def array(self, values: NDArray[Any]) -> Matrix:
-        """Return a copy of the numbers on the device, float64, row by row."""
+        """Return a copy of the numbers on the device, of the same shape, float64, row-major."""
         ...
 
     def numpy(self, values: Matrix) -> NDArray[np.float64]:
@@ -61,7 +61,7 @@ class Arrays(Protocol):
         ...
 
     def squares_by_column(self, values: Matrix) -> Matrix:
-        """Return the sum of the squares of each column."""
+        """Return the sum of the squares of each column, shape (n,), of values of shape (m, n)."""
         ...
 
     def factorise(self, block: Matrix) -> None:
@@ -215,7 +215,10 @@ def factorise(arrays: Arrays, matrix: Matrix) -> None:
 
 
 def solve_panel(arrays: Arrays, factor: Matrix, right: Matrix, begin: int, end: int) -> None:
-    """Go on with a forward substitution in place: rows begin to end of ``right``, when those before are solved."""
+    """Go on with a forward substitution in place: rows begin to end of ``right``, when those before are solved.
+
+    factor: Cholesky factor, shape (n, n). right: shape (n, k).
+    """
     if begin:
         arrays.subtract_product(right[begin:end], factor[begin:end, :begin], right[:begin])
     arrays.solve(factor[begin:end, begin:end], right[begin:end])
@@ -252,5 +255,5 @@ def kernel_panel(
 
 
 def half_squares(arrays: Arrays, rows: Matrix) -> Matrix:
-    """Return half the squared length of each row, shape (n,)."""
+    """Return half the squared length of each row, shape (n,). rows: shape (n, d)."""
     return 0.5 * arrays.squares_by_column(rows.T)

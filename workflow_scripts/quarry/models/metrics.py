@@ -12,17 +12,17 @@ Statistic = Callable[[NDArray[np.float64]], float]
 
 
 def rmse(errors: NDArray[np.float64]) -> float:
-    """Return the root mean square error."""
+    """Return the root mean square error, in the unit of errors of any shape."""
     return float(np.sqrt(np.mean(np.square(errors))))
 
 
 def mae(errors: NDArray[np.float64]) -> float:
-    """Return the mean absolute error."""
+    """Return the mean absolute error, in the unit of errors of any shape."""
     return float(np.mean(np.abs(errors)))
 
 
 def maxe(errors: NDArray[np.float64]) -> float:
-    """Return the largest absolute error."""
+    """Return the largest absolute error, in the unit of errors of any shape."""
     return float(np.max(np.abs(errors)))
 
 
@@ -64,14 +64,17 @@ METRICS: dict[str, Statistic] = {"rmse": rmse, "mae": mae, "maxe": maxe}
 
 
 def regression_metrics(errors: NDArray[np.float64]) -> dict[str, float]:
-    """Return RMSE, MAE and largest absolute error (rmse, mae, maxe) in the unit of the errors, shape (n,), n > 0."""
+    """Return RMSE, MAE and largest absolute error (rmse, mae, maxe) in the unit of the errors, shape (n,), n > 0.
+
+    Raises ValueError if there are no errors.
+    """
     if len(errors) == 0:
         raise ValueError("no errors to take metrics of")
     return {name: metric(errors) for name, metric in METRICS.items()}
 
 
 def confusion_matrix(labels: NDArray[np.float64], predicted: NDArray[np.float64], n_classes: int) -> NDArray[np.int64]:
-    """Return how many structures of each class (rows) were predicted to be of each class (columns).
+    """Return how many structures of each class (rows) were predicted to be of each class (columns), (n_classes, n_classes).
 
     labels, predicted: numbers of the classes, counted from 0, shape (n,).
     """

@@ -60,13 +60,14 @@ class Network:
         return Network(moved[0], moved[1], self.activation)
 
     def first(self, x: Tensor) -> Tensor:
-        """Return the activations of the first hidden layer for inputs of shape (n, d)."""
+        """Return the activations of the first hidden layer, shape (n, n_hidden), for inputs of shape (n, d)."""
         return ACTIVATIONS[self.activation](x @ self.weights[0] + self.biases[0])
 
     def last_hidden(self, first: Tensor, masks: Sequence[Tensor] | None = None) -> Tensor:
-        """Return the activations before the output layer, from those of the first hidden layer.
+        """Return the activations before the output layer, from those of the first hidden layer, shapes (n, n_hidden).
 
-        masks: what each hidden layer's activations are multiplied with, e.g. 0 for a neuron that is left out.
+        masks: what each hidden layer's activations are multiplied with, shape (n or 1, n_hidden), e.g. 0 for a neuron that is
+        left out.
         """
         hidden = first if masks is None else first * masks[0]
         for layer in range(1, len(self.weights) - 1):
@@ -144,8 +145,8 @@ def train_network(
     """Train a network from random weights and return that of the best epoch.
 
     inputs: shape (n, d), standardised. targets: shape (n,), standardised numbers (float), or classes (int) of which
-    there are ``n_outputs``. held_inputs, held_targets: what early stopping looks at; without any, the network trains for
-    all epochs.
+    there are ``n_outputs``. held_inputs, held_targets: what early stopping looks at, shaped alike; without any, the network
+    trains for all epochs. Raises QuarryError if training diverges.
     """
     device = device_of(settings.device)
     network = initial_network([inputs.shape[1], *settings.hidden, n_outputs], settings.activation, rng).on(device)
@@ -196,6 +197,6 @@ def _copy(network: Network) -> Network:
 
 
 def blocks(rows: int, width: int) -> Iterator[slice]:
-    """Return slices of all rows such that a block times ``width`` is bounded."""
+    """Yield slices of all rows; the rows of a block times ``width`` (numbers in a row) are bounded."""
     size = max(1, BLOCK_ELEMENTS // max(1, width))
     return (slice(begin, min(begin + size, rows)) for begin in range(0, rows, size))

@@ -19,7 +19,7 @@ DIMENSION = 512
 
 
 def last_layer_features(network: Network, inputs: Tensor) -> Tensor:
-    """Return the activations before the output layer and a 1, shape (n, n_hidden + 1).
+    """Return the activations before the output layer and a 1, shape (n, n_hidden + 1), for inputs of shape (n, d).
 
     That is the gradient of an output with respect to the weights and the bias of the last layer.
     """
@@ -57,6 +57,7 @@ def gradient_factors(network: Network, inputs: Tensor) -> list[tuple[Tensor, Ten
 def gradient_features(network: Network, inputs: Tensor, seed: int, dimension: int = DIMENSION) -> Tensor:
     """Return a random projection of the gradient with respect to all parameters, shape (n, dimension).
 
+    inputs: shape (n, d).
     A component is the sum over the layers of (p . a)(q . d) / sqrt(dimension), with p and q of independent standard
     normal numbers: a random projection of outer(a, d) whose matrix is a product. So the mean over the projections of an
     inner product of two such features is that of the two gradients. The same seed gives the same projections.

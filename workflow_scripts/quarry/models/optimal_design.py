@@ -1,4 +1,4 @@
-"""How much labels would lower a network's output variance: optimal experimental design with the last layer's weights.
+"""By how much labels would lower a network's output variance: optimal experimental design with the last layer's weights.
 
 V. Zaverkin, J. Kaestner, Mach. Learn.: Sci. Technol. 2, 035009 (2021). With g the sensitivities of an output to the weights of
 the last layer (the biases are left out, as there), and the sum over all outputs that the training labels fix,
@@ -14,7 +14,7 @@ The factor loss / n_train of equation 14, equal for all candidates, is left out,
 
 Numbers: A is summed in double precision and factorised by Cholesky, A + r I = L L^T, with r = 1e-9 times the mean of A's
 diagonal; q is the squared length of L^-1 g and cannot be negative. With fewer outputs than weights, A is singular: directions
-that no training label fixes have q of up to 1e9, and equation 14 is 1 but for rounding. Then candidates are told apart by its
+that no training label fixes have q of up to 1e9, and equation 14 is 1 but for rounding. Then candidates are ranked by its
 numerator q, which is what is given there, of the training structures too.
 """
 
@@ -70,7 +70,7 @@ class InformationMatrix:
         self._factor = cholesky(matrix, lower=True, overwrite_a=True, check_finite=False)
 
     def change(self, block: Sensitivities) -> NDArray[np.float64]:
-        """Return the expected change of the output variance by each structure, the mean over its outputs."""
+        """Return the expected change of the output variance by each structure, the mean over its outputs, shape (n,)."""
         rows = block.rows.astype(np.float64)
         solved = solve_triangular(self._factor, rows.T, lower=True, overwrite_b=True, check_finite=False)
         parts = solved.T.reshape(-1, block.together, len(solved))
@@ -84,7 +84,10 @@ class InformationMatrix:
 
 
 def expected_change(known: Callable[[], Iterable[Sensitivities]], others: Iterable[Sensitivities]) -> Informativeness:
-    """Return the expected change by structures, and by those of the training set. known: makes the blocks of these, twice."""
+    """Return the expected change by structures, without unit, and by those of the training set.
+
+    known: called twice, makes the blocks of the training set. others: blocks of the structures.
+    """
     matrix = InformationMatrix(known())
 
     def changes(blocks: Iterable[Sensitivities]) -> NDArray[np.float64]:

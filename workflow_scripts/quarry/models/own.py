@@ -1,4 +1,4 @@
-"""Models of the user's own, by import path: their class, and what they predict, checked."""
+"""User-defined models, by import path: their class, and what they predict, checked."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def own_class(settings: OwnModel, base: Path | None) -> Any:
 
 
 class UserModel:
-    """A user-defined model: what it says is checked, and what goes wrong in it is one line."""
+    """A user-defined model. What its methods return is checked, and what they raise becomes a QuarryError of one line."""
 
     def __init__(self, settings: OwnModel, model: Any, n_states: int = 0) -> None:
         """model: an instance of the user's class. n_states: excited states of a label."""
@@ -64,14 +64,14 @@ class UserModel:
 
     @classmethod
     def make(cls, settings: OwnModel, base: Path | None, n_states: int = 0) -> UserModel:
-        """Return an untrained model; base: folder of the campaign file."""
+        """Return an untrained model. base: folder of the campaign file. n_states: excited states of a label."""
         made = own_class(settings, base)
         failed = f"model.kind: {settings.kind} failed with model.arguments"
         return cls(settings, call_user_code(lambda: made(**settings.arguments), failed), n_states)
 
     @classmethod
     def load(cls, path: str | Path, settings: OwnModel, base: Path | None, n_states: int = 0) -> UserModel:
-        """Read a trained model."""
+        """Read a trained model that ``save`` wrote; arguments as of ``make``."""
         made = own_class(settings, base)
         failed, remedy = f"{path}: {settings.kind} cannot read its model", "remove it and start again"
         return cls(settings, call_user_code(lambda: made.load(Path(path)), failed, remedy), n_states)
@@ -85,24 +85,24 @@ class UserModel:
         start: Model | None = None,
         checkpoint: Path | None = None,
     ) -> None:
-        """Train."""
+        """Train, see ``Model``."""
         begin = start.model if isinstance(start, UserModel) else None
         self._ask("fit", lambda: self.model.fit(data, validation, rng, start=begin, checkpoint=checkpoint))
 
     def predict(self, structures: StructureSet, want: frozenset[str]) -> Prediction:
-        """Predict, and check what is said."""
+        """Predict, see ``Model``; the prediction is checked."""
         found = self._ask("predict", lambda: self.model.predict(structures, want))
         return checked_prediction(found, want, structures, self.settings.kind, self.n_states)
 
     def features(self, structures: StructureSet, kind: str, rng: np.random.Generator) -> NDArray[np.floating]:
-        """Return a feature map, see ``HasFeatureMaps``."""
+        """Return a feature map, shape (n, p), see ``HasFeatureMaps``."""
         found = self._ask("features", lambda: self.model.features(structures, kind, rng))
         return checked_features(found, structures, self.settings.kind)
 
     def informativeness(
         self, structures: StructureSet, known: StructureSet, want: frozenset[str]
     ) -> dict[str, Informativeness]:
-        """Return how much labels would tell the model, see ``HasInformativeness``; what it says is checked."""
+        """Return how informative labels would be, see ``HasInformativeness``; the numbers are checked."""
         found = self._ask("informativeness", lambda: self.model.informativeness(structures, known, want))
         return checked_informativeness(found, want, (len(structures), len(known)), self.settings.kind)
 

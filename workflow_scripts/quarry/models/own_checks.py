@@ -91,14 +91,21 @@ def checked_prediction(
 
 
 def checked_features(values: Any, structures: StructureSet, kind: str) -> NDArray[np.floating]:
-    """Return a feature map, in the precision in which it was given. Raises QuarryError as ``checked_prediction``."""
+    """Return a feature map, shape (n, p), in the precision in which it was given.
+
+    Raises QuarryError as ``checked_prediction``.
+    """
     return _array(values, (len(structures), None), "features", f"model.kind: {kind}")
 
 
 def checked_informativeness(
     found: Any, want: frozenset[str], counts: tuple[int, int], kind: str
 ) -> dict[str, Informativeness]:
-    """Return what is wanted. counts: of the structures and of the training structures. Raises QuarryError as above."""
+    """Return the informativeness of labels of the wanted properties.
+
+    counts: numbers of structures and of training structures. Raises QuarryError for what is no ``Informativeness``, and for
+    an array of another shape or with anything but finite real numbers.
+    """
     where, checked = f"model.kind: {kind}", {}
     for name in sorted(want):
         said = found.get(name) if isinstance(found, Mapping) else None

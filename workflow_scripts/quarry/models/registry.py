@@ -72,7 +72,7 @@ def load_model(
 
 
 def make_regression(settings: ModelSettings, target: Target) -> Regression:
-    """Return an untrained regression on a descriptor."""
+    """Return an untrained regression on a descriptor: gpr, kreg or mlp."""
     regression: Regression = _class_of(settings.kind).from_settings(settings, target.name)
     return regression
 

@@ -36,7 +36,7 @@ class RegressionData:
         return len(self.targets)
 
     def subset(self, indices: Sequence[int] | NDArray[np.int64]) -> RegressionData:
-        """Return the entries at ``indices``, in that order."""
+        """Return the entries at ``indices``, shape (m,), in that order."""
         where = np.asarray(indices, dtype=np.int64)
         forces = None if self.forces is None else self.forces[self.structures.atoms_of(where)]
         groups = None if self.groups is None else self.groups[where]
@@ -58,7 +58,7 @@ class RegressionData:
 
 
 def check_features(structures: StructureSet, features: NDArray[np.floating]) -> None:
-    """Raise QuarryError, one line, if a feature is not a finite number."""
+    """Raise QuarryError, one line, if one of the features, shape (n, d), is not a finite number."""
     if not np.all(np.isfinite(features)):
         bad = structures.ids[int(np.argmin(np.isfinite(features).all(axis=1)))]
         raise QuarryError(f"descriptor.kind: a feature of structure {bad} is not a finite number; remove the structure")

@@ -33,7 +33,7 @@ def held_share(order: NDArray[np.int64], count: int, groups: NDArray[np.int64] |
 
 
 def last_share(learnt: int, groups: NDArray[np.int64] | None, n: int) -> NDArray[np.int64]:
-    """Return which of n entries in sequence validate: those after the first ``learnt``, but no copies of these.
+    """Return which of n entries in sequence validate: those after the first ``learnt``, but no copies of these, shape (m,).
 
     groups: as in ``held_share``. Raises QuarryError if none is left.
     """

@@ -49,13 +49,13 @@ class PoolView:
         return len(self.features)
 
     def subset(self, rows: NDArray[np.int64]) -> PoolView:
-        """Return the view of some candidates; what is of the training structures stays."""
+        """Return the view of some candidates, rows of shape (m,); what is of the training structures stays."""
         own = FROM_MODEL
         cut = {name: values[rows] for name in own if (values := getattr(self, name)) is not None}
         return replace(self, features=self.features[rows], **cut)
 
     def given(self, field: str, strategy: str) -> NDArray[np.floating]:
-        """Return a field for a strategy. Raises QuarryError where nobody gave it, or one of its numbers is not finite."""
+        """Return a field, shape as above. Raises QuarryError, naming the strategy, where it is None or not finite."""
         values: NDArray[np.floating] | None = getattr(self, field)
         if values is None:
             raise QuarryError(f"query.strategy: {strategy} needs {MEANINGS[field]}; choose another strategy or model")
@@ -72,7 +72,7 @@ class PoolView:
         return values
 
     def wanted_range(self, strategy: str) -> tuple[float, float]:
-        """Return the wanted range. Raises QuarryError where there is none."""
+        """Return both ends of the wanted range (target's unit). Raises QuarryError, naming the strategy, if there is none."""
         if self.minimum is None or self.maximum is None:
             raise QuarryError(
                 f"query.strategy: {strategy} needs the wanted range; set search.minimum or search.maximum"
@@ -102,7 +102,7 @@ class Strategy(Protocol):
     """A rule that chooses candidates."""
 
     def select(self, pool: PoolView, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Return ``n`` distinct indices into the pool, the most wanted first; all of them if the pool has fewer.
+        """Return ``n`` distinct indices into the pool, shape (n,), the most wanted first; all of them if it has fewer.
 
         Raises QuarryError if the strategy needs something that the pool does not have.
         """

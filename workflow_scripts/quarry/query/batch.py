@@ -13,7 +13,7 @@ def batch_size(batch: Batch, iteration: int, n_train: int) -> int:
     constant: N (Ghosh et al., arXiv:2408.11191, equation 2). doubling: 2^(t - 1) N, so that with N_init = N the
     training set has 2^t N structures after iteration t, which is what equation 1 and its learning curves (1k, 2k,
     4k ...) show. fraction: ceil(fraction * n_train), at least 1.
-    n_train: size of the training set before this iteration.
+    n_train: size of the training set before this iteration. Raises ValueError for iteration 0, whose size is query.initial.
     """
     if iteration < 1:
         raise ValueError(f"iteration {iteration} has no batch of its own: iteration 0 is query.initial")

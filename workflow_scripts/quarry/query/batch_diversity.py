@@ -64,7 +64,7 @@ class KMeansPlusPlus:
 
 
 def k_means_plus_plus(closest: Closest, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return ``n`` points, each drawn in proportion to its squared distance to all centres and points before it.
+    """Return ``n`` points, shape (n,), each drawn in proportion to its squared distance to centres and points before it.
 
     D. Arthur and S. Vassilvitskii, SODA 2007; the first one evenly where there is no centre yet. ``closest`` is used up.
     Draws come from distances that the last choices are missing from, and are accepted with the probability
@@ -105,6 +105,6 @@ def k_means_plus_plus(closest: Closest, n: int, rng: np.random.Generator) -> NDA
 
 
 def filled_up(chosen: list[int], size: int, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return the chosen points, and random others after them if they are fewer than ``n``."""
+    """Return ``n`` of the points 0 to size - 1, shape (n,): the chosen ones, and random others if these are fewer."""
     others = rng.permutation(np.setdiff1d(np.arange(size), chosen)) if len(chosen) < n else np.zeros(0)
     return np.concatenate([chosen, others[: n - len(chosen)]]).astype(np.int64)

@@ -49,8 +49,9 @@ class UncertaintyClusters:
 
 
 def cluster_representatives(features: NDArray[np.floating], n: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return one candidate for each of ``n`` clusters, distinct, by falling size of the cluster.
+    """Return one candidate for each of ``n`` clusters, distinct, by falling size of the cluster, shape (n,).
 
+    features: shape (n_all, d).
     Clusters the features as they are, without standardisation, as Ghosh et al. do, in float32. A cluster that came out
     empty (fewer distinct features than clusters) gives the untaken candidate closest to its centre.
     The result depends on the number of threads (sums in another order): callers fix the threads.

@@ -26,7 +26,7 @@ def blocks(array: NDArray[np.floating], width: int | None = None) -> Iterator[sl
 
 
 def centred(features: NDArray[np.floating], mean: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Return the features minus ``mean``, float32, in blocks.
+    """Return the features, shape (n, d), minus ``mean``, shape (d,), in float32.
 
     Centred first: features with a large common part (Coulomb matrices) would lose their differences in float32.
     """

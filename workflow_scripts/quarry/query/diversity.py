@@ -50,14 +50,20 @@ class UncertaintyMaxMin:
 def space(
     pool: PoolView, strategy: str, in_embedding: bool
 ) -> tuple[NDArray[np.floating], NDArray[np.floating] | None]:
-    """Return candidates and labelled points (None: there are none) as points of the space that distances are taken in."""
+    """Return candidates, shape (n, d), and labelled points, shape (m, d) or None, in the space that distances are taken in.
+
+    in_embedding: the model's feature map, else the descriptor. Raises QuarryError, naming the strategy, if it is not there.
+    """
     candidates, labelled = ("embedding", "labelled_embedding") if in_embedding else ("features", "labelled")
     points = pool.given(candidates, strategy)
     return points, None if getattr(pool, labelled) is None else pool.given(labelled, strategy)
 
 
 def most_uncertain(std: NDArray[np.float64], share: float, n: int) -> NDArray[np.int64]:
-    """Return the candidates of the share with the largest standard deviations, at least ``n``, ascending."""
+    """Return the share of candidates with the largest standard deviations, at least ``n``, as ascending indices.
+
+    std: shape (n_all,). share: from 0 to 1.
+    """
     wanted = max(int(np.ceil(round(share * len(std), 9))), n)
     return np.sort(highest_first(std)[:wanted])
 
@@ -65,8 +71,9 @@ def most_uncertain(std: NDArray[np.float64], share: float, n: int) -> NDArray[np
 def furthest_first(
     candidates: NDArray[np.floating], labelled: NDArray[np.floating] | None, n: int
 ) -> NDArray[np.int64]:
-    """Return ``n`` points, each the furthest from labelled points and those before it; shapes (n_all, d), (m, d).
+    """Return ``n`` points, shape (n,), each the furthest from labelled points and those before it.
 
+    candidates: shape (n_all, d). labelled: shape (m, d), None: begin with the candidate of the largest norm.
     Cost: a matrix product of all points with labelled and chosen ones, in float32.
     """
     n = min(n, len(candidates))
@@ -80,7 +87,10 @@ def furthest_first(
 
 
 def largest_norm(features: NDArray[np.floating]) -> int:
-    """Return the point of the largest norm (of the largest prior variance, for an embedding of a kernel)."""
+    """Return the row of the largest norm (of the largest prior variance, for an embedding of a kernel).
+
+    features: shape (n, d).
+    """
     return int(np.argmax(np.concatenate([np.einsum("ij,ij->i", features[r], features[r]) for r in blocks(features)])))
 
 

@@ -23,18 +23,19 @@ class Falling(Protocol):
         ...
 
     def focus(self, rows: NDArray[np.int64]) -> None:
-        """From now on ``choose`` returns the values of these points; called after ``settle``."""
+        """From now on ``choose`` returns the values of these points, shape (m,); called after ``settle``."""
         ...
 
     def choose(self, index: int) -> NDArray[np.floating]:
-        """Note a choice; return the values of the points in focus after it."""
+        """Note a choice; return the values of the points in focus after it, shape (m,)."""
         ...
 
 
 def choose_highest(values: Falling, size: int, n: int, first: Sequence[int] = ()) -> NDArray[np.int64]:
-    """Choose the point of the highest value until ``n`` are chosen; the lower index wins a tie.
+    """Choose the point of the highest value until ``n`` are chosen, shape (n,); the lower index wins a tie.
 
-    first: points that are chosen already (``values`` know of them); they come first in what is returned.
+    size: number of points. first: points that are chosen already (``values`` have taken them in); they come first in what is
+    returned.
 
     The choice is that of a plain greedy loop, but most of the work is done for many choices at a time: the highest
     values are kept up to date one by one, and the others, whose last known values are bounds, only when the highest of

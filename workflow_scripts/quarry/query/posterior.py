@@ -108,7 +108,7 @@ class _Variances:
 def posterior_features(
     candidates: NDArray[np.floating], labelled: NDArray[np.floating] | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return features whose inner products are the posterior kernel, of candidates and of labelled points.
+    """Return features, shapes (n, p) and (m, p), whose inner products are the posterior kernel (module docstring).
 
     candidates: shape (n, p). labelled: shape (m, p) or None; then nothing is known, the scale is that of the candidates.
     """
@@ -129,7 +129,7 @@ def posterior_features(
 
 
 def quadratic(features: NDArray[np.float64], matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return f.M.f of each row f, shape (n,)."""
+    """Return f.M.f of each row f of features of shape (n, p), shape (n,); matrix: M, shape (p, p)."""
     values = np.empty(len(features))
     for rows in blocks(features):
         values[rows] = np.einsum("ij,ij->i", features[rows] @ matrix, features[rows])

@@ -17,5 +17,5 @@ def without_rounding(scores: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def highest_first(scores: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Return the candidates by falling score, shape (n,); the lower index wins a tie."""
+    """Return the indices of candidates by falling score, shape (n,); the lower index wins a tie. scores: shape (n,)."""
     return np.argsort(-without_rounding(scores), kind="stable").astype(np.int64)

@@ -109,8 +109,9 @@ def needs_of(query: Query, strategy: Strategy) -> frozenset[str]:
 
 
 def chosen_by(strategy: Strategy, name: str, pool: PoolView, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return the strategy's choice. Raises QuarryError unless it is ``n`` distinct candidates (all, if there are fewer).
+    """Return the strategy's choice, indices of shape (n,).
 
+    Raises QuarryError unless it is ``n`` distinct candidates (all, if there are fewer).
     name: ``query.strategy``, for messages; a user-defined strategy may give anything.
     """
     wanted = min(n, len(pool))

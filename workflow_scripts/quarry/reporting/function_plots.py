@@ -15,10 +15,11 @@ from quarry.reporting.plots import COLOURS, STYLE, save_figure
 
 @dataclass
 class Snapshot:
-    """What a model of one variable says of the whole pool.
+    """The predictions of a model of one variable for the whole pool.
 
     iteration: whose model it is. x, mean, std: of the candidates, by rising x, shape (n,) (std: None without
-    uncertainties). train_x, train_y: its training labels. chosen: x of those that the next batch adds.
+    uncertainties). train_x, train_y: its training labels, shape (n_train,). chosen: x of those that the next batch adds, shape
+    (n_chosen,). mean, std and train_y are in the target's unit.
     """
 
     iteration: int
@@ -31,7 +32,10 @@ class Snapshot:
 
 
 def plot_function(snapshots: list[Snapshot], feature: str, target: Target, path: str) -> None:
-    """Plot mean and two standard deviations of each snapshot with its training points and the points chosen next."""
+    """Plot mean and two standard deviations of each snapshot with its training points and the points chosen next.
+
+    feature: name of the variable. path: of the figure.
+    """
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
             1, len(snapshots), figsize=(4.2 * len(snapshots), 3.6), sharey=True, squeeze=False, constrained_layout=True

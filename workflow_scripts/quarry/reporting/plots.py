@@ -42,7 +42,7 @@ def save_figure(figure: Any, path: str | Path) -> None:
 
 
 def write_note(words: str, path: str) -> None:
-    """Write words where a figure has nothing to show."""
+    """Write a sentence as a figure, where there is nothing to draw."""
     with plt.rc_context(STYLE):
         figure = plt.figure(figsize=(6.4, 1.0))
         figure.text(0.0, 0.5, words, va="center")
@@ -50,7 +50,7 @@ def write_note(words: str, path: str) -> None:
 
 
 def unit_for(target: Target, largest: float) -> tuple[float, str]:
-    """Return a factor and the unit that it leads to, for numbers up to ``largest`` in the target's own unit.
+    """Return a factor and the unit that it leads to, for numbers up to ``largest`` in the target's unit.
 
     A value has none, and neither has the RMSE_geom of excitations, which mixes units.
     """

@@ -40,7 +40,7 @@ class NormalModes:
     method: dict[str, Any]
 
     def write(self, path: str | Path) -> None:
-        """Write as JSON; the same modes give the same bytes."""
+        """Write as JSON, units as above; the same modes give the same bytes."""
         write_json(
             path,
             {

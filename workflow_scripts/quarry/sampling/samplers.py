@@ -59,7 +59,11 @@ def initial_structures(pool: SamplerPool, base: Path, rng: np.random.Generator) 
 def sampled_structures(
     pool: SamplerPool, base: Path, model: Model, labelled: LabelledSet, iteration: int, rng: np.random.Generator
 ) -> list[Structure]:
-    """Return the candidates of an iteration. Raises QuarryError, one line, if the sampler fails or gives no ASE atoms."""
+    """Return the candidates of an iteration.
+
+    base: folder of the campaign file. model: of the last iteration. labelled: the training labels. Raises QuarryError, one
+    line, if the sampler fails or gives no ASE atoms.
+    """
     sampler = make_sampler(pool, base)
     return _structures(pool, lambda: sampler.sample(model, labelled, iteration, rng))
 

@@ -80,7 +80,10 @@ def _widths(
 
 
 def low_modes_message(frequencies_cm: NDArray[np.float64], low_modes: LowModes | None) -> str:
-    """Return which modes are low and what is done with them, in words; empty if none is."""
+    """Return a message about the low modes and what is done with them; empty if there are none.
+
+    frequencies_cm: 1/cm, shape (n_modes,).
+    """
     limit = LOW_CM if low_modes is None else low_modes.below_cm
     low = frequencies_cm[frequencies_cm < limit]
     if not len(low):

@@ -118,7 +118,7 @@ def single_point(
 def sum_rule(strengths: NDArray[np.float64], refractive_index: float = 1.0) -> float:
     """Return the integral (Angstrom^2 eV) that a spectrum has where delta is small against the excitation energies.
 
-    C / n_r times the mean over the members of the sum of oscillator strengths, shape (n_members, n_states).
+    C / n_r times the mean over the members of the sum of their oscillator strengths. strengths: shape (n_members, n_states).
     """
     return PREFACTOR_A2_EV / refractive_index * float(strengths.sum(axis=1).mean())
 
@@ -198,7 +198,10 @@ def _member_sums(
 def on_common_grid(
     a: CrossSection, b: CrossSection
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return energies that hold both spectra at the finer one's step, and both on them; beyond its ends a spectrum is 0."""
+    """Return energies (eV) that span both spectra at the finer one's step, and both (Angstrom^2) on them, shape (n,).
+
+    Beyond its ends a spectrum is 0.
+    """
     low, high = min(a.energies[0], b.energies[0]), max(a.energies[-1], b.energies[-1])
     step = min(float(np.min(np.diff(s.energies))) for s in (a, b))
     grid = np.linspace(low, high, int(np.ceil((high - low) / step)) + 1)
@@ -207,13 +210,13 @@ def on_common_grid(
 
 
 def relative_integral_change(a: CrossSection, b: CrossSection) -> float:
-    """Return the integral of |a - b| over that of b."""
+    """Return the integral of |a - b| over that of b, without unit."""
     grid, first, second = on_common_grid(a, b)
     return float(np.trapezoid(np.abs(first - second), grid) / np.trapezoid(second, grid))
 
 
 def largest_deviation(a: CrossSection, b: CrossSection) -> float:
-    """Return the largest |a - b| over the maximum of b."""
+    """Return the largest |a - b| over the maximum of b, without unit."""
     _, first, second = on_common_grid(a, b)
     return float(np.abs(first - second).max() / second.max())
 

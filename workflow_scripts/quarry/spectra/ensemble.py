@@ -80,7 +80,7 @@ class Ensemble:
         return Ensemble(ids, energies, strengths, labelled, own, negative)
 
     def subset(self, indices: NDArray[np.int64]) -> Ensemble:
-        """Return the members at ``indices``, in that order; ``negative`` stays that of the whole ensemble."""
+        """Return the members at ``indices``, shape (m,), in that order; ``negative`` stays that of the whole ensemble."""
         return Ensemble(
             self.ids[indices],
             self.energies[indices],

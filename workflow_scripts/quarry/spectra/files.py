@@ -30,7 +30,7 @@ def write_dat(path: str | Path, spectrum: CrossSection | None) -> None:
 
 
 def read_dat(path: str | Path) -> CrossSection:
-    """Read what ``write_dat`` wrote, or MLatom did; without points of a file that is a header alone.
+    """Read what ``write_dat`` wrote, or MLatom did; of a header alone, a spectrum without points.
 
     Raises QuarryError for a file of another kind.
     """
@@ -46,7 +46,7 @@ def read_dat(path: str | Path) -> CrossSection:
 
 
 def write_spectra(path: str | Path, spectra: Mapping[str, CrossSection]) -> None:
-    """Write spectra one below the other (``TABLE_COLUMNS``); the error is left empty where there is none."""
+    """Write spectra by name one below the other (``TABLE_COLUMNS``, with units); no error is an empty cell."""
     rows: list[list[str]] = []
     for name, spectrum in spectra.items():
         errors = [""] * len(spectrum.energies)

@@ -48,7 +48,7 @@ def superposition(reference: Structure, other: Structure) -> NDArray[np.float64]
     """Return the rotation matrix R, shape (3, 3), that rotates a geometry onto a reference: x_reference ~ R x_other + t.
 
     The least squares of W. Kabsch, Acta Cryst. A 32, 922 (1976), each atom with its nuclear charge as weight, as the
-    electrons sit there. Reflections are left out: of a planar molecule the two faces are not told apart by the positions,
+    electrons sit there. Reflections are left out: the positions of a planar molecule do not distinguish its two faces,
     and the proper rotation is unique all the same. A linear molecule (``LINEAR_A``, of the two geometries together) may
     rotate about its axis; it is rotated by the smallest angle that brings axis onto axis, so not at all about it.
     """

@@ -30,7 +30,7 @@ class ArmModels:
     """The models of an arm.
 
     pool: ``pool/structures.h5``, or the candidates of an iteration. features: ``pool/features.h5``; empty in a campaign without
-    a descriptor, or where a model's own file says how it is computed. base: folder of the campaign file, for the user's own
+    a descriptor, or where the model's file says how it is computed. base: folder of the campaign file, for user-defined
     classes.
     """
 
@@ -52,7 +52,7 @@ class ArmModels:
 
     @cached_property
     def traits(self) -> ModelTraits:
-        """What the arm's model can do; of one of the user's own its class knows."""
+        """What the arm's model can do; the class of a user-defined one says it."""
         settings = self.settings.model
         if not isinstance(settings, OwnModel):
             return settings.traits
@@ -73,17 +73,20 @@ class ArmModels:
         return make_model(self.settings.model, self.target, self.descriptor, self.base)
 
     def load(self, path: str | Path) -> Model:
-        """Read a trained model."""
+        """Read a trained model. Raises QuarryError for a file that is damaged or of another kind."""
         return load_model(path, self.settings.model, self.target, self.descriptor, self.base)
 
     def judged(self, known: StructureSet, others: StructureSet) -> NDArray[np.int64]:
-        """Return which of the others a model that has learnt the known structures can be asked of."""
+        """Return the rows of the others, shape (m,), that a model which has learnt the known structures can judge."""
         if not self.traits.known_elements:
             return np.arange(len(others))
         return np.flatnonzero(~unfamiliar(known, others, compositions=False))
 
     def ask(self, model: Model, known: StructureSet, structures: StructureSet, want: frozenset[str]) -> Prediction:
-        """Predict properties of structures by a model that has learnt the known ones; NaN where it cannot be asked."""
+        """Predict properties of structures by a model that has learnt the known ones; NaN where it cannot judge.
+
+        want: as of ``Model.predict``.
+        """
         rows = self.judged(known, structures)
         if len(rows) == len(structures):
             return model.predict(structures, want)
@@ -100,7 +103,7 @@ class ArmModels:
         return Prediction(spread(found.mean), spread(found.std), noise_variance=found.noise_variance)
 
     def data(self, dataset: LabelledSet, role: str) -> TrainingData:
-        """Return the labels of a role that have the target."""
+        """Return the labels of a role (train, test) that have the target."""
         return training_data(dataset, role, self.pool, self.configuration)
 
     def training(self, dataset: LabelledSet) -> TrainingData:
@@ -122,7 +125,7 @@ class ArmModels:
 
 
 def check_own_models(configuration: Configuration, base: Path) -> dict[str, int]:
-    """Return the GPUs that each model of the user's own needs, by arm. base: of the campaign file.
+    """Return the GPUs that each user-defined model needs, by arm. base: folder of the campaign file.
 
     Raises QuarryError if one cannot be used, or not for the target.
     """

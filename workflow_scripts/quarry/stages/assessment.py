@@ -122,7 +122,7 @@ def progress_line(facts: Facts, cost: Cost) -> str:
 
 
 def warning_lines(facts: Facts, configuration: Configuration) -> list[str]:
-    """Return the lines that the terminal shows for what is doubtful about an iteration, and why it does not stop there."""
+    """Return the lines that the terminal shows about what is doubtful in an iteration, and why it does not stop there."""
     held = held_back(facts, configuration)
     said = [*facts.warnings, *([held] if held else [])]
     return [f"{facts.arm} iteration {facts.iteration}: warning: {message}" for message in said]

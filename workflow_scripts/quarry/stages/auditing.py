@@ -1,4 +1,4 @@
-"""The audit of an iteration's labels: what is looked at, what is left out, and what it means for errors and stops."""
+"""The audit of an iteration's labels: what is looked at, what is rejected, and what it means for errors and stops."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class AuditSettings:
     """How the labels of an iteration are audited.
 
     mode: warn, stop or off (``labeling.audit``). net_force_tolerance: eV/Angstrom per atom. copy_tolerance_A: by how much an
-    atom of a copy may be off. left_out: ids of labels that are not used.
+    atom of a copy may be off. rejected: ids of labels that are not used.
     """
 
     mode: str = "warn"
@@ -62,7 +62,7 @@ def audit_merged(
     """Audit all labels of a data set, write ``audit.csv``, and return what was found.
 
     details: of the records of this batch, by structure id. previous: ``audit.csv`` of the iteration before, for what only
-    records tell. Raises QuarryError if there are errors and labeling.audit is stop; the table then stands in
+    records hold. Raises QuarryError if there are errors and labeling.audit is stop; the table then stands in
     ``audit_refused.csv``, where no rule removes it.
     """
     rejected = sorted(set(merged.structures.ids.tolist()) & settings.rejected)

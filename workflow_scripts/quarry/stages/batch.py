@@ -36,7 +36,7 @@ def batch_rows(
 def draw_initial(configuration: Configuration, structures: str, arm: str = MAIN_ARM) -> list[BatchRow]:
     """Draw the fixed test set and then the initial batch with the seed for it: that of the campaign, the same for every arm.
 
-    Arms of ``control.splits`` have seeds of their own for it.
+    Arms of ``control.splits`` have other seeds for it.
     The equilibrium geometry of a spectrum's pool comes first in the initial batch. Copies of test structures are not drawn.
     Raises QuarryError if too few structures are left.
     """

@@ -1,4 +1,4 @@
-"""Copies of a structure that are moved a little to either side: their energies tell the force between them."""
+"""Copies of a structure that are moved a little to either side: the slope of their energies is the force between them."""
 
 from __future__ import annotations
 
@@ -21,14 +21,17 @@ def has_forces(labels: LabelledSet, structure: Structure) -> bool:
 
 
 def random_direction(structure: Structure, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return a direction in which all atoms move, of length 1 over all of them, shape (n, 3)."""
+    """Return a direction in which all atoms move, of length 1 over all of them, without unit, shape (n_atoms, 3)."""
     direction = rng.normal(size=structure.positions.shape)
     unit: NDArray[np.float64] = direction / np.linalg.norm(direction)
     return unit
 
 
 def displaced_copies(structure: Structure, step: NDArray[np.float64]) -> list[Structure]:
-    """Return the copies at x + step and x - step. Not rounded to the step of a pool's positions. step: Angstrom, (n, 3)."""
+    """Return the copies at x + step and x - step, not rounded to the step of a pool's positions.
+
+    step: Angstrom, shape (n_atoms, 3).
+    """
     return [
         Structure(
             structure.numbers,

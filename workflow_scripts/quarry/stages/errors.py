@@ -60,25 +60,25 @@ class Evaluated:
 
     @property
     def errors(self) -> NDArray[np.float64]:
-        """Errors of numbers; 1 for a wrong class and 0 for a right one."""
+        """Errors of numbers, shaped as ``labels`` and in their unit; 1 for a wrong class and 0 for a right one."""
         if self.target.classes:
             return (self.mean != self.labels).astype(np.float64)
         return self.mean - self.labels
 
     @property
     def std_with_noise(self) -> NDArray[np.float64] | None:
-        """Standard deviation of a label about the prediction."""
+        """Standard deviation of a label about the prediction, shaped as ``std``, or None."""
         return None if self.std is None else np.hypot(self.std, self.noise_variance**0.5)
 
     def beside(self) -> Iterator[tuple[str, NDArray[np.float64], NDArray[np.float64]]]:
-        """Yield name, label and prediction of what is learnt beside the main property."""
+        """Yield name, labels and predictions (arrays of the property's shape) of what is learnt beside the main property."""
         for name in self.target.beside:
             if name in self.prediction.mean:
                 yield name, self.data.targets[name], self.prediction.mean[name]
 
 
 def summary_of(found: Evaluated, target: Target, rng: np.random.Generator) -> dict[str, Any]:
-    """Return the errors of a metric as ``Facts.errors`` holds them."""
+    """Return the errors of a metric as ``Facts.errors`` holds them. rng: draws the resamples of the intervals."""
     if target.classes:
         return _class_summary(found)
     errors, labels = found.errors, found.labels

@@ -118,7 +118,7 @@ def _judged_test(models: ArmModels, train: TrainingData, test: TrainingData) -> 
 
 
 def everything(models: ArmModels) -> frozenset[str]:
-    """Return what a model is asked for where all that it says is written down."""
+    """Return all that a model can be asked for: what it learns, with standard deviations (``Model.predict``: want)."""
     return frozenset((*models.target.learnt, STD))
 
 
@@ -193,6 +193,6 @@ def _write_predictions(path: str, results: dict[str, Evaluated]) -> None:
 
 
 def read_predictions(path: str, metric: str) -> dict[str, Any] | None:
-    """Return ids, label and what the model predicts of a metric's structures, or None."""
+    """Return ids, labels and predictions of a metric's structures, arrays by name as in the file; None: no such metric."""
     with h5py.File(path, "r") as handle:
         return {name: handle[metric][name][()] for name in handle[metric]} if metric in handle else None

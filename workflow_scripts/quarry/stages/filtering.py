@@ -42,7 +42,7 @@ KEPT_COPY = "copy_kept"
 @dataclass(frozen=True)
 class Candidate:
     """A structure that may enter the pool. origin: file (with ASE's index), or sample. number: which of those, from 0.
-    source: file, frame and the user's names, where it comes from a file.
+    source: where it comes from, if from a file.
     """
 
     origin: str
@@ -268,7 +268,7 @@ def _rejected(candidate: Candidate, reason: str, value: float, limit: float, par
 
 
 def counts_of(rejected: Sequence[Rejected]) -> str:
-    """Return how many candidates were rejected for which reason, in words; empty if none was."""
+    """Return a clause about how many candidates were rejected for which reason; empty if none was."""
     counts = Counter(item.reason for item in rejected)
     return ", ".join(f"{counts[reason]} {message}" for reason, message in WORDS.items() if counts[reason])
 

@@ -74,7 +74,7 @@ def _closer_than(structure: Structure, limit_A: float) -> tuple[int, int, float]
 
 
 def check_not_nm(pool_filter: PoolFilter) -> None:
-    """Raise QuarryError if nearly all candidates are left out because lengths are a tenth of what bonds are."""
+    """Raise QuarryError if nearly all candidates are rejected because lengths are a tenth of what bonds are."""
     close = [item.value for item in pool_filter.rejected if item.reason == "atoms_too_close"]
     if len(close) < MOST * (len(close) + len(pool_filter)) or not close:
         return

@@ -86,8 +86,8 @@ class Planner:
         """Return the jobs of a batch, each structure in one.
 
         structures: of the rows, in their order. known: records that are there already, by key. Known structures need no
-        job: where jobs take several structures, one job of their own holds them, and it is put in place. A retry has a
-        job of its own, because it asks for more. The other jobs are of about equal predicted length, the longest first.
+        job: where jobs take several structures, one job holds them alone, and it is put in place. A retry is alone in its
+        job, because it asks for more. The other jobs are of about equal predicted length, the longest first.
         The names of jobs with several structures contain a hash of what they hold: a record file that an earlier
         grouping left behind is never taken for another job's.
 
@@ -187,7 +187,7 @@ def usual_cores(costs: Iterable[LabelCost], resources: LabelResources) -> int:
 def group_labels(lengths: Sequence[float], measured: bool, planner: Planner) -> list[list[int]] | None:
     """Return which labels share a job, as indices of ``lengths``; None for one label per job.
 
-    lengths: wall times (s) where ``measured``, otherwise numbers that tell long from short.
+    lengths: wall times (s) where ``measured``, otherwise numbers that only rank them.
     """
     if planner.engine.one_job_per_batch:
         return [list(range(len(lengths)))] if lengths else []

@@ -56,7 +56,7 @@ def read_molecule(
 
 
 def state_keys(pool: FilePool | WignerPool) -> StateKeys:
-    """Return what a pool says about charge and multiplicity in its files."""
+    """Return what the section says about names of charge and multiplicity in the pool's files."""
     settled = {"charge", "multiplicity"} & pool.model_fields_set
     return StateKeys(pool.charge_key, pool.multiplicity_key, frozenset(settled))
 

@@ -28,10 +28,11 @@ from quarry.structures import StructureSet
 
 
 def check(configuration: Configuration, base: Path, jobs_have_own_environment: bool = False) -> dict[str, Any]:
-    """Check inputs, sizes, chemistry and engine; return method, method_id, digests of the input files, notes, and
-    the GPUs that models of the user's own need, by arm.
+    """Check inputs, sizes, chemistry and engine.
 
-    jobs_have_own_environment: jobs run where a library of theirs is that this process may lack.
+    Return method, method_id, digests of the input files, notes, and the GPUs that user-defined models need, by arm.
+    base: folder of the campaign file. jobs_have_own_environment: jobs run in environments that may have libraries which this
+    process lacks.
     Raises QuarryError with one line for the first thing that is wrong.
     """
     pool = configuration.initial_pool

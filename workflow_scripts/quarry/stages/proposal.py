@@ -35,7 +35,7 @@ UNFAMILIAR_SHARE = 10
 def check_strategy(configuration: Configuration, base: Path) -> None:
     """Raise QuarryError if an arm's user-defined strategy cannot be used, or needs what model and campaign do not have.
 
-    base: folder of the campaign file. Those of Quarry are checked with the configuration (``config.query.conflict``).
+    base: folder of the campaign file. Those of Quarry are checked with the configuration (``config.query.incompatibility``).
     """
     for name in configuration.arm_names:
         arm = configuration.arm(name)
@@ -57,7 +57,7 @@ def _needs_descriptor(configuration: Configuration, strategy: Strategy) -> str |
 
 
 def score_pool(models: ArmModels, iteration: int, model: str, dataset: str, failures: str, output: str) -> None:
-    """Let the last model say what the arm's strategy needs of every candidate; write it with the candidates' rows.
+    """Write what the last model predicts of every candidate, as far as the arm's strategy needs it, and their rows.
 
     ``mean`` and ``std`` are in the target's unit (for excitations std is ``joint_std``); ``probabilities`` and ``votes``
     of shape (n, n_classes); ``embedding`` and ``labelled_embedding`` (float32) of shapes (n, p) and (n_training, p);

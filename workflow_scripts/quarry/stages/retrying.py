@@ -32,7 +32,7 @@ def add_retries(
 
 
 def hand_down_attempts(rows: Iterable[BatchRow], ledger: LabelLedger, folder: Path) -> None:
-    """Tell the jobs of retries what was not enough before, so that they ask for more.
+    """Write down for the jobs of retries what was not enough before, so that they ask for more.
 
     folder: ``attempts`` of the iteration. What was handed down once is not again.
     """

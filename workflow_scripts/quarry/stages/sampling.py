@@ -18,7 +18,7 @@ from quarry.structures.labelled import LabelledSet
 
 @dataclass(frozen=True)
 class LastIteration:
-    """What a sampler starts from: files of the last model and the data set, and of the pool's reference geometry."""
+    """What a sampler starts from: the files of the last model, of the data set, and of the pool's reference geometry."""
 
     model: str
     dataset: str

@@ -1,4 +1,4 @@
-"""The account of a targeted search: what was found, and how well the model tells wanted structures from others."""
+"""The account of a targeted search: what was found, and how well the model distinguishes wanted structures from others."""
 
 from __future__ import annotations
 

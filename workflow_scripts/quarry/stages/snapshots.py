@@ -1,4 +1,4 @@
-"""What models of one variable say of the whole pool, for the report."""
+"""Predictions of models of one variable for the whole pool, for the report."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from quarry.structures.labelled import LabelledSet
 
 
 def draw_function(arm: ArmModels, models: Sequence[str], datasets: Sequence[str], output: str) -> None:
-    """Draw the models of some iterations of arm main, each with what its next batch added.
+    """Draw the models of some iterations of arm main, each with the structures of its next batch.
 
     models, datasets: ``model/model.h5`` and ``dataset.h5`` of the same iterations, in their order; the last data set may
     have no model beside it in the picture.

@@ -53,8 +53,9 @@ def _groups(pool: str, ids: NDArray[np.str_]) -> NDArray[np.int64] | None:
 
 
 def target_arrays(dataset: LabelledSet, configuration: Configuration) -> dict[str, NDArray[np.float64]]:
-    """Return the arrays of what is learnt, by property, NaN where a label lacks one; of classes the property itself.
+    """Return the arrays of what is learnt, by property, shaped as ``TrainingData.targets``, NaN where a label lacks one.
 
+    Of classes it is the property that is divided into them.
     Raises QuarryError if no label at all has one of the properties.
     """
     target = configuration.goal

@@ -34,7 +34,7 @@ def train_model(
 
     members: files of a committee's members that were trained one by one; they are joined instead. start: file of the model
     to begin from. A training that is killed may leave its state in the folder checkpoint beside the model, where the next
-    attempt finds it. An attempt that still runs, because its campaign alone was killed, is waited for; log: is told so.
+    attempt finds it. An attempt that still runs, because its campaign alone was killed, is waited for. log: gets a line then.
     """
     data = models.learnt(dataset)
     warning = check_classes(data) if data.classes else []

@@ -62,7 +62,7 @@ class Comparison:
 
     @property
     def bad(self) -> bool:
-        """Whether this is a reason to fail."""
+        """Whether the label differs, or could not be computed again."""
         return self.verdict != "agrees"
 
 
@@ -73,7 +73,7 @@ def draw_structure(configuration: Configuration, check: str, labels: LabelledSet
 
 
 def rotated_copy(structure: Structure, rng: np.random.Generator) -> tuple[Structure, NDArray[np.float64]]:
-    """Return a randomly rotated and translated copy and the rotation matrix R, x' = R x + t.
+    """Return a randomly rotated and translated copy and the rotation matrix R, shape (3, 3), of x' = R x + t.
 
     Not rounded to the step of a pool's positions: moved by up to half of it, a copy would be another geometry. A row of a
     table pool stays what it is.
@@ -102,7 +102,7 @@ def recompute_label(
     output: str,
     allocation: Allocation,
 ) -> str:
-    """Compute a label of a check's sample without asking or telling the store; return a line about it.
+    """Compute a label of a check's sample, reading and writing no store; return a line about it.
 
     base: folder of the campaign file. allocation: what the job has. A calculation that fails is written down as such.
     """

@@ -104,7 +104,10 @@ class Facts:
 
 
 def ratio_at_most(errors: Mapping[str, Any]) -> float | None:
-    """Return the upper end of RMSE / std of a metric's errors, a finite one where its interval is open; None: not known."""
+    """Return the upper end of RMSE / std, a finite one where its interval is open; None: not known.
+
+    errors: of one metric, as ``Facts.errors`` holds them.
+    """
     high = errors.get("rmse_over_std_high")
     return errors.get("rmse_over_std_at_most") if high is None else high
 
@@ -127,7 +130,7 @@ class Cost:
     label_cpu_s: float
 
     def write(self, path: str | Path) -> None:
-        """Write ``cost.json``."""
+        """Write ``cost.json``; units as above."""
         write_json(path, asdict(self))
 
     @staticmethod

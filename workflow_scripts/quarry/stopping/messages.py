@@ -1,4 +1,4 @@
-"""Numbers of facts in words, for the terminal and the report (standard library only)."""
+"""Numbers of facts as texts, for the terminal and the report (standard library only)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def interval_text(low: float | None, high: float | None, style: str, scale: float = 1.0) -> str:
-    """Return an interval in words, e.g. ``0.010 to 0.030``; None and NaN are ends that do not exist.
+    """Return an interval as a text, e.g. ``0.010 to 0.030``; None and NaN are ends that do not exist.
 
     Without an upper end (the errors seen set no upper bound) it is ``0.010 upwards``, without a lower one, as R^2 of such
     errors has, ``up to 0.030``. style: format of the numbers. scale: what they are multiplied by.
@@ -22,7 +22,7 @@ def r2_text(value: float) -> str:
 
 
 def r2_interval_text(low: float | None, high: float | None) -> str:
-    """Return the interval of R^2 in words, each end with its own digits."""
+    """Return the interval of R^2 as a text, the digits of each end as of ``r2_text``."""
     return _joined(*("" if end is None or math.isnan(end) else r2_text(end) for end in (low, high)))
 
 
@@ -39,7 +39,7 @@ def beside_rmse(errors: dict[str, Any]) -> tuple[str, str, str]:
 
 
 def how_good(errors: dict[str, Any] | None, unit: str) -> str:
-    """Return how good a model is, in words; empty where no error was measured.
+    """Return a clause about how good a model is; empty where no error was measured.
 
     errors: of one metric, as ``Facts.errors`` holds them. unit: of the target.
     """

@@ -1,4 +1,4 @@
-"""Stop rules of the user's own, by import path (read at parse time: nothing heavy here)."""
+"""User-defined stop rules, by import path (read at parse time: nothing heavy here)."""
 
 from __future__ import annotations
 

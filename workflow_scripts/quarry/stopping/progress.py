@@ -18,7 +18,7 @@ QUERY_FORMAT = 1
 
 @dataclass(frozen=True)
 class Query:
-    """What the query said of an iteration's batch, as ``query.json`` holds it. Numbers are in the target's unit.
+    """How an iteration's batch was chosen, as ``query.json`` holds it. Numbers are in the target's unit.
 
     strategy: its name. candidates: number of structures that it could choose from. unfamiliar: those of them that the model
     cannot judge (``query.unfamiliar``), which stand in none of the distributions. chosen: what the strategy chose, in its
@@ -77,7 +77,7 @@ class Progress:
         return self.facts[-1]
 
     def query(self, iteration: int) -> Query | None:
-        """Return what the query said of an iteration's batch, None where that is not known."""
+        """Return how an iteration's batch was chosen, None where that is not known."""
         return self.queries[iteration] if iteration < len(self.queries) else None
 
     def until(self, iteration: int) -> Progress:

@@ -1,4 +1,4 @@
-"""When to stop, and the reason in words: a table of rules, to which users add their own by import path.
+"""When to stop, and the reason as a sentence: a table of rules, to which users add theirs by import path.
 
 Standard library only: evaluated whenever the Snakefile is read.
 """
@@ -28,8 +28,8 @@ class StopReason:
 class StopRule:
     """A rule that may end an arm.
 
-    name: its key in section stop, or its import path. says: returns why it ends the arm after the last iteration, in words, or
-    None to go on. asks_error: whether it asks how small the error is, which means nothing with labels of absurd values.
+    name: its key in section stop, or its import path. says: returns why it ends the arm after the last iteration, a sentence,
+    or None to go on. asks_error: whether it asks how small the error is, which means nothing with labels of absurd values.
     """
 
     name: str
@@ -40,7 +40,7 @@ class StopRule:
 def stop_reason(progress: Progress, own: Sequence[StopRule] = ()) -> StopReason | None:
     """Return the first rule that ends an arm after its last iteration, or None to go on.
 
-    own: rules of the user's own (``quarry.stopping.own_rules``); they are asked before the budgets.
+    own: user-defined rules (``quarry.stopping.own_rules``); they are asked before the budgets.
     """
     last = progress.last
     absurd = absurd_message(last)
@@ -213,14 +213,14 @@ def _pool_exhausted(progress: Progress) -> str | None:
 
 @dataclass(frozen=True)
 class Budget:
-    """A budget of section stop: its key, what an arm has used of it, and that in words."""
+    """A budget of section stop. key: in the section. used: returns what an arm has used of it. words: the same as a text."""
 
     key: str
     used: Callable[[Progress], float]
     words: Callable[[float], str] = lambda used: ""
 
     def limit(self, progress: Progress) -> float | None:
-        """Return the budget; None: there is none."""
+        """Return the budget in the unit of its key; None: there is none."""
         found: float | None = getattr(progress.configuration.stop, self.key)
         return found
 
@@ -230,7 +230,7 @@ class Budget:
         return math.inf if limit is None else max(0, limit - self.used(progress))
 
     def says(self, progress: Progress) -> str | None:
-        """Return that the budget is spent, in words, or None."""
+        """Return a sentence that the budget is spent, or None."""
         if self.left(progress) > 0:
             return None
         message, limit = self.words(self.used(progress)), self.limit(progress)

@@ -22,7 +22,7 @@ class Chosen:
     sources: list[Source | None]
 
     def write(self, path: str | Path) -> None:
-        """Write ``batch.h5``; the same structures give the same bytes."""
+        """Write ``batch.h5``, a file as ``pool/structures.h5``; the same structures give the same bytes."""
         write_pool(path, self.structures, sources=self.sources)
 
 

@@ -12,7 +12,7 @@ NEGLIGIBLE = 1e-6
 
 
 def element_counts(structures: StructureSet, elements: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return how many atoms of each element (atomic numbers, shape (k,)) a structure has, shape (n, k)."""
+    """Return how many atoms of each element n structures have, shape (n, k). elements: atomic numbers, shape (k,)."""
     owner = np.repeat(np.arange(len(structures)), np.diff(structures.offsets))
     counts = np.zeros((len(structures), len(elements)))
     for column, element in enumerate(elements):
@@ -21,7 +21,7 @@ def element_counts(structures: StructureSet, elements: NDArray[np.int64]) -> NDA
 
 
 def compositions(structures: StructureSet) -> NDArray[np.int64]:
-    """Return a number for the composition of each structure, shape (n,)."""
+    """Return a number for the composition of each structure, shape (n,); structures of the same elements have the same."""
     counts = element_counts(structures, np.unique(structures.numbers))
     return np.unique(counts, axis=0, return_inverse=True)[1].ravel()
 
@@ -45,7 +45,7 @@ def unfamiliar(known: StructureSet, others: StructureSet, compositions: bool) ->
 
 
 def unfamiliar_message(known: StructureSet, strange: StructureSet) -> str:
-    """Return what is unfamiliar about structures: the elements that no known structure has, or their compositions."""
+    """Return what is unfamiliar about ``strange`` structures, for a message: elements that no known one has, or compositions."""
     from ase.data import chemical_symbols
 
     elements = np.setdiff1d(strange.numbers, known.numbers)

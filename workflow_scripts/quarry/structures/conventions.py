@@ -21,7 +21,9 @@ LARGEST = 1000
 def resolve(
     stated: Stated, charge: int, multiplicity: int, keys: StateKeys = PLAIN
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return charges and multiplicities, shape (n,) each. charge, multiplicity: of structures whose file says none.
+    """Return charges (e) and multiplicities (2S + 1), shape (n,) each.
+
+    charge, multiplicity: of structures whose file says none. keys: what the configuration says about names in files.
 
     Raises ValueError (one line, with what to change) for what is no whole number, contradicts itself, cannot be, or looks
     like a charge or spin and is not read.

@@ -81,13 +81,13 @@ def read_pool(path: str | Path) -> StructureSet:
 
 
 def read_pool_sources(path: str | Path, rows: NDArray[np.int64]) -> list[Source | None]:
-    """Return where structures of a pool come from; None: not from a file."""
+    """Return where structures of a pool at rows of shape (m,) come from; None: not from a file."""
     with h5py.File(path, "r") as handle:
         return read_sources(handle, rows)
 
 
 def read_pool_ids(path: str | Path) -> np.ndarray:
-    """Read only the structure ids of a pool."""
+    """Return only the structure ids of a pool, n strings."""
     with h5py.File(path, "r") as handle:
         return handle["ids"][()].astype(f"<U{ID_LENGTH}")
 
@@ -217,7 +217,7 @@ class FileSource(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A structure of a file. frame: its number there, from 0; None: not known. info: the user's own names, JSON."""
+    """A structure of a file. frame: its number there, from 0; None: not known. info: as of ``structures.sources.Source``."""
 
     structure: Structure
     frame: int | None
@@ -231,7 +231,10 @@ def read_files(
     key: str = "pool.files",
     keys: StateKeys = PLAIN,
 ) -> StructureSet:
-    """Read structures into one set, duplicates kept. files: as ``FileSource``; the rest and errors as of ``find_in_file``."""
+    """Return the structures of files in one set, duplicates kept. files: or paths with ASE's index of frames.
+
+    Other arguments and errors as of ``find_in_file``.
+    """
     sources = [FileSource(*entry) for entry in files]
     found = [item for source in sources for item in find_in_file(source, charge, multiplicity, key, keys)]
     return StructureSet.from_structures(item.structure for item in found)

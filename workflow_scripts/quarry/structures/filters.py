@@ -37,6 +37,8 @@ def is_isolated_atom(structure: Structure) -> bool:
 def closest_contact(structure: Structure, below: float) -> float:
     """Return the smallest distance of two atoms over the sum of their covalent radii; infinity if none is under ``below``.
 
+    Both are ratios, without unit.
+
     Covalent radii: B. Cordero et al., Dalton Trans. 2008, 2832, as ASE has them. Periodic structures: the images count
     too, also an atom's own.
     """
@@ -68,7 +70,7 @@ def bonds_of(structure: Structure, factor: float) -> NDArray[np.int64]:
 
 
 def count_fragments(structure: Structure, factor: float) -> int:
-    """Return into how many parts the structure falls; bonds as in ``bonds_of``."""
+    """Return into how many parts, connected by bonds, the structure falls; bonds and factor as in ``bonds_of``."""
     first, second, _ = _pairs(structure, factor)
     shape = (len(structure), len(structure))
     graph = csr_array((np.ones(len(first)), (first, second)), shape=shape)

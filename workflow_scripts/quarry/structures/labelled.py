@@ -34,7 +34,7 @@ class LabelledSet:
     state_reference: structure_id of the reference geometry and natural transition orbitals of its states
     (``TransitionOrbitals.to_json``).
     sources: where each structure comes from, n of them; None: not from a file, or not known.
-    left_out: ids of labels that are kept and counted, but that nothing learns from or is measured by.
+    rejected: ids of structures whose labels are kept and counted, but that nothing learns from or is measured by.
     """
 
     structures: StructureSet
@@ -97,7 +97,7 @@ class LabelledSet:
         )
 
     def subset(self, rows: NDArray[np.int64]) -> LabelledSet:
-        """Return the labels of some rows, in that order."""
+        """Return the labels at rows of shape (m,), in that order."""
         atoms = self.structures.atoms_of(rows)
         return LabelledSet(
             structures=self.structures.subset(rows),
@@ -110,25 +110,25 @@ class LabelledSet:
         )
 
     def without_rejected(self) -> LabelledSet:
-        """Return the labels that are used."""
+        """Return the set without its rejected labels."""
         return self.subset(np.flatnonzero(self.used)) if self.rejected else self
 
     @property
     def used(self) -> NDArray[np.bool_]:
-        """Which labels are not left out, shape (n,)."""
+        """Which labels are not rejected, shape (n,)."""
         return ~np.isin(self.structures.ids, sorted(self.rejected))
 
     def indices(self, role: str) -> NDArray[np.int64]:
-        """Return the positions of the structures with a role whose labels are used."""
+        """Return the rows of the structures with a role (train, test) whose labels are used, ascending."""
         return np.flatnonzero((self.roles == role) & self.used)
 
     def targets(self, target: str) -> NDArray[np.float64]:
-        """Return the values of a target, shape (n,): of a vector its norm."""
+        """Return the values of a property in its unit, shape (n,): of a vector its norm. Raises KeyError if no label has it."""
         values = self.properties[target]
         return np.linalg.norm(values, axis=1) if PROPERTIES[target].shape == "vector" else values
 
     def write(self, path: str | Path, attributes: Mapping[str, str]) -> None:
-        """Write HDF5. The same labels give the same bytes."""
+        """Write HDF5, with ``attributes`` of the file. The same labels give the same bytes."""
         with atomic_path(path) as temporary, h5py.File(temporary, "w") as handle:
             handle.attrs.update(attributes)
             write_structure_group(handle.create_group("structures"), self.structures)

@@ -25,8 +25,8 @@ ANTIPARALLEL = 0.25
 class PerAtom:
     """Values of atoms under one name. quantity: charge or multiplicity, which is the sum + add.
 
-    known: what is meant (formal charges, start moments), read without being told. Others are found where they look like a
-    charge or spin: whole charges of atoms, moments that leave a molecule with unpaired electrons.
+    known: what is meant is clear (formal charges, start moments): it is read without a key of the configuration. Others are
+    found where they look like a charge or spin: whole charges of atoms, moments that leave a molecule with unpaired electrons.
     """
 
     name: str
@@ -35,12 +35,13 @@ class PerAtom:
 
     @property
     def add(self) -> int:
-        """What makes a multiplicity of a sum of unpaired electrons."""
+        """What is added to the sum: 1 turns a number of unpaired electrons into a multiplicity; 0 for charges."""
         return int(self.quantity == "multiplicity")
 
     def sum_of(self, array: NDArray[Any], periodic: bool) -> tuple[float | None, str]:
-        """Return what the values sum to, or None and what stands against reading it; None and nothing where they say nothing.
+        """Return the charge or multiplicity, or None with a message why it cannot be read, empty where values say nothing.
 
+        array: numbers of the atoms, shape (n_atoms,) or, moments as vectors, (n_atoms, 3). periodic: of a crystal.
         Zeros alone say nothing. Moments say a multiplicity where they are parallel: against each other they are an open-shell
         state whose multiplicity is another than that of the sum, and in a crystal they are start values of a calculation that
         finds its own. Charges that are not whole are partial ones, unless they are said to be those of the start.

@@ -50,7 +50,7 @@ def state_in_text(path: Path) -> dict[str, Any]:
 
 
 def ending_of(path: Path) -> str:
-    """Return the ending of a file's name, without that of a compressed file; "" where it has none."""
+    """Return the ending of a file's name, without that of a compressed file; empty where it has none."""
     plain = Path(path.stem) if path.suffix.lower() in COMPRESSED else path
     return plain.suffix.lower()
 

@@ -51,8 +51,9 @@ _OF_ATOMS = {
 
 
 class Meaning(NamedTuple):
-    """What a name says. quantity: charge or multiplicity, which is the value + add. known: read without being told.
+    """What a name says. quantity: charge or multiplicity, which is the value + add.
 
+    known: read without a key of the configuration.
     usual: the value of a neutral molecule without unpaired electrons; per_electron: what is added to it for each electron of
     that molecule, of a name that counts electrons and says charge or multiplicity by that alone.
     """
@@ -114,7 +115,7 @@ def is_plural(name: str) -> bool:
 
 
 def is_known(meaning: Meaning | None) -> bool:
-    """Return whether a name is read without being told."""
+    """Return whether a name is read without a key of the configuration."""
     return meaning is not None and meaning.known
 
 
@@ -134,7 +135,7 @@ def short_name(name: str) -> str:
 
 
 class Places(NamedTuple):
-    """What an array may hold: a number for each structure (or one for all), numbers of atoms."""
+    """What an array may hold. structures: a number for each structure, or one for all. atoms: numbers of their atoms."""
 
     structures: bool
     atoms: bool
@@ -151,7 +152,10 @@ def places_of(shape: tuple[int, ...], sizes: NDArray[np.int64]) -> Places:
 
 
 def of_each_structure(array: NDArray[np.generic], sizes: NDArray[np.int64]) -> list[NDArray[np.generic]]:
-    """Return the values of the atoms of every structure, of an array that ``places_of`` takes for values of atoms."""
+    """Return the values of the atoms of every structure, n arrays, of an array that ``places_of`` takes for values of atoms.
+
+    sizes: numbers of atoms of the structures, shape (n,).
+    """
     n, alike = len(sizes), int(sizes[0])
     if array.shape[:1] == (int(sizes.sum()),):
         return np.split(array, np.cumsum(sizes)[:-1])

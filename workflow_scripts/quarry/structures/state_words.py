@@ -14,7 +14,7 @@ _WORDS = SPINS | {"cation", "anion", "dication", "dianion", "radical", "high", "
 
 
 def whole_number(value: Any) -> float | None:
-    """Return a value, or a text of one, that is a whole number (to 1e-6); None for everything else."""
+    """Return the number that a value or text is, if it is whole (to 1e-6); None for everything else."""
     array = np.asarray(value)
     try:
         item = array.item() if array.size == 1 else None

@@ -111,7 +111,7 @@ class Stated:
         return self.columns[-1]
 
     def at(self, rows: NDArray[np.int64]) -> Stated:
-        """Return what is said about some of the structures."""
+        """Return what is said about the structures at rows of shape (m,)."""
         places = {int(row): place for place, row in enumerate(rows)}
         columns = [
             replace(
@@ -124,7 +124,7 @@ class Stated:
         return Stated(self.nuclei[rows], self.periodic[rows], columns, self.names)
 
     def known(self, quantity: str) -> list[Column]:
-        """Return the columns that are read without being told."""
+        """Return the columns of charge or multiplicity that are read without a key of the configuration."""
         return [c for c in self.columns if c.meaning.quantity == quantity and c.meaning.known]
 
     def may_be(self, row: int, charge: int, multiplicity: int) -> bool:

@@ -166,7 +166,7 @@ class StructureSet:
 
     @staticmethod
     def from_structures(structures: Iterable[Structure]) -> StructureSet:
-        """Pack structures, in their order. Rows of a table and structures with atoms do not mix."""
+        """Pack structures, in their order: all of them with atoms, or all of them rows of a table."""
         items = list(structures)
         rows = [s.features for s in items if s.features is not None]
         assert len(rows) in (0, len(items))
@@ -206,7 +206,7 @@ class StructureSet:
         return (self[i] for i in range(len(self)))
 
     def subset(self, indices: Sequence[int] | NDArray[np.int64]) -> StructureSet:
-        """Return the structures at ``indices``, in that order."""
+        """Return the structures at ``indices``, shape (m,), in that order."""
         rows = np.asarray(indices, dtype=np.int64)
         atoms = self.atoms_of(rows)
         offsets = np.concatenate([[0], np.cumsum(np.diff(self.offsets)[rows])]).astype(np.int64)
@@ -235,13 +235,13 @@ class StructureSet:
         return StructureSet(offsets=offsets, features=features, **values)
 
     def atoms_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the places of the atoms of structures in flat arrays of all atoms, structure after structure."""
+        """Return the indices into flat arrays of all atoms of the structures at rows of shape (m,), one after another."""
         sizes = np.diff(self.offsets)[rows]
         stops = np.cumsum(sizes)
         return np.arange(sizes.sum()) + np.repeat(self.offsets[rows] - (stops - sizes), sizes)
 
     def index_of(self, ids: Iterable[str]) -> NDArray[np.int64]:
-        """Return the positions of structure ids in this set. Raises KeyError for an id that is not in it."""
+        """Return the rows of m structure ids in this set, shape (m,). Raises KeyError for an id that is not in it."""
         return rows_of(self.ids, np.array([str(structure_id) for structure_id in ids], dtype=np.str_))
 
     def without_duplicates(self) -> tuple[StructureSet, int]:
@@ -252,7 +252,7 @@ class StructureSet:
 
 
 def rows_of(ids: NDArray[np.str_], wanted: NDArray[np.str_]) -> NDArray[np.int64]:
-    """Return where ``wanted`` stand in ``ids``. Raises KeyError for the first that is not there."""
+    """Return where m ``wanted`` ids stand in ``ids``, shape (m,). Raises KeyError for the first that is not there."""
     if len(wanted) and not len(ids):
         raise KeyError(str(wanted[0]))
     order = np.argsort(ids, kind="stable")

@@ -55,7 +55,7 @@ class Geometry:
 
 
 def element_slices(numbers: NDArray[np.int64]) -> list[slice]:
-    """Return where each element stands in atomic numbers in ascending order."""
+    """Return where each element stands in ascending atomic numbers of shape (n,), element by element."""
     bounds = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
     return [slice(start, stop) for start, stop in pairwise(bounds)]
 
@@ -134,7 +134,10 @@ def _narrowed(
 
 
 def lattice_basis(cell: NDArray[np.float64], pbc: tuple[bool, bool, bool]) -> NDArray[np.float64]:
-    """Return the cell with unit vectors normal to the periodic ones in place of the others, Angstrom, shape (3, 3)."""
+    """Return the cell with unit vectors normal to the periodic ones in place of the others, Angstrom, shape (3, 3).
+
+    cell: Angstrom, shape (3, 3), a lattice vector in each row.
+    """
     periodic = np.array(pbc)
     basis = np.array(cell, dtype=np.float64)
     if not periodic.all():

@@ -30,7 +30,7 @@ _UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 class Table:
-    """A table; its columns are read when they are asked for."""
+    """A table; its columns are read when they are asked for. All methods raise QuarryError if the file cannot be read."""
 
     def __init__(self, path: Path, key: str) -> None:
         """key: of the configuration, for messages. Raises QuarryError for a file that is missing or of another kind."""
@@ -76,7 +76,7 @@ class Table:
             raise QuarryError(f"{self.key}: cannot read {self.path} ({error})") from error
 
     def get(self, name: str) -> NDArray[Any] | None:
-        """Return a column, or None if there is none of that name; a column of a CSV file as numbers where all are."""
+        """Return a column, shape (n, ...), or None if there is none of that name; of a CSV file as numbers where all are."""
         if name not in self.names:
             return None
         try:
@@ -115,7 +115,7 @@ class Table:
         yield from found
 
     def column(self, name: str, key: str) -> NDArray[Any]:
-        """Return a column. Raises QuarryError, naming the configuration's key that asks for it, if there is none."""
+        """Return a column, shape (n, ...). Raises QuarryError, naming the key that asks for it, if there is none."""
         values = self.get(name)
         if values is None:
             raise QuarryError(

@@ -1,4 +1,4 @@
-"""Snakemake's executors with what a campaign of weeks needs of them; ``install`` puts them in place of the plugins' own.
+"""Snakemake's executors with what a campaign of weeks needs of them; ``install`` puts them in place of those of the plugins.
 
 Written for snakemake 9.27, snakemake-executor-plugin-slurm 2.8 and snakemake-executor-plugin-cluster-generic 1.0; each
 class says what the plugin does without it (docs/upstream.md has the reports for the authors).
@@ -38,7 +38,7 @@ RETRIES = 3
 
 
 def give_up(job: Any) -> None:
-    """Let Snakemake not try a job again when it is told that the job has failed."""
+    """Let Snakemake not try a job again when its failure is reported."""
     job.attempt = job.restart_times + 1
 
 
@@ -67,7 +67,7 @@ class Discerning(RealExecutor):
 
 
 class Ending(RealExecutor):
-    """Ends its jobs when the run is interrupted, where Snakemake's own waits for them: a signal may reach its process only."""
+    """Ends its jobs when the run is interrupted; Snakemake's executor waits for them: a signal may reach its process only."""
 
     def cancel(self) -> None:
         """End the jobs."""

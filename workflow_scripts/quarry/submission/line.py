@@ -56,7 +56,7 @@ class WaitingLine:
         self._try(job)
 
     def wake(self) -> None:
-        """Try again soon: one of our own jobs has ended, and may have made room."""
+        """Try again soon: one of this run's jobs has ended, and may have made room."""
         with self._changed:
             self._due = min(self._due, time.monotonic() + self._spacing_s)
             self._changed.notify_all()

@@ -48,7 +48,7 @@ _PREFIX = re.compile(r"^\s*(sbatch|qsub|bsub)(: (error|fatal))?: *|\.$", re.IGNO
 
 
 def words_of(answer: str, most: int = 300) -> str:
-    """Return what a submit command has said as one line of at most ``most`` characters."""
+    """Return what a submit command has printed as one line of at most ``most`` characters."""
     lines = dict.fromkeys(_PREFIX.sub("", line).strip() for line in answer.splitlines())
     message = "; ".join(line for line in lines if line) or "no word of explanation"
     return message if len(message) <= most else message[: most - 3] + "..."
@@ -58,7 +58,7 @@ def words_of(answer: str, most: int = 300) -> str:
 class Refusal:
     """One submission that was refused or failed.
 
-    words: what the scheduler said, in one line. certain: it can never succeed, whatever the words.
+    words: what the scheduler has printed, in one line. certain: it can never succeed, whatever that says.
     """
 
     words: str
@@ -90,7 +90,10 @@ class Reminders:
     _said: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def is_due(self, words: str, now: float, first_s: float | None = None) -> bool:
-        """Return whether to say it now, and count it as said. Numbers in it make no difference. now: seconds."""
+        """Return whether to print a message now, and count it as printed.
+
+        words: the message; numbers in it make no difference. now: seconds of a monotonic clock. first_s: the first interval.
+        """
         key = re.sub(r"\d+", "0", words)
         if key not in self._said:
             self._said[key] = (now, first_s or self.first_s)

@@ -1,4 +1,4 @@
-"""What the slurm plugin's look at its jobs needs: no wrong turn while the controller is away, no job that is gone for ever."""
+"""What the slurm plugin lacks when it looks at its jobs: patience while the controller is away, and an end for lost jobs."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ last_listing: list[Listing] = []
 
 
 def job_id_of(answer: str) -> str:
-    """Return the job id in sbatch's answer to ``--parsable``: ``id`` or ``id;cluster`` on a line of its own, the last one.
+    """Return the job id in sbatch's answer to ``--parsable``: the last line that is ``id`` or ``id;cluster`` alone.
 
     Raises ValueError if there is none. (Sites print banners; dates and maintenance notes hold numbers too.)
     """
@@ -200,7 +200,7 @@ def problem_of(status_command: str | None, interval_s: int, configuration: Mappi
 
 
 def repair_functions() -> None:
-    """Put functions in place of the plugin's own, in the module that its executor takes them from."""
+    """Replace functions of the plugin, in the module that its executor takes them from."""
     ask, min_job_age = plugin.query_job_status, plugin.get_min_job_age
 
     async def query_job_status(command: str, logger: Any) -> tuple[Listing | None, float | None]:

@@ -51,7 +51,7 @@ class PyscfLabeling(LabelingBase):
 
     @property
     def geometry_method(self) -> PyscfMethod | None:
-        """The labels' own method."""
+        """The method of the labels."""
         return self.method
 
     @field_validator("recovery")

@@ -29,7 +29,7 @@ SIGMAS = 50.0
 
 
 def check_absurd(labels: LabelledSet) -> list[Finding]:
-    """Return the labels with a value that no structure can have: of energy, forces, or what the table limits.
+    """Return the labels with a value that no structure can have: of energy, forces, or what ``PROPERTIES`` limits.
 
     Energies are compared with their median, those of several compositions after a fit to these (``energy_residuals``).
     """

@@ -23,7 +23,7 @@ def audit_labels(
     """Return what all checks find in labels that are used, in the order of the checks and of the labels.
 
     net_force_tolerance: eV/Angstrom per atom. copy_tolerance_A: by how much an atom of a copy may be off. rng: draws where
-    there are many labels. Labels that were left out should not be among them.
+    there are many labels. Rejected labels should not be among them.
     """
     if not len(labels):
         return []

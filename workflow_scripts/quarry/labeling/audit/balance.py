@@ -31,7 +31,7 @@ def imbalance(positions: NDArray[np.float64], forces: NDArray[np.float64], molec
 
 
 def balance_details(structure: Structure, forces: ArrayLike | None) -> dict[str, float | None]:
-    """Return net_force and net_torque (eV/Angstrom, see ``imbalance``) as they stand in a label's record; None: no such."""
+    """Return net_force and net_torque (eV/Angstrom, see ``imbalance``) as they stand in a label's record; None: has none."""
     array = np.asarray([] if forces is None else forces, dtype=np.float64)
     if not len(structure) or array.shape != (len(structure), 3):
         return {}

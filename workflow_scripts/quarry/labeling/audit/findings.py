@@ -16,7 +16,7 @@ NAMED = 3
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that a check says of one label, or of all of them.
+    """One thing that a check has found of one label, or of all of them.
 
     structure_id: empty where it is said of all labels. check: name of the check. severity: note, warning or error.
     value, tolerance: what was measured and what is allowed, in ``unit``. words: one sentence.
@@ -32,12 +32,12 @@ class Finding:
 
     @property
     def bad(self) -> bool:
-        """Whether something is doubtful or wrong."""
+        """Whether the severity is warning or error."""
         return self.severity != NOTE
 
 
 def rounded(value: float) -> float:
-    """Return a number with six digits: the last ones may depend on the machine, and files of the same labels must not."""
+    """Return a number to six significant digits: further ones may depend on the machine, and files of labels must not."""
     return float(f"{value:.6g}")
 
 

@@ -1,7 +1,7 @@
-"""Near neighbours among labelled geometries, and what the forces say of their difference in energy.
+"""Near neighbours among labelled geometries, and their difference in energy by the forces.
 
 Molecules are compared in inverse distances between their atoms: these turn, move and mirror with nothing, and bonds keep
-their length on the way from one rotamer to another, so that 20 geometries of ethanol tell what takes 500 in Cartesian
+their length on the way from one rotamer to another, so that 20 geometries of ethanol show what takes 500 in Cartesian
 coordinates. Crystals of one cell are compared in Cartesian displacements to the nearest image.
 """
 
@@ -34,10 +34,10 @@ those out of the plane of a flat one."""
 class Pairs:
     """Pairs of near geometries; no geometry is in two of them, so that they are independent.
 
-    first, second: rows of the labelled set, shape (n,). difference: E_second - E_first. work: what the mean of both
-    gradients g says of it in coordinates q, (g_first + g_second) / 2 . (q_second - q_first), wrong by the third order.
+    first, second: rows of the labelled set, shape (n,). difference: E_second - E_first. work: the same by the mean of both
+    gradients g in coordinates q, (g_first + g_second) / 2 . (q_second - q_first), wrong by the third order.
     curvature: |g_second - g_first| . |q_second - q_first| / 2, the size of the second order. loop: the works around the
-    triangle with a further neighbour, zero but for the third order; NaN where there is none. All in eV.
+    triangle with a further neighbour, zero but for the third order; NaN where there is none. All in eV, shape (n,).
     """
 
     first: NDArray[np.int64]

@@ -45,7 +45,7 @@ def check_precision(labels: LabelledSet) -> list[Finding]:
 
 
 def spacing(energies_eV: NDArray[np.float64]) -> tuple[float, str] | None:
-    """Return the spacing of the grid that all energies lie on (eV), and what it is; None if there is none.
+    """Return the spacing (eV) of the grid that all energies, shape (n,), lie on, and its name; None if there is none.
 
     Looked for are numbers of single precision, and multiples of 1, 0.1 ... 1e-5 or of powers of two apart, in every unit
     that Quarry knows.

@@ -17,8 +17,8 @@ def check_stability(
     """Return the labels whose closed shell is known to have a lower unrestricted solution, and how many were looked at.
 
     details: of the records of this batch, by structure id. earlier: findings of the iteration before, which this goes on
-    from: the records of its labels are not read again. left_out: labels that are not used. An engine that says nothing about
-    stability has no findings.
+    from: the records of its labels are not read again. rejected: ids of labels that are not used. An engine that says nothing
+    about stability has no findings.
     """
     found = [finding for finding in earlier if finding.check == CHECK and finding.structure_id not in rejected]
     looked = total = 0

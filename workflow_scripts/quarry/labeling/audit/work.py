@@ -1,4 +1,4 @@
-"""Do energies and forces tell the same? Differences in energy against the work of the forces between near neighbours."""
+"""Do energies and forces agree? Differences in energy against the work of the forces between near neighbours."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _ratio_of_medians(
 
 
 def check_work(labels: LabelledSet, rng: np.random.Generator) -> list[Finding]:
-    """Return what near neighbours say of energies and forces: that both agree, contradict each other, or neither.
+    """Return the finding of near neighbours: energies and forces agree, contradict each other, or neither can be said.
 
     Absurd labels should not be among them. rng: draws pairs and resamples.
     """
@@ -144,7 +144,7 @@ def explanation(slope: Slope) -> str:
 
 
 def hypotheses() -> list[tuple[str, float]]:
-    """Return mistakes of units and the slopes that they give: of labels that are taken for eV and eV/Angstrom."""
+    """Return names of mistakes of units and the slopes that they give, of labels that are taken for eV and eV/Angstrom."""
     found = []
     for energy, force, length in product(PLAIN, PLAIN, LENGTH_UNITS_A):
         parts = [f"the energies are in {energy}"] if energy != "eV" else []

@@ -23,10 +23,9 @@ SAME_PLACE_A = 1e-3
 
 
 def plain_properties(answer: Any, n_atoms: int) -> dict[str, Any]:
-    """Return the properties of an answer in Quarry's units as plain numbers and lists.
+    """Return the properties of an answer in Quarry's units as plain numbers and nested lists (``quarry.properties``).
 
-    Symmetric tensors may be of shape
-    (3, 3), (9,), or (6,) in the order xx, yy, zz, yz, xz, xy (Voigt), and become (3, 3).
+    Symmetric tensors may be of shape (3, 3), (9,), or (6,) in the order xx, yy, zz, yz, xz, xy (Voigt), and become (3, 3).
     Raises ValueError for what is no valid answer: no dictionary, unknown names, wrong shapes, and what is no finite real
     number of a sane size (see ``real_numbers`` and ``check_numbers``).
     """

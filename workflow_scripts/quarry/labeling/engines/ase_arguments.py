@@ -24,12 +24,12 @@ HANDED_ON = re.compile(r"for\b.+\bin\b.*param|\*\*\s*[\w.]*param|param\w*\.(item
 def check_calculator_arguments(
     called: Callable[..., Any], calculator: Any, names: Iterable[str], path: str, key: str
 ) -> None:
-    """Raise QuarryError for an argument that the calculator takes without a word and does not know.
+    """Raise QuarryError for an argument that the calculator takes in silence and does not know.
 
-    called: the class, or a function that has made the calculator; what a function takes itself is its own affair, unless it
-    has become a parameter of the calculator. Known are the arguments of every ``__init__`` and ``default_parameters``, and
-    what the calculator's code names. One without default parameters cannot be checked, nor one that writes whatever it is
-    given into an input file.
+    called: the class, or a function that has made the calculator; arguments of a function are not checked, unless they have
+    become parameters of the calculator. names: of the arguments. path, key: import path and key, for messages. Known are the
+    arguments of every ``__init__`` and ``default_parameters``, and what the calculator's code names. One without default
+    parameters cannot be checked, nor one that writes whatever it is given into an input file.
     """
     kind = type(calculator)
     defaults: dict[str, Any] = {}

@@ -59,7 +59,7 @@ class AseEngine:
         return cls(labeling, base)
 
     def method_identity(self) -> dict[str, Any]:
-        """Return calculator, arguments, content of the files, properties, and how charge and multiplicity are told.
+        """Return calculator, arguments, content of the files, properties, and the arguments for charge and multiplicity.
 
         The properties belong to it because a label without forces cannot stand for one with them.
         """
@@ -108,7 +108,7 @@ class AseEngine:
             )
 
     def check_states(self, states: Iterable[State]) -> None:
-        """Raise QuarryError for a charge or multiplicity that the calculator would not be told."""
+        """Raise QuarryError for a charge or multiplicity that the calculator would not be given."""
         refuse_untold(states, bool(self.labeling.charge_key), bool(self.labeling.multiplicity_key), ADVICE)
 
     def label(self, structure: Structure, threads: int) -> EngineResult:

@@ -92,7 +92,7 @@ class KnowsLabels(Protocol):
     """Where the labels are, for messages."""
 
     def contents(self) -> str:
-        """Return what the source holds, in words."""
+        """Return a clause about what the source holds, for messages."""
         ...
 
     def label(self, structure: Structure, threads: int) -> EngineResult:

@@ -44,7 +44,7 @@ GUARD = "trap 'trap \"\" TERM; kill -TERM 0' TERM\n"
 
 
 class CommandEngine:
-    """Runs ``command`` with bash in a scratch folder of each structure's own.
+    """Runs ``command`` with bash, for each structure in a new scratch folder.
 
     The program is a child of this process and in its process group: who ends the group ends the program. Where the engine
     leads the group, as in label jobs, the program also ends when the engine alone is killed.

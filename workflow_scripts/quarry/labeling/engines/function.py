@@ -53,7 +53,7 @@ class FunctionEngine:
         return {"atoms": max(1, len(structure))}
 
     def versions(self) -> dict[str, str]:
-        """Return the version of Python; what the function calls is the function's own affair."""
+        """Return the version of Python; libraries that the function calls are not known."""
         return {"python": sys.version.split()[0]}
 
     def check(self, elements: list[int]) -> None:

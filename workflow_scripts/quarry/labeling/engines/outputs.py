@@ -46,7 +46,7 @@ def read_extxyz(path: Path, keys: Mapping[str, str]) -> dict[str, Any]:
 
 
 def frame_value(atoms: Atoms, key: str) -> Any:
-    """Return what a frame that ASE has read says under a name: a result, an entry of info or an array; None if nothing."""
+    """Return what a frame that ASE has read holds under a name: a result, an entry of info or an array; None: nothing."""
     results = {} if atoms.calc is None else atoms.calc.results
     for place in (results, atoms.info, atoms.arrays):
         if key in place:
@@ -55,7 +55,7 @@ def frame_value(atoms: Atoms, key: str) -> Any:
 
 
 def read_engrad(path: Path) -> dict[str, Any]:
-    """Read energy (hartree), gradient (hartree/bohr) and geometry of a .engrad file.
+    """Return energy (hartree), gradient (hartree/bohr) and geometry of a .engrad file, as arrays by name.
 
     Its numbers stand in order: atoms; energy; gradient, one number a line; atomic number and position (bohr) of each
     atom. Lines with # are comments. Raises ValueError if something is missing.

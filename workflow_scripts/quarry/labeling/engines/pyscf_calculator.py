@@ -185,7 +185,7 @@ class PyscfCalculator:
 
 
 def size_of(molecule: gto.Mole) -> dict[str, int]:
-    """Return what the cost of a label depends on."""
+    """Return what the cost of a label depends on: numbers of atoms and basis_functions."""
     return {"atoms": int(molecule.natm), "basis_functions": int(molecule.nao_nr())}
 
 

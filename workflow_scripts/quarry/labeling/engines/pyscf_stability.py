@@ -155,7 +155,7 @@ def minimum_below(runs: Runs, solution: scf.hf.SCF) -> tuple[scf.hf.SCF, dict[st
     """Follow the instabilities of a converged solution downhill; return the lowest solution and what was found.
 
     Found (``quarry.labeling.stability``): stable, flat (the curvature is negative, but nothing is gained that way: the
-    direction is flat but for the grid), internal (the same in a word), followed (how many times), energies (eV, of the
+    direction is flat but for the grid), internal (both as one word), followed (how many times), energies (eV, of the
     solutions on the way down: the first is the given one's, the last the end's), lowest_curvature (hartree, of the end;
     None without virtual orbitals).
     Raises ScfNotConverged if the way down does not converge or does not end.

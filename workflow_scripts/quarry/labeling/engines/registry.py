@@ -15,7 +15,8 @@ def make_engine(labeling: LabelingBase, base: str | Path = ".", resources: Label
     """Return the engine of the configuration's section ``labeling``.
 
     base: folder of the campaign file, for the files that the section names. resources: what a label job has (MPI tasks
-    and memory, for engines that start a program); those of the configuration's defaults when not given.
+    and memory, for engines that start a program); those of the configuration's defaults when not given. Raises QuarryError
+    if the engine cannot be made.
     """
     kind: type[Engine] = named(ENGINES[labeling.engine].engine)
     return kind.of(labeling, Path(base), resources or LabelResources())

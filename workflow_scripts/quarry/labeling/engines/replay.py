@@ -75,7 +75,7 @@ class ReplayEngine:
         return {"atoms": max(1, len(structure))}
 
     def versions(self) -> dict[str, str]:
-        """Return nothing: the number was made by whoever made the file."""
+        """Return no versions: which program made the numbers is not known."""
         return {}
 
     def check(self, elements: list[int]) -> None:
@@ -87,7 +87,7 @@ class ReplayEngine:
         return bool(self._load()[1](structure))
 
     def contents(self) -> str:
-        """Return a clause about what the file has."""
+        """Return a clause about what the file holds, for messages."""
         rows, _ = self._load()
         first = f", and its first ids are {', '.join(list(rows.ids())[:2])}" if self.labeling.match == "id" else ""
         return rows.contents() + first

@@ -37,7 +37,7 @@ class Rows:
         raise NotImplementedError
 
     def values(self, row: int, structure: Structure) -> dict[str, Any]:
-        """Return what the file says about a row, in its own units. structure: whose row it is.
+        """Return the properties of a row, in the file's units. structure: whose row it is.
 
         Raises ValueError if the row lacks what the structure has.
         """
@@ -52,7 +52,7 @@ class Rows:
         raise NotImplementedError
 
     def contents(self) -> str:
-        """Return a clause about what there is in the file."""
+        """Return a clause about what the file holds, for messages."""
         raise NotImplementedError
 
     def may_be(self, row: int, structure: Structure) -> bool:

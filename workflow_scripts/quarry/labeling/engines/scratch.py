@@ -1,4 +1,4 @@
-"""A folder of its own for one calculation, on the node's own disk, gone afterwards."""
+"""A folder for one calculation alone, on the node's disk, removed afterwards."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _as_machine_fault(place: str | Path) -> Iterator[None]:
 
 
 def problem_of(folder: Path) -> str | None:
-    """Return why a scratch folder takes no more, or None: then a calculation in it did not fail for its disk."""
+    """Return why nothing can be written in a scratch folder any more, or None: its disk made no calculation fail."""
     probe = folder / PROBE
     try:
         with open(probe, "wb") as handle:

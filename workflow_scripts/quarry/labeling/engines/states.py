@@ -1,4 +1,4 @@
-"""What depends on the pool's molecules: charge and multiplicity, which an engine must be told, and numbers of excited states."""
+"""What depends on the pool's molecules: charge and multiplicity, which an engine must be given, and numbers of excited states."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ State = tuple[int, int]
 
 @runtime_checkable
 class ChecksStates(Protocol):
-    """An engine that depends on its configuration for being told charge and multiplicity."""
+    """An engine that is given charge and multiplicity only if its configuration says so."""
 
     def check_states(self, states: Iterable[State]) -> None:
-        """Raise QuarryError (one line) for a charge or multiplicity of the pool that cannot be told."""
+        """Raise QuarryError (one line) for a charge or multiplicity of the pool that the engine would not be given."""
         ...
 
 
@@ -51,7 +51,10 @@ def one_of_each_kind(structures: Iterable[Structure]) -> list[Structure]:
 
 
 def untold(state: State, tells_charge: bool, tells_multiplicity: bool) -> str | None:
-    """Return what of a state would be ignored, or None."""
+    """Return a message about what of a state would be ignored, or None.
+
+    tells_charge, tells_multiplicity: whether the engine is given them.
+    """
     charge, multiplicity = state
     if charge != 0 and not tells_charge:
         return f"charge {charge}"
@@ -61,7 +64,10 @@ def untold(state: State, tells_charge: bool, tells_multiplicity: bool) -> str | 
 
 
 def refuse_untold(states: Iterable[State], tells_charge: bool, tells_multiplicity: bool, advice: str) -> None:
-    """Raise QuarryError for the first state that would be ignored in part."""
+    """Raise QuarryError for the first state that would be ignored in part; arguments as of ``untold``.
+
+    advice: what to change, for the message.
+    """
     for state in states:
         ignored = untold(state, tells_charge, tells_multiplicity)
         if ignored:

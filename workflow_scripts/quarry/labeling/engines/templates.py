@@ -55,7 +55,7 @@ def xyz_text(structure: Structure) -> str:
 
 
 def values_of(structure: Structure) -> dict[str, str]:
-    """Return the placeholders that a structure fills (Angstrom)."""
+    """Return the texts of the placeholders that a structure fills, by name; positions in Angstrom."""
     xyz = xyz_text(structure)
     return {
         "charge": str(structure.charge),
