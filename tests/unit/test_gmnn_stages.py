@@ -133,6 +133,61 @@ def test_the_network_says_what_labels_would_tell_it(tmp_path, files, strategy):
     assert "informativeness_by_mean" not in said.chosen[0]
 
 
+@pytest.mark.parametrize("threshold", [None, "mean"])
+def test_candidates_that_tell_too_little_are_left_out_counted_and_said(tmp_path, files, threshold):
+    made = models(tmp_path, campaign(query={"strategy": "oed_energy"}))
+    score_pool(made, 1, files["model"], files["dataset"], files["failures"], files["scores"])
+    known = (files["dataset"], files["failures"], files["facts"], files["scores"], files["proposal"])
+    assert propose_batch(made, 1, *known) == []
+    plain, ids = Query.read(tmp_path / "query.json"), [row.structure_id for row in read_proposal(files["proposal"])]
+    name = f"informativeness_by_{threshold or 'median'}"
+    values = [one[name] for one in plain.chosen[1:]]
+    assert plain.uninformative == 0 and len(values) == 4 and values == sorted(values, reverse=True)
+    # Between the second and the third of what the strategy wants most.
+    limit = float(np.mean(values[1:3]))
+    query = {"strategy": "oed_energy", "min_informativeness": limit, **({"threshold": threshold} if threshold else {})}
+    strict = models(tmp_path, campaign(query=query))
+    (line,) = propose_batch(strict, 1, *known)
+    assert [row.structure_id for row in read_proposal(files["proposal"])] == ids[:3], (
+        "the unfamiliar one is not left out"
+    )
+    found = Query.read(tmp_path / "query.json")
+    assert found.uninformative == N_LEFT - 2 and found.distributions == plain.distributions
+    assert line == (
+        f"8 of 14 candidates have an informativeness of {limit:g} or less and are left out (query.min_informativeness); "
+        "3 of 5 places are filled"
+    )
+
+
+def test_a_batch_may_be_empty(tmp_path, files):
+    conf = campaign(query={"strategy": "oed_forces", "min_informativeness": 1e12, "unfamiliar": "leave_out"})
+    made = models(tmp_path, conf)
+    write_failures(tmp_path / "failures.csv", [str(i) for i in read_pool_ids(made.pool)[N_TEST + N_TRAIN + N_LEFT :]])
+    score_pool(made, 1, files["model"], files["dataset"], files["failures"], files["scores"])
+    known = (files["dataset"], files["failures"], files["facts"], files["scores"], files["proposal"])
+    (line,) = propose_batch(made, 1, *known)
+    assert read_proposal(files["proposal"]) == [] and "0 of 5 places are filled" in line
+    assert Query.read(tmp_path / "query.json").uninformative == N_LEFT
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        (
+            {"min_informativeness": 1.0},
+            "query.min_informativeness: the strategy lcmd has no such setting",
+        ),
+        ({"strategy": "oed_energy", "threshold": "mean"}, "threshold = mean needs min_informativeness"),
+        ({"strategy": "oed_energy", "min_informativeness": 0}, "query.min_informativeness.*greater than 0"),
+        ({"strategy": "oed_energy", "min_informativeness": float("inf")}, "query.min_informativeness.*finite"),
+    ],
+)
+def test_what_cannot_leave_anything_out_is_refused(query, words):
+    with pytest.raises(QuarryError, match=words) as caught:
+        campaign(query=query)
+    assert "\n" not in str(caught.value)
+
+
 def test_to_trust_what_it_cannot_predict_is_refused():
     with pytest.raises(QuarryError, match=r"query\.unfamiliar: trust, but model\.kind: gmnn predicts nothing"):
         campaign(query={"unfamiliar": "trust"})

@@ -371,6 +371,10 @@ class TestProposal:
         assert {r.structure_id for r in rows} == set(pool.ids[18:][np.argsort(mean)[:5]].tolist())
         with pytest.raises(QuarryError, match="my_strategy:Needy of arm main needs classes as target"):
             check_strategy(querying("my_strategy:Needy"), tmp_path)
+        with pytest.raises(
+            QuarryError, match=r"query\.min_informativeness: my_strategy:Chosen of arm main has no methods"
+        ):
+            check_strategy(querying("my_strategy:Chosen", min_informativeness=1.0), tmp_path)
 
     def test_iterations_and_seeds_draw_differently(self, tmp_path, trained, features):
         conf = configuration(query={"strategy": "random", "initial": 8, "batch": {"schedule": "constant", "size": 5}})

@@ -103,6 +103,14 @@ class TestUninformative:
         )
         assert self.after([None, query(0.01)], **rule) is None
 
+    def test_a_batch_without_a_structure_ends_the_arm(self):
+        """All candidates were left out (query.min_informativeness), whatever the section stop says."""
+        none = Query("oed_energy", 200, 0, uninformative=200)
+        words = self.after([None, none])
+        assert words.startswith("nothing informative was left to choose from: none of 200 candidates has")
+        some = Query("oed_energy", 200, 0, [{"structure_id": "one"}], uninformative=199)
+        assert self.after([None, some]) is None and self.after([None, query()]) is None
+
     def test_limits_that_nobody_could_meet_are_refused(self):
         for limit in ({"informativeness": 1.0}, {"share_informative": 0.05}):
             with pytest.raises(

@@ -241,7 +241,8 @@ class Campaign:
     def _progress(self, arm: str, iteration: int) -> Progress:
         stop, steps = self.configuration.stop, range(iteration + 1)
         # Not read where no rule looks at them.
-        asked = steps if stop.rules or stop.uninformative else ()
+        leaves_out = self.configuration.arm(arm).query.min_informativeness is not None
+        asked = steps if stop.rules or stop.uninformative or leaves_out else ()
         try:
             costs = [Cost.read(self.paths.cost(arm, t)) for t in steps]
             queries = [Query.read(self.paths.iteration("query.json", arm, t)) for t in asked]

@@ -275,7 +275,7 @@ def _strategies(configuration: Configuration) -> str | None:
             )
         lack = incompatibility(query, kind, traits, target, searches, query.reads)
         if lack:
-            plain = query.model_copy(update=dict.fromkeys(("share", "distance", "embedding", "beta")))
+            plain = query.model_copy(update=dict.fromkeys(option for option in OPTIONS if option != "arguments"))
             fit = [
                 known
                 for known in STRATEGIES

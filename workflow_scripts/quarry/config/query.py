@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from quarry.config.base import IMPORT_PATH, PlainArguments, Section
 from quarry.config.model_traits import ModelTraits
@@ -52,6 +52,9 @@ class Traits:
     options: tuple[str, ...] = ()
 
 
+OED_OPTIONS = ("min_informativeness", "threshold")
+"""Keys of strategies that rank the training structures too."""
+
 STRATEGIES: dict[str, Traits] = {
     "random": Traits(),
     "sequence": Traits(),
@@ -70,13 +73,13 @@ STRATEGIES: dict[str, Traits] = {
     "bait": Traits(("embedding",), ("embedding",)),
     "vote_entropy": Traits(("votes",)),
     "predictive_entropy": Traits(("probabilities",)),
-    "oed_energy": Traits(("informativeness_energy",)),
-    "oed_forces": Traits(("informativeness_forces",)),
-    "oed_total": Traits(("informativeness_energy", "informativeness_forces"), ("beta",)),
+    "oed_energy": Traits(("informativeness_energy",), OED_OPTIONS),
+    "oed_forces": Traits(("informativeness_forces",), OED_OPTIONS),
+    "oed_total": Traits(("informativeness_energy", "informativeness_forces"), ("beta", *OED_OPTIONS)),
 }
 """What ``query.strategy`` may name, beside an import path."""
 
-OPTIONS = ("share", "distance", "embedding", "beta", "arguments")
+OPTIONS = ("share", "distance", "embedding", "beta", *OED_OPTIONS, "arguments")
 """Keys of query that belong to a strategy."""
 
 INFORMATIVENESS = "informativeness_"
@@ -124,6 +127,12 @@ class Query(Section):
     gradient or kernel."""
     beta: float | None = Field(default=None, gt=0)
     """Weight of the forces beside the energy in oed_total; both numbers are without unit; null: 1."""
+    min_informativeness: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Leave out candidates whose informativeness is not above this (1: they tell no more than what is learnt already), so that a
+    batch may be smaller than batch says, and the arm ends where none is left. Informativeness is what oed_energy, oed_forces and
+    oed_total rank by over threshold. Candidates that the model cannot judge are not left out; null: none is."""
+    threshold: Literal["mean", "median"] | None = None
+    """What min_informativeness is measured by: the mean or the median of the training structures' own; null: median."""
     arguments: PlainArguments = {}
     """Keyword arguments of a user-defined strategy."""
     initial: int = Field(gt=0)
@@ -138,6 +147,12 @@ class Query(Section):
     does not know), for strategies that look at the model, whose predictions mean nothing there. few: a tenth of each batch (at
     least one) is drawn from them at random, so that the model comes to know them; leave_out: none is taken while others are
     left; trust: they are ranked like the others."""
+
+    @model_validator(mode="after")
+    def _threshold_of_something(self) -> Query:
+        if self.threshold is not None and self.min_informativeness is None:
+            raise ValueError(f"threshold = {self.threshold} needs min_informativeness; set it, or remove threshold")
+        return self
 
     @property
     def is_user_defined(self) -> bool:
@@ -160,7 +175,8 @@ class Query(Section):
     @property
     def options(self) -> tuple[str, ...]:
         """The keys of this section that the strategy understands."""
-        return ("embedding", "arguments") if self.is_user_defined else STRATEGIES[self.strategy].options
+        own = ("embedding", *OED_OPTIONS, "arguments")
+        return own if self.is_user_defined else STRATEGIES[self.strategy].options
 
     @property
     def reads_features(self) -> bool:

@@ -15,7 +15,7 @@ from quarry.csv_tables import write_rows
 from quarry.errors import QuarryError
 from quarry.files import atomic_path
 from quarry.models.base import STD, HasFeatureMaps, HasInformativeness, main_std, main_values
-from quarry.query.base import PoolView, Strategy
+from quarry.query.base import PoolView, RanksLabelled, Strategy
 from quarry.query.batch import batch_size
 from quarry.query.strategies import chosen_by, make_strategy, needs_of, ranks_of
 from quarry.randomness import generator
@@ -47,6 +47,11 @@ def check_strategy(configuration: Configuration, base: Path) -> None:
         ) or _needs_descriptor(configuration, strategy)
         if lack:
             raise QuarryError(f"query.strategy: {arm.query.strategy} of arm {name} {lack}")
+        if arm.query.min_informativeness is not None and not isinstance(strategy, RanksLabelled):
+            raise QuarryError(
+                f"query.min_informativeness: {arm.query.strategy} of arm {name} has no methods score and score_labelled; add "
+                "them, or remove it"
+            )
 
 
 def _needs_descriptor(configuration: Configuration, strategy: Strategy) -> str | None:
@@ -130,11 +135,12 @@ def joint_std(std: NDArray[np.float64], targets: NDArray[np.float64]) -> NDArray
 
 def propose_batch(
     models: ArmModels, iteration: int, dataset: str, failures: str, facts: str, scores: str | None, output: str
-) -> None:
+) -> list[str]:
     """Let the arm's strategy choose the next structures; write their ids and scores in its order, and ``query.json`` beside it.
 
     score is the number that the strategy ranks by, where there is one. Candidates that the model cannot judge
-    (``query.unfamiliar``) come first, without a score.
+    (``query.unfamiliar``) come first, without a score. Return a line about candidates that are not informative enough
+    (``query.min_informativeness``), if there are any.
     """
     configuration, settings, arm = models.configuration, models.settings, models.arm
     strategy = make_strategy(settings.query, models.base)
@@ -154,14 +160,16 @@ def propose_batch(
     )
     familiar = np.flatnonzero(~strange)
     view = view if len(familiar) == len(rows) else view.subset(familiar)
-    chosen = chosen_by(strategy, settings.query.strategy, view, size - len(drawn), rng)
     ranks, of_training = ranks_of(strategy, settings.query.strategy, view)
     thresholds = _thresholds(view, settings, of_training)
+    informativeness = _informativeness(ranks, thresholds)
+    telling = _telling(informativeness, settings, len(view))
+    asked = view if len(telling) == len(view) else view.subset(telling)
+    chosen = telling[chosen_by(strategy, settings.query.strategy, asked, size - len(drawn), rng)]
     ids = [str(i) for i in read_pool_ids(models.pool)]
     proposed = [(ids[rows[c]], "") for c in drawn]
     proposed += [(ids[rows[familiar[c]]], "" if ranks is None else repr(float(ranks[c]))) for c in chosen]
     write_rows(output, ["structure_id", "score"], proposed)
-    informativeness = _informativeness(ranks, thresholds)
     found = {"score": ranks, "std": view.std, "mean": view.mean, **informativeness}
     seen = {name: values for name, values in found.items() if values is not None and values.ndim == 1}
     said = [
@@ -182,7 +190,14 @@ def propose_batch(
             if np.isfinite(values).any()
         },
         thresholds=thresholds,
+        uninformative=len(view) - len(telling),
     ).write(Path(output).with_name("query.json"))
+    if len(telling) == len(view):
+        return []
+    return [
+        f"{len(view) - len(telling)} of {len(rows)} candidates have an informativeness of {settings.query.min_informativeness:g} "
+        f"or less and are left out (query.min_informativeness); {len(proposed)} of {size} places are filled"
+    ]
 
 
 def distribution(values: NDArray[np.floating]) -> dict[str, float]:
@@ -206,6 +221,17 @@ def _informativeness(
         for of in ("mean", "median")
         if ranks is not None and (threshold := thresholds.get(f"training_{of}", 0.0)) > 0
     }
+
+
+def _telling(
+    informativeness: dict[str, NDArray[np.float64] | None], settings: ArmSettings, n: int
+) -> NDArray[np.int64]:
+    """Return which of ``n`` candidates may be chosen: all, or those above ``query.min_informativeness``."""
+    query = settings.query
+    values = informativeness.get(f"informativeness_by_{query.threshold or 'median'}")
+    if query.min_informativeness is None or values is None:
+        return np.arange(n)
+    return np.flatnonzero(values > query.min_informativeness)
 
 
 def _thresholds(view: PoolView, settings: ArmSettings, of_training: NDArray[np.float64] | None) -> dict[str, float]:

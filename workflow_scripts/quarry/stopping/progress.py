@@ -28,6 +28,7 @@ class Query:
     of an informativeness also above_1, the share of candidates above 1.
     thresholds: of the strategy, by the names of the configuration (minimum and maximum of ``search``, share of ``query``);
     training_mean and training_median, where training structures can be ranked.
+    uninformative: candidates that were left out because they tell too little (``query.min_informativeness``).
     """
 
     strategy: str
@@ -36,6 +37,7 @@ class Query:
     chosen: list[dict[str, Any]] = field(default_factory=list)
     distributions: dict[str, dict[str, float]] = field(default_factory=dict)
     thresholds: dict[str, float] = field(default_factory=dict)
+    uninformative: int = 0
     format: int = QUERY_FORMAT
 
     def write(self, path: str | Path) -> None:

@@ -211,6 +211,17 @@ def _pool_exhausted(progress: Progress) -> str | None:
     return f"the pool is exhausted: all {last.pool_size} structures are labelled or failed"
 
 
+def _nothing_informative(progress: Progress) -> str | None:
+    """The last batch had no structure, since all candidates were left out."""
+    query = progress.query(progress.last.iteration)
+    if query is None or query.chosen or not query.uninformative:
+        return None
+    return (
+        f"nothing informative was left to choose from: none of {query.candidates} candidates has an informativeness above "
+        "query.min_informativeness"
+    )
+
+
 @dataclass(frozen=True)
 class Budget:
     """A budget of section stop. key: in the section. used: returns what an arm has used of it. words: the same as a text."""
@@ -251,7 +262,11 @@ RULES = (
     StopRule("uninformative", _uninformative, asks_error=True),
 )
 """The rules by which a campaign has reached something, in the order in which they are asked."""
-ENDS = (StopRule("pool_exhausted", _pool_exhausted), *(StopRule(budget.key, budget.says) for budget in BUDGETS))
+ENDS = (
+    StopRule("pool_exhausted", _pool_exhausted),
+    StopRule("min_informativeness", _nothing_informative),
+    *(StopRule(budget.key, budget.says) for budget in BUDGETS),
+)
 """The rules by which there is nothing left to spend; asked last."""
 
 
