@@ -127,31 +127,6 @@ def test_last_layer_features_are_slopes_of_the_energy(tmp_path):
     assert np.allclose(found[:, -1], BIAS * np.array(counts), rtol=1e-5)
 
 
-def test_gradient_features_have_the_inner_products_of_the_gradients():
-    """On the average over projections: those of the gradients by all weights and biases, by autograd."""
-    parameters = MODEL._trained.parameters
-    maps = [MODEL.features(UNSEEN, "gradient", np.random.default_rng(seed)).astype(float) for seed in range(60)]
-    assert maps[0].shape == (len(UNSEEN), 512)
-    assert np.array_equal(maps[0], MODEL.features(UNSEEN, "gradient", np.random.default_rng(0)))
-    found = np.mean([m @ m.T for m in maps], axis=0)
-    potential, _, elements, neighbours = MODEL._ready(UNSEEN)
-    tensors = [tensor.clone().requires_grad_(True) for tensor in (*parameters.weights, *parameters.biases)]
-    layers = len(parameters.weights)
-    rows = []
-    for _, batch, own in MODEL._batches(neighbours, elements, potential):
-        features = potential.atoms(parameters, batch, own).passed.inputs[0]
-        a = features
-        for layer in range(layers):
-            z = a @ tensors[layer] / tensors[layer].shape[0] ** 0.5 + BIAS * tensors[layers + layer]
-            a = 1.6765324703310907 * z * torch.sigmoid(z)
-        energies = torch.zeros(len(UNSEEN)).index_add(0, batch.owners, parameters.scale[own] * z[:, 0])
-        for energy in energies:
-            slopes = torch.autograd.grad(energy, tensors, retain_graph=True)
-            rows.append(torch.cat([slope.ravel() for slope in slopes]).double().numpy())
-    wanted = np.array(rows) @ np.array(rows).T
-    assert np.allclose(found, wanted, rtol=0.1)
-
-
 def test_charges_that_it_does_not_see_are_pointed_out():
     one = DATA.structures[0]
     ion = replace(one, charge=1, multiplicity=2)

@@ -99,6 +99,40 @@ def test_candidates_that_it_cannot_judge_have_no_score_and_few_are_drawn(tmp_pat
     assert [row.structure_id in chlorine for row in rows] == [True, False, False, False, False]
 
 
+@pytest.mark.parametrize("embedding", ["last_layer", "gradient", "last_layer_forces", "gradient_forces"])
+def test_diverse_batches_on_its_own_features(tmp_path, files, embedding):
+    """The same seed gives the same batch, another one another map and mostly another batch."""
+    batches = {}
+    for strategy in ("lcmd", "k_means_plus_plus", "maxdet", "bait"):
+        for seed in (3, 3, 4):
+            conf = campaign(query={"strategy": strategy, "embedding": embedding}, seed=seed)
+            made = models(tmp_path, conf)
+            score_pool(made, 1, files["model"], files["dataset"], files["failures"], files["scores"])
+            with h5py.File(files["scores"]) as handle:
+                width = handle["embedding"].shape[1]
+            known = (files["dataset"], files["failures"], files["facts"], files["scores"], files["proposal"])
+            propose_batch(made, 1, *known)
+            batch = [row.structure_id for row in read_proposal(files["proposal"])]
+            assert len(set(batch)) == 5 and width == (9 if embedding == "last_layer" else 512)
+            assert batches.setdefault((strategy, seed), batch) == batch
+    assert len({tuple(batch) for batch in batches.values()}) > 1
+
+
+@pytest.mark.parametrize("key", ["embedding", "distance"])
+def test_features_of_forces_need_forces(key):
+    strategy = {"embedding": "lcmd", "distance": "max_min"}[key]
+    query = {"strategy": strategy, key: "gradient_forces", "initial": 8, "batch": {"schedule": "constant", "size": 5}}
+    with pytest.raises(
+        QuarryError, match=rf"{strategy} cannot use the embedding gradient_forces without forces .*energy\)"
+    ):
+        configuration(target="energy", model=SMALL, query=query, descriptor=None)
+    with pytest.raises(
+        QuarryError, match=r"cannot use the embedding gradient_forces: model\.kind: mlp has gradient, last"
+    ):
+        configuration(target="energy", model={"kind": "mlp"}, query=query)
+    assert campaign(query=query).query.embedding_of(campaign().model.traits)
+
+
 @pytest.mark.parametrize("strategy", ["oed_energy", "oed_forces", "oed_total"])
 def test_the_network_says_what_labels_would_tell_it(tmp_path, files, strategy):
     made = models(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from quarry.config.model_traits import ModelTraits
 from quarry.config.models import OwnModel
 from quarry.errors import QuarryError
 from quarry.models.base import HasInformativeness, Informativeness
-from quarry.models.gmnn.features import _by_moving_atoms, _by_weights, force_sensitivities
+from quarry.models.gmnn.features import _by_moving_atoms, _by_weights, _last_layer_slopes, force_sensitivities
 from quarry.models.optimal_design import Sensitivities, expected_change
 from quarry.models.own import UserModel, own_class
 from quarry.structures import StructureSet
@@ -147,8 +148,8 @@ def test_both_ways_to_the_sensitivities_of_forces_agree():
     potential, parameters, elements, neighbours = MODEL._ready(UNSEEN)
     for rows, batch, own in MODEL._batches(neighbours, elements, potential):
         trace = potential.atoms(parameters, batch, own)
-        sizes = torch.bincount(batch.owners)
-        one, other = _by_weights(potential, parameters, trace), _by_moving_atoms(potential, trace, sizes)
+        one = _by_weights(potential, parameters, trace)
+        other = _by_moving_atoms(potential, trace, 8, partial(_last_layer_slopes, trace))
         assert len(rows) == len(UNSEEN) and torch.allclose(one, other, atol=1e-5)
         assert torch.equal(one, force_sensitivities(potential, parameters, trace))
         wanted = np.concatenate(sensitivities(UNSEEN, "forces"))

@@ -304,7 +304,7 @@ class Gmnn(Section):
         """What the model can do."""
         return ModelTraits(
             learns=(frozenset(("energy", "forces", "stress")),),
-            feature_maps=("last_layer", "gradient"),
+            feature_maps=("last_layer", "gradient", "last_layer_forces", "gradient_forces"),
             derivatives=("forces", "stress"),
             informativeness=("energy", "forces"),
             needs_atoms="model.kind: gmnn",

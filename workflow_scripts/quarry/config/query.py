@@ -107,7 +107,9 @@ StrategyName = Annotated[
     AfterValidator(_known_strategy),
     WithJsonSchema({"anyOf": [{"enum": list(STRATEGIES)}, {"type": "string", "pattern": IMPORT_PATH}]}),
 ]
-Embedding = Literal["last_layer", "gradient", "kernel"]
+Embedding = Literal["last_layer", "gradient", "kernel", "last_layer_forces", "gradient_forces"]
+FORCE_EMBEDDINGS = ("last_layer_forces", "gradient_forces")
+"""What forces depend on."""
 
 
 class Query(Section):
@@ -119,12 +121,13 @@ class Query(Section):
     share: float | None = Field(default=None, gt=0, le=1)
     """Share of the candidates that uncertainty_clusters and uncertainty_max_min choose from, those of the largest standard
     deviation; null: 0.5."""
-    distance: Literal["features", "last_layer", "gradient", "kernel"] | None = None
+    distance: Literal["features", Embedding] | None = None
     """What max_min and uncertainty_max_min measure distances in: the descriptor (features), or an embedding of the model;
     null: features."""
     embedding: Embedding | None = None
-    """Feature map of lcmd, k_means_plus_plus, maxdet and bait: last_layer or gradient of mlp, kernel of gpr and kreg; null:
-    gradient or kernel."""
+    """Feature map of lcmd, k_means_plus_plus, maxdet and bait: last_layer or gradient of mlp and gmnn, last_layer_forces or
+    gradient_forces of gmnn (what forces depend on in place of the energy), kernel of gpr and kreg; null: gradient of mlp,
+    last_layer of gmnn, kernel."""
     beta: float | None = Field(default=None, gt=0)
     """Weight of the forces beside the energy in oed_total; both numbers are without unit; null: 1."""
     min_informativeness: float | None = Field(default=None, gt=0, allow_inf_nan=False)
@@ -220,9 +223,14 @@ def incompatibility(
             return f"needs a model that says how much a label of {criterion} would tell it{_remedy(model, 'informativeness')}"
         if criterion not in target.learnt:
             return f"needs {criterion} among what is learnt (here target: {target.name})"
-    if "embedding" in reads and query.embedding_of(model) not in model.feature_maps:
+    if "embedding" not in reads:
+        return None
+    embedding = query.embedding_of(model)
+    if embedding not in model.feature_maps:
         known = ", ".join(model.feature_maps) or "none"
-        return f"cannot use the embedding {query.embedding_of(model)}: model.kind: {kind} has {known}"
+        return f"cannot use the embedding {embedding}: model.kind: {kind} has {known}"
+    if embedding in FORCE_EMBEDDINGS and "forces" not in target.learnt:
+        return f"cannot use the embedding {embedding} without forces among what is learnt (here target: {target.name})"
     return None
 
 

@@ -37,7 +37,7 @@ class AtomicNetwork:
         self._biases = [b * BIAS for b in biases]
 
     def forward(self, inputs: Tensor, curved: bool = False) -> tuple[Tensor, Passed]:
-        """Return the outputs, shape (n,), and what went through. curved: with what ``backward_tangent`` needs."""
+        """Return the outputs, shape (n,), and what went through. curved: with the curvatures too."""
         passed = Passed([inputs], [], [])
         for weights, biases in zip(self._weights[:-1], self._biases[:-1], strict=True):
             z = torch.addmm(biases, passed.inputs[-1], weights)
@@ -69,6 +69,24 @@ class AtomicNetwork:
             sums.append(moved[-1] @ weights)
             moved.append(sums[-1] * slope)
         return (moved[-1] @ self._weights[-1])[:, 0], moved, sums
+
+    def backward_tangent(
+        self,
+        passed: Passed,
+        backward: tuple[list[Tensor], list[Tensor]],
+        tangent: tuple[Tensor, list[Tensor], list[Tensor]],
+    ) -> list[Tensor]:
+        """Return how the gradients by each hidden z_l of ``backward`` change along a tangent; passed: with curvatures."""
+        _, _, moved_sums = tangent
+        by_inputs, by_sums = backward
+        changes: list[Tensor] = []
+        change = torch.zeros_like(by_inputs[-1])
+        for layer in reversed(range(len(by_sums))):
+            curved = by_inputs[layer + 1] * moved_sums[layer]
+            change = torch.addcmul(change * passed.slopes[layer], curved, passed.curvatures[layer])
+            changes.insert(0, change)
+            change = change @ self._weights[layer].T
+        return changes
 
     def energy_gradients(self, passed: Passed, outputs: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
         """Return the gradients of the sum of outputs (shape (n,)) times the network's, by weights, biases and inputs."""

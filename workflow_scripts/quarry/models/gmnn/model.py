@@ -19,7 +19,13 @@ from quarry.errors import QuarryError, reason_of
 from quarry.files import atomic_path
 from quarry.models.base import Informativeness, Model, Prediction, TrainingData
 from quarry.models.baselines import CompositionBaseline, read_baseline, write_baseline
-from quarry.models.gmnn.features import force_sensitivities, gradient_features, last_layer_features
+from quarry.models.gmnn.features import (
+    force_sensitivities,
+    gradient_features,
+    gradient_force_features,
+    last_layer_features,
+    last_layer_force_features,
+)
 from quarry.models.gmnn.neighbours import Batch, Neighbourhoods
 from quarry.models.gmnn.potential import Parameters, Potential, initial_parameters
 from quarry.models.gmnn.training import Examples, Trained, blocks_of, train
@@ -183,22 +189,28 @@ class GaussianMomentModel:
         return Prediction(mean)
 
     def features(self, structures: StructureSet, kind: str, rng: np.random.Generator) -> NDArray[np.float32]:
-        """Return a feature map of the energies of structures, shape (n, p).
+        """Return a feature map of the energies or forces of structures, shape (n, p).
 
-        last_layer: the gradient by the last layer's weights and bias. gradient: a random projection of that by the weights
-        and biases of all layers. Raises QuarryError for another kind.
+        last_layer: the gradient of the energy by the last layer's weights and bias. gradient: a random projection of that by the
+        weights and biases of all layers. last_layer_forces, gradient_forces: of forces, ``features.second_moments`` of the same
+        gradients. Raises QuarryError for another kind.
         """
-        if kind not in ("last_layer", "gradient"):
-            raise QuarryError(
-                f"query.embedding: a model of kind gmnn has no {kind} features; use last_layer or gradient"
-            )
+        known = self.settings.traits.feature_maps
+        if kind not in known:
+            raise QuarryError(f"query.embedding: a model of kind gmnn has no {kind} features; use {' or '.join(known)}")
         seed = int(rng.integers(2**63 - 1))
         potential, parameters, elements, neighbourhoods = self._ready(structures)
         parts = []
         for rows, batch, own in self._batches(neighbourhoods, elements, potential):
-            trace = potential.atoms(parameters, batch, own)
-            last, n = kind == "last_layer", len(rows)
-            found = last_layer_features(trace, n) if last else gradient_features(trace, n, seed)
+            trace, n = potential.atoms(parameters, batch, own, curved=kind == "gradient_forces"), len(rows)
+            if kind == "last_layer":
+                found = last_layer_features(trace, n)
+            elif kind == "gradient":
+                found = gradient_features(trace, n, seed)
+            elif kind == "last_layer_forces":
+                found = last_layer_force_features(potential, parameters, trace, n, seed)
+            else:
+                found = gradient_force_features(potential, trace, n, seed)
             parts.append(found.cpu().numpy())
         return np.concatenate(parts).astype(np.float32)
 
