@@ -9,7 +9,14 @@ configuration = configuration_of(snakemake)
 with job(snakemake) as log:
     from quarry.labeling.ledger import LabelLedger
     from quarry.labeling.wanted import Wanted
-    from quarry.stages.assessment import Payer, account_cost, assess_iteration, progress_line, warning_lines
+    from quarry.stages.assessment import (
+        Payer,
+        account_cost,
+        assess_iteration,
+        facts_before,
+        progress_line,
+        warning_lines,
+    )
     from quarry.structures.files import read_pool_ids
 
     arm, iteration = snakemake.wildcards.arm, int(snakemake.wildcards.iteration)
@@ -33,6 +40,7 @@ with job(snakemake) as log:
         Wanted.of(configuration.goal),
         snakemake.output.cost,
     )
-    for line in (progress_line(facts, cost), *warning_lines(facts, configuration)):
+    before = facts_before(facts, snakemake.output.facts)
+    for line in (progress_line(facts, cost), *warning_lines(facts, configuration, before)):
         log(line)
         tell(line)

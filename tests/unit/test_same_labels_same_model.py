@@ -9,6 +9,7 @@ from quarry.descriptors.features_file import read_features
 from quarry.models.registry import load_regression
 from quarry.randomness import generator
 from quarry.stages.training import train_member, train_model
+from support import potentials
 from support.arms import models_in
 from support.networks import SMALL
 from support.stages import configuration, write_dataset
@@ -21,11 +22,17 @@ MODELS = {
     "kreg": {"kind": "kreg"},
     "committee": {**SMALL, "uncertainty": "committee", "members": 2},
     "dropout": {**SMALL, "uncertainty": "mc_dropout"},
+    "gmnn": {**potentials.SMALL, "epochs": 3},
 }
+
+BATCH = {"schedule": "constant", "size": 5}
 
 
 def arms(model):
+    potential = model["kind"] == "gmnn"
     return configuration(
+        **({"descriptor": None} if potential else {}),
+        query={"strategy": "lcmd" if potential else "uncertainty", "initial": 8, "batch": BATCH},
         model=model,
         arms={"other": {"query": {"strategy": "random"}, "seed": 99}},
         control={"seeds": [3, 4], "repeats": [8]},

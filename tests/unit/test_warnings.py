@@ -21,7 +21,7 @@ from quarry.evaluation.warnings import (
 )
 from quarry.models.registry import make_regression
 from quarry.models.regression import RegressionData
-from quarry.stages.assessment import warning_lines
+from quarry.stages.assessment import facts_before, warning_lines
 from quarry.stages.batch import read_proposal
 from quarry.stages.evaluation import EvaluationFiles, evaluate_model
 from quarry.stages.pool import build_features
@@ -230,6 +230,26 @@ def test_they_stand_in_terminal_and_history():
     ]
     row = history_rows([found], [cost()], "")[0]
     assert row["warnings"] == "the first doubt | another; doubt"
+
+
+def test_what_the_iteration_before_said_is_not_said_again_in_the_terminal(tmp_path):
+    before = facts(2, warnings=["6 of 38 candidates have elements that no label has (Cl)", "RMSE 0.98 (up to 1.2e-1)"])
+    path = tmp_path / "iter_003" / "facts.json"
+    for one in (before, facts(1, warnings=[])):
+        folder = tmp_path / f"iter_{one.iteration:03d}"
+        folder.mkdir()
+        one.write(folder / "facts.json")
+    new = ["5 of 33 candidates have elements that no label has (Cl)", "RMSE 0.5 (up to 1,000)", "a new doubt"]
+    now = facts(3, warnings=new)
+    assert facts_before(now, path) == before
+    assert warning_lines(now, configuration(), facts_before(now, path)) == [
+        "main iteration 3: warning: a new doubt",
+        "main iteration 3: 2 warnings as before (column warnings of history.csv)",
+    ]
+    other = facts(3, warnings=["5 of 33 candidates have elements that no label has (Br, Cl)"])
+    assert warning_lines(other, configuration(), before) == [f"main iteration 3: warning: {other.warnings[0]}"]
+    assert facts_before(facts(0), tmp_path / "iter_000" / "facts.json") is None
+    assert history_rows([now], [cost()], "")[0]["warnings"] == " | ".join(new)
 
 
 @pytest.mark.parametrize(

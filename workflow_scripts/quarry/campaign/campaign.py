@@ -37,7 +37,7 @@ from quarry.labeling.sharing import check_rights
 from quarry.stopping.facts import Cost, Facts
 from quarry.stopping.own_rules import own_rules
 from quarry.stopping.progress import Progress, Query
-from quarry.stopping.rules import StopReason, StopRule, labels_left, stop_reason
+from quarry.stopping.rules import StopReason, StopRule, labels_left, stop_reason, too_few_tested
 from quarry.terminal import say
 
 
@@ -90,8 +90,9 @@ class Campaign:
         if runs:
             refuse_future(drawn_files(self.configuration, self.base), "spectrum.experiment")
             check_rights(self.configuration.labeling.store, checked["method_id"])
-            for note in checked.get("notes", []):
-                say(note)
+            for note in [*checked.get("notes", []), too_few_tested(self.configuration)]:
+                if note:
+                    say(note)
         new = manifests.make_manifest(
             self.configuration.identity(), checked["inputs"], checked["method"], checked["method_id"]
         )

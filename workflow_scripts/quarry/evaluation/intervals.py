@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from quarry.stopping.facts import FEWEST_ERRORS
+
 RESAMPLES = 1000
-FEWEST = 4
-"""Errors that an interval needs: of fewer, most resamples hold one error alone."""
 WIDEST = 100.0
 """Beyond this factor of the value an interval is open: its upper end is None, its lower end 0."""
 BLOCK = 2_000_000
@@ -115,7 +115,7 @@ def error_interval(errors: NDArray[np.float64], power: int, rng: np.random.Gener
     those seen (Student's t of 3 degrees: 13 %); see ``quarry.evaluation.tails``. Errors of cross-validation depend on each
     other through their models a little, which no interval here knows.
     """
-    if len(errors) < FEWEST:
+    if len(errors) < FEWEST_ERRORS:
         return None, None
     terms = Terms.of(errors, power)
     if not terms.values.size:
@@ -140,7 +140,7 @@ def spread_ratio_interval(
 ) -> Ends:
     """Return the interval of ``spread_ratio``; errors and targets, shaped as there, of a structure are drawn together."""
     terms = _ratio(errors, targets)
-    if terms is None or len(errors) < FEWEST:
+    if terms is None or len(errors) < FEWEST_ERRORS:
         return None, None
     return _ends([terms], rng, level) if terms.values.size else (0.0, 0.0)
 
@@ -153,7 +153,7 @@ def spread_ratio_at_most(errors: NDArray[np.float64], targets: NDArray[np.float6
     have to be far beyond all seen. This end is finite, and decides that question where the interval does not.
     """
     terms = _ratio(errors, targets)
-    if terms is None or len(errors) < FEWEST:
+    if terms is None or len(errors) < FEWEST_ERRORS:
         return None
     if not terms.values.size:
         return 0.0
@@ -206,7 +206,7 @@ def change_interval(
     if not (before.values.size and now.values.size):
         unchanged = before.values.size == now.values.size
         return (0.0, 0.0) if unchanged else (1.0, 1.0)
-    if min(len(previous), len(current)) < FEWEST:
+    if min(len(previous), len(current)) < FEWEST_ERRORS:
         return 0.0, None
     return _change_ends(*log_interval([before.beside(now)] if paired else [before, now], rng, level=level))
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from quarry.campaign.failure_table import open_failures, read_failures
+from quarry.campaign.iterations import folder_name
 from quarry.campaign.receipts import read_receipts
 from quarry.config.campaign import Configuration
 from quarry.labeling.ledger import LabelLedger
@@ -121,11 +123,28 @@ def progress_line(facts: Facts, cost: Cost) -> str:
     return f"{head}{failed}; {facts.metric} RMSE {value:.4g}{unit} (95 %: {interval}{beside}); {change}"
 
 
-def warning_lines(facts: Facts, configuration: Configuration) -> list[str]:
-    """Return the lines that the terminal shows about what is doubtful in an iteration, and why it does not stop there."""
+def warning_lines(facts: Facts, configuration: Configuration, before: Facts | None = None) -> list[str]:
+    """Return the lines that the terminal shows about what is doubtful in an iteration, and why it does not stop there.
+
+    before: facts of the iteration before; what it said too, numbers aside, is counted and not said again.
+    """
+    known = set() if before is None else {_without_numbers(message) for message in before.warnings}
+    said = [message for message in facts.warnings if _without_numbers(message) not in known]
     held = held_back(facts, configuration)
-    said = [*facts.warnings, *([held] if held else [])]
-    return [f"{facts.arm} iteration {facts.iteration}: warning: {message}" for message in said]
+    lines = [f"warning: {message}" for message in [*said, *([held] if held else [])]]
+    if again := len(facts.warnings) - len(said):
+        lines.append(f"{again} {'warning' if again == 1 else 'warnings'} as before (column warnings of history.csv)")
+    return [f"{facts.arm} iteration {facts.iteration}: {line}" for line in lines]
+
+
+def facts_before(facts: Facts, path: str | Path) -> Facts | None:
+    """Return the facts of the iteration before, None if there is none. path: of ``facts``."""
+    before = Path(path).parents[1] / folder_name(facts.iteration - 1) / Path(path).name
+    return Facts.read(before) if facts.iteration and before.exists() else None
+
+
+def _without_numbers(message: str) -> str:
+    return re.sub(r"[-+]?\d[\d.,]*(?:e[-+]?\d+)?", "", message)
 
 
 def _beside_text(errors: dict[str, Any]) -> str:

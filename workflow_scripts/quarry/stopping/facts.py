@@ -14,6 +14,9 @@ from quarry.files import digest_of, write_json
 
 FACTS_FORMAT = 1
 
+FEWEST_ERRORS = 4
+"""Errors that an interval needs: of fewer, most resamples hold one error alone."""
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -34,7 +37,7 @@ class Facts:
     target excitations rmse and mae are geometric means over all states and quantities
     (``quarry.models.metrics.excitation_metrics``), and there is no r2. _low and _high: ends of 95 % intervals
     (``quarry.evaluation.intervals``): None for an upper end beyond 100 times the value (the errors seen set no upper bound),
-    both None with fewer than 4 errors; with constant targets ratios and r2 are None.
+    both None with fewer than ``FEWEST_ERRORS``; with constant targets ratios and r2 are None.
     rrmse: |RMSE(N) - RMSE(N - step)| / RMSE(N) of the stop metric, for target class the same of 1 - accuracy, 1.0 in
     iteration 0; rrmse_low, rrmse_high: its 95 % interval, rrmse_high None without an upper bound.
     search: of a targeted search, found (training structures in range), test (true and false positives, tpr, fpr ...);
