@@ -1,4 +1,4 @@
-"""Choose the structures whose labels tell a forecast the cost, and write their jobs."""
+"""Choose the structures whose labels show a forecast the cost, and write their jobs."""
 
 from pathlib import Path
 
@@ -7,24 +7,18 @@ from quarry.campaign.job import configuration_of, job, manifest_of, paths_of, st
 configuration = configuration_of(snakemake)
 with job(snakemake) as log:
     from quarry.config.campaign import PROBES_ARM
-    from quarry.labeling.known import KnownLabelSource
+    from quarry.labeling.known import known_labels
     from quarry.labeling.ledger import LabelLedger
     from quarry.labeling.wanted import Wanted
     from quarry.stages.batch import BatchFiles, select_batch
-    from quarry.stages.forecast import choose_probes
     from quarry.stages.planning import make_planner
+    from quarry.stages.probes import choose_probes
 
     structures, files = snakemake.input.structures, snakemake.output
     store = store_of(configuration, manifest_of(snakemake))
-    source = KnownLabelSource.of(configuration.labeling, Path(snakemake.params.base))
-    wanted = Wanted.of(configuration.goal)
+    given = known_labels(configuration.labeling, Path(snakemake.params.base), Wanted.of(configuration.goal), store)
     line = select_batch(
-        choose_probes(
-            configuration,
-            structures,
-            store,
-            lambda structure: source is not None and source.record(structure, wanted, store) is not None,
-        ),
+        choose_probes(configuration, structures, store, lambda structure: given(structure) is not None),
         [structures],
         store,
         LabelLedger(snakemake.params.failed),

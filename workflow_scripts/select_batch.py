@@ -9,7 +9,7 @@ from quarry.terminal import tell
 
 configuration = configuration_of(snakemake)
 with job(snakemake) as log:
-    from quarry.labeling.known import KnownLabelSource
+    from quarry.labeling.known import known_labels
     from quarry.labeling.ledger import LabelLedger
     from quarry.labeling.wanted import Wanted
     from quarry.stages.batch import BatchFiles, batch_rows, select_batch
@@ -22,8 +22,6 @@ with job(snakemake) as log:
     rows = batch_rows(configuration, arm, iteration, candidates, snakemake.input.proposal)
     rows = add_retries(rows, arm, iteration, snakemake.input.failures or None, read_requests(snakemake.params.retries))
     store = store_of(configuration, manifest_of(snakemake))
-    wanted = Wanted.of(configuration.goal)
-    source = KnownLabelSource.of(configuration.labeling, Path(snakemake.params.base))
     files = snakemake.output
     failed = LabelLedger(snakemake.params.failed)
     line = select_batch(
@@ -33,7 +31,7 @@ with job(snakemake) as log:
         failed,
         make_planner(configuration, snakemake.params.base, arm, iteration, paths),
         BatchFiles(files.batch, files.structures, files.planned, files.reused, files.job_inputs),
-        given=lambda structure: None if source is None else source.record(structure, wanted, store),
+        given=known_labels(configuration.labeling, Path(snakemake.params.base), Wanted.of(configuration.goal), store),
     )
     hand_down_attempts(read_batch(files.batch), failed, Path(files.batch).with_name("attempts"))
     log(line)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from quarry.campaign.batch_table import BatchRow, write_batch
 from quarry.campaign.file_count import files_at_end
 from quarry.campaign.paths import CampaignPaths
 from quarry.errors import QuarryError
@@ -19,11 +20,12 @@ from quarry.labeling.cost_model import CostModel, LabelCost
 from quarry.labeling.record import write_records
 from quarry.labeling.store import LabelStore
 from quarry.stages.batch import draw_initial
-from quarry.stages.forecast import Forecast, _end_s, choose_probes, encode, make_forecast, makespan, schedule
+from quarry.stages.forecast import Forecast, Seen, _end_s, encode, make_forecast, makespan, schedule
 from quarry.stages.forecast_text import duration, forecast_text
+from quarry.stages.probes import choose_probes
 from quarry.stopping.facts import Cost
 from quarry.structures import Structure, StructureSet
-from quarry.structures.files import write_pool
+from quarry.structures.files import read_pool, write_pool
 from support.stages import METHOD_ID, SIZE, configuration, label_record, make_facts, planner
 
 RNG = np.random.default_rng(0)
@@ -50,6 +52,7 @@ class TestSchedule:
             ),
             (query("fraction", fraction=0.5), {"max_iterations": 3}, [14, 4, 6, 9], "stop.max_iterations = 3"),
             (query("constant", size=5), {"max_labels": 14}, [14], "stop.max_labels = 14"),
+            (query("constant", size=5), {"max_labels": 15, "max_iterations": 1}, [14, 1], "stop.max_labels = 15"),
         ],
     )
     def test_a_fresh_campaign(self, batch, stop, expected, ends_by):
@@ -145,7 +148,9 @@ class TestProbes:
 
 
 class TestForecast:
-    def forecast(self, folder: Path, monkeypatch, mixed: str, conf, known=9, cores=4, failed=0) -> Forecast:
+    def forecast(
+        self, folder: Path, monkeypatch, mixed: str, conf, known=9, cores=4, failed=0, is_given=lambda structure: False
+    ) -> Forecast:
         """With labels of the first batch that cost 1e-2 atoms^3 s on two cores."""
         monkeypatch.chdir(folder)
         store = LabelStore("label_store", METHOD_ID, {})
@@ -167,7 +172,7 @@ class TestForecast:
             files.append(str(path))
         several = planner()
         several.resources = conf.resources.label
-        return make_forecast(conf, several, paths, files, store, cores)
+        return make_forecast(Seen(conf, several, paths, store, is_given=is_given), files, cores)
 
     def test_of_a_fresh_campaign(self, tmp_path, monkeypatch, mixed):
         conf = configuration(
@@ -218,6 +223,57 @@ class TestForecast:
         assert found.new == 0 and found.label_core_hours == (0.0, 0.0)
         text = forecast_text(found, done, 4)
         assert "none: it has stopped (the budget of max_labels = 19 is spent" in text
+
+    def test_spent_core_hours_leave_no_label(self, tmp_path, monkeypatch, mixed):
+        """Every budget of ``BUDGETS`` ends the schedule, that of core-hours too."""
+        conf = configuration(stop={"rrmse": None, "max_core_hours": 0.25})
+        monkeypatch.chdir(tmp_path)
+        paths = CampaignPaths(conf.name)
+        make_facts(0, n_train=8, n_labels=14, pool_left=SIZE - 14).write(paths.facts("main", 0))
+        Cost(5, 0, 0, 0.25, 0.25, 0.125, 1.0).write(paths.cost("main", 0))
+        found = self.forecast(tmp_path, monkeypatch, mixed, conf)
+        assert (found.arms[0].batches, found.arms[0].ends_by) == ([], "stop.max_core_hours = 0.25")
+        assert found.new == 0 and found.budget_labels == (0, 0)
+        assert "none: it has stopped (the budget of max_core_hours = 0.25 is spent" in forecast_text(found, conf, 4)
+
+    def test_given_labels_are_not_paid(self, tmp_path, monkeypatch, mixed):
+        """Of the first batch those that the user has, of later ones as many as the rest of the pool holds."""
+        conf = configuration(stop={"rrmse": None, "max_iterations": 99})
+        first = [row.structure_id for row in draw_initial(conf, mixed)]
+        others = [name for name in read_pool(mixed).ids.tolist() if name not in first]
+        # The first nine are in the store, which is asked first.
+        given = {first[0], first[10], first[12], *others[:11]}
+        found = self.forecast(
+            tmp_path, monkeypatch, mixed, conf, is_given=lambda structure: structure.structure_id in given
+        )
+        [arm] = found.arms
+        assert sum(arm.batches) == SIZE and arm.known == 9
+        assert arm.given == 2 + 11
+        assert found.new == found.jobs == SIZE - 9 - arm.given
+        assert len(arm.sizes[0]) == 14 - 9 - 2
+        text = forecast_text(found, conf, 4)
+        assert f"; {arm.given} of them are given (labeling.known)" in text and "as if structures were drawn" in text
+        assert json.loads(encode(found))["labels_given"] == arm.given
+        # None are given: no word of them.
+        text = forecast_text(self.forecast(tmp_path, monkeypatch, mixed, conf), conf, 4)
+        assert "given" not in text
+
+    def test_a_batch_of_sampled_structures_that_is_chosen(self, tmp_path, monkeypatch, mixed):
+        """They are in no pool: the batch's own file has them."""
+        conf = configuration(stop={"rrmse": None, "max_labels": 19})
+        paths = CampaignPaths(conf.name)
+        monkeypatch.chdir(tmp_path)
+        make_facts(0, n_train=8, n_labels=14, pool_left=None).write(paths.facts("main", 0))
+        Cost(5, 0, 0, 0.25, 0.25, 0.125, 1.0).write(paths.cost("main", 0))
+        new = [Structure.create([1, 1], np.array([[0.0, 0, 0], [0, 0, 0.7 + 0.01 * n]])) for n in range(5)]
+        rows = [BatchRow(one.structure_id, "train", one.structure_id) for one in new]
+        Path(paths.iteration("", "main", 1)).mkdir(parents=True)
+        write_batch(paths.batch("main", 1), rows)
+        write_pool(paths.iteration("batch.h5", "main", 1), StructureSet.from_structures(new))
+        found = self.forecast(
+            tmp_path, monkeypatch, mixed, conf, is_given=lambda structure: structure.structure_id == new[2].structure_id
+        )
+        assert (found.arms[0].batches, found.arms[0].sizes, found.arms[0].given) == ([5], [[2.0] * 4], 1)
 
     def test_arms_share_the_first_batch(self, tmp_path, monkeypatch, mixed):
         conf = configuration(

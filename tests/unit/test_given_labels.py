@@ -9,9 +9,11 @@ import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
+from pydantic import ValidationError
 
 from quarry.campaign.batch_table import BatchRow
 from quarry.config.engines.known import KnownLabels
+from quarry.config.engines.replay import ReplayLabeling
 from quarry.errors import QuarryError
 from quarry.labeling.known import GIVEN, KnownLabelSource
 from quarry.labeling.ledger import LabelLedger
@@ -19,7 +21,7 @@ from quarry.labeling.record import read_records
 from quarry.labeling.store import LabelStore
 from quarry.labeling.wanted import Wanted
 from quarry.stages.batch import draw_initial, select_batch
-from quarry.stages.forecast import choose_probes
+from quarry.stages.probes import choose_probes
 from support.stages import METHOD_ID, batch_files, configuration, label_record, planner
 
 HARTREE_EV = 27.211386245988
@@ -116,3 +118,21 @@ def test_a_forecast_computes_what_is_not_given(tmp_path, structures, pool, store
     assert len(rows) == conf.forecast.probes and not {row.structure_id for row in rows} & given
     with pytest.raises(QuarryError, match="all labels of the pool are given"):
         choose_probes(conf, structures, store, lambda structure: True)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"forces": "F", "gradient": "G"}, "give forces or gradient, not both"),
+        ({"energy": ["E1", "E2"]}, "energy: this is one number; give one name"),
+        ({"excitation_energies": ["E1", "E1"]}, "a name is there twice"),
+    ],
+)
+def test_columns_are_checked_with_the_configuration_as_those_of_replay(columns, message):
+    for section in (KnownLabels, ReplayLabeling):
+        with pytest.raises(ValidationError, match=message):
+            section.model_validate({"file": "mine.extxyz", "columns": columns} | engine_of(section))
+
+
+def engine_of(section: type) -> dict[str, str]:
+    return {"engine": "replay"} if section is ReplayLabeling else {}

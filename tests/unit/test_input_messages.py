@@ -36,17 +36,19 @@ def here(tmp_path, monkeypatch):
 INSTALL = f"{sys.executable} -m pip install"
 IMPORTS = {
     "no_such_package.ase:Calc": (
-        "(ModuleNotFoundError: No module named 'no_such_package'); if it is a package, install it: "
-        f"{INSTALL} no_such_package; if it is your own file, put it into the working directory"
+        "(ModuleNotFoundError: No module named 'no_such_package'); there is no no_such_package.py in {here}; put it there or "
+        f"correct its name; if it is a package, install it: {INSTALL} no_such_package"
     ),
     "needs_more_9f3:label": (
         "(ModuleNotFoundError: No module named 'no_such_package'); it needs a package that is not installed: "
         f"{INSTALL} no_such_package"
     ),
+    "mien_9f3:label": (
+        "(ModuleNotFoundError: No module named 'mien_9f3'); there is no mien_9f3.py in {here}; did you mean 'mine_9f3'?"
+    ),
     "mine_9f3:lable": "(AttributeError: module 'mine_9f3' has no attribute 'lable'); did you mean 'mine_9f3:label'?",
     "ase.calculators.emtt:EMT": (
-        "(ModuleNotFoundError: No module named 'ase.calculators.emtt'); give package.module:name, importable from the working "
-        "directory"
+        "(ModuleNotFoundError: No module named 'ase.calculators.emtt'); give package.module:name, importable from {here}"
     ),
 }
 
@@ -61,7 +63,24 @@ def test_imports(here, path, monkeypatch):
             load(path, "labeling.function")
     finally:
         sys.modules.pop("mine_9f3", None)
-    assert the_line(caught) == f"labeling.function: cannot import '{path}' {IMPORTS[path]}"
+    assert the_line(caught) == f"labeling.function: cannot import '{path}' {IMPORTS[path].format(here=here)}"
+
+
+def test_a_mistyped_file_is_looked_for_in_both_folders(here, tmp_path, monkeypatch):
+    """The campaign file's first; a package there counts too."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    campaign = tmp_path / "campaign"
+    (campaign / "my_models_9f3").mkdir(parents=True)
+    (campaign / "my_models_9f3" / "__init__.py").write_text("")
+    with pytest.raises(QuarryError) as caught:
+        load("my_modles_9f3:Ridge", "model.kind", campaign)
+    assert the_line(caught).endswith(
+        f"; there is no my_modles_9f3.py in {campaign} or {here}; did you mean 'my_models_9f3'?"
+    )
+    with pytest.raises(QuarryError) as caught:
+        load("quite_other_9f3:Ridge", "model.kind", campaign)
+    line = the_line(caught)
+    assert line.index(str(campaign)) < line.index(str(here) + ";") < line.index("pip install")
 
 
 PROGRAMS = {

@@ -6,7 +6,7 @@ import difflib
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,8 +42,7 @@ def load(path: str, key: str, base: Path | None = None) -> Callable[..., Any]:
         with only_this_process():
             found = getattr(importlib.import_module(module_name), name)
     except (Exception, SystemExit) as error:
-        folders = f"{'campaign folder or the ' if base else ''}working directory"
-        remedy = _remedy(error, module_name, name, folders)
+        remedy = _remedy(error, module_name, name, list(dict.fromkeys(f.resolve() for f in (base, Path.cwd()) if f)))
         raise QuarryError(f"{key}: cannot import '{path}' ({_reason(error)}); {remedy}") from error
     if not callable(found):
         raise QuarryError(f"{key}: '{path}' is not callable; name a function or a class")
@@ -84,8 +83,11 @@ def _reason(error: BaseException) -> str:
     return reason_of(error, named=True)
 
 
-def _remedy(error: BaseException, module_name: str, name: str, folders: str) -> str:
-    """Return what to do about an import that failed: install a package, put a file somewhere, correct a name."""
+def _remedy(error: BaseException, module_name: str, name: str, folders: Sequence[Path]) -> str:
+    """Return what to do about an import that failed: correct a name, put a file somewhere, install a package.
+
+    folders: where the user's files are looked for.
+    """
     package = module_name.partition(".")[0]
     if isinstance(error, ModuleNotFoundError) and error.name:
         missing = error.name.partition(".")[0]
@@ -93,13 +95,24 @@ def _remedy(error: BaseException, module_name: str, name: str, folders: str) -> 
         if missing != package:
             return f"it needs a package that is not installed: {install}"
         if error.name == package:
-            return f"if it is a package, install it: {install}; if it is your own file, put it into the {folders}"
+            return _not_found(package, folders, install)
     module = sys.modules.get(module_name)
     if isinstance(error, AttributeError) and module is not None and not hasattr(module, name):
         close = difflib.get_close_matches(name, vars(module), n=1)
         if close:
             return f"did you mean '{module_name}:{close[0]}'?"
-    return f"give package.module:name, importable from the {folders}"
+    return f"give package.module:name, importable from {' or '.join(map(str, folders))}"
+
+
+def _not_found(package: str, folders: Sequence[Path], install: str) -> str:
+    """Return that a module is in no folder, with the file there that may have been meant; else how to install a package."""
+    there = {path.stem for folder in folders for path in folder.glob("*.py")}
+    there |= {path.parent.name for folder in folders for path in folder.glob("*/__init__.py")}
+    close = difflib.get_close_matches(package, sorted(there), n=1)
+    missing = f"there is no {package}.py in {' or '.join(map(str, folders))}"
+    if close:
+        return f"{missing}; did you mean '{close[0]}'?"
+    return f"{missing}; put it there or correct its name; if it is a package, install it: {install}"
 
 
 def check_arguments(

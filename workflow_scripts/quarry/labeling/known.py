@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -19,6 +20,18 @@ from quarry.structures import Structure
 
 GIVEN = "given"
 """Entry of a record's details: file and hash of what the label was read from."""
+
+
+def known_labels(
+    labeling: LabelingBase, base: Path, wanted: Wanted, store: LabelStore
+) -> Callable[[Structure], LabelRecord | None]:
+    """Return what looks up the label that the user has of a structure; it returns None where there is none.
+
+    base: folder of the campaign file. wanted: what a label must have. store: of the campaign's method. Errors of the look-up
+    as of ``KnownLabelSource.record``.
+    """
+    source = KnownLabelSource.of(labeling, base)
+    return lambda structure: None if source is None else source.record(structure, wanted, store)
 
 
 class KnownLabelSource:

@@ -7,7 +7,6 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +27,9 @@ from quarry.stages.batch import draw_initial
 from quarry.stages.planning import Planner, group_labels, read_costs, sizes_of, usual_cores
 from quarry.stopping.facts import Cost, Facts
 from quarry.stopping.progress import Progress, Query
-from quarry.stopping.rules import StopRule, core_hours, stop_reason
+from quarry.stopping.rules import CORE_HOURS, LABELS, Spent, StopRule, core_hours, spent_budget, stop_reason
 from quarry.structures import Structure, StructureSet
+from quarry.structures.chosen import find_structures
 from quarry.structures.files import read_pool
 
 CORE_COUNTS = (1, 16, 64, 256, 1024)
@@ -42,12 +42,17 @@ MOST_ITERATIONS = 100_000
 
 @dataclass
 class ArmForecast:
-    """What is to come in one arm. batches: labels of each iteration to come. known: of these in the store already."""
+    """What is to come in one arm. batches: labels of each iteration to come.
+
+    known, given: of these in the store already, and those that the user gives (``labeling.known``); of batches that are not
+    chosen yet, given is what random ones would hold.
+    """
 
     arm: str
     done: int
     batches: list[int]
     known: int
+    given: int
     ends_by: str
     stopped: str | None
     sizes: list[list[float]] = field(repr=False)
@@ -73,53 +78,28 @@ class Forecast:
     """Files of results, store and .snakemake: at the end, and at most while it runs."""
 
 
-def choose_probes(
-    configuration: Configuration,
-    structures: str,
-    store: LabelStore,
-    is_given: Callable[[Structure], bool] = lambda structure: False,
-) -> list[BatchRow]:
-    """Return rows of the first batch, spread over its sizes, whose labels are to tell the cost.
+@dataclass(frozen=True)
+class Seen:
+    """What a forecast looks at.
 
-    If the store has enough of the batch's labels, they are taken from those, and nothing is computed. is_given: whether the
-    user has the label of a structure (``labeling.known``): it costs nothing and tells nothing. Where the whole batch is given,
-    structures of the rest of the pool are taken, drawn as a later batch may be.
+    paths: of the campaign. own: user-defined stop rules. is_given: as of ``quarry.stages.probes.choose_probes``.
     """
-    rows, wanted = draw_initial(configuration, structures), configuration.forecast.probes
-    pool = read_pool(structures)
-    places = pool.index_of([row.structure_id for row in rows])
-    rows = [row for row, place in zip(rows, places.tolist(), strict=True) if not is_given(pool[place])]
-    if not rows:
-        drawn = generator(configuration.seed, "forecast", "probes").permutation(len(pool))
-        others = (pool[int(i)] for i in drawn)
-        rows = [
-            BatchRow(s.structure_id, "train", s.structure_id)
-            for s in islice((s for s in others if not is_given(s)), wanted)
-        ]
-    if not rows:
-        raise QuarryError("forecast: all labels of the pool are given (labeling.known); there is nothing to pay")
-    known = [row for row in rows if store.get(row.structure_id) is not None]
-    candidates = known if len(known) >= wanted else rows
-    electrons = [pool[int(i)].electrons for i in pool.index_of([row.structure_id for row in candidates])]
-    order = np.argsort(electrons, kind="stable")
-    places = np.unique(np.linspace(0, len(order) - 1, min(wanted, len(order))).round().astype(int))
-    return [candidates[order[place]] for place in places]
+
+    configuration: Configuration
+    planner: Planner
+    paths: CampaignPaths
+    store: LabelStore
+    own: Sequence[StopRule] = ()
+    is_given: Callable[[Structure], bool] = lambda structure: False
 
 
-def make_forecast(
-    configuration: Configuration,
-    planner: Planner,
-    paths: CampaignPaths,
-    probes: Sequence[str],
-    store: LabelStore,
-    cores: int,
-    own: Sequence[StopRule] = (),
-) -> Forecast:
+def make_forecast(seen: Seen, probes: Sequence[str], cores: int) -> Forecast:
     """Return the forecast of the rest of a campaign.
 
-    paths: of the campaign. probes: label files of the probes. cores: of this run; they are added to ``CORE_COUNTS``. Raises
-    QuarryError if too few labels are there to tell.
+    probes: label files of the probes. cores: of this run; they are added to ``CORE_COUNTS``. Raises QuarryError if there are
+    too few labels to go by.
     """
+    configuration, planner, paths = seen.configuration, seen.planner, seen.paths
     pool = read_pool(paths.structures)
     finished = {arm: _finished(paths, arm) for arm in configuration.arm_names}
     costs, failures = _probe_costs(probes)
@@ -130,10 +110,7 @@ def make_forecast(
     if model is None:
         raise QuarryError(f"forecast: {_too_few(len(costs), failures, bool(probes), paths)}")
     largest = max(sizes_of(list(pool), planner.engine, model.measure))
-    arms = [
-        _arm_forecast(configuration, paths, arm, facts, costs_, pool, planner, model, store, own)
-        for arm, (facts, costs_) in finished.items()
-    ]
+    arms = [_arm_forecast(seen, arm, facts, costs_, pool, model) for arm, (facts, costs_) in finished.items()]
     flat = [size for arm in arms for sizes in arm.sizes for size in sizes]
     totals = model.draw_totals(flat) * model.cores / 3600 if flat else np.zeros(1)
     grouped = [[_jobs(planner, model, sizes) for sizes in arm.sizes] for arm in arms]
@@ -187,65 +164,75 @@ def _probe_costs(probes: Sequence[str]) -> tuple[dict[str, LabelCost], str]:
     return costs, "; ".join(failures)
 
 
-def schedule(configuration: Configuration, arm: str, pool_size: float, last: Facts | None) -> tuple[list[int], str]:
+def schedule(
+    configuration: Configuration, arm: str, pool_size: float, last: Facts | None, core_hours: float = 0.0
+) -> tuple[list[int], str]:
     """Return the labels of each iteration to come, if no error-based rule stops the arm before, and what ends it.
 
     pool_size: number of structures, infinity where a sampler makes new ones. last: facts of the arm's last iteration, None
-    for a fresh one.
+    for a fresh one. core_hours: spent so far; what further iterations spend is not known here.
     """
     stop, batch = configuration.stop, configuration.arm(arm).query.batch
     batches: list[int] = []
     if last is None:
         batches.append(configuration.query.initial + configuration.test.size)
-        t, n_train, used, left = 0, configuration.query.initial, batches[0], pool_size - batches[0]
+        n_train, left = configuration.query.initial, pool_size - batches[0]
+        spent = Spent(batches[0], core_hours)
     else:
-        t, n_train, used = last.iteration, last.n_train, last.n_labels
-        left = math.inf if last.pool_left is None else last.pool_left
+        n_train, left = last.n_train, math.inf if last.pool_left is None else last.pool_left
+        spent = Spent(last.n_labels, core_hours, last.iteration)
     while True:
         if left <= 0:
             return batches, "the pool's end"
-        if stop.max_labels is not None and used >= stop.max_labels:
-            return batches, f"stop.max_labels = {stop.max_labels}"
-        if stop.max_iterations is not None and t >= stop.max_iterations:
-            return batches, f"stop.max_iterations = {stop.max_iterations}"
+        budget = spent_budget(stop, spent)
+        if budget is not None:
+            return batches, f"stop.{budget.stated(stop)}"
         if len(batches) >= MOST_ITERATIONS:
             return batches, f"{MOST_ITERATIONS} iterations"
-        t += 1
-        size = int(min(batch_size(batch, t, n_train), left))
-        size = size if stop.max_labels is None else min(size, stop.max_labels - used)
+        t = spent.iterations + 1
+        size = int(min(batch_size(batch, t, n_train), left, LABELS.left(stop, spent)))
         batches.append(size)
-        n_train, used, left = n_train + size, used + size, left - size
+        n_train, left, spent = n_train + size, left - size, Spent(spent.labels + size, core_hours, t)
 
 
 def _arm_forecast(
-    configuration: Configuration,
-    paths: CampaignPaths,
-    arm: str,
-    facts: list[Facts],
-    costs: list[Cost],
-    pool: StructureSet,
-    planner: Planner,
-    model: CostModel,
-    store: LabelStore,
-    own: Sequence[StopRule],
+    seen: Seen, arm: str, facts: list[Facts], costs: list[Cost], pool: StructureSet, model: CostModel
 ) -> ArmForecast:
-    size = math.inf if configuration.pool.is_sampled else len(pool)
-    batches, ends_by = schedule(configuration, arm, size, facts[-1] if facts else None)
-    rows = _next_rows(configuration, paths, arm, len(facts))
-    rng = generator(configuration.seed, "forecast", arm)
-    known, sizes = 0, []
+    configuration, done, sampled = seen.configuration, len(facts), seen.configuration.pool.is_sampled
+    last, spent = facts[-1] if facts else None, core_hours(costs)
+    batches, ends_by = schedule(configuration, arm, math.inf if sampled else len(pool), last, spent)
+    rows = _next_rows(configuration, seen.paths, arm, done)
+    # Which ones the strategy will want is not known; those of later batches are taken to be like the rest of the pool.
+    rest, used = _rest_of_pool(seen, arm, done, rows or [], pool), 0
+    known, given, sizes = 0, 0, []
     for n, count in enumerate(batches):
-        if n == 0 and rows is not None:
-            new = [row for row in rows if store.get(row.structure_id) is None]
+        fixed = n == 0 and rows is not None
+        if fixed:
+            new = [row.structure_id for row in rows or [] if seen.store.get(row.structure_id) is None]
             known = count - len(new)
-            chosen = pool.index_of([row.structure_id for row in new])
+            files = [seen.paths.outputs("select_batch", arm, done)["structures"], seen.paths.structures]
+            chosen = list(find_structures(new, files).structures)
         else:
-            # Which ones the strategy will want is not known; their sizes are taken to be those of the pool.
-            chosen = rng.integers(len(pool), size=count)
-        sizes.append(sizes_of([pool[int(i)] for i in chosen], planner.engine, model.measure))
-    queries = [Query.read(paths.iteration("query.json", arm, t)) for t in range(len(facts))]
-    stopped = stop_reason(Progress(facts, costs, configuration, queries), own) if facts else None
-    return ArmForecast(arm, len(facts), batches, known, ends_by, stopped.words if stopped else None, sizes)
+            chosen = [pool[int(rest[(used + k) % len(rest)])] for k in range(count)]
+            used += count
+        # What a sampler will make is new, whatever those of its first pool are.
+        paid = [structure for structure in chosen if (sampled and not fixed) or not seen.is_given(structure)]
+        given += len(chosen) - len(paid)
+        sizes.append(sizes_of(paid, seen.planner.engine, model.measure))
+    queries = [Query.read(seen.paths.iteration("query.json", arm, t)) for t in range(done)]
+    stopped = stop_reason(Progress(facts, costs, configuration, queries), seen.own) if facts else None
+    return ArmForecast(arm, done, batches, known, given, ends_by, stopped.words if stopped else None, sizes)
+
+
+def _rest_of_pool(
+    seen: Seen, arm: str, done: int, next_rows: Sequence[BatchRow], pool: StructureSet
+) -> NDArray[np.int64]:
+    """Return the rows of the pool that no batch of an arm holds, in random order; all where none is left."""
+    tables = [Path(seen.paths.batch(arm, t)) for t in range(done)]
+    rows = [row for table in tables if table.exists() for row in read_batch(table)] + [*next_rows]
+    rest = np.flatnonzero(~np.isin(pool.ids, [row.structure_id for row in rows]))
+    rng = generator(seen.configuration.seed, "forecast", arm)
+    return rng.permutation(rest if len(rest) else len(pool))
 
 
 def _next_rows(configuration: Configuration, paths: CampaignPaths, arm: str, done: int) -> list[BatchRow] | None:
@@ -310,8 +297,8 @@ def _within_budget(
     planner: Planner,
 ) -> tuple[int, int] | None:
     """Return how many further labels max_core_hours buys (median, with 90 % certainty), None without that budget."""
-    limit = configuration.stop.max_core_hours
-    if limit is None:
+    left = CORE_HOURS.left(configuration.stop, Spent(core_hours=spent))
+    if math.isinf(left):
         return None
     if sizes:
         means = totals / len(sizes)
@@ -319,7 +306,6 @@ def _within_budget(
         sample = generator(configuration.seed, "forecast", "budget").integers(len(pool), size=200)
         sizes = sizes_of([pool[int(i)] for i in sample], planner.engine, model.measure)
         means = model.draw_totals(sizes) * model.cores / 3600 / len(sizes)
-    left = max(0.0, limit - spent)
     median, high = _pair(means)
     return int(left / median), int(left / high)
 
@@ -353,6 +339,7 @@ def to_json(forecast: Forecast) -> dict[str, Any]:
         "scatter": model.time.scatter,
         "labels_to_come": sum(sum(arm.batches) for arm in forecast.arms),
         "labels_new": forecast.new,
+        "labels_given": sum(arm.given for arm in forecast.arms),
         "label_jobs": forecast.jobs,
         "batches": {arm.arm: arm.batches for arm in forecast.arms},
         "label_core_hours": list(forecast.label_core_hours),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from quarry.config.campaign import Configuration
 from quarry.labeling.cost_model import EXPONENT_SD
 from quarry.stages.forecast import JOB_START_S, ArmForecast, Forecast
+from quarry.stopping.rules import CORE_HOURS
 
 
 def forecast_text(forecast: Forecast, configuration: Configuration, cores: int) -> str:
@@ -62,7 +63,8 @@ def _labels(arm: ArmForecast) -> str:
         return f"none: {arm.ends_by} is reached"
     shown = ", ".join(map(str, arm.batches[:4])) + (" ..." if count > 4 else "")
     known = f"; {arm.known} of them are in the store" if arm.known else ""
-    return f"{total} in {count} iteration{'s' * (count > 1)} ({shown}) up to {arm.ends_by}{known}"
+    given = f"; {arm.given} of them are given (labeling.known)" if arm.given else ""
+    return f"{total} in {count} iteration{'s' * (count > 1)} ({shown}) up to {arm.ends_by}{known}{given}"
 
 
 def _core_hours(forecast: Forecast) -> str:
@@ -93,9 +95,7 @@ def _budget(forecast: Forecast, configuration: Configuration) -> list[str]:
     if forecast.budget_labels is None:
         return []
     median, sure = forecast.budget_labels
-    text = (
-        f"stop.max_core_hours = {configuration.stop.max_core_hours:g} buys {median} more labels (90 %: at least {sure})"
-    )
+    text = f"stop.{CORE_HOURS.stated(configuration.stop)} buys {median} more labels (90 %: at least {sure})"
     if sure < forecast.new:
         text += "; it " + ("is likely to end" if median < forecast.new else "may end") + " the campaign before"
     return [_row("budget", text)]
@@ -117,7 +117,9 @@ def _remarks(forecast: Forecast, configuration: Configuration) -> list[str]:
     if len(forecast.arms) > 1:
         remarks.append("Labels that arms share are counted for each of them: the true cost may be lower.")
     if len(_sizes(forecast)) > 1:
-        remarks.append("Of later batches the sizes are taken to be those of the whole pool.")
+        remarks.append("Of later batches the sizes are taken to be those of random structures of the rest of the pool.")
+    if any(arm.given for arm in forecast.arms):
+        remarks.append("Of later batches the labels that are given are counted as if structures were drawn at random.")
     return [f"  {remark}" for remark in remarks]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from quarry.config.campaign import Configuration
-from quarry.config.learning import Uninformative
+from quarry.config.learning import Stop, Uninformative
 from quarry.stopping.facts import FEWEST_ERRORS, Cost, Facts, ratio_at_most
 from quarry.stopping.messages import how_good, interval_text
 from quarry.stopping.progress import Progress, Query
@@ -255,37 +255,60 @@ def _nothing_informative(progress: Progress) -> str | None:
 
 
 @dataclass(frozen=True)
+class Spent:
+    """What an arm has used of the budgets. labels: distinct ones. iterations: after the first batch."""
+
+    labels: int = 0
+    core_hours: float = 0.0
+    iterations: int = 0
+
+    @staticmethod
+    def of(progress: Progress) -> Spent:
+        """Return what an arm has used after its last iteration."""
+        return Spent(progress.last.n_labels, core_hours(progress.costs), progress.last.iteration)
+
+
+@dataclass(frozen=True)
 class Budget:
-    """A budget of section stop. key: in the section. used: returns what an arm has used of it. words: the same as a text."""
+    """A budget of section stop. key: in the section. used: takes what counts of ``Spent``. words: the same as a text."""
 
     key: str
-    used: Callable[[Progress], float]
+    used: Callable[[Spent], float]
     words: Callable[[float], str] = lambda used: ""
 
-    def limit(self, progress: Progress) -> float | None:
+    def limit(self, stop: Stop) -> float | None:
         """Return the budget in the unit of its key; None: there is none."""
-        found: float | None = getattr(progress.configuration.stop, self.key)
+        found: float | None = getattr(stop, self.key)
         return found
 
-    def left(self, progress: Progress) -> float:
-        """Return what an arm may still use; infinity where there is no budget."""
-        limit = self.limit(progress)
-        return math.inf if limit is None else max(0, limit - self.used(progress))
+    def left(self, stop: Stop, spent: Spent) -> float:
+        """Return what may still be used; infinity where there is no budget."""
+        limit = self.limit(stop)
+        return math.inf if limit is None else max(0, limit - self.used(spent))
+
+    def stated(self, stop: Stop) -> str:
+        """Return the budget as the configuration states it (``max_labels = 30``)."""
+        limit = self.limit(stop)
+        return f"{self.key} = {limit if limit is None or isinstance(limit, int) else f'{limit:g}'}"
 
     def says(self, progress: Progress) -> str | None:
         """Return a sentence that the budget is spent, or None."""
-        if self.left(progress) > 0:
+        stop, spent = progress.configuration.stop, Spent.of(progress)
+        if self.left(stop, spent) > 0:
             return None
-        message, limit = self.words(self.used(progress)), self.limit(progress)
-        return f"the budget of {self.key} = {limit if isinstance(limit, int) else f'{limit:g}'} is spent{message}"
+        return f"the budget of {self.stated(stop)} is spent{self.words(self.used(spent))}"
 
 
-LABELS = Budget("max_labels", lambda progress: progress.last.n_labels, lambda used: f" ({used} labels used)")
-CORE_HOURS = Budget(
-    "max_core_hours", lambda progress: core_hours(progress.costs), lambda used: f" ({used:.3g} core-hours)"
-)
-ITERATIONS = Budget("max_iterations", lambda progress: progress.last.iteration)
+LABELS = Budget("max_labels", lambda spent: spent.labels, lambda used: f" ({used} labels used)")
+CORE_HOURS = Budget("max_core_hours", lambda spent: spent.core_hours, lambda used: f" ({used:.3g} core-hours)")
+ITERATIONS = Budget("max_iterations", lambda spent: spent.iterations)
 BUDGETS = (LABELS, CORE_HOURS, ITERATIONS)
+
+
+def spent_budget(stop: Stop, spent: Spent) -> Budget | None:
+    """Return the first budget of which nothing is left, or None."""
+    return next((budget for budget in BUDGETS if budget.left(stop, spent) <= 0), None)
+
 
 RULES = (
     StopRule("target_rmse", _target_rmse, asks_error=True),
@@ -310,7 +333,7 @@ def core_hours(costs: Sequence[Cost]) -> float:
 def labels_left(facts: Facts, configuration: Configuration) -> float:
     """Return how many labels the pool and max_labels still allow; infinity where there is no end."""
     in_pool = math.inf if facts.pool_left is None else facts.pool_left
-    return min(in_pool, LABELS.left(Progress([facts], [], configuration)))
+    return min(in_pool, LABELS.left(configuration.stop, Spent(labels=facts.n_labels)))
 
 
 def _metric(facts: Facts) -> str:

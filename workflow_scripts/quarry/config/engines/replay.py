@@ -7,11 +7,11 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from quarry.config.engines.base import LabelingBase
-from quarry.config.pool import FileSlice, TableGeometry, path_alone
-from quarry.config.units import PropertyName, Units
-from quarry.properties import PROPERTIES, given_by, statable
+from quarry.config.engines.columns import LabelColumns, check_names
+from quarry.config.pool import FileSlice, path_alone
+from quarry.config.units import PropertyName
+from quarry.properties import given_by, statable
 
-ColumnNames = Annotated[list[str], Field(min_length=1)]
 FileNames = Annotated[list[str], Field(min_length=1)]
 
 
@@ -19,7 +19,7 @@ def _one_as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-class ReplayLabeling(LabelingBase):
+class ReplayLabeling(LabelColumns, LabelingBase):
     """Labels from a file or table: benchmarks, or finished data."""
 
     computes: ClassVar[bool] = False
@@ -27,27 +27,14 @@ class ReplayLabeling(LabelingBase):
     takes_periodic: ClassVar[bool | None] = True
 
     engine: Literal["replay"]
-    file: str | None = None
-    """Structure file that ASE reads (extxyz ...), or table (.npz, .h5, .hdf5, .csv), relative to the campaign file; with
-    columns. In its place: text."""
-    columns: dict[PropertyName, str | ColumnNames] = {}
-    """Property and its name in the file, e.g. {homo: homo_hartree}; in a structure file a result, info or array. Of a property
-    with several numbers (of states, vectors, 3 x 3 tensors) also several names, which are joined:
-    {excitation_energies: [E1, E2]}."""
     text: dict[PropertyName, Annotated[FileNames, BeforeValidator(_one_as_list)]] = {}
     """In place of file and columns: property and its files of plain numbers, relative to the campaign file, e.g.
     {excitation_energies: [E1.dat, E2.dat], oscillator_strengths: [f1.dat, f2.dat]}. One line for each structure with one
     number or several, which are joined over the files; # begins a comment, and empty lines do not count. Needs match: row."""
-    units: Units = {}
-    """Units of the columns, e.g. {homo: hartree}; ours (docs/engines.md) where not given."""
     match: Literal["geometry", "id", "row", "features"] = "geometry"
     """How a structure finds its row. geometry: same atoms in the same order, positions equal to 1e-6 Angstrom; id: Quarry's
     structure ids in the column ids; row: row i belongs to structure i of the files in structures; features: a row of a table
     pool has exactly the same features."""
-    geometry: TableGeometry = TableGeometry()
-    """Names of the geometries in a table, for match: geometry."""
-    ids: str = "structure_id"
-    """Name of the structure ids, for match: id."""
     structures: list[Annotated[FileSlice, BeforeValidator(path_alone)]] = []
     """Structure files (or tables of features) whose order the rows have, as in pool.files, for match: row."""
     features: list[str] = []
@@ -68,13 +55,7 @@ class ReplayLabeling(LabelingBase):
         elif self.file is None or not self.columns:
             missing = "columns" if self.file is not None else "file"
             raise ValueError(f"the key {missing} is missing; give file and columns, or text")
-        parts = {**self.columns, **self.text}
-        for name, names in parts.items():
-            several = isinstance(names, list) and len(names) > 1
-            if several and not statable()[name].in_columns:
-                raise ValueError(f"{name}: this is one number; give one name")
-            if several and len(set(names)) < len(names):
-                raise ValueError(f"{name}: a name is there twice; name each column or file once")
+        check_names(self.text)
         return self
 
     @model_validator(mode="after")
@@ -85,9 +66,6 @@ class ReplayLabeling(LabelingBase):
             raise ValueError(f"match: {self.match} has no use for the key features")
         if self.match == "features" and not self.features:
             raise ValueError("match: features needs the key features, the names of the columns")
-        both = [e for e in PROPERTIES.values() if {e.name, e.negative} <= self.columns.keys()]
-        if both:
-            raise ValueError(f"columns: give {both[0].name} or {both[0].negative}, not both")
         return self
 
     def gives(self) -> tuple[str, frozenset[str]]:
