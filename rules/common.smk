@@ -137,6 +137,11 @@ def features_of(wildcards):
     return PATHS.features if CAMPAIGN.configuration.descriptor is not None else []
 
 
+def baseline_of(wildcards):
+    """Return what the baselines say of the pool, nothing for an arm whose model has none."""
+    return PATHS.baseline if CAMPAIGN.configuration.arm(wildcards.arm).model.baseline is not None else []
+
+
 def pool_labels(wildcards):
     """Return the labels of the whole pool where they are known and a targeted search is measured by them."""
     return PATHS.pool_labels if CAMPAIGN.configuration.knows_pool else []

@@ -6,6 +6,7 @@ rule train_member:
         dataset=PATHS.iteration("dataset.h5"),
         structures=PATHS.structures,
         features=features_of,
+        baseline=baseline_of,
         reference=PATHS.reference,
     output:
         **PATHS.outputs("train_member"),
@@ -37,6 +38,7 @@ rule train_model:
         dataset=PATHS.iteration("dataset.h5"),
         structures=PATHS.structures,
         features=features_of,
+        baseline=baseline_of,
         reference=PATHS.reference,
     output:
         **PATHS.outputs("train_model"),
@@ -65,6 +67,7 @@ rule evaluate_model:
         dataset=PATHS.iteration("dataset.h5"),
         audit=PATHS.iteration("audit.csv"),
         features=features_of,
+        baseline=baseline_of,
         reference=PATHS.reference,
         previous=from_previous("predictions.h5"),
         structures=candidates,

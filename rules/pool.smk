@@ -52,6 +52,8 @@ rule build_features:
         reference=PATHS.reference,
     output:
         **PATHS.outputs("build_features"),
+    params:
+        base=base_folder,
     log:
         f"{PATHS.pool}/logs/build_features.log",
     benchmark:
@@ -63,6 +65,29 @@ rule build_features:
         "../envs/learn.yaml"
     script:
         "../workflow_scripts/build_features.py"
+
+
+rule build_baseline:
+    """Compute what the baselines of all arms say of every candidate (model.baseline)."""
+    message:
+        "asking the baseline of every candidate"
+    input:
+        structures=PATHS.structures,
+    output:
+        **PATHS.outputs("build_baseline"),
+    params:
+        base=base_folder,
+    log:
+        f"{PATHS.pool}/logs/build_baseline.log",
+    benchmark:
+        PATHS.benchmark("build_baseline")
+    threads: CAMPAIGN.threads_of("build_baseline")
+    resources:
+        **CAMPAIGN.resources_of("build_baseline"),
+    conda:
+        "../envs/learn.yaml"
+    script:
+        "../workflow_scripts/build_baseline.py"
 
 
 rule collect_pool_labels:

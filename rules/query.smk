@@ -36,6 +36,7 @@ rule score_pool:
         failures=from_previous("failures.csv"),
         structures=candidates,
         features=features_of,
+        baseline=baseline_of,
         reference=PATHS.reference,
     output:
         **PATHS.outputs("score_pool"),

@@ -52,6 +52,7 @@ def _of_products(configuration: Configuration) -> int:
     jobs = {
         "build_pool": 1,
         "build_features": int(configuration.descriptor is not None),
+        "build_baseline": int(bool(configuration.baselines)),
         "collect_results": arms,
         "publish_results": 1,
     }

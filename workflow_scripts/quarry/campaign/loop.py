@@ -175,6 +175,7 @@ RULES = {
             resources="features",
         ),
         Stage("build_features", {"features": "features.h5"}, Place.POOL, resources="features"),
+        Stage("build_baseline", {"baseline": "baseline.h5"}, Place.POOL, resources="features"),
         Stage("collect_pool_labels", {"labels": "labels.h5"}, Place.POOL, resources="features"),
         *LOOP,
         Stage("compare_arms", {"savings": "savings.json"}, Place.ARM),

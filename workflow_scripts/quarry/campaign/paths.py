@@ -24,6 +24,7 @@ class CampaignPaths:
         self.pool = f"{self.root}/pool"
         self.structures = f"{self.pool}/structures.h5"
         self.features = f"{self.pool}/features.h5"
+        self.baseline = f"{self.pool}/baseline.h5"
         self.pool_labels = f"{self.pool}/labels.h5"
         self.normal_modes = f"{self.pool}/normal_modes.json"
         self.reference = f"{self.pool}/reference.extxyz"

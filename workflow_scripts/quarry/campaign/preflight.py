@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from quarry import __version__
+from quarry.config.baselines import CalculatorBaseline
 from quarry.config.campaign import Configuration, drawn_files, inputs_of
 from quarry.errors import QuarryError
 from quarry.files import digest_of, write_json
@@ -81,9 +82,12 @@ def _run(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _classes_of_the_user(configuration: Configuration, base: Path) -> list[list[Any]]:
-    """Return marks of the files in which models and strategies of the user's own are, where these lie as their names say."""
+    """Return marks of the files in which classes and calculators of the user's own are, where these lie as their names say."""
     arms = [configuration.arm(name) for name in configuration.arm_names]
     paths = [arm.model.kind for arm in arms if arm.model.is_user_defined]
+    paths += [
+        b.calculator for arm in arms if (b := arm.model.baseline) is not None and isinstance(b, CalculatorBaseline)
+    ]
     paths += [arm.query.strategy for arm in arms if arm.query.is_user_defined]
     modules = sorted({path.partition(":")[0].replace(".", "/") for path in paths})
     files = [folder / f"{module}.py" for module in modules for folder in (base, Path())]
@@ -94,7 +98,7 @@ def _classes_of_the_user(configuration: Configuration, base: Path) -> list[list[
 def _versions() -> list[str]:
     """Return the versions that the checks depend on."""
     found = [sys.version]
-    for package in ("pyscf", "pyscf-dispersion", "ase", "dscribe"):
+    for package in ("pyscf", "pyscf-dispersion", "ase", "dscribe", "sevenn", "mace-torch", "torchani"):
         try:
             found.append(importlib.metadata.version(package))
         except importlib.metadata.PackageNotFoundError:

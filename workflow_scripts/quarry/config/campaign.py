@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator
 
 from quarry.config.base import Form, Section, energy_in_ev
+from quarry.config.baselines import Baseline
 from quarry.config.classification import Classification
 from quarry.config.control import Control, control_names, split_names
 from quarry.config.descriptors import Descriptor, InverseDistances
@@ -203,6 +204,12 @@ class Configuration(Section):
         return self.descriptor.reference if isinstance(self.descriptor, InverseDistances) else None
 
     @property
+    def baselines(self) -> list[Baseline]:
+        """The baselines of all arms."""
+        named = [self.arm(name).model.baseline for name in self.arm_names]
+        return [baseline for baseline in named if baseline is not None]
+
+    @property
     def is_function(self) -> bool:
         """Whether the model is a function of one variable, which can be drawn."""
         return isinstance(self.pool, TablePool) and len(self.pool.features) == 1 and self.goal.is_one_number
@@ -284,6 +291,8 @@ def inputs_of(configuration: Configuration, base: Path) -> list[Path]:
     if configuration.reference:
         names.append(configuration.reference)
     names += configuration.labeling.input_files()
+    names += configuration.descriptor.input_files() if configuration.descriptor is not None else []
+    names += [name for arm in configuration.arm_names for name in configuration.arm(arm).model.input_files()]
     return [base / name for name in dict.fromkeys(names)]
 
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 
 from quarry.config.base import energy_in_ev
+from quarry.config.baselines import problem_with_baseline
 from quarry.config.campaign import Configuration
 from quarry.config.control import control_names, split_names
 from quarry.config.engines.registry import engines_that
@@ -192,6 +193,9 @@ def _models(configuration: Configuration) -> str | None:
         lack = None if model.is_user_defined else model_incompatibility(configuration, name, model.traits)
         if lack:
             return lack
+        wrong = problem_with_baseline(model.baseline, configuration.goal, configuration.pool.source != "table")
+        if wrong:
+            return f"{'' if name == configuration.arm_names[0] else f'arms.{name}.'}model.{wrong}"
     return None
 
 

@@ -7,6 +7,8 @@ from typing import Annotated, ClassVar, Literal, get_args
 from pydantic import Field, model_validator
 
 from quarry.config.base import Section
+from quarry.config.baselines import DEFAULT_NETWORK, check_network
+from quarry.config.extras import EXTRAS
 
 
 class DescriptorBase(Section):
@@ -16,8 +18,20 @@ class DescriptorBase(Section):
     """Whether it knows periodic structures."""
     has_derivatives: ClassVar[bool] = False
     """Whether its derivatives by the positions are known, so that models of energies have forces."""
-    package: ClassVar[str | None] = None
-    """Package that it needs beside numpy and scipy."""
+
+    @property
+    def package(self) -> str | None:
+        """Package that it needs beside numpy and scipy."""
+        return None
+
+    @property
+    def extra(self) -> str:
+        """Optional dependency that it needs."""
+        return ""
+
+    def input_files(self) -> list[str]:
+        """Return the files that it reads beside a reference geometry."""
+        return []
 
 
 class InverseDistances(DescriptorBase):
@@ -159,7 +173,6 @@ class Soap(DescriptorBase):
     """
 
     takes_cells: ClassVar[bool] = True
-    package: ClassVar[str | None] = "dscribe"
 
     kind: Literal["soap"]
     cutoff_A: float = Field(default=5.0, gt=1)
@@ -173,6 +186,50 @@ class Soap(DescriptorBase):
     average: Literal["inner", "outer"] = "inner"
     """inner: the atoms' expansion coefficients are averaged before they are multiplied; outer: their power spectra are."""
 
+    @property
+    def package(self) -> str:
+        """Package that it needs."""
+        return "dscribe"
+
+
+class Pretrained(DescriptorBase):
+    """Features of the atoms in a trained network's last layer, pooled, for pools of molecules and of periodic structures. The
+    network was trained on others' data and is not trained further.
+    """
+
+    takes_cells: ClassVar[bool] = True
+
+    kind: Literal["pretrained"]
+    network: Literal["sevenn", "mace"] = "sevenn"
+    """Package of the network: sevenn (pip install sevenn==0.13.0) or mace (pip install mace-torch==0.3.16, which cannot be in
+    one environment with sevenn)."""
+    model: str = DEFAULT_NETWORK
+    """Name of a network that comes with sevenn (7net-0, 7net-0_22may2024, 7net-l3i5), or a file, relative to the campaign
+    file. Reading a file runs code in it: use none that you do not trust."""
+    pooling: Literal["mean", "sum", "elements"] = "mean"
+    """What becomes of the atoms' features: their mean, their sum, or a sum for each element of the pool."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where it runs; auto: a GPU where there is one."""
+
+    @model_validator(mode="after")
+    def _has_network(self) -> Pretrained:
+        check_network(self.network, self.model)
+        return self
+
+    @property
+    def package(self) -> str:
+        """Package that it needs."""
+        return EXTRAS[self.network].module
+
+    @property
+    def extra(self) -> str:
+        """Optional dependency that it needs."""
+        return self.network
+
+    def input_files(self) -> list[str]:
+        """Return the files that it reads."""
+        return EXTRAS[self.network].files([self.model])
+
 
 class TableFeatures(DescriptorBase):
     """The features of a pool of rows (pool.source: table), as they are."""
@@ -180,7 +237,9 @@ class TableFeatures(DescriptorBase):
     kind: Literal["table"]
 
 
-Descriptor = Annotated[InverseDistances | CoulombMatrix | Mbtr | Soap | TableFeatures, Field(discriminator="kind")]
+Descriptor = Annotated[
+    InverseDistances | CoulombMatrix | Mbtr | Soap | Pretrained | TableFeatures, Field(discriminator="kind")
+]
 
 KINDS_FOR_CELLS = tuple(
     str(get_args(kind.model_fields["kind"].annotation)[0])

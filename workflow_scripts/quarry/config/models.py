@@ -9,18 +9,18 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from quarry.config.base import IMPORT_PATH, ImportPath, PlainArguments, Section
+from quarry.config.baselines import LearnsDifference
 from quarry.config.model_traits import NUMBERS, ModelTraits, one_of
+from quarry.config.networks import Ani, Mace, Sevenn
 from quarry.config.targets import CLASS, TARGETS
 
 
-class Gpr(Section):
+class Gpr(LearnsDifference):
     """Exact Gaussian process regression with an RBF kernel. Nothing in its training is random.
 
     The setup of Ghosh et al. (arXiv:2408.11191) is prior_mean: zero, length_scale: 700, signal_variance: 20 and
     noise_variance: 1.0e-10 or 0.05 (eV^2).
     """
-
-    is_user_defined: ClassVar[bool] = False
 
     kind: Literal["gpr"] = "gpr"
     prior_mean: Literal["auto", "zero", "constant", "composition"] = "auto"
@@ -81,15 +81,13 @@ class Gpr(Section):
         )
 
 
-class Mlp(Section):
+class Mlp(LearnsDifference):
     """A feed-forward neural network on the standardised descriptor, trained with Adam and early stopping.
 
     With uncertainty committee, the std of a prediction is the spread of several networks (population variance); with
     mc_dropout that of several passes of one network with neurons left out at random. For target class the committee's
     votes, or the mean probabilities of the passes, take its place.
     """
-
-    is_user_defined: ClassVar[bool] = False
 
     kind: Literal["mlp"]
     hidden: list[Annotated[int, Field(gt=0)]] = Field(default=[256, 256], min_length=1)
@@ -197,7 +195,7 @@ class Log2Grid(Section):
         return self
 
 
-class Kreg(Section):
+class Kreg(LearnsDifference):
     """KREG: kernel ridge regression with the RE descriptor (descriptor.kind: inverse_distances) and the Gaussian kernel
     exp(-|x - x'|^2 / (2 sigma^2)), for geometries of one molecule (P. O. Dral, A. Owens, S. N. Yurchenko, W. Thiel,
     J. Chem. Phys. 146, 244108 (2017)). Learns several targets at once, and energies with forces.
@@ -206,8 +204,6 @@ class Kreg(Section):
     labels (validation.fraction), for target energy_forces of the smallest geometric mean of the RMSE of energies and of
     forces. The model is then trained on all training labels. The grids of default are those of ML-NEA.
     """
-
-    is_user_defined: ClassVar[bool] = False
 
     kind: Literal["kreg"]
     prior_mean: Literal["constant", "zero"] = "constant"
@@ -244,7 +240,7 @@ class Kreg(Section):
         )
 
 
-class Gmnn(Section):
+class Gmnn(LearnsDifference):
     """A Gaussian-moment neural network: an interatomic potential that sees positions and elements, and learns energies, with
     forces and stresses where target names them (V. Zaverkin, J. Kaestner, J. Chem. Theory Comput. 16, 5410 (2020)).
 
@@ -252,8 +248,6 @@ class Gmnn(Section):
     structure. Structures of any size, elements and periodicity may be mixed. Charges and multiplicities are not seen. Needs no
     descriptor. It has no standard deviations of its own; strategies that look at its last layer or gradient can use it.
     """
-
-    is_user_defined: ClassVar[bool] = False
 
     kind: Literal["gmnn"]
     cutoff_A: float = Field(default=4.0, gt=0.5, le=30.0)
@@ -325,6 +319,12 @@ class OwnModel(Section):
     """What an iteration's training begins from: nothing, or the model of the iteration before."""
 
     is_user_defined: ClassVar[bool] = True
+    extra: ClassVar[str] = ""
+    baseline: ClassVar[None] = None
+
+    def input_files(self) -> list[str]:
+        """Return nothing: no file of it is known here."""
+        return []
 
     @property
     def traits(self) -> ModelTraits:
@@ -333,7 +333,16 @@ class OwnModel(Section):
 
 
 OWN_TAG = "package.module:Name"
-TAGS = {"gpr": Gpr, "mlp": Mlp, "kreg": Kreg, "gmnn": Gmnn, OWN_TAG: OwnModel}
+TAGS = {
+    "gpr": Gpr,
+    "mlp": Mlp,
+    "kreg": Kreg,
+    "gmnn": Gmnn,
+    "sevenn": Sevenn,
+    "mace": Mace,
+    "ani": Ani,
+    OWN_TAG: OwnModel,
+}
 
 
 def kind(value: Any) -> str | None:
@@ -352,6 +361,9 @@ Model = Annotated[
     | Annotated[Mlp, Tag("mlp")]
     | Annotated[Kreg, Tag("kreg")]
     | Annotated[Gmnn, Tag("gmnn")]
+    | Annotated[Sevenn, Tag("sevenn")]
+    | Annotated[Mace, Tag("mace")]
+    | Annotated[Ani, Tag("ani")]
     | Annotated[OwnModel, Tag(OWN_TAG)],
     Field(
         discriminator=Discriminator(kind),
@@ -366,4 +378,4 @@ Model = Annotated[
 ]
 
 MODEL_SECTIONS: tuple[type[Gpr | Mlp | Kreg | Gmnn], ...] = (Gpr, Mlp, Kreg, Gmnn)
-"""The models of Quarry."""
+"""The models of Quarry that need no further package."""

@@ -28,9 +28,17 @@ class FeatureCache:
     """
 
     def __init__(
-        self, settings: Descriptor, settled: dict[str, Any], reference: Structure | None = None, path: str | None = None
+        self,
+        settings: Descriptor,
+        settled: dict[str, Any],
+        reference: Structure | None = None,
+        path: str | None = None,
+        base: Path | None = None,
     ) -> None:
-        """reference: equilibrium geometry, for inverse_distances. path: ``features.h5``; None: all are computed."""
+        """reference: equilibrium geometry, for inverse_distances. path: ``features.h5``; None: all are computed. base: folder
+        of the campaign file, for descriptors that read files.
+        """
+        self.base = base
         self.settings = settings
         self.settled = settled
         self._reference = reference
@@ -38,9 +46,9 @@ class FeatureCache:
         self._kept: tuple[NDArray[np.str_], NDArray[np.float64]] | None = None
 
     @classmethod
-    def of_pool(cls, path: str, settings: Descriptor) -> FeatureCache:
-        """Return the features of a pool. path: ``features.h5``, beside the pool's reference geometry."""
-        return cls(settings, read_settled(path), path=path)
+    def of_pool(cls, path: str, settings: Descriptor, base: Path | None = None) -> FeatureCache:
+        """Return the features of a pool. path: ``features.h5``, beside the pool's reference geometry. base: as above."""
+        return cls(settings, read_settled(path), path=path, base=base)
 
     @property
     def reference(self) -> Structure | None:
@@ -51,7 +59,7 @@ class FeatureCache:
 
     @cached_property
     def _descriptor(self) -> PreparedDescriptor:
-        return prepared(self.settings, self.settled, self.reference)
+        return prepared(self.settings, self.settled, self.reference, self.base)
 
     @cached_property
     def _stored(self) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
@@ -113,14 +121,17 @@ class FeatureCache:
             write_structure_group(group.create_group("reference"), StructureSet.from_structures([self.reference]))
 
     @classmethod
-    def read(cls, group: h5py.Group) -> FeatureCache:
-        """Read what ``write`` wrote; the features of all structures are computed when they are asked for."""
+    def read(cls, group: h5py.Group, base: Path | None = None) -> FeatureCache:
+        """Read what ``write`` wrote; the features of all structures are computed when they are asked for.
+
+        base: folder of the campaign file, for descriptors that read files.
+        """
         from pydantic import TypeAdapter
 
         settings: Descriptor = TypeAdapter(Descriptor).validate_json(str(group.attrs["settings"]))
         settled = {name: value.tolist() for name, value in group.attrs.items() if name != "settings"}
         reference = read_structure_group(group["reference"])[0] if "reference" in group else None
-        return cls(settings, settled, reference)
+        return cls(settings, settled, reference, base=base)
 
 
 def _places(ids: NDArray[np.str_], wanted: NDArray[np.str_]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,13 @@ from quarry.config.descriptors import (
     Descriptor,
     InverseDistances,
     Mbtr,
+    Pretrained,
     Soap,
     TableFeatures,
 )
 from quarry.descriptors.coulomb import coulomb_matrix
 from quarry.descriptors.distances import forces_of, inverse_distances
+from quarry.descriptors.reach import within_cutoff
 from quarry.errors import QuarryError
 from quarry.structures import Structure, StructureSet
 
@@ -63,10 +66,13 @@ class PreparedDescriptor:
             yield start, self.compute(structures.subset(rows))
 
 
-def prepare(structures: StructureSet, settings: Descriptor, reference: Structure | None) -> PreparedDescriptor:
+def prepare(
+    structures: StructureSet, settings: Descriptor, reference: Structure | None, base: Path | None = None
+) -> PreparedDescriptor:
     """Make a descriptor ready for a pool.
 
-    settings: the section descriptor. reference: equilibrium geometry, for inverse_distances only.
+    settings: the section descriptor. reference: equilibrium geometry, for inverse_distances only. base: folder of the campaign
+    file, for descriptors that read files.
     Raises QuarryError for a missing reference, a periodic structure where the descriptor knows no cells, and a descriptor
     that cannot do such a pool.
     """
@@ -79,13 +85,13 @@ def prepare(structures: StructureSet, settings: Descriptor, reference: Structure
     settled: dict[str, Any] = {}
     if isinstance(settings, CoulombMatrix):
         settled = {"largest_molecule": int(np.diff(structures.offsets).max(initial=0))}
-    elif isinstance(settings, Mbtr | Soap):
+    elif isinstance(settings, Mbtr | Soap | Pretrained):
         settled = {"elements": sorted({int(z) for z in np.unique(structures.numbers)})}
-    return prepared(settings, settled, reference)
+    return prepared(settings, settled, reference, base)
 
 
 def prepared(
-    settings: Descriptor, settled: Mapping[str, Any], reference: Structure | None = None
+    settings: Descriptor, settled: Mapping[str, Any], reference: Structure | None = None, base: Path | None = None
 ) -> PreparedDescriptor:
     """Return a descriptor with what was taken from a pool before: ``PreparedDescriptor.settled``, of rows their width.
 
@@ -102,7 +108,7 @@ def prepared(
         largest = int(settled["largest_molecule"])
         width = largest * (largest + 1) // 2
         return PreparedDescriptor(width, lambda part: coulomb_matrix(part, largest), {"largest_molecule": largest})
-    elements = [int(z) for z in settled["elements"]]
+    elements = [int(z) for z in settled.get("elements", ())]
     if isinstance(settings, Mbtr):
         from quarry.descriptors.mbtr import check_elements, mbtr, mbtr_width, mbtr_within_reach
 
@@ -114,13 +120,18 @@ def prepared(
             "float32",
             lambda _, features: mbtr_within_reach(settings, len(elements), features),
         )
-    assert isinstance(settings, Soap)
-    from quarry.descriptors.soap import soap_of, soap_within_reach
+    if isinstance(settings, Pretrained):
+        from quarry.descriptors.pretrained import pretrained_of
 
-    width, compute = soap_of(settings, elements)
-    return PreparedDescriptor(
-        width, compute, {"elements": elements}, "float32", lambda part, _: soap_within_reach(settings, part)
-    )
+        width, reach_A, compute = pretrained_of(settings, elements, base)
+        settled = {"elements": elements} if settings.pooling == "elements" else {}
+    else:
+        assert isinstance(settings, Soap)
+        from quarry.descriptors.soap import soap_of
+
+        width, compute = soap_of(settings, elements)
+        reach_A, settled = settings.cutoff_A, {"elements": elements}
+    return PreparedDescriptor(width, compute, settled, "float32", lambda part, _: within_cutoff(reach_A, part))
 
 
 def check_fits(structures: StructureSet, settings: Descriptor, descriptor: PreparedDescriptor) -> None:

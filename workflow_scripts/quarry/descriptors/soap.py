@@ -64,12 +64,3 @@ def soap_of(settings: Soap, elements: Sequence[int]) -> tuple[int, Callable[[Str
         return features
 
     return width, compute
-
-
-def soap_within_reach(settings: Soap, structures: StructureSet) -> NDArray[np.bool_]:
-    """Return in which structures an atom, or an image of it, is within the cutoff of another, shape (n,)."""
-    from ase.neighborlist import neighbor_list
-
-    return np.array(
-        [len(neighbor_list("i", structure.to_atoms(), settings.cutoff_A)) > 0 for structure in structures], dtype=bool
-    )

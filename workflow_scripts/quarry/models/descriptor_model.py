@@ -108,14 +108,17 @@ class DescriptorModel:
                 self.cache.write(handle.create_group(GROUP))
 
     @staticmethod
-    def descriptor_in(path: str | Path) -> FeatureCache:
-        """Return the descriptor in a model's file. Raises QuarryError for a file of an earlier version, which has none."""
+    def descriptor_in(path: str | Path, base: Path | None = None) -> FeatureCache:
+        """Return the descriptor in a model's file; base: folder of the campaign file.
+
+        Raises QuarryError for a file of an earlier version, which has none.
+        """
         with h5py.File(path, "r") as handle:
             if GROUP not in handle:
                 raise QuarryError(
                     f"{path}: an earlier version wrote this model, without its descriptor; give features.h5 of its pool"
                 )
-            return FeatureCache.read(handle[GROUP])
+            return FeatureCache.read(handle[GROUP], base)
 
     def _regression_data(self, data: TrainingData) -> RegressionData:
         features = self.cache.of(data.structures)

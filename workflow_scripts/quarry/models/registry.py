@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from quarry.config.models import Model as ModelSettings
 from quarry.config.models import OwnModel
+from quarry.config.networks import NetworkPotential
 from quarry.config.targets import Target
 from quarry.errors import QuarryError, reason_of
 from quarry.models.base import Model
+from quarry.models.baseline_cache import BaselineCache
+from quarry.models.delta import DeltaModel
 from quarry.models.regression import Regression
 
 if TYPE_CHECKING:
@@ -27,16 +30,30 @@ POTENTIALS = {"gmnn": "quarry.models.gmnn.model:GaussianMomentModel"}
 
 
 def make_model(
-    settings: ModelSettings, target: Target, cache: FeatureCache | None = None, base: Path | None = None
+    settings: ModelSettings,
+    target: Target,
+    cache: FeatureCache | None = None,
+    base: Path | None = None,
+    baseline: str | None = None,
 ) -> Model:
     """Return an untrained model.
 
     settings: section model of the configuration. cache: the descriptor of structures. base: folder of the campaign file.
+    baseline: ``pool/baseline.h5``; None: what a baseline says is computed where it is needed.
     """
+    model = _make_model(settings, target, cache, base)
+    return model if settings.baseline is None else DeltaModel(model, BaselineCache(settings.baseline, base, baseline))
+
+
+def _make_model(settings: ModelSettings, target: Target, cache: FeatureCache | None, base: Path | None) -> Model:
     if isinstance(settings, OwnModel):
         from quarry.models.own import UserModel
 
         return UserModel.make(settings, base, target.n_states)
+    if isinstance(settings, NetworkPotential):
+        from quarry.models.network_potential import NetworkModel
+
+        return NetworkModel(settings, target.learnt, base)
     if settings.kind in POTENTIALS:
         potential: Model = _class_of(settings.kind)(settings, target.learnt)
         return potential
@@ -52,15 +69,32 @@ def load_model(
     target: Target,
     cache: FeatureCache | None = None,
     base: Path | None = None,
+    baseline: str | None = None,
 ) -> Model:
     """Read a model. Arguments as of ``make_model``; without a cache the descriptor in the file computes the features.
 
     Raises QuarryError if the file is damaged or of another kind than the section says.
     """
+    model = _load_model(path, settings, target, cache, base)
+    if settings.baseline is None:
+        return model
+    delta = DeltaModel(model, BaselineCache(settings.baseline, base, baseline))
+    delta.check_file(path)
+    return delta
+
+
+def _load_model(
+    path: str | Path, settings: ModelSettings, target: Target, cache: FeatureCache | None, base: Path | None
+) -> Model:
     if isinstance(settings, OwnModel):
         from quarry.models.own import UserModel
 
         return UserModel.load(path, settings, base, target.n_states)
+    if isinstance(settings, NetworkPotential):
+        from quarry.models.network_potential import NetworkModel
+
+        check_kind(path, settings.kind)
+        return NetworkModel.load(path)
     if settings.kind in POTENTIALS:
         check_kind(path, settings.kind)
         potential: Model = _class_of(settings.kind).load(path)
@@ -68,7 +102,9 @@ def load_model(
     from quarry.models.descriptor_model import DescriptorModel
 
     regression = load_regression(path, settings.kind)
-    return DescriptorModel(regression, target, cache if cache is not None else DescriptorModel.descriptor_in(path))
+    return DescriptorModel(
+        regression, target, cache if cache is not None else DescriptorModel.descriptor_in(path, base)
+    )
 
 
 def make_regression(settings: ModelSettings, target: Target) -> Regression:

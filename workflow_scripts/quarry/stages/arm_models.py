@@ -31,7 +31,7 @@ class ArmModels:
 
     pool: ``pool/structures.h5``, or the candidates of an iteration. features: ``pool/features.h5``; empty in a campaign without
     a descriptor, or where the model's file says how it is computed. base: folder of the campaign file, for user-defined
-    classes.
+    classes and for files. baseline: ``pool/baseline.h5``; None: what a baseline says is computed where it is needed.
     """
 
     configuration: Configuration
@@ -39,6 +39,7 @@ class ArmModels:
     pool: str
     features: str = ""
     base: Path | None = None
+    baseline: str | None = None
 
     @property
     def target(self) -> Target:
@@ -66,15 +67,15 @@ class ArmModels:
         """The descriptor of structures, where the campaign has one."""
         if not self.features or self.configuration.descriptor is None:
             return None
-        return FeatureCache.of_pool(self.features, self.configuration.descriptor)
+        return FeatureCache.of_pool(self.features, self.configuration.descriptor, self.base)
 
     def make(self) -> Model:
         """Return an untrained model."""
-        return make_model(self.settings.model, self.target, self.descriptor, self.base)
+        return make_model(self.settings.model, self.target, self.descriptor, self.base, self.baseline)
 
     def load(self, path: str | Path) -> Model:
         """Read a trained model. Raises QuarryError for a file that is damaged or of another kind."""
-        return load_model(path, self.settings.model, self.target, self.descriptor, self.base)
+        return load_model(path, self.settings.model, self.target, self.descriptor, self.base, self.baseline)
 
     def judged(self, known: StructureSet, others: StructureSet) -> NDArray[np.int64]:
         """Return the rows of the others, shape (m,), that a model which has learnt the known structures can judge."""
@@ -149,4 +150,5 @@ def models_of(snakemake: Any, configuration: Configuration, arm: str = "") -> Ar
     """
     given = snakemake.input
     base = Path(snakemake.params.base)
-    return ArmModels(configuration, arm or snakemake.wildcards.arm, given.structures, given.features or "", base)
+    arm, baseline = arm or snakemake.wildcards.arm, given.get("baseline") or None
+    return ArmModels(configuration, arm, given.structures, given.features or "", base, baseline)

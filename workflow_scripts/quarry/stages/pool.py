@@ -181,7 +181,7 @@ def build_pool(
         from quarry.descriptors.compute import prepare
 
         assert descriptor is not None
-        prepared = prepare(candidates, descriptor, reference)
+        prepared = prepare(candidates, descriptor, reference, base)
         found = prepared.compute(candidates)
         found[prepared.beyond_reach(candidates, found)] = np.nan
         return found
@@ -255,8 +255,10 @@ def _filter_wigner_pool(
     return drawn
 
 
-def build_features(structures: str, reference: str, settings: Descriptor, output: str) -> str:
-    """Compute the descriptor of every candidate, in bounded memory beside the structures. settings: section descriptor.
+def build_features(structures: str, reference: str, settings: Descriptor, output: str, base: Path | None = None) -> str:
+    """Compute the descriptor of every candidate, in bounded memory beside the structures.
+
+    settings: section descriptor. base: folder of the campaign file, for descriptors that read files.
 
     Return a line about structures of which the descriptor sees nothing but the elements, or nothing.
     """
@@ -264,9 +266,17 @@ def build_features(structures: str, reference: str, settings: Descriptor, output
     from quarry.descriptors.features_file import write_features
 
     pool = read_pool(structures)
-    descriptor = prepare(pool, settings, read_job_input(reference)[0].structure)
+    descriptor = prepare(pool, settings, read_job_input(reference)[0].structure, base)
     unseen = write_features(output, pool, read_copies(structures), descriptor, settings.kind)
     return _unseen_message(unseen, len(pool), settings.kind)
+
+
+def build_baseline(configuration: Configuration, structures: str, output: str, base: Path | None = None) -> None:
+    """Compute what the baselines of all arms say of every candidate. base: folder of the campaign file."""
+    from quarry.models.baseline_cache import DERIVATIVES, write_baselines
+
+    derivatives = any(name in configuration.goal.learnt for name in DERIVATIVES)
+    write_baselines(output, read_pool(structures), configuration.baselines, base, derivatives)
 
 
 def _unseen_message(unseen: list[str], count: int, kind: str) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from quarry.config.campaign import Configuration
-from quarry.config.descriptors import InverseDistances
+from quarry.config.descriptors import InverseDistances, Pretrained
 from quarry.config.engines.registry import engines_that
 from quarry.config.pool import FilePool, WignerPool
 from quarry.descriptors.compute import prepare, refuse_cells
@@ -116,10 +116,12 @@ def beside_another_descriptor(configuration: Configuration) -> str:
     )
 
 
-def check_descriptor(configuration: Configuration, structures: StructureSet, jobs_have_own_environment: bool) -> None:
+def check_descriptor(
+    configuration: Configuration, structures: StructureSet, jobs_have_own_environment: bool, base: Path | None = None
+) -> None:
     """Raise QuarryError for what the job that builds the features would raise.
 
-    jobs_have_own_environment: the package that a descriptor needs may be there and not here.
+    base: folder of the campaign file. jobs_have_own_environment: the package that a descriptor needs may be there and not here.
     """
     descriptor = configuration.descriptor
     if descriptor is None:
@@ -127,10 +129,21 @@ def check_descriptor(configuration: Configuration, structures: StructureSet, job
     package = descriptor.package
     if package is not None and jobs_have_own_environment and find_spec(package) is None:
         return
-    prepare(structures, descriptor, structures[0])
+    ready = prepare(structures, descriptor, structures[0], base)
+    if isinstance(descriptor, Pretrained):
+        ready.compute(one_of_each_set_of_elements(structures))
 
 
-def resolution_note(configuration: Configuration, structures: StructureSet) -> list[str]:
+def one_of_each_set_of_elements(structures: StructureSet) -> StructureSet:
+    """Return the first structures with each set of elements."""
+    first: dict[tuple[int, ...], int] = {}
+    for row in range(len(structures)):
+        atoms = slice(int(structures.offsets[row]), int(structures.offsets[row + 1]))
+        first.setdefault(tuple(np.unique(structures.numbers[atoms]).tolist()), row)
+    return structures.subset(list(first.values()))
+
+
+def resolution_note(configuration: Configuration, structures: StructureSet, base: Path | None = None) -> list[str]:
     """Return a note if filters.near_duplicates is below what rounding changes in the descriptor of a rotated copy.
 
     Positions are rounded to ``POSITION_STEP_A``; a limit below that finds no more than filters.copies does.
@@ -155,7 +168,7 @@ def resolution_note(configuration: Configuration, structures: StructureSet) -> l
         )
         for s, rotation in zip(chosen, rotations, strict=True)
     ]
-    prepared = prepare(structures, descriptor, structures[0])
+    prepared = prepare(structures, descriptor, structures[0], base)
     changes = prepared.compute(StructureSet.from_structures(rotated)) - prepared.compute(chosen)
     noise = float(np.linalg.norm(changes, axis=1).max())
     if limit >= noise:

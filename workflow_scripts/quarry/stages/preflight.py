@@ -17,11 +17,13 @@ from quarry.labeling.engines.base import KnowsLabels
 from quarry.labeling.engines.registry import make_engine
 from quarry.labeling.known import KnownLabelSource
 from quarry.labeling.store import method_id_of
+from quarry.networks.installed import check_extras
 from quarry.processes import only_this_process
 from quarry.sampling.samplers import make_sampler
 from quarry.stages.filtering import PoolFilter
 from quarry.stages.geometry_checks import check_not_nm
 from quarry.stages.known_labels import check_known_labels
+from quarry.stages.network_checks import check_networks
 from quarry.stages.pool import check_size, filter_given_pool, read_reference, read_start
 from quarry.stages.pool_checks import check_descriptor, check_structures, resolution_note
 from quarry.structures import StructureSet
@@ -36,6 +38,8 @@ def check(configuration: Configuration, base: Path, jobs_have_own_environment: b
     Raises QuarryError with one line for the first thing that is wrong.
     """
     pool = configuration.initial_pool
+    if not jobs_have_own_environment:
+        check_extras(configuration)
     if isinstance(configuration.pool, SamplerPool):
         make_sampler(configuration.pool, base)
     if not isinstance(pool, WignerPool):
@@ -55,8 +59,9 @@ def check(configuration: Configuration, base: Path, jobs_have_own_environment: b
     if configuration.labeling.leave_out and isinstance(configuration.pool, FilePool | TablePool):
         check_ids(read_rejected(base / configuration.labeling.leave_out), structures.ids.tolist())
     notes = check_known_labels(configuration, engine, structures) if isinstance(engine, KnowsLabels) else []
-    check_descriptor(configuration, structures, jobs_have_own_environment)
-    notes += resolution_note(configuration, structures) if not isinstance(pool, TablePool) else []
+    check_descriptor(configuration, structures, jobs_have_own_environment, base)
+    check_networks(configuration, structures, base)
+    notes += resolution_note(configuration, structures, base) if not isinstance(pool, TablePool) else []
     if isinstance(pool, WignerPool) and pool.modes_file is None:
         from quarry.labeling.engines.pyscf_checks import check_wigner
         from quarry.stages.pool import geometry_method

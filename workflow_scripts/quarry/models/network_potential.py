@@ -1,0 +1,197 @@
+"""A potential of another package as a model: training, predictions, feature map, file."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from ase.data import chemical_symbols
+from numpy.typing import NDArray
+
+from quarry.config.models import Ani, Mace, Sevenn
+from quarry.config.networks import NetworkPotential
+from quarry.errors import QuarryError, reason_of
+from quarry.files import atomic_path
+from quarry.models.base import Model, Prediction, TrainingData
+from quarry.models.baselines import CompositionBaseline, read_baseline, write_baseline
+from quarry.models.network import device_of
+from quarry.models.network_training import Examples, train
+from quarry.models.splits import held_share
+from quarry.networks.base import Network, check_domain, pooled, predict
+from quarry.networks.registry import from_scratch, pretrained, rebuilt
+from quarry.structures import StructureSet
+from quarry.structures.compositions import unfamiliar
+
+VERSION = 1
+"""Of the model's file."""
+SECTIONS: dict[str, type[NetworkPotential]] = {"sevenn": Sevenn, "mace": Mace, "ani": Ani}
+
+
+def starting_network(settings: NetworkPotential, structures: StructureSet, base: Path | None, seed: int) -> Network:
+    """Return the network that training starts from. base: folder of the campaign file. seed: of random weights."""
+    device = device_of(settings.device)
+    if settings.network is None:
+        return from_scratch(settings, structures, seed, device)
+    return pretrained(settings.extra, settings.network, base, "model.model", device)
+
+
+def check_pool(settings: NetworkPotential, structures: StructureSet, base: Path) -> None:
+    """Raise QuarryError if the network cannot be read or made, or does not know a structure's elements or cells."""
+    check_domain(starting_network(settings, structures, base, 0), structures, f"model.kind: {settings.extra}")
+
+
+class NetworkModel:
+    """Atomic references by least squares, and a network of another package that learns the rest."""
+
+    def __init__(self, settings: NetworkPotential, learnt: tuple[str, ...], base: Path | None = None) -> None:
+        """settings: of the configuration. learnt: energy, and forces if they are learnt. base: folder of the campaign file."""
+        self.settings = settings
+        self.learnt = learnt
+        self.base = base
+        self._network: Network | None = None
+        self._references = CompositionBaseline(np.zeros(0, dtype=np.int64), np.zeros(0))
+        self._epoch, self._held_out_loss = 0, math.nan
+
+    def fit(
+        self,
+        data: TrainingData,
+        validation: TrainingData | None,
+        rng: np.random.Generator,
+        *,
+        start: Model | None = None,
+        checkpoint: Path | None = None,
+    ) -> None:
+        """Train; early stopping looks at ``validation``, or at a held-out share of ``data``.
+
+        Raises QuarryError if a label is not finite, the network does not know an element, or training diverges.
+        """
+        data = data.subset(np.argsort(data.structures.ids, kind="stable"))
+        self._check(data)
+        if validation is None:
+            held = max(1, round(self.settings.held_out * len(data))) if len(data) > 1 else 0
+            chosen = np.sort(held_share(rng.permutation(len(data)), held, data.groups))
+            rest = data.structures.subset(np.setdiff1d(np.arange(len(data)), chosen))
+            chosen = chosen[~unfamiliar(rest, data.structures.subset(chosen), compositions=False)]
+            validation, data = data.subset(chosen), data.subset(np.setdiff1d(np.arange(len(data)), chosen))
+        network = starting_network(self.settings, data.structures, self.base, int(rng.integers(2**31)))
+        check_domain(network, data.structures, f"model.kind: {self.settings.extra}")
+        check_domain(network, validation.structures, f"model.kind: {self.settings.extra}")
+        if isinstance(start, NetworkModel) and start._network is not None and _same(start._network, network):
+            network.module.load_state_dict(start._network.module.state_dict())
+        said = predict(network, data.structures, False)["energy"]
+        self._references = CompositionBaseline.fit(data.structures, data.targets["energy"] - said)
+        trained = train(
+            network, self._examples(network, data), self._examples(network, validation), self.settings, rng, checkpoint
+        )
+        self._network, (self._epoch, self._held_out_loss) = network, trained
+
+    def _check(self, data: TrainingData) -> None:
+        kind = self.settings.extra
+        if not len(data):
+            raise QuarryError(f"model.kind: {kind}: there is nothing to train on")
+        for name in self.learnt:
+            if not np.isfinite(data.targets[name]).all():
+                raise QuarryError(f"model.kind: {kind}: a training label's {name} is not a finite number; leave it out")
+
+    def _examples(self, network: Network, data: TrainingData) -> Examples:
+        graphs = [network.graph(structure) for structure in data.structures]
+        energies = data.targets["energy"] - self._references.mean(data.structures)
+        forces = data.targets["forces"] if "forces" in self.learnt else None
+        return Examples(graphs, np.diff(data.structures.offsets), energies, forces)
+
+    def predict(self, structures: StructureSet, want: frozenset[str]) -> Prediction:
+        """Predict energies, and forces where they are wanted. Raises QuarryError for an element that was not learnt."""
+        network = self._ready(structures)
+        found = predict(network, structures, "forces" in want)
+        found.pop("stress", None)
+        return Prediction({**found, "energy": found["energy"] + self._references.mean(structures)})
+
+    def features(self, structures: StructureSet, kind: str, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Return the sums of the features of atoms that the last layers see, shape (n, p); kind: last_layer."""
+        if kind != "last_layer" or kind not in self.settings.maps:
+            raise QuarryError(f"query.embedding: a model of kind {self.settings.extra} has no {kind} features")
+        return pooled(self._ready(structures), structures, "sum")
+
+    def _ready(self, structures: StructureSet) -> Network:
+        if self._network is None:
+            raise RuntimeError("this model is not trained")
+        strange = np.setdiff1d(structures.numbers, self._references.elements)
+        if len(strange):
+            names = ", ".join(chemical_symbols[number] for number in strange)
+            raise QuarryError(
+                f"model.kind: {self.settings.extra} has learnt nothing of the element {names}; label some structures with it "
+                "(query.initial), or leave them out of the pool"
+            )
+        check_domain(self._network, structures, f"model.kind: {self.settings.extra}")
+        return self._network
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """Return the number of parameters, the best epoch, its held-out loss (None without held-out data), the elements."""
+        assert self._network is not None
+        return {
+            "parameters": sum(tensor.numel() for tensor in self._network.module.parameters()),
+            "epochs": self._epoch,
+            "held_out_loss": None if math.isnan(self._held_out_loss) else self._held_out_loss,
+            "elements": [chemical_symbols[number] for number in self._references.elements],
+        }
+
+    @property
+    def warnings(self) -> list[str]:
+        """Return what is doubtful about the training: nothing is known."""
+        return []
+
+    def save(self, path: str | Path) -> None:
+        """Write weights, what the network is made from, references and settings: no code is run when it is read."""
+        assert self._network is not None
+        with atomic_path(path) as temporary, h5py.File(temporary, "w") as handle:
+            handle.attrs.update(kind=self.settings.extra, version=VERSION, settings=self.settings.model_dump_json())
+            handle.attrs.update(learnt=list(self.learnt), epoch=self._epoch, held_out_loss=self._held_out_loss)
+            handle.create_dataset("network", data=json.dumps(self._network.description(), sort_keys=True))
+            write_baseline(self._references, handle.create_group("references"))
+            for number, (name, tensor) in enumerate(self._network.module.state_dict().items()):
+                data = handle.create_dataset(f"weights/{number:05d}", data=tensor.detach().cpu().numpy())
+                data.attrs["name"] = name
+
+    @classmethod
+    def load(cls, path: str | Path) -> NetworkModel:
+        """Read what ``save`` wrote. Raises QuarryError for a file that is damaged, or of another version."""
+        try:
+            with h5py.File(path, "r") as handle:
+                version, kind = int(handle.attrs["version"]), str(handle.attrs["kind"])
+                if version != VERSION:
+                    raise QuarryError(
+                        f"{path}: a {kind} of version {version}, this Quarry reads {VERSION}; remove it and start again"
+                    )
+                settings = SECTIONS[kind].model_validate_json(handle.attrs["settings"])
+                model = cls(settings, tuple(str(name) for name in handle.attrs["learnt"]))
+                model._epoch, model._held_out_loss = int(handle.attrs["epoch"]), float(handle.attrs["held_out_loss"])
+                references = read_baseline(handle["references"])
+                assert isinstance(references, CompositionBaseline)
+                description = json.loads(handle["network"][()])
+                weights = {
+                    str(data.attrs["name"]): torch.from_numpy(np.asarray(data[()]))
+                    for data in handle["weights"].values()
+                }
+        except (OSError, KeyError, ValueError) as error:
+            raise QuarryError(
+                f"{path}: this is not an intact model file ({reason_of(error)}); remove it and start again"
+            ) from error
+        network = rebuilt(kind, description, device_of(settings.device))
+        network.module.load_state_dict(weights)
+        model._network, model._references = network, references
+        return model
+
+
+def _same(one: Network, other: Network) -> bool:
+    """Whether two networks have the same elements and layers."""
+    shapes: Sequence[dict[str, torch.Size]] = [
+        {name: tensor.shape for name, tensor in network.module.state_dict().items()} for network in (one, other)
+    ]
+    return np.array_equal(one.elements, other.elements) and shapes[0] == shapes[1]

@@ -1,0 +1,1 @@
+"""Interatomic potentials of other packages, a file for each: energies, forces and features of atoms."""
