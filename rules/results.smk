@@ -43,6 +43,30 @@ rule collect_results:
         "../workflow_scripts/collect_results.py"
 
 
+rule describe_model:
+    """Write what whoever uses an arm's model must know: what it is, what it has seen, its errors."""
+    message:
+        "{wildcards.arm}: describing the model"
+    input:
+        model=from_product("model/model.h5"),
+        dataset=from_product("dataset.h5"),
+        facts=from_last("facts.json"),
+    output:
+        **PATHS.outputs("describe_model"),
+    params:
+        base=base_folder,
+        # Read where a model that an earlier version trained has no descriptor in its file.
+        features=CAMPAIGN.paths.features,
+        manifest=CAMPAIGN.paths.manifest,
+    log:
+        PATHS.arm(file="logs/describe_model.log"),
+    localrule: True
+    conda:
+        "../envs/learn.yaml"
+    script:
+        "../workflow_scripts/describe_model.py"
+
+
 rule publish_results:
     """Put the product of the arm main where a user looks first."""
     message:
@@ -53,6 +77,23 @@ rule publish_results:
         **PATHS.outputs("publish_results"),
     log:
         f"{PATHS.logs}/publish_results.log",
+    localrule: True
+    conda:
+        "../envs/learn.yaml"
+    script:
+        "../workflow_scripts/publish_results.py"
+
+
+rule publish_model:
+    """Put what belongs to the model of the arm main beside it."""
+    message:
+        f"publishing the model in {CAMPAIGN.paths.root}/model"
+    input:
+        **PATHS.outputs("describe_model", "main"),
+    output:
+        **PATHS.outputs("publish_model"),
+    log:
+        f"{PATHS.logs}/publish_model.log",
     localrule: True
     conda:
         "../envs/learn.yaml"

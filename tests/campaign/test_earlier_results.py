@@ -5,10 +5,14 @@ import json
 import shutil
 import tarfile
 
+import ase.io
+import numpy as np
 import pytest
 import yaml
 
+from quarry.calculator import QuarryCalculator
 from support.campaigns import REPOSITORY, CampaignFolder
+from support.graph import rules_to_run
 
 ARCHIVES = REPOSITORY / "tests" / "data" / "earlier_results"
 PACKED = {"batch", "labels", "attempts", "logs"}
@@ -39,9 +43,13 @@ def test_the_campaign_of_an_earlier_version_goes_on(kind, tmp_path):
     calls = folder.calls()
     assert len(whole) >= 2 and stored
 
+    if kind == "finished":
+        assert rules_to_run(folder) == dict.fromkeys(["describe_model", "publish_model", "all"], 1), (
+            "its model is a product"
+        )
     outcome = folder.run()
     assert outcome.code == 0, outcome.text[-3000:]
-    assert outcome.nothing_to_do == (kind == "finished")
+    assert not outcome.nothing_to_do
     assert not [line for line in outcome.lines if "moved aside" in line or "another configuration" in line], (
         outcome.text
     )
@@ -56,3 +64,7 @@ def test_the_campaign_of_an_earlier_version_goes_on(kind, tmp_path):
     now = folder.calls()
     assert now[: len(calls)] == calls and len(now) == len(set(now)), "no label is computed again"
     assert folder.run().nothing_to_do
+    if kind == "finished":
+        frame = ase.io.read(tmp_path / "pool.extxyz", 0)
+        frame.calc = QuarryCalculator(root)
+        assert np.isfinite(frame.get_forces()).all() and frame.get_forces().any()

@@ -29,7 +29,7 @@ def closing_message(campaign: Campaign) -> str:
     root = campaign.paths.root
     if not lines:
         return f"Quarry: no iteration of {root} is finished yet"
-    made = product_of("publish_results")
+    made = product_of("publish_results") + product_of("publish_model")
     made += product_of("publish_spectrum") if campaign.configuration.spectrum else []
     lines.append(f"Quarry: results in {root}: {', '.join([*_shown(made), 'figures/'])}")
     lines.append(f"Quarry: report: the same command with --report {root}/report.html")

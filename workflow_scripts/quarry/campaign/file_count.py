@@ -54,7 +54,9 @@ def _of_products(configuration: Configuration) -> int:
         "build_features": int(configuration.descriptor is not None),
         "build_baseline": int(bool(configuration.baselines)),
         "collect_results": arms,
+        "describe_model": arms,
         "publish_results": 1,
+        "publish_model": 1,
     }
     if configuration.knows_pool:
         jobs["collect_pool_labels"] = 1

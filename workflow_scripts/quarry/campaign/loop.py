@@ -155,6 +155,9 @@ _PRODUCT = {
     "outliers": "outliers.csv",
     "audit": "audit.csv",
 }
+_MODEL = {"description": "model/model.json", "training": "model/training.h5", "readme": "model/README.md"}
+"""What stands beside the model: rules of their own make it, so that a campaign that an earlier version finished gets it, and
+nothing else is made again."""
 _SPECTRUM = {
     "ensemble": "ensemble.h5",
     "ml_nea": "cross-section/cross-section_ml-nea.dat",
@@ -180,8 +183,10 @@ RULES = {
         *LOOP,
         Stage("compare_arms", {"savings": "savings.json"}, Place.ARM),
         Stage("collect_results", _PRODUCT, Place.ARM),
+        Stage("describe_model", _MODEL, Place.ARM),
         Stage("compute_spectrum", _SPECTRUM, Place.ARM, resources="score", runs_model=True),
         Stage("publish_results", _PRODUCT, Place.CAMPAIGN),
+        Stage("publish_model", _MODEL, Place.CAMPAIGN),
         Stage("publish_spectrum", _SPECTRUM, Place.CAMPAIGN),
         Stage(
             "draw_figures",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from quarry.campaign.iterations import folder_name, iteration_of
-from quarry.campaign.loop import RULES, ArmPlan, Place, files_in, stages_of
+from quarry.campaign.loop import RULES, ArmPlan, Place, files_in, product_of, stages_of
 
 MANIFEST = "campaign.json"
 """The file by which a folder is known as a campaign's."""
@@ -122,4 +122,8 @@ PACKED = "packed.zip"
 def receipts_folder(outputs: Sequence[str]) -> Path:
     """Return the folder of the receipt that accounts for a job's outputs: that of their iteration, pool, arm or campaign."""
     common = os.path.commonpath([Path(output).parent for output in outputs])
+    for file in product_of("describe_model"):
+        # They all lie in a folder that another rule's files lie in too.
+        if outputs[0].endswith(f"/{file}"):
+            common = outputs[0].removesuffix(f"/{file}")
     return (iteration_of(outputs[0]) or Path(common)) / "receipts"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, field_validator
 from pydantic_core import CoreSchema, core_schema
@@ -102,3 +102,16 @@ def energy_in_ev(value: Any) -> Any:
     if not match or unit is None:
         raise ValueError(f"give a number in eV or a number with one of the units {', '.join(ENERGY_UNITS_EV)}")
     return float(match[1]) * ENERGY_UNITS_EV[unit]
+
+
+S = TypeVar("S", bound=Section)
+
+
+def on_device(section: S, device: str | None) -> S:
+    """Return a section, and those in it, with another device where they have one; None: as it is."""
+    if device is None:
+        return section
+    changes: dict[str, Any] = {"device": device} if "device" in type(section).model_fields else {}
+    parts = {name: getattr(section, name) for name in type(section).model_fields}
+    inner = {name: on_device(part, device) for name, part in parts.items() if isinstance(part, Section)}
+    return section.model_copy(update={**changes, **inner})

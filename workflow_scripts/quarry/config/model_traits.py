@@ -68,3 +68,8 @@ class ModelTraits:
     def can_learn(self, target: Target) -> bool:
         """Return whether it learns all of a target at once."""
         return any(set(target.learnt) <= together for together in self.learns)
+
+    def predicts(self, target: Target, has_derivatives: bool) -> tuple[str, ...]:
+        """Return the properties that it predicts. has_derivatives: whether the descriptor that it learns from has them."""
+        derived = "energy" in target.learnt and (has_derivatives or not self.needs_descriptor)
+        return tuple(dict.fromkeys((*target.learnt, *(self.derivatives if derived else ()))))

@@ -50,6 +50,7 @@ class NetworkPotential(Section):
         return ModelTraits(
             learns=(frozenset(("energy", "forces")),),
             feature_maps=self.maps,
+            derivatives=("forces",),
             needs_atoms=f"model.kind: {kind}",
             gpus=int(self.device == "cuda"),
             warm_start=self.start == "last",

@@ -190,6 +190,15 @@ class HasInformativeness(Protocol):
 
 
 @runtime_checkable
+class HasReach(Protocol):
+    """A model that sees atoms up to a distance only."""
+
+    def beyond_reach(self, structures: StructureSet) -> NDArray[np.bool_]:
+        """Return which structures have no two atoms within reach, shape (n,): it knows nothing of where these are."""
+        ...
+
+
+@runtime_checkable
 class Validated(Protocol):
     """A model that chooses its hyperparameters by the errors on validation data, and then learns these data too."""
 

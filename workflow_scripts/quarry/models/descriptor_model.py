@@ -84,6 +84,10 @@ class DescriptorModel:
             raise QuarryError(f"query.embedding: model.kind: {self.regression.kind} has none; choose another strategy")
         return self.regression.embed(structures, self.cache.of(structures), kind, rng)
 
+    def beyond_reach(self, structures: StructureSet) -> NDArray[np.bool_]:
+        """Return which structures have no two atoms within the descriptor's reach, see ``HasReach``."""
+        return self.cache.beyond_reach(structures)
+
     @property
     def validation(self) -> Prediction:
         """What the model of the sub-training data says of the validation data."""

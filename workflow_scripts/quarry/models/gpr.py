@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError
 
+from quarry.config.base import on_device
 from quarry.config.models import Gpr
 from quarry.config.targets import TARGETS
 from quarry.errors import QuarryError
@@ -249,11 +250,13 @@ class GaussianProcessRegression:
             write_baseline(self._baseline, handle.create_group("baseline"))
 
     @classmethod
-    def load(cls, path: str | Path) -> GaussianProcessRegression:
-        """Read what ``save`` wrote."""
+    def load(cls, path: str | Path, device: str | None = None) -> GaussianProcessRegression:
+        """Read what ``save`` wrote. device: where it is to run; None: as when it was trained."""
         with h5py.File(path, "r") as handle:
             attributes = handle.attrs
-            model = cls(str(attributes["target"]), Gpr.model_validate_json(str(attributes["settings"])))
+            model = cls(
+                str(attributes["target"]), on_device(Gpr.model_validate_json(str(attributes["settings"])), device)
+            )
             model.scale = float(attributes["scale"])
             model._features = handle["features"][()]
             model._residuals = handle["standardised/residuals"][()]

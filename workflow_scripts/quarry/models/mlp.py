@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from quarry.config.base import on_device
 from quarry.config.models import Mlp
 from quarry.config.targets import TARGETS
 from quarry.errors import QuarryError
@@ -237,11 +238,11 @@ class MultilayerPerceptron:
                     group.create_dataset(f"biases_{layer}", data=biases.numpy())
 
     @classmethod
-    def load(cls, path: str | Path) -> MultilayerPerceptron:
-        """Read what ``save`` wrote."""
+    def load(cls, path: str | Path, device: str | None = None) -> MultilayerPerceptron:
+        """Read what ``save`` wrote. device: where it is to run; None: as when it was trained."""
         with h5py.File(path, "r") as handle:
             attributes, inputs = handle.attrs, handle["inputs"]
-            model = cls(Mlp.model_validate_json(attributes["settings"]), str(attributes["target"]))
+            model = cls(on_device(Mlp.model_validate_json(attributes["settings"]), device), str(attributes["target"]))
             model.scale, model._mask_seed = float(attributes["scale"]), int(attributes["mask_seed"])
             model.classes = tuple(str(name) for name in attributes.get("classes", ()))
             columns, mean, std = (inputs[name][()] for name in ("columns", "mean", "std"))

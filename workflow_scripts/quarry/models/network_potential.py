@@ -14,6 +14,7 @@ import torch
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
+from quarry.config.base import on_device
 from quarry.config.models import Ani, Mace, Sevenn
 from quarry.config.networks import NetworkPotential
 from quarry.errors import QuarryError, reason_of
@@ -160,8 +161,11 @@ class NetworkModel:
                 data.attrs["name"] = name
 
     @classmethod
-    def load(cls, path: str | Path) -> NetworkModel:
-        """Read what ``save`` wrote. Raises QuarryError for a file that is damaged, or of another version."""
+    def load(cls, path: str | Path, device: str | None = None) -> NetworkModel:
+        """Read what ``save`` wrote. device: where it is to run; None: as when it was trained.
+
+        Raises QuarryError for a file that is damaged, or of another version.
+        """
         try:
             with h5py.File(path, "r") as handle:
                 version, kind = int(handle.attrs["version"]), str(handle.attrs["kind"])
@@ -169,7 +173,7 @@ class NetworkModel:
                     raise QuarryError(
                         f"{path}: a {kind} of version {version}, this Quarry reads {VERSION}; remove it and start again"
                     )
-                settings = SECTIONS[kind].model_validate_json(handle.attrs["settings"])
+                settings = on_device(SECTIONS[kind].model_validate_json(handle.attrs["settings"]), device)
                 model = cls(settings, tuple(str(name) for name in handle.attrs["learnt"]))
                 model._epoch, model._held_out_loss = int(handle.attrs["epoch"]), float(handle.attrs["held_out_loss"])
                 references = read_baseline(handle["references"])

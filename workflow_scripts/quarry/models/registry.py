@@ -27,6 +27,7 @@ REGRESSIONS = {
 """Models that learn from the descriptor: what ``model.kind`` may name, and where its class is."""
 POTENTIALS = {"gmnn": "quarry.models.gmnn.model:GaussianMomentModel"}
 """Models that learn from structures themselves, likewise."""
+NO_MODEL = "this is not an intact model file ({}); remove it and start again"
 
 
 def make_model(
@@ -73,6 +74,7 @@ def load_model(
 ) -> Model:
     """Read a model. Arguments as of ``make_model``; without a cache the descriptor in the file computes the features.
 
+    It runs where ``settings`` says, wherever it was trained. Nothing in the file is run as code (a user's class reads its own).
     Raises QuarryError if the file is damaged or of another kind than the section says.
     """
     model = _load_model(path, settings, target, cache, base)
@@ -90,18 +92,18 @@ def _load_model(
         from quarry.models.own import UserModel
 
         return UserModel.load(path, settings, base, target.n_states)
+    where = settings.model_dump(include={"device"})
     if isinstance(settings, NetworkPotential):
         from quarry.models.network_potential import NetworkModel
 
         check_kind(path, settings.kind)
-        return NetworkModel.load(path)
+        return NetworkModel.load(path, **where)
     if settings.kind in POTENTIALS:
-        check_kind(path, settings.kind)
-        potential: Model = _class_of(settings.kind).load(path)
+        potential: Model = _loaded(path, settings.kind, **where)
         return potential
     from quarry.models.descriptor_model import DescriptorModel
 
-    regression = load_regression(path, settings.kind)
+    regression: Regression = _loaded(path, settings.kind, **where)
     return DescriptorModel(
         regression, target, cache if cache is not None else DescriptorModel.descriptor_in(path, base)
     )
@@ -115,9 +117,16 @@ def make_regression(settings: ModelSettings, target: Target) -> Regression:
 
 def load_regression(path: str | Path, kind: str) -> Regression:
     """Read a regression of a kind. Raises QuarryError as ``load_model`` does."""
-    check_kind(path, kind)
-    regression: Regression = _class_of(kind).load(path)
+    regression: Regression = _loaded(path, kind)
     return regression
+
+
+def _loaded(path: str | Path, kind: str, **where: str) -> Any:
+    check_kind(path, kind)
+    try:
+        return _class_of(kind).load(path, **where)
+    except (OSError, KeyError, ValueError) as error:
+        raise QuarryError(f"{path}: {NO_MODEL.format(reason_of(error))}") from error
 
 
 def check_kind(path: str | Path, kind: str) -> None:
@@ -128,9 +137,7 @@ def check_kind(path: str | Path, kind: str) -> None:
         with h5py.File(path, "r") as handle:
             found = str(handle.attrs["kind"])
     except (OSError, KeyError) as error:
-        raise QuarryError(
-            f"{path}: this is not an intact model file ({reason_of(error)}); remove it and start again"
-        ) from error
+        raise QuarryError(f"{path}: {NO_MODEL.format(reason_of(error))}") from error
     if found != kind:
         raise QuarryError(f"{path}: this is a model of kind '{found}', but model.kind is {kind}")
 

@@ -28,10 +28,16 @@ def resolve(
     Raises ValueError (one line, with what to change) for what is no whole number, contradicts itself, cannot be, or looks
     like a charge or spin and is not read.
     """
-    told = _possible(stated, "charge", _told(stated, "charge", keys, None), keys)
-    charges = np.where(np.isnan(told), charge, told).astype(np.int64)
-    told = _possible(stated, "multiplicity", _told(stated, "multiplicity", keys, stated.nuclei - charges), keys)
-    return charges, np.where(np.isnan(told), multiplicity, told).astype(np.int64)
+    charges, multiplicities = told(stated, charge, keys)
+    settled = np.where(np.isnan(charges), charge, charges).astype(np.int64)
+    return settled, np.where(np.isnan(multiplicities), multiplicity, multiplicities).astype(np.int64)
+
+
+def told(stated: Stated, charge: int, keys: StateKeys = PLAIN) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return charges and multiplicities, shape (n,) each, NaN where nothing is said. Arguments and errors as ``resolve``."""
+    charges = _possible(stated, "charge", _told(stated, "charge", keys, None), keys)
+    electrons = stated.nuclei - np.where(np.isnan(charges), charge, charges).astype(np.int64)
+    return charges, _possible(stated, "multiplicity", _told(stated, "multiplicity", keys, electrons), keys)
 
 
 def _possible(stated: Stated, quantity: str, told: NDArray[np.float64], keys: StateKeys) -> NDArray[np.float64]:

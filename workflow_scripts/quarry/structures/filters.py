@@ -9,11 +9,14 @@ from ase.data import covalent_radii
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
+from scipy.spatial.distance import pdist
 
 from quarry.structures.structure import Structure
 
 BLOCK_ROWS, TILE_ROWS = 256, 16384
 """Rows of the features compared at a time (32 MB for their distances)."""
+MOST_DISTANCES = 300
+"""Atoms of a molecule up to which all distances are computed; beyond, neighbours are searched for."""
 BLOCK_NUMBERS = 4_000_000
 """Numbers per work array where candidates are measured exactly (32 MB)."""
 
@@ -32,6 +35,26 @@ def is_isolated_atom(structure: Structure) -> bool:
     from ase.neighborlist import neighbor_list
 
     return not len(neighbor_list("d", structure.to_atoms(), ISOLATED_A, self_interaction=False))
+
+
+def nearest_A(structure: Structure, below: float) -> tuple[float, tuple[int, int]]:
+    """Return the smallest distance of two atoms (Angstrom), and the numbers of both from 0; infinity if none is under ``below``.
+
+    Periodic structures: the images count too, also an atom's own.
+    """
+    if any(structure.pbc) or len(structure) > MOST_DISTANCES:
+        from vesin import NeighborList
+
+        search = NeighborList(cutoff=below, full_list=False, n_threads=1)
+        cell = np.zeros((3, 3)) if structure.cell is None else structure.cell
+        first, second, distances = search.compute(structure.positions, cell, list(structure.pbc), "ijd")
+    else:
+        first, second = _pair_indices(len(structure))
+        distances = pdist(structure.positions)
+    place = int(np.argmin(distances)) if len(distances) else -1
+    if place < 0 or distances[place] >= below:
+        return np.inf, (-1, -1)
+    return float(distances[place]), (int(first[place]), int(second[place]))
 
 
 def closest_contact(structure: Structure, below: float) -> float:

@@ -14,6 +14,7 @@ import torch
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
+from quarry.config.base import on_device
 from quarry.config.models import Gmnn
 from quarry.errors import QuarryError, reason_of
 from quarry.files import atomic_path
@@ -188,6 +189,11 @@ class GaussianMomentModel:
             mean |= {"forces": forces, "stress": 0.5 * (stresses + stresses.transpose(0, 2, 1))}
         return Prediction(mean)
 
+    def beyond_reach(self, structures: StructureSet) -> NDArray[np.bool_]:
+        """Return which structures have no two atoms within the cutoff, see ``HasReach``."""
+        found = Neighbourhoods.of(structures, self.settings.cutoff_A)
+        return np.diff(found.starts[found.offsets]) == 0
+
     def features(self, structures: StructureSet, kind: str, rng: np.random.Generator) -> NDArray[np.float32]:
         """Return a feature map of the energies or forces of structures, shape (n, p).
 
@@ -310,8 +316,11 @@ class GaussianMomentModel:
                 handle.create_dataset(f"layers/{layer:02d}/biases", data=biases.numpy())
 
     @classmethod
-    def load(cls, path: str | Path) -> GaussianMomentModel:
-        """Read what ``save`` wrote. Raises QuarryError for a file that is damaged, or of another version."""
+    def load(cls, path: str | Path, device: str | None = None) -> GaussianMomentModel:
+        """Read what ``save`` wrote. device: where it is to run; None: as when it was trained.
+
+        Raises QuarryError for a file that is damaged, or of another version.
+        """
         try:
             with h5py.File(path, "r") as handle:
                 version = int(handle.attrs["version"])
@@ -320,7 +329,7 @@ class GaussianMomentModel:
                         f"{path}: a gmnn of version {version}, this Quarry reads {VERSION}; remove it and start again"
                     )
                 learnt = tuple(str(name) for name in handle.attrs["learnt"])
-                model = cls(Gmnn.model_validate_json(handle.attrs["settings"]), learnt)
+                model = cls(on_device(Gmnn.model_validate_json(handle.attrs["settings"]), device), learnt)
                 model.elements, model._doubts = handle["elements"][()], [str(line) for line in handle.attrs["doubts"]]
                 baseline = read_baseline(handle["references"])
                 assert isinstance(baseline, CompositionBaseline)

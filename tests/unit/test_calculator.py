@@ -1,0 +1,458 @@
+"""The model of a campaign as a calculator of ASE: what it gives, what it refuses, and what ASE does with it."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms, units
+from ase.build import bulk
+from ase.calculators.calculator import PropertyNotImplementedError
+from ase.calculators.emt import EMT
+from ase.md.langevin import Langevin
+from ase.md.velocitydistribution import thermalize_momenta
+from ase.md.verlet import VelocityVerlet
+from ase.mep import NEB
+from ase.optimize import BFGS, FIRE
+from ase.vibrations import Vibrations
+
+from quarry.calculator import QuarryCalculator
+from quarry.errors import QuarryError
+from quarry.structures import Structure
+from support.campaigns import REPOSITORY
+from support.crystals import strained
+from support.model_folders import published, rewrite
+from support.toys import EQUILIBRIUM, NUMBERS, energy_and_forces
+
+GMNN = {"kind": "gmnn", "hidden": [16, 8], "epochs": 60, "learning_rate": 0.02, "schedule": "linear", "batch_size": 8}
+DISTANCES = {"kind": "inverse_distances"}
+LCMD = {"strategy": "random", "initial": 8, "batch": {"schedule": "constant", "size": 5}}
+
+
+def waters(count: int = 40, spread: float = 0.06, seed: int = 0) -> list[Structure]:
+    rng = np.random.default_rng(seed)
+    return [Structure.create(NUMBERS, EQUILIBRIUM)] + [
+        Structure.create(NUMBERS, EQUILIBRIUM + spread * rng.normal(size=(3, 3))) for _ in range(count - 1)
+    ]
+
+
+def labels_of(structures: list[Structure], *names: str) -> list[dict]:
+    found = []
+    for structure in structures:
+        energy, forces = energy_and_forces(structure.positions)
+        given = {"energy": energy, "forces": forces.tolist(), "homo": energy / 100, "gap": 5 + energy / 1000}
+        found.append({name: given[name] for name in names})
+    return found
+
+
+def water(moved: float = 0.0) -> Atoms:
+    atoms = Atoms(NUMBERS, EQUILIBRIUM)
+    atoms.positions[1, 0] += moved
+    return atoms
+
+
+@pytest.fixture(scope="module")
+def kreg(tmp_path_factory) -> Path:
+    made = waters()
+    folder = tmp_path_factory.mktemp("kreg")
+    labels = labels_of(made, "energy", "forces")
+    return published(folder, made, labels, target="energy_forces", model={"kind": "kreg"}, descriptor=DISTANCES)
+
+
+@pytest.fixture(scope="module")
+def gmnn(tmp_path_factory) -> Path:
+    made = waters()
+    folder = tmp_path_factory.mktemp("gmnn")
+    labels = labels_of(made, "energy", "forces")
+    return published(folder, made, labels, target="energy_forces", model=GMNN, query=LCMD, descriptor=None)
+
+
+def copper_cells(count: int = 24) -> list[Atoms]:
+    cells = []
+    for seed in range(count):
+        rng = np.random.default_rng(seed)
+        strain = rng.normal(0, 0.02, (3, 3))
+        atoms = strained(bulk("Cu", "fcc", a=3.6, cubic=True), strain + strain.T)
+        atoms.positions += rng.normal(0, 0.04, (4, 3))
+        cells.append(atoms)
+    return cells
+
+
+@pytest.fixture(scope="module")
+def copper(tmp_path_factory) -> Path:
+    """Energies, forces and stresses of EMT."""
+    labels = []
+    cells = copper_cells()
+    for atoms in cells:
+        atoms.calc = EMT()
+        labels.append(
+            {
+                "energy": atoms.get_potential_energy(),
+                "forces": atoms.get_forces().tolist(),
+                "stress": atoms.get_stress(voigt=False).tolist(),
+            }
+        )
+    made = [Structure.from_atoms(atoms) for atoms in cells]
+    target = ["energy", "forces", "stress"]
+    return published(
+        tmp_path_factory.mktemp("copper"), made, labels, target=target, model=GMNN, query=LCMD, descriptor=None
+    )
+
+
+@pytest.fixture(params=["kreg", "gmnn"])
+def potential(request) -> Path:
+    folder: Path = request.getfixturevalue(request.param)
+    return folder
+
+
+def with_model(atoms: Atoms, folder: Path) -> Atoms:
+    atoms.calc = QuarryCalculator(folder)
+    return atoms
+
+
+class TestWhatAseDoesWithIt:
+    @pytest.mark.parametrize("optimiser", [BFGS, FIRE])
+    def test_relaxation(self, potential, optimiser):
+        atoms = with_model(water(0.1), potential)
+        assert optimiser(atoms, logfile=None).run(fmax=0.02, steps=200)
+        assert atoms.get_distance(0, 1) == pytest.approx(0.96, abs=0.02)
+        assert atoms.get_distance(0, 2) == pytest.approx(0.96, abs=0.02)
+
+    def test_dynamics_keeps_the_energy(self, potential):
+        atoms = with_model(water(), potential)
+        thermalize_momenta(atoms, temperature_K=300, rng=np.random.default_rng(1))
+        energies = []
+        dynamics = VelocityVerlet(atoms, 0.25 * units.fs)
+        dynamics.attach(lambda: energies.append((atoms.get_total_energy(), atoms.get_kinetic_energy())))
+        dynamics.run(200)
+        total, kinetic = np.array(energies).T
+        assert np.ptp(kinetic) > 0.02 and np.ptp(total) < 0.03 * np.ptp(kinetic)
+
+    def test_thermostat(self, potential):
+        atoms = with_model(water(), potential)
+        options = {"temperature_K": 200, "friction": 0.02 / units.fs, "fixcm": False, "rng": np.random.default_rng(2)}
+        Langevin(atoms, 0.25 * units.fs, **options).run(100)
+        assert atoms.get_kinetic_energy() > 0 and np.isfinite(atoms.get_forces()).all()
+
+    def test_frequencies_are_those_of_the_labels(self, potential, tmp_path):
+        def frequencies(atoms, name):
+            BFGS(atoms, logfile=None).run(fmax=0.005, steps=200)
+            vibrations = Vibrations(atoms, name=str(tmp_path / name))
+            vibrations.run()
+            return vibrations.get_frequencies()[-3:].real
+
+        class Reference(EMT):
+            def calculate(self, atoms=None, properties=("energy",), system_changes=("positions",)):
+                self.atoms = atoms.copy()
+                energy, forces = energy_and_forces(atoms.positions)
+                self.results = {"energy": energy, "free_energy": energy, "forces": forces}
+
+        truth = water()
+        truth.calc = Reference()
+        found = frequencies(with_model(water(), potential), "model")
+        assert found == pytest.approx(frequencies(truth, "labels"), rel=0.05)
+
+    def test_band_of_images(self, potential):
+        """From one end of the bond's vibration to the other: the barrier is none."""
+        ends = [water(-0.05), water(0.05)]
+        images = [ends[0], *(ends[0].copy() for _ in range(3)), ends[1]]
+        band = NEB(images, method="improvedtangent")
+        band.interpolate()
+        for image in images:
+            image.calc = QuarryCalculator(potential)
+        assert BFGS(band, logfile=None).run(fmax=0.1, steps=60)
+        assert all(np.isfinite(image.get_potential_energy()) for image in images)
+
+    def test_forces_are_minus_the_gradient(self, potential):
+        atoms, step = with_model(water(0.05), potential), 1e-3
+        forces = atoms.get_forces()
+        for index in np.ndindex(3, 3):
+            values = []
+            for sign in (1, -1):
+                atoms.positions[index] += sign * step
+                values.append(atoms.get_potential_energy())
+                atoms.positions[index] -= sign * step
+            assert forces[index] == pytest.approx(-(values[0] - values[1]) / (2 * step), abs=5e-3), index
+
+
+class TestCells:
+    def test_stress_is_the_derivative_by_the_strain(self, copper):
+        atoms = with_model(copper_cells(1)[0], copper)
+        stress, step = atoms.get_stress(voigt=False), 1e-3
+        for i, j in [(0, 0), (1, 1), (0, 1), (1, 2)]:
+            strain = np.zeros((3, 3))
+            strain[i, j] += step / 2
+            strain[j, i] += step / 2
+            up, down = (with_model(strained(atoms, s), copper).get_potential_energy() for s in (strain, -strain))
+            assert stress[i, j] == pytest.approx((up - down) / (2 * step) / atoms.get_volume(), abs=2e-4), (i, j)
+
+    def test_it_is_that_of_the_labels(self, copper):
+        atoms = with_model(copper_cells(30)[-1], copper)
+        found = atoms.get_stress()
+        atoms.calc = EMT()
+        assert found == pytest.approx(atoms.get_stress(), abs=0.02)
+
+    def test_a_primitive_cell_has_neighbours(self, copper):
+        """One atom, but no free one; a larger cell has as much energy an atom."""
+        one = with_model(bulk("Cu", "fcc", a=3.6), copper)
+        many = with_model(bulk("Cu", "fcc", a=3.6) * (2, 2, 1), copper)
+        assert 4 * one.get_potential_energy() == pytest.approx(many.get_potential_energy(), abs=1e-4)
+
+    def test_a_molecule_has_no_stress(self, gmnn):
+        with pytest.raises(PropertyNotImplementedError, match="not periodic in three directions"):
+            with_model(water(), gmnn).get_stress()
+
+
+class TestResults:
+    def test_energies_with_their_uncertainty(self, kreg):
+        atoms, far = with_model(water(), kreg), with_model(water(0.4), kreg)
+        near = atoms.calc.get_property("energy_uncertainty", atoms)
+        assert 0 < near < far.calc.get_property("energy_uncertainty", far)
+        assert atoms.calc.get_property("energy", atoms) == atoms.get_potential_energy(force_consistent=True)
+
+    def test_how_much_a_label_would_tell(self, gmnn):
+        atoms, far = with_model(water(), gmnn), with_model(water(0.4), gmnn)
+        said = [a.calc.get_property("informativeness", a) for a in (atoms, far)]
+        assert 0 < said[0] < 2 and said[1] > said[0]
+
+    @pytest.mark.parametrize("name", ["homo", "gap"])
+    def test_other_properties(self, tmp_path, name):
+        made = waters(20)
+        folder = published(
+            tmp_path, made, labels_of(made, name), target=name, model={"kind": "gpr"}, descriptor=DISTANCES
+        )
+        calculator = QuarryCalculator(folder)
+        value = calculator.get_property(name, made[0].to_atoms())
+        assert value == pytest.approx(labels_of(made[:1], name)[0][name], abs=0.02)
+        assert calculator.get_property(f"{name}_uncertainty", made[0].to_atoms()) >= 0
+        with pytest.raises(PropertyNotImplementedError, match=f"has learnt {name} and no energies"):
+            calculator.get_property("forces", made[0].to_atoms())
+
+    @pytest.mark.parametrize("uncertainty", ["committee", "mc_dropout", "none"])
+    def test_networks(self, tmp_path, uncertainty):
+        model = {"kind": "mlp", "hidden": [12], "epochs": 40, "uncertainty": uncertainty}
+        model |= {"members": 2} if uncertainty == "committee" else {}
+        made = waters(30)
+        folder = published(tmp_path, made, labels_of(made, "energy"), model=model, descriptor=DISTANCES, query=LCMD)
+        atoms = with_model(water(), folder)
+        assert atoms.get_forces().shape == (3, 3)
+        if uncertainty == "none":
+            with pytest.raises(PropertyNotImplementedError, match=r"kind: mlp\) has no standard deviations of energy"):
+                atoms.calc.get_property("energy_uncertainty", atoms)
+        else:
+            assert atoms.calc.get_property("energy_uncertainty", atoms) > 0
+
+    def test_classes(self, tmp_path):
+        made = waters(30)
+        section = {"property": "gap", "boundaries": [2.94], "names": ["low", "high"]}
+        energies = [label["energy"] for label in labels_of(made, "energy")]
+        section["boundaries"] = [float(np.median(energies))]
+        section["property"] = "energy"
+        folder = published(
+            tmp_path,
+            made,
+            labels_of(made, "energy"),
+            target="class",
+            classification=section,
+            model={"kind": "mlp", "hidden": [12], "epochs": 60},
+            descriptor=DISTANCES,
+            query=LCMD,
+        )
+        calculator = QuarryCalculator(folder)
+        assert calculator.get_property("class_name", water()) == "low"
+        assert calculator.get_property("probabilities", water()).sum() == pytest.approx(1)
+
+    def test_a_descriptor_without_derivatives_has_energies_only(self, tmp_path):
+        made = waters(20)
+        folder = published(tmp_path, made, labels_of(made, "energy"), descriptor={"kind": "coulomb_matrix"})
+        atoms = with_model(water(), folder)
+        assert np.isfinite(atoms.get_potential_energy())
+        with pytest.raises(
+            PropertyNotImplementedError, match=r"coulomb_matrix, whose derivatives .* are not known; use inverse"
+        ):
+            atoms.get_forces()
+
+    def test_two_processes_say_the_same(self, kreg, gmnn):
+        code = (
+            "import sys; from ase import Atoms; from quarry.calculator import QuarryCalculator as Q\n"
+            f"a = Atoms({list(NUMBERS)}, {EQUILIBRIUM.tolist()}); a.positions[1, 0] += 0.05\n"
+            "for path in sys.argv[1:]:\n"
+            "    a.calc = Q(path); print(a.get_forces().tobytes().hex(), a.get_potential_energy().hex())"
+        )
+        environment = {"PYTHONPATH": str(REPOSITORY / "workflow_scripts"), "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-c", code, str(kreg), str(gmnn)]
+        both = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+        said = [process.communicate()[0] for process in both]
+        assert said[0] == said[1] and len(said[0].split()) == 4
+
+
+def refused(atoms: Atoms, folder: Path, match: str) -> None:
+    with pytest.raises(QuarryError, match=match) as caught:
+        with_model(atoms, folder).get_potential_energy()
+    assert "\n" not in str(caught.value)
+
+
+class TestRefusals:
+    def test_elements(self, potential):
+        refused(Atoms("SHH", EQUILIBRIUM), potential, r"has not seen element S; it knows H, O$")
+
+    def test_charges_and_multiplicities(self, potential):
+        atoms = water()
+        atoms.info["charge"] = 1
+        refused(atoms, potential, r"has not seen charge 1; it knows charge 0 with multiplicity 1$")
+        atoms.info.update(charge=0, spin=3)
+        refused(atoms, potential, r"has not seen charge 0 with multiplicity 3; it knows")
+        atoms.info = {"charge": 0}
+        assert np.isfinite(with_model(atoms, potential).get_potential_energy())
+        atoms.info["charge"] = -1
+        with pytest.raises(QuarryError, match="charge -1"):
+            atoms.get_potential_energy()
+
+    def test_states_that_are_not_said(self, tmp_path):
+        made = waters(20)
+        made = [Structure.create(NUMBERS, s.positions, *((1, 2) if n % 2 else (0, 1))) for n, s in enumerate(made)]
+        folder = published(tmp_path, made, labels_of(made, "energy"), descriptor=DISTANCES)
+        refused(
+            water(), folder, "charge 0 with multiplicity 1, charge 1 with multiplicity 2, and these atoms do not say"
+        )
+        atoms = water()
+        atoms.calc = QuarryCalculator(folder, charge=1)
+        assert np.isfinite(atoms.get_potential_energy())
+
+    def test_positions(self, potential):
+        atoms = water()
+        atoms.positions[1, 2] = np.nan
+        refused(atoms, potential, r"position of atom 1 \(from 0\) is not a finite number")
+        atoms.positions[1] = atoms.positions[2] + 1e-3
+        refused(atoms, potential, r"atoms 1 and 2 \(from 0\) are in one place \(0.0017 Angstrom apart\)")
+        atoms.positions[1] = 1e6
+        refused(atoms, potential, "beyond 100000; the structure has come apart")
+
+    def test_one_atom_and_atoms_out_of_reach(self, gmnn):
+        refused(Atoms("O"), gmnn, "a structure of one atom: the model has learnt no free atom")
+        refused(Atoms("OHH", 9 * np.eye(3)), gmnn, "no two atoms are within the model's cutoff")
+
+    def test_another_order_of_atoms(self, kreg):
+        refused(Atoms("HOH", EQUILIBRIUM), kreg, "with the atoms O H H in this order; these are H O H")
+        cell = water()
+        cell.set_cell(5 * np.eye(3))
+        cell.pbc = True
+        refused(cell, kreg, "inverse_distances is for molecules")
+
+    def test_another_composition_is_warned_of(self, gmnn):
+        atoms = with_model(Atoms("OH", [[0, 0, 0], [0.97, 0, 0]]), gmnn)
+        with pytest.warns(UserWarning, match=r"HO is not among the compositions .*\(H2O"):
+            atoms.get_potential_energy()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            two = water() + Atoms(NUMBERS, EQUILIBRIUM + np.array([3.0, 0, 0]))
+            assert np.isfinite(with_model(two, gmnn).get_potential_energy())
+
+    def test_a_gpu_that_is_not_there(self, gmnn):
+        import torch
+
+        if torch.cuda.is_available():
+            pytest.skip("there is a GPU")
+        atoms = water()
+        with pytest.raises(QuarryError, match="device: cuda, but torch finds no GPU"):
+            atoms.calc = QuarryCalculator(gmnn, device="cuda")
+            atoms.get_potential_energy()
+        with pytest.raises(QuarryError, match="device: 'gpu' is none of auto, cpu, cuda"):
+            QuarryCalculator(gmnn, device="gpu")
+
+    def test_what_a_model_cannot_say(self, kreg, gmnn):
+        for folder, name, match in (
+            (kreg, "stress", "kreg\\) gives none; it gives energy, forces"),
+            (kreg, "informativeness", "does not say how much a label would tell it"),
+            (gmnn, "energy_uncertainty", "has no standard deviations of energy"),
+            (gmnn, "magmoms", "gives energy, forces, stress, free_energy"),
+        ):
+            with pytest.raises(PropertyNotImplementedError, match=match):
+                QuarryCalculator(folder).get_property(name, water())
+
+
+@pytest.fixture
+def copied(gmnn, tmp_path) -> Path:
+    folder = tmp_path / "results" / "toy" / "model"
+    folder.mkdir(parents=True)
+    for file in gmnn.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    return folder
+
+
+class TestFolders:
+    def test_it_may_lie_anywhere(self, copied, gmnn):
+        energies = {
+            with_model(water(), f).get_potential_energy() for f in (gmnn, copied, copied.parent, copied / "model.h5")
+        }
+        assert len(energies) == 1
+
+    def test_what_is_none(self, copied, tmp_path):
+        def says(path, match):
+            with pytest.raises(QuarryError, match=match):
+                QuarryCalculator(path)
+
+        says(tmp_path / "absent", r"absent: there is no such folder; give results/<name>/model of a finished campaign")
+        says(tmp_path, r"there is no model.json; give results/<name>/model")
+        (copied.parent / "campaign.json").write_text("{}")
+        (copied / "model.json").rename(tmp_path / "moved")
+        says(copied, "there is a model.h5 but no model.json beside it; .* started again, which computes no label anew")
+        (copied / "model.json").write_text("{")
+        says(copied, "model.json: this is not an intact description")
+
+    def test_truncated_and_replaced_files(self, copied):
+        for name in ("model.h5", "training.h5"):
+            content = (copied / name).read_bytes()
+            for wrong in (content[: len(content) // 2], content[:-1] + bytes([content[-1] ^ 1]), b""):
+                (copied / name).write_bytes(wrong)
+                with pytest.raises(QuarryError, match=f"{name} is not the file that was published"):
+                    QuarryCalculator(copied)
+            (copied / name).unlink()
+            with pytest.raises(QuarryError, match=f"{name} is missing"):
+                QuarryCalculator(copied)
+            (copied / name).write_bytes(content)
+
+    def test_other_versions(self, copied):
+        rewrite(copied, format=2, quarry="9.0")
+        with pytest.raises(
+            QuarryError, match=r"Quarry 9.0 published this model in format 2, this is Quarry .* reads format 1"
+        ):
+            QuarryCalculator(copied)
+        rewrite(copied, format=1, model={**GMNN, "attention": True})
+        with pytest.raises(QuarryError, match=r"it knows a .*attention that Quarry"):
+            QuarryCalculator(copied)
+
+    @pytest.mark.parametrize("kind", ["gpr", "kreg", "mlp", "gmnn"])
+    def test_no_pickle_is_run(self, copied, kind, tmp_path):
+        """A pickle in place of the weights, with its right hash, is data that is not understood."""
+
+        class Attack:
+            def __reduce__(self):
+                return (Path(tmp_path / "harmed").touch, ())
+
+        import io
+
+        import torch
+
+        zipped = io.BytesIO()
+        torch.save({"weights": Attack()}, zipped)
+        for content in (pickle.dumps(Attack()), zipped.getvalue()):
+            (copied / "model.h5").write_bytes(content)
+            digests = {n: hashlib.sha256((copied / n).read_bytes()).hexdigest() for n in ("model.h5", "training.h5")}
+            rewrite(copied, files=digests, model={"kind": kind}, descriptor=DISTANCES if kind != "gmnn" else None)
+            with pytest.raises(QuarryError, match="not an intact model file"):
+                QuarryCalculator(copied)
+        assert not (tmp_path / "harmed").exists()
+
+    def test_the_same_campaign_gives_the_same_bytes(self, gmnn, tmp_path):
+        made = waters()
+        labels = labels_of(made, "energy", "forces")
+        again = published(tmp_path, made, labels, target="energy_forces", model=GMNN, query=LCMD, descriptor=None)
+        for file in gmnn.iterdir():
+            assert file.read_bytes() == (again / file.name).read_bytes(), file.name
