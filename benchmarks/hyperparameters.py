@@ -6,10 +6,12 @@ For each data set (benchmarks/data_sets.py), size and seed (which draws training
 - gpr: both criteria; - kreg; - scikit-learn, marginal likelihood with ten restarts (up to --scikit-learn-to labels);
 - an exhaustive grid of length scale and noise, chosen by the errors on a held-out fifth, then trained on all labels.
 Prints the share of cases in which gpr is within 5 % and 20 % of the best of the last three, and CPU-seconds of training.
+Hours at 2,000 labels: with --cases FILE every case is written as it is done, and found there by the next run.
 """
 
 import argparse
 import importlib.metadata
+import json
 import os
 import statistics
 import sys
@@ -117,51 +119,77 @@ def case(data: RegressionData, size: int, seed: int, methods) -> dict[str, tuple
     return found
 
 
+class Cases:
+    """The cases that were measured, by data set, size and seed; in a file too, if there is one."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path, self.found = path, {}
+        if path is not None and path.exists():
+            for line in path.read_text().splitlines():
+                key, case_found = json.loads(line)
+                self.found[tuple(key)] = case_found
+
+    def add(self, key: tuple[str, int, int], found: dict[str, tuple[float, float]]) -> None:
+        self.found[key] = found
+        print(
+            f"  {key}: " + ", ".join(f"{m} {ratio:.3f}" for m, (ratio, _) in found.items()), file=sys.stderr, flush=True
+        )
+        if self.path is not None:
+            with self.path.open("a") as handle:
+                handle.write(json.dumps([key, found]) + "\n")
+
+
+def print_cases(cases: dict[tuple[str, int, int], dict[str, tuple[float, float]]]) -> None:
+    """Print errors, shares near the best, and times."""
+    sizes = sorted({size for _, size, _ in cases})
+    rows = []
+    for size in sizes:
+        for name in DATA_SETS:
+            of = [found for (n, s, _), found in cases.items() if (n, s) == (name, size)]
+            if of:
+                errors = {m: [found[m][0] for found in of if m in found] for m in METHODS}
+                shown = [f"{statistics.mean(v):.3f} ({max(v):.3f})" if v else "" for v in errors.values()]
+                rows.append([name, size, len(of), *shown])
+    head = ["data", "labels", "seeds", *METHODS]
+    print_table("RMSE / std of the test labels: mean over seeds (largest)", head, rows)
+    summary = []
+    for method in METHODS:
+        for label, wanted in [*((str(size), [size]) for size in sizes), ("all", sizes)]:
+            of = [found for (_, size, _), found in cases.items() if size in wanted and method in found]
+            ratios = [found[method][0] / min(found[m][0] for m in REFERENCES if m in found) for found in of]
+            if ratios:
+                within = [f"{100 * np.mean([x <= limit for x in ratios]):.1f} %" for limit in (1.05, 1.2)]
+                summary.append([method, label, len(ratios), *within, f"{max(ratios):.2f}"])
+    head = ["method", "labels", "cases", "within 5 %", "within 20 %", "largest ratio"]
+    print_table("Beside the best of kreg, scikit-learn and the held-out grid", head, summary)
+    times = []
+    for size in sizes:
+        spent = {m: [found[m][1] for (_, s, _), found in cases.items() if s == size and m in found] for m in METHODS}
+        times.append([size, *(f"{statistics.median(v):.2f}" if v else "" for v in spent.values())])
+    print_table("CPU-seconds of training (median)", ["labels", *METHODS], times)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--sizes", type=int, nargs="+", default=[50, 100, 200, 400, 800])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--scikit-learn-to", type=int, default=200)
+    parser.add_argument("--cases", type=Path, help="file of the cases that were measured, a line each")
     options = parser.parse_args()
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("scipy", "scikit-learn"))
     print(f"{machine()}, {versions}; one thread; seeds {options.seeds}", flush=True)
     sets = {name: make(options.data) for name, make in DATA_SETS.items()}
-    ratios: dict[str, dict[int, list[float]]] = {name: {} for name in METHODS}
-    rows, cost = [], []
+    cases = Cases(options.cases)
     for size in options.sizes:
         methods = [m for m in METHODS if m != "scikit-learn" or size <= options.scikit_learn_to]
-        for name, data in sets.items():
-            if len(data) < size + 500:
-                continue
-            cases = [case(data, size, seed, methods) for seed in options.seeds]
-            for found in cases:
-                best = min(found[m][0] for m in REFERENCES if m in found)
-                for method in methods:
-                    ratios[method].setdefault(size, []).append(found[method][0] / best)
-            shown = [
-                f"{statistics.mean(c[m][0] for c in cases):.3f} ({max(c[m][0] for c in cases):.3f})"
-                if m in methods
-                else ""
-                for m in METHODS
-            ]
-            rows.append([name, size, *shown])
-            print(f"  {name}, {size}: {shown}", file=sys.stderr, flush=True)
-            cost.append((size, {m: [c[m][1] for c in cases] for m in methods}))
-    print_table("RMSE / std of the test labels: mean over seeds (largest)", ["data", "labels", *METHODS], rows)
-    summary = []
-    for method, by_size in ratios.items():
-        for label, sizes in [*((str(s), [s]) for s in by_size), ("all", list(by_size))]:
-            found = [x for s in sizes for x in by_size[s]]
-            within = [f"{100 * np.mean([x <= limit for x in found]):.1f} %" for limit in (1.05, 1.2)]
-            summary.append([method, label, len(found), *within, f"{max(found):.2f}"])
-    head = ["method", "labels", "cases", "within 5 %", "within 20 %", "largest ratio"]
-    print_table("Beside the best of kreg, scikit-learn and the held-out grid", head, summary)
-    times = []
-    for size in options.sizes:
-        spent = {m: [t for s, found in cost if s == size for t in found.get(m, [])] for m in METHODS}
-        times.append([size, *(f"{statistics.median(v):.2f}" if v else "" for v in spent.values())])
-    print_table("CPU-seconds of training (median)", ["labels", *METHODS], times)
+        # All sets of a seed before the next one: a run that is ended has something of each.
+        for seed in options.seeds:
+            for name, data in sets.items():
+                key = (name, size, seed)
+                if key not in cases.found and len(data) >= size + 500:
+                    cases.add(key, case(data, size, seed, methods))
+    print_cases(cases.found)
 
 
 if __name__ == "__main__":

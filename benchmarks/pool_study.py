@@ -77,7 +77,10 @@ class Plan:
 
 
 def run(pool: Pool, plan: Plan) -> list[dict[str, float]]:
-    """Return one row of figures for each size of the training set. The split depends on the seed only, not the strategy."""
+    """Return one row of figures for each size of the training set.
+
+    Split and model depend on the seed only, not on the strategy: the same labels give the same model, as in a campaign.
+    """
     query = Query.model_validate(
         {"strategy": plan.strategy, "initial": 1, "batch": {"schedule": "constant", "size": 1}, **plan.options}
     )
@@ -93,7 +96,7 @@ def run(pool: Pool, plan: Plan) -> list[dict[str, float]]:
         row: dict[str, float] = {"n": len(train), "found": int(pool.wanted[train].sum())}
         if not last or plan.evaluate_last:
             model = make_regression(plan.model, TARGETS[plan.target])
-            model.fit(pool.data(train), None, generator(plan.seed, plan.strategy, step, "train"))
+            model.fit(pool.data(train), None, generator(plan.seed, "train"))
             row |= evaluate(pool, model, test)
         if not last:
             candidates = np.setdiff1d(rest, train)
@@ -175,9 +178,13 @@ def read(options) -> tuple[np.ndarray, np.ndarray]:
     with h5py.File(options.features, "r") as handle:
         features, values = handle[options.feature_set][()], handle[options.labels][()]
     rows = np.flatnonzero(np.isfinite(values))
-    if options.pool and options.pool < len(rows):
-        rows = np.sort(np.random.default_rng(0).choice(rows, options.pool, replace=False))
+    rows = drawn(rows, options.pool)
     return features[rows] if len(rows) < len(values) else features, values[rows]
+
+
+def drawn(rows: np.ndarray, size: int) -> np.ndarray:
+    """Return so many of the rows, drawn with seed 0, in their order; size 0: all."""
+    return np.sort(np.random.default_rng(0).choice(rows, size, replace=False)) if 0 < size < len(rows) else rows
 
 
 def begin(options, what: str) -> None:
