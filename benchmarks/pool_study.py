@@ -178,13 +178,9 @@ def read(options) -> tuple[np.ndarray, np.ndarray]:
     with h5py.File(options.features, "r") as handle:
         features, values = handle[options.feature_set][()], handle[options.labels][()]
     rows = np.flatnonzero(np.isfinite(values))
-    rows = drawn(rows, options.pool)
+    if options.pool and options.pool < len(rows):
+        rows = np.sort(np.random.default_rng(0).choice(rows, options.pool, replace=False))
     return features[rows] if len(rows) < len(values) else features, values[rows]
-
-
-def drawn(rows: np.ndarray, size: int) -> np.ndarray:
-    """Return so many of the rows, drawn with seed 0, in their order; size 0: all."""
-    return np.sort(np.random.default_rng(0).choice(rows, size, replace=False)) if 0 < size < len(rows) else rows
 
 
 def begin(options, what: str) -> None:

@@ -11,7 +11,6 @@ import time
 import h5py
 import numpy as np
 from common import machine
-from pool_study import drawn
 
 from quarry.config.base import ENERGY_UNITS_EV
 from quarry.config.descriptors import CoulombMatrix, Mbtr
@@ -25,7 +24,6 @@ def main() -> None:
     parser.add_argument("--label", required=True, help="name of the labels in the table")
     parser.add_argument("--unit", default="eV", choices=sorted(ENERGY_UNITS_EV))
     parser.add_argument("--descriptor", default="mbtr", choices=["mbtr", "coulomb_matrix"])
-    parser.add_argument("--pool", type=int, default=0, help="only the rows that the studies draw with --pool (0: all)")
     parser.add_argument("--points", type=int, default=200, help="grid points of each element pair of MBTR k2")
     parser.add_argument("--out", required=True)
     options = parser.parse_args()
@@ -33,7 +31,7 @@ def main() -> None:
     with np.load(options.data) as table:
         numbers, positions, offsets = table["Z"], table["R"], table["offsets"]
         labels = table[options.label].astype(np.float64) * ENERGY_UNITS_EV[options.unit]
-    rows = drawn(np.flatnonzero(np.isfinite(labels)), options.pool)
+    rows = np.flatnonzero(np.isfinite(labels))
     structures = StructureSet.from_structures(
         Structure.create(numbers[offsets[i] : offsets[i + 1]], positions[offsets[i] : offsets[i + 1]]) for i in rows
     )

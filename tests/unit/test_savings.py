@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from quarry.config.control import Control, no_verdict
 from quarry.evaluation.comparison import Measure, savings_of
 from quarry.evaluation.curves import REACH, Curve, grid, smoothing_weights
 from quarry.evaluation.inversion import of_arms, of_pairs, point, shared_test_variance
@@ -284,6 +285,9 @@ class TestMessages:
 
     def test_what_it_is_about(self):
         assert "one random arm cannot tell" in scope_message(1, 1, 0)
+        # Also before any job.
+        assert no_verdict(Control()) == no_verdict(Control(repeats=[8])) == scope_message(1, 1, 0)
+        assert no_verdict(None) is no_verdict(Control(seeds=[0, 1])) is no_verdict(Control(splits=[1, 2])) is None
         assert "one initial batch (3 random arms, one arm main, whose chance" in scope_message(1, 3, 0)
         assert "over initial batches and test sets of this pool (6 of them" in scope_message(1, 1, 5)
 

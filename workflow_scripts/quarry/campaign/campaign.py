@@ -29,6 +29,7 @@ from quarry.campaign.retries import TARGET, RetryRequest, read_requests, request
 from quarry.campaign.retry_failed import retry_failed
 from quarry.campaign.times import refuse_future
 from quarry.config.campaign import MAIN_ARM, Configuration, drawn_files
+from quarry.config.control import no_verdict
 from quarry.config.spectrum import LEARNT
 from quarry.errors import QuarryError, reason_of
 from quarry.files import canonical_json, write_text
@@ -90,7 +91,8 @@ class Campaign:
         if runs:
             refuse_future(drawn_files(self.configuration, self.base), "spectrum.experiment")
             check_rights(self.configuration.labeling.store, checked["method_id"])
-            for note in [*checked.get("notes", []), too_few_tested(self.configuration)]:
+            known = [too_few_tested(self.configuration), no_verdict(self.configuration.control)]
+            for note in [*checked.get("notes", []), *known]:
                 if note:
                     say(note)
         new = manifests.make_manifest(

@@ -6,6 +6,8 @@ from pydantic import Field
 
 from quarry.config.base import Section
 
+ONE_RANDOM_ARM = "one random arm cannot tell a saving from chance: give control.seeds three or more, or control.splits where labels are cheap"
+
 
 class Control(Section):
     """Random arms beside arm main, with the same batches and the same end; labels are shared through the store. They tell how
@@ -32,6 +34,11 @@ def control_names(control: Control | None) -> tuple[list[str], list[str]]:
     if control is None:
         return [], []
     return [f"random_{seed}" for seed in control.seeds], [f"main_{seed}" for seed in control.repeats]
+
+
+def no_verdict(control: Control | None) -> str | None:
+    """Return why control arms can give no verdict, whatever they find; None: they can, or there are none."""
+    return None if control is None or len(control.seeds) > 1 or control.splits else ONE_RANDOM_ARM
 
 
 def split_names(control: Control | None) -> list[tuple[str, str]]:

@@ -1,10 +1,12 @@
-"""Labels saved against random selection at equal quality: the result and its words (standard library only)."""
+"""Labels saved against random selection at equal quality: the result and its words (nothing heavy is imported)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+from quarry.config.control import ONE_RANDOM_ARM
 
 Verdict = Literal["saved", "wasted", "none", "unknown"]
 
@@ -96,10 +98,7 @@ def scope_message(arms: int, controls: int, splits: int) -> str:
             "a random one)"
         )
     if controls < 2:
-        return (
-            "one random arm cannot tell a saving from chance: give control.seeds three or more, or control.splits where "
-            "labels are cheap"
-        )
+        return ONE_RANDOM_ARM
     own = f"{arms} arms main" if arms > 1 else "one arm main, whose chance is taken to be that of the random ones"
     return f"the interval is for structures like the pool's and this one initial batch ({controls} random arms, {own})"
 
