@@ -6,7 +6,10 @@ from pydantic import Field
 
 from quarry.config.base import Section
 
-ONE_RANDOM_ARM = "one random arm cannot tell a saving from chance: give control.seeds three or more, or control.splits where labels are cheap"
+ONE_RANDOM_ARM = (
+    "one random arm cannot tell a saving from chance: give control.seeds three or more, or control.splits where "
+    "labels are cheap"
+)
 
 
 class Control(Section):
