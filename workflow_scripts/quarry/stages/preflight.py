@@ -26,6 +26,7 @@ from quarry.stages.known_labels import check_known_labels
 from quarry.stages.network_checks import check_networks
 from quarry.stages.pool import check_size, filter_given_pool, read_reference, read_start
 from quarry.stages.pool_checks import check_descriptor, check_structures, resolution_note
+from quarry.stages.potential_checks import check_potentials
 from quarry.structures import StructureSet
 
 
@@ -61,6 +62,7 @@ def check(configuration: Configuration, base: Path, jobs_have_own_environment: b
     notes = check_known_labels(configuration, engine, structures) if isinstance(engine, KnowsLabels) else []
     check_descriptor(configuration, structures, jobs_have_own_environment, base)
     check_networks(configuration, structures, base)
+    check_potentials(configuration, structures)
     notes += resolution_note(configuration, structures, base) if not isinstance(pool, TablePool) else []
     if isinstance(pool, WignerPool) and pool.modes_file is None:
         from quarry.labeling.engines.pyscf_checks import check_wigner
