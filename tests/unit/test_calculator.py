@@ -216,10 +216,18 @@ class TestResults:
         assert 0 < near < far.calc.get_property("energy_uncertainty", far)
         assert atoms.calc.get_property("energy", atoms) == atoms.get_potential_energy(force_consistent=True)
 
-    def test_how_much_a_label_would_tell(self, gmnn):
+    def test_how_much_a_label_would_tell(self, gmnn, monkeypatch):
         atoms, far = with_model(water(), gmnn), with_model(water(0.4), gmnn)
         said = [a.calc.get_property("informativeness", a) for a in (atoms, far)]
         assert 0 < said[0] < 2 and said[1] > said[0]
+        # What the training structures fix is found once.
+        asked, ready = [], atoms.calc.model._ready
+        monkeypatch.setattr(atoms.calc.model, "_ready", lambda given: asked.append(len(given)) or ready(given))
+        atoms.positions[2, 1] += 0.4
+        assert atoms.calc.get_property("informativeness", atoms) == pytest.approx(
+            QuarryCalculator(gmnn).get_property("informativeness", atoms), rel=1e-9
+        )
+        assert asked == [1]
 
     @pytest.mark.parametrize("name", ["homo", "gap"])
     def test_other_properties(self, tmp_path, name):
@@ -250,10 +258,8 @@ class TestResults:
 
     def test_classes(self, tmp_path):
         made = waters(30)
-        section = {"property": "gap", "boundaries": [2.94], "names": ["low", "high"]}
         energies = [label["energy"] for label in labels_of(made, "energy")]
-        section["boundaries"] = [float(np.median(energies))]
-        section["property"] = "energy"
+        section = {"property": "energy", "boundaries": [float(np.median(energies))], "names": ["low", "high"]}
         folder = published(
             tmp_path,
             made,

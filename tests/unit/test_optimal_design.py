@@ -16,7 +16,7 @@ from quarry.config.models import OwnModel
 from quarry.errors import QuarryError
 from quarry.models.base import HasInformativeness, Informativeness
 from quarry.models.gmnn.features import _by_moving_atoms, _by_weights, _last_layer_slopes, force_sensitivities
-from quarry.models.optimal_design import Sensitivities, expected_change
+from quarry.models.optimal_design import Known, Sensitivities
 from quarry.models.own import UserModel, own_class
 from quarry.structures import StructureSet
 from support.campaigns import stand_in_configuration
@@ -69,7 +69,7 @@ def drawn(counts, weights, seed):
 def test_the_expected_change_is_that_of_a_double_loop_over_the_equations(counts, together):
     training, candidates = drawn(counts, 5, 0), drawn(counts[:3], 5, 1)
     parts = [block(training[:2], together), block(training[2:], together)]
-    found = expected_change(lambda: parts, [block(candidates, together)])
+    found = Known(lambda: parts).change([block(candidates, together)])
     assert np.allclose(found.values, by_hand(training, candidates, together), rtol=1e-4)
     assert np.allclose(found.known, by_hand(training, training, together), rtol=1e-4)
     assert (found.values > 0).all() and (found.values < 1).all()
@@ -79,7 +79,7 @@ def test_forces_along_the_axes_have_equation_21():
     """Where no component knows of the others, they may be added one by one."""
     training = [np.diag([1.0, 2.0, 3.0]), np.diag([0.5, 0.4, 0.3])]
     candidates = [np.diag([0.2, 0.9, 0.1])]
-    found = expected_change(lambda: [block(training, 3)], [block(candidates, 3)])
+    found = Known(lambda: [block(training, 3)]).change([block(candidates, 3)])
     assert np.allclose(found.values, by_hand(training, candidates, 1), rtol=1e-6)
 
 
@@ -87,7 +87,7 @@ def test_with_fewer_outputs_than_weights_the_numerator_ranks():
     """Equation 14 is 1 for all that no label fixes; its numerator tells them apart, and a duplicate has the least."""
     training, other = drawn([1] * 3, 6, 0), drawn([1], 6, 1)[0]
     candidates = [other, 2 * other, training[1]]
-    found = expected_change(lambda: [block(training)], [block(candidates)])
+    found = Known(lambda: [block(training)]).change([block(candidates)])
     assert found.values[1] == pytest.approx(4 * found.values[0]) and found.values[0] > 1e3
     assert found.values[2] == pytest.approx(1.0, rel=1e-3) and np.allclose(found.known, 1.0, rtol=1e-3)
     assert (found.values / (1 + found.values))[:2] == pytest.approx([1.0, 1.0])
@@ -95,9 +95,9 @@ def test_with_fewer_outputs_than_weights_the_numerator_ranks():
 
 def test_sensitivities_that_are_zero_or_not_finite():
     none = [np.zeros((1, 3))] * 4
-    assert not expected_change(lambda: [block(none)], [block(none)]).values.any()
+    assert not Known(lambda: [block(none)]).change([block(none)]).values.any()
     with pytest.raises(QuarryError, match="sensitivities that are not finite"):
-        expected_change(lambda: [block([np.full((1, 3), np.nan)])], [])
+        Known(lambda: [block([np.full((1, 3), np.nan)])]).change([])
 
 
 def sensitivities(structures, criterion):

@@ -83,14 +83,17 @@ class InformationMatrix:
         return np.bincount(owners, change, minlength=len(counts)) / counts
 
 
-def expected_change(known: Callable[[], Iterable[Sensitivities]], others: Iterable[Sensitivities]) -> Informativeness:
-    """Return the expected change by structures, without unit, and by those of the training set.
+class Known:
+    """What the training structures fix, which many others are compared with."""
 
-    known: called twice, makes the blocks of the training set. others: blocks of the structures.
-    """
-    matrix = InformationMatrix(known())
+    def __init__(self, blocks: Callable[[], Iterable[Sensitivities]]) -> None:
+        """blocks: makes the sensitivities of all training structures; it is called twice."""
+        self._matrix = InformationMatrix(blocks())
+        self._changes = self._of(blocks())
 
-    def changes(blocks: Iterable[Sensitivities]) -> NDArray[np.float64]:
-        return np.concatenate([np.zeros(0), *(matrix.change(block) for block in blocks)])
+    def change(self, others: Iterable[Sensitivities]) -> Informativeness:
+        """Return the expected change by structures, shape (n,), and by those of the training set, shape (n_known,)."""
+        return Informativeness(self._of(others), self._changes)
 
-    return Informativeness(changes(others), changes(known()))
+    def _of(self, blocks: Iterable[Sensitivities]) -> NDArray[np.float64]:
+        return np.concatenate([np.zeros(0), *(self._matrix.change(block) for block in blocks)])

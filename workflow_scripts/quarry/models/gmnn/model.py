@@ -31,7 +31,7 @@ from quarry.models.gmnn.neighbours import Batch, Neighbourhoods
 from quarry.models.gmnn.potential import Parameters, Potential, initial_parameters
 from quarry.models.gmnn.training import Examples, Trained, blocks_of, train
 from quarry.models.network import device_of
-from quarry.models.optimal_design import Sensitivities, expected_change
+from quarry.models.optimal_design import Known, Sensitivities
 from quarry.models.splits import held_share
 from quarry.structures import StructureSet
 from quarry.structures.compositions import element_counts, unfamiliar
@@ -61,6 +61,7 @@ class GaussianMomentModel:
         self._baseline = CompositionBaseline(self.elements, np.zeros(0))
         self._trained: Trained | None = None
         self._doubts: list[str] = []
+        self._informed: tuple[bytes, dict[str, Known]] = (b"", {})
 
     def fit(
         self,
@@ -76,6 +77,7 @@ class GaussianMomentModel:
         Raises QuarryError if a label is not finite, atoms are in one place, or training diverges.
         """
         data = data.subset(np.argsort(data.structures.ids, kind="stable"))
+        self._informed = (b"", {})
         self._check(data)
         if validation is None:
             held = max(1, round(self.settings.held_out * len(data))) if len(data) > 1 else 0
@@ -226,7 +228,7 @@ class GaussianMomentModel:
         """Return the expected change of the output variance by labels of structures, by criterion: energy (QS1), forces (QS2).
 
         ``quarry.models.optimal_design``. The information matrix is that of all known structures, those too that early stopping
-        looks at: their labels are there.
+        looks at: their labels are there. It is kept for the next structures.
         """
 
         def blocks(criterion: str, ready: _Ready) -> Iterator[Sensitivities]:
@@ -241,11 +243,13 @@ class GaussianMomentModel:
                     counts, together = 3 * np.diff(neighbourhoods.offsets)[rows], 3
                 yield Sensitivities(found.cpu().numpy(), counts, together)
 
-        others, learnt = self._ready(structures), self._ready(known)
-        return {
-            criterion: expected_change(partial(blocks, criterion, learnt), blocks(criterion, others))
-            for criterion in sorted(want)
-        }
+        others, ids = self._ready(structures), known.ids.tobytes()
+        if self._informed[0] != ids:
+            self._informed = (ids, {})
+        kept = self._informed[1]
+        for criterion in sorted(want - kept.keys()):
+            kept[criterion] = Known(partial(blocks, criterion, self._ready(known)))
+        return {criterion: kept[criterion].change(blocks(criterion, others)) for criterion in sorted(want)}
 
     def _potential(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Potential:
         return Potential(self.settings.cutoff_A, len(self.elements), dtype, device)
