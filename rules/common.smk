@@ -28,13 +28,12 @@ WALK = Walk(CAMPAIGN, ask)
 
 
 def last_iteration(arm):
-    """Return the last iteration of an arm. A stop rule that fails ends a look with one line; a run ends its jobs first."""
+    """Return the last iteration of an arm. A stop rule that fails is one line; Snakemake then ends the jobs of a run."""
     try:
         return WALK.last(arm)
     except QuarryError as error:
-        if CAMPAIGN.invocation is Invocation.RUN:
-            raise
-        sys.exit(f"Quarry: {error}")
+        say(str(error))
+        sys.exit(1)
 
 
 def walk_arm(arm):

@@ -68,3 +68,9 @@ def test_the_campaign_of_an_earlier_version_goes_on(kind, tmp_path):
         frame = ase.io.read(tmp_path / "pool.extxyz", 0)
         frame.calc = QuarryCalculator(root)
         assert np.isfinite(frame.get_forces()).all() and frame.get_forces().any()
+    summary = folder.run("--summary")
+    plans = {line.split("\t")[0]: line.split("\t")[-1] for line in summary.text.splitlines() if line.count("\t") > 4}
+    assert summary.code == 0 and {str(path.relative_to(tmp_path)) for path in root.glob("*/iter_*/facts.json")} <= {
+        *plans
+    }
+    assert {plan for path, plan in plans.items() if path != "output_file"} == {"no update"}

@@ -32,6 +32,28 @@ def folder(tmp_path_factory):
     return folder
 
 
+def test_a_rule_that_fails_in_a_run_is_one_line(tmp_path):
+    """Snakemake's own words, and a traceback, are not shown; with the rule corrected the same command goes on."""
+    folder = CampaignFolder.create(tmp_path / "campaign", configuration(rules=[{"rule": "mine:fails"}]), size=20)
+    (folder.path / "mine.py").write_text(
+        "def fails(progress):\n    return 'enough' if progress.last.iteration and progress.missing else None\n"
+    )
+    broken = folder.run()
+    assert broken.code == 1
+    (line,) = [line for line in broken.lines if "stop.rules[0]" in line]
+    assert line.startswith("Quarry: stop.rules[0]: mine:fails failed (AttributeError: ") and line.endswith(
+        "; correct it"
+    )
+    assert not any(words in broken.text for words in ("Traceback", "InputFunctionException", "QuarryError"))
+    assert [line for line in broken.lines if "broke off; finished labels are kept" in line]
+    (look,) = [line for line in folder.run("-n").lines if "stop.rules[0]" in line]
+    assert look == line
+    (folder.path / "mine.py").write_text("def fails(progress):\n    return 'enough'\n")
+    calls = folder.calls()
+    assert folder.run().code == 0 and folder.calls() == calls and len(calls) == 9
+    assert ',"enough; ' in (folder.results / "history.csv").read_text().splitlines()[-1]
+
+
 def test_a_rule_by_import_path_ends_the_campaign(folder):
     def own(std):
         return {"rule": "my_rules:Sure", "arguments": {"std": std}}
@@ -57,7 +79,8 @@ def test_a_rule_by_import_path_ends_the_campaign(folder):
     folder.configure(configuration(uninformative={"std": "10 eV", "of": "max", "patience": 2}, max_iterations=3))
     longer = folder.run()
     assert longer.code == 0, longer.text[-3000:]
-    (said,) = [line for line in longer.lines if "arm main" in line]
+    goes_on, said = [line for line in longer.lines if "arm main" in line]
+    assert "arm main had ended (the largest std of the batch" in goes_on and goes_on.endswith("so it goes on")
     assert (
         "12 labels in 3 iterations; stopped: nothing informative was left to choose from: the largest of the " in said
     )

@@ -200,10 +200,18 @@ def test_tightened_and_loosened_stop(finished, tmp_path):
     """Tightened: only new iterations, what is there stays. Loosened: nothing runs."""
     folder = finished.copy(tmp_path / "stop")
     calls, before = len(folder.calls()), folder.products()
-    assert folder.run("--config", "stop={max_iterations: 1}").nothing_to_do
-    assert folder.run("-n", "--config", "stop={max_iterations: 1}").nothing_to_do
+    assert not [line for line in folder.run("-n").lines if "arm main" in line], "the same rules need no word"
+    for look in ([], ["-n"]):
+        outcome = folder.run(*look, "--config", "stop={max_iterations: 1}")
+        assert outcome.nothing_to_do
+        (line,) = [line for line in outcome.lines if "arm main" in line]
+        assert line.startswith("Quarry: arm main stays ended: the budget of max_iterations = 1 is spent")
+        assert "(in its history: the budget of max_iterations = 2 is spent" in line
     outcome = folder.run("--config", "stop={max_iterations: 3}")
     assert outcome.code == 0, outcome.text[-2000:]
+    (line, _) = [line for line in outcome.lines if "arm main" in line]
+    assert line.startswith("Quarry: arm main had ended (the budget of max_iterations = 2 is spent")
+    assert line.endswith("; no stop rule ends it there now, so it goes on")
     assert len(folder.calls()) == calls + 3
     after = folder.products()
     assert all(after[name] == data for name, data in before.items() if "/iter_" in name)

@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from snakemake.io import IOCache
 from snakemake.persistence.file import FilePersistence
 
-from quarry.campaign.state_records import read_records_with, record_path
+from quarry.campaign.state_records import Look, read_records_with, record_path, show_as_there
 
 
 @pytest.fixture
@@ -29,6 +30,16 @@ def test_a_damaged_record_is_none(read, content):
 
 def test_a_whole_one_is_read(read):
     assert read(b'{"rule": "a"}') == {"rule": "a"}
+
+
+def test_a_finished_iteration_is_not_made_again_for_the_inputs_of_another_version(read, monkeypatch):
+    monkeypatch.setattr(IOCache, "__init__", IOCache.__init__)
+    monkeypatch.setattr("quarry.campaign.state_records._looks", {})
+    content = b'{"rule": "a", "input": ["b"]}'
+    show_as_there("results/other", Look(lambda: [], lambda output: output == "another"))
+    assert read(content) == json.loads(content)
+    show_as_there("results/this", Look(lambda: [], lambda output: output == "key"))
+    assert read(content) == {"rule": "a"}
 
 
 def test_an_absent_one_is_looked_for_where_it_is_packed(read):

@@ -15,7 +15,7 @@ from quarry.campaign.file_count import drawing_rules
 from quarry.campaign.folders import check_arms, check_folders, check_results, check_store
 from quarry.campaign.gpus import JobGpus, gpus
 from quarry.campaign.invocation import Invocation
-from quarry.campaign.iterations import iteration_folders
+from quarry.campaign.iterations import iteration_folders, iteration_of, number_of
 from quarry.campaign.lease import Lease
 from quarry.campaign.loop import RULES
 from quarry.campaign.paths import CampaignPaths
@@ -74,6 +74,7 @@ class Campaign:
         self.recovery = Recovery(self.paths, self.plans)
         # Per instance: input functions ask for these again and again while the graph is built.
         self.sealed = cache(self._sealed)
+        self._intact = cache(self.recovery.count_intact)
 
     def start(self) -> None:
         """Check the campaign before any job, and in a real run take the lease and repair what is damaged.
@@ -189,11 +190,19 @@ class Campaign:
 
         None are left out of an inspection, so that the report, graph and summary show the whole campaign.
         """
-        return 0 if self.invocation is Invocation.INSPECTION else self.recovery.count_intact(arm)
+        return 0 if self.invocation is Invocation.INSPECTION else self._intact(arm)
 
     def is_sealed(self, arm: str, iteration: int) -> bool:
         """Whether an iteration is left out of the graph."""
         return iteration < self.sealed(arm)
+
+    def is_finished(self, output: str) -> bool:
+        """Whether an output is of an iteration that is finished for good."""
+        folder = iteration_of(output)
+        arm = "" if folder is None else folder.parent.name
+        if folder is None or arm not in self.arms or folder.parent.parent != Path(self.paths.root):
+            return False
+        return (number_of(folder) or 0) < self._intact(arm)
 
     def has_facts(self, arm: str, iteration: int) -> bool:
         """Whether an iteration was assessed."""

@@ -1,4 +1,4 @@
-"""What the terminal says when a campaign ends or breaks off."""
+"""What the terminal says when a campaign ends, goes on after its end, or breaks off."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from quarry.campaign.campaign import Campaign
 from quarry.campaign.iterations import count_with
 from quarry.campaign.loop import product_of
 from quarry.config.campaign import MAIN_ARM
+from quarry.csv_tables import read_dicts
+from quarry.errors import QuarryError
 
 
 def closing_message(campaign: Campaign) -> str:
@@ -34,6 +36,37 @@ def closing_message(campaign: Campaign) -> str:
     lines.append(f"Quarry: results in {root}: {', '.join([*_shown(made), 'figures/'])}")
     lines.append(f"Quarry: report: the same command with --report {root}/report.html")
     return "\n".join(lines)
+
+
+def changed_ends(campaign: Campaign) -> list[str]:
+    """Return a line for each finished arm that other stop rules end otherwise than its results say, or no longer end.
+
+    Control arms are left to arm main. Files that are damaged, and rules that fail, are reported by whoever needs them.
+    """
+    lines = []
+    for arm in campaign.arms:
+        recorded = _recorded_end(campaign, arm)
+        if recorded is None or campaign.leader(arm):
+            continue
+        try:
+            reason = campaign.stop_reason(arm, count_with(partial(campaign.paths.facts, arm)) - 1)
+        except QuarryError:
+            continue
+        if reason is None:
+            lines.append(f"arm {arm} had ended ({recorded}); no stop rule ends it there now, so it goes on")
+        elif reason.words != recorded:
+            lines.append(f"arm {arm} stays ended: {reason.words} (in its history: {recorded})")
+    return lines
+
+
+def _recorded_end(campaign: Campaign, arm: str) -> str | None:
+    """Return why an arm ended by its history; None where it has none, or one that is not of all its iterations."""
+    try:
+        rows = read_dicts(campaign.paths.outputs("collect_results", arm)["history"])
+    except (OSError, ValueError):
+        return None
+    whole = len(rows) == count_with(partial(campaign.paths.facts, arm)) > 0
+    return rows[-1].get("stop_reason") or None if whole else None
 
 
 def _shown(files: list[str]) -> list[str]:

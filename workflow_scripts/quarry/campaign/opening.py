@@ -17,12 +17,13 @@ from quarry.campaign.arguments import (
 )
 from quarry.campaign.beside import announce_main
 from quarry.campaign.campaign import Campaign
+from quarry.campaign.closing import changed_ends
 from quarry.campaign.folders import check_project
 from quarry.campaign.invocation import Invocation, command_line, invocation_of
 from quarry.campaign.nested import end_with_parent
 from quarry.campaign.packed import packed_record
 from quarry.campaign.paths import MANIFEST, CampaignPaths
-from quarry.campaign.state_records import read_records_with, show_as_there
+from quarry.campaign.state_records import Look, read_records_with, show_as_there
 from quarry.config.command_line import apply_types
 from quarry.config.loading import load_configuration
 from quarry.errors import QuarryError
@@ -150,7 +151,7 @@ def start_campaign(workflow: Any, campaign: Campaign) -> None:
             check_rules(workflow, campaign.targets)
         read_records_with(packed_record)
         if campaign.invocation in (Invocation.INSPECTION, Invocation.DRY_RUN):
-            show_as_there(campaign.paths.root, campaign.recovery.packed)
+            show_as_there(campaign.paths.root, Look(campaign.recovery.packed, campaign.is_finished))
         if root in _started:
             if _started[root].configuration != campaign.configuration:
                 raise QuarryError(
@@ -159,6 +160,9 @@ def start_campaign(workflow: Any, campaign: Campaign) -> None:
                 )
         else:
             campaign.start()
+            if campaign.invocation in (Invocation.RUN, Invocation.DRY_RUN):
+                for line in changed_ends(campaign):
+                    say(line)
         if campaign.invocation is not Invocation.JOB:
             _started[root] = campaign
     except QuarryError as error:

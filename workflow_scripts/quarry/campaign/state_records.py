@@ -5,6 +5,7 @@ at every start for one that is no text at all. Only the times and names of input
 one of them a file is taken by its time, so a damaged record counts as none. A record that is not there is looked for in the
 archive of its output's iteration (``quarry.campaign.packed``), so that report and summary show what they did before. Where the
 whole campaign is shown, and nothing run, Snakemake takes packed files for there: it makes no job whose input it does not find.
+Nor does it compare the inputs that a finished iteration has with those of its rules now: receipts say that it is intact.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import os
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,30 +50,46 @@ def read_records_with(packed: Callable[[str], bytes | None]) -> None:
                 record = json.loads(packed(str(id)) or b"{}")
         except (ValueError, IsADirectoryError):
             return {}
-        return record if isinstance(record, dict) else {}
+        if not isinstance(record, dict):
+            return {}
+        if "input" in record and any(look.is_finished(str(id)) for look in _looks.values()):
+            del record["input"]
+        return record
 
     read.is_quarrys = True  # type: ignore[attr-defined]
     FilePersistence._io_read = read
 
 
-_shown: dict[str, Callable[[], Iterable[tuple[str, float]]]] = {}
+@dataclass(frozen=True)
+class Look:
+    """What a look at a campaign shows of what is on disk.
+
+    packed: returns the paths and times (s) of files that are packed. is_finished: whether an output is of an iteration that is
+    finished for good; an earlier version may have made it of fewer files than its rule names now.
+    """
+
+    packed: Callable[[], Iterable[tuple[str, float]]]
+    is_finished: Callable[[str], bool]
 
 
-def show_as_there(campaign: str, packed: Callable[[], Iterable[tuple[str, float]]]) -> None:
-    """Let Snakemake take packed files for there, as long as it only shows campaigns.
+_looks: dict[str, Look] = {}
 
-    campaign: folder of its results; a workflow may hold several. packed: returns the paths and times (s) of its files.
+
+def show_as_there(campaign: str, look: Look) -> None:
+    """Let Snakemake take packed files for there and finished iterations for up to date, as long as it only shows campaigns.
+
+    campaign: folder of its results; a workflow may hold several.
     """
     from snakemake.io import IOCache, Mtime
 
-    _shown[campaign] = packed
+    _looks[campaign] = look
     original = IOCache.__init__
     if getattr(original, "is_quarrys", False):
         return
 
     def begin(self: Any, *arguments: Any, **settings: Any) -> None:
         original(self, *arguments, **settings)
-        for path, time_s in (found for packed in _shown.values() for found in packed()):
+        for path, time_s in (found for look in _looks.values() for found in look.packed()):
             self.exists_local[path] = True
             self.mtime[path] = Mtime(local=time_s)
 
