@@ -2,10 +2,10 @@
 
 The rooms of the library, and which way the arrows point (a room imports only from rooms to its left):
 
-csv_tables, errors, files, imports, processes, randomness, terminal, written_numbers <- config, structures <- descriptors,
-stopping <- models, query, labeling, sampling, evaluation <- spectra <- campaign, reporting <- stages (files in, files out) <-
-workflow_scripts/*.py and the rules.
-One call goes back: ``campaign.preflight`` starts ``stages.preflight`` as a process of its own.
+csv_tables, devices, errors, files, imports, processes, randomness, terminal, written_numbers <- structures, config <- networks,
+stopping <- descriptors <- models, query, labeling, sampling, evaluation <- spectra <- campaign, reporting <- stages (files in,
+files out) <- workflow_scripts/*.py, the rules, and ``calculator`` for programs of the user.
+One call goes back: ``campaign.preflight`` starts ``stages.preflight`` as another process.
 
 What the Snakefile imports (``quarry.config``, ``quarry.campaign``, ``quarry.stopping``, ``quarry.evaluation.comparison``) is
 light: every job on a cluster re-reads the Snakefile.

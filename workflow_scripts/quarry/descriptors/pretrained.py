@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quarry.config.descriptors import Pretrained
-from quarry.models.network import device_of
+from quarry.devices import device_of
 from quarry.networks.base import check_domain, pooled
 from quarry.networks.registry import pretrained
 from quarry.structures import Structure, StructureSet

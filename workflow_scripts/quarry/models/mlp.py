@@ -16,12 +16,13 @@ from torch import Tensor
 from quarry.config.base import on_device
 from quarry.config.models import Mlp
 from quarry.config.targets import TARGETS
+from quarry.devices import device_of
 from quarry.errors import QuarryError
 from quarry.files import atomic_path
 from quarry.models.baselines import CompositionBaseline, ConstantBaseline, read_baseline, write_baseline
 from quarry.models.calibration import FEWEST, Calibration
 from quarry.models.inputs import Inputs
-from quarry.models.network import Network, Training, blocks, device_of, train_network
+from quarry.models.network import Network, Training, blocks, train_network
 from quarry.models.network_features import gradient_features, input_gradients, last_layer_features
 from quarry.models.regression import RegressionData, RegressionPrediction, check_features
 from quarry.models.splits import folds_of, held_share

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from quarry.config.base import on_device
 from quarry.config.models import Ani, Mace, Sevenn
 from quarry.config.networks import NetworkPotential
+from quarry.devices import device_of
 from quarry.errors import QuarryError, reason_of
 from quarry.files import atomic_path
 from quarry.models.base import Model, Prediction, TrainingData
 from quarry.models.baselines import CompositionBaseline, read_baseline, write_baseline
-from quarry.models.network import device_of
 from quarry.models.network_training import Examples, train
 from quarry.models.splits import held_share
 from quarry.networks.base import Network, check_domain, pooled, predict

@@ -34,7 +34,7 @@ def asked(settings: Baseline, base: Path | None) -> Callable[[StructureSet, bool
 
 
 def _of_network(settings: NetworkBaseline, base: Path | None) -> Callable[[StructureSet, bool], Said]:
-    from quarry.models.network import device_of
+    from quarry.devices import device_of
     from quarry.networks.base import check_domain, predict
     from quarry.networks.registry import pretrained
 

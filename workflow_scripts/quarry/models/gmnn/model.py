@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from quarry.config.base import on_device
 from quarry.config.models import Gmnn
+from quarry.devices import device_of
 from quarry.errors import QuarryError, reason_of
 from quarry.files import atomic_path
 from quarry.models.base import Informativeness, Model, Prediction, TrainingData
@@ -30,7 +31,6 @@ from quarry.models.gmnn.features import (
 from quarry.models.gmnn.neighbours import Batch, Neighbourhoods
 from quarry.models.gmnn.potential import Parameters, Potential, initial_parameters
 from quarry.models.gmnn.training import Examples, Trained, blocks_of, train
-from quarry.models.network import device_of
 from quarry.models.optimal_design import Known, Sensitivities
 from quarry.models.splits import held_share
 from quarry.structures import StructureSet
