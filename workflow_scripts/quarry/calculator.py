@@ -32,6 +32,8 @@ ONE_PLACE_A = 0.01
 REACH_FROM_A = 2.0
 """Where two atoms are closer than this (Angstrom), whether any are within the model's reach need not be asked."""
 UNCERTAINTY, INFORMATIVENESS = "_uncertainty", "informativeness"
+STATES = {"numbers", "pbc", "initial_charges", "initial_magmoms"}
+"""What charge and multiplicity may follow from, beside what stands in ``info``."""
 VOIGT = (0, 4, 8, 5, 2, 1)
 """Where xx, yy, zz, yz, xz, xy stand in nine numbers."""
 
@@ -79,6 +81,7 @@ class QuarryCalculator(Calculator):
         self._traits = self.folder.traits(own)
         self._charge, self._multiplicity = charge, multiplicity
         self._state: tuple[int, int] | None = None
+        self._info: dict[str, Any] = {}
         if not self.description.elements:
             raise QuarryError(f"{path}: this model has learnt rows of a table and knows nothing of atoms")
         descriptor, cache = self.folder.descriptor, self.folder.cache(own)
@@ -107,13 +110,12 @@ class QuarryCalculator(Calculator):
         """Return a result, computed where it is not known yet. Raises PropertyNotImplementedError with the reason."""
         if name not in self.implemented_properties:
             raise PropertyNotImplementedError(self._why_not(name))
-        found = super().get_property(name, atoms, allow_calculation)
-        return found
+        return super().get_property(name, atoms, allow_calculation)
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """Return what has changed since the last calculation; a charge or multiplicity in ``atoms.info`` counts too."""
         changes: list[str] = super().check_state(atoms, tol=tol)
-        if not changes and self._state is not None and self._state_of(atoms) != self._state:
+        if not changes and not _same(atoms.info, self.atoms.info) and self._state_of(atoms) != self._state:
             changes.append("initial_charges")
         return changes
 
@@ -125,9 +127,12 @@ class QuarryCalculator(Calculator):
     ) -> None:
         """Compute results. Raises QuarryError for a structure that the model cannot know."""
         super().calculate(atoms, properties, system_changes)
-        if system_changes:
+        changed = set(system_changes)
+        if changed:
             self.results = {}
-        structures = self._structures(self.atoms, bool({"numbers", "pbc"} & set(system_changes)))
+        if self._state is None or not _same(self.atoms.info, self._info) or changed & STATES:
+            self._state, self._info = self._state_of(self.atoms), self.atoms.info
+        structures = self._structures(self.atoms, self._state, bool({"numbers", "pbc"} & changed))
         asked = set(properties)
         if "stress" in asked and not structures.pbc.all():
             raise PropertyNotImplementedError(
@@ -191,10 +196,9 @@ class QuarryCalculator(Calculator):
             return f"{what} does not say how much a label would tell it"
         return f"{what} gives {', '.join(self.implemented_properties)}"
 
-    def _structures(self, atoms: Atoms, others: bool) -> StructureSet:
+    def _structures(self, atoms: Atoms, state: tuple[int, int], others: bool) -> StructureSet:
         """Return atoms as a set of one structure. others: they are other atoms than the last. Raises QuarryError."""
         numbers = atoms.numbers.astype(np.int64)
-        self._state = self._state_of(atoms)
         if not len(numbers):
             raise QuarryError("there are no atoms")
         cell = np.asarray(atoms.cell.array, dtype=np.float64) if atoms.pbc.any() else np.zeros((3, 3))
@@ -209,7 +213,7 @@ class QuarryCalculator(Calculator):
             check_size(cell)
         except ValueError as error:
             raise QuarryError(f"{error}; the structure has come apart") from error
-        charge, multiplicity = self._state
+        charge, multiplicity = state
         structures = StructureSet(
             ids=np.array(["these atoms"]),
             offsets=np.array([0, len(numbers)]),
@@ -323,3 +327,12 @@ def _results(found: Prediction, structures: StructureSet) -> dict[str, Any]:
 
 def _plain(value: Any) -> float | NDArray[np.float64]:
     return float(value) if np.ndim(value) == 0 else np.asarray(value, dtype=np.float64)
+
+
+def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two dictionaries are known to be equal."""
+    try:
+        return bool(one == other)
+    except ValueError:
+        # Arrays in them.
+        return False

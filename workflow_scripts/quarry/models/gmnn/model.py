@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -42,6 +42,12 @@ SMALLEST_SCALE_EV = 1e-3
 """Scale of an element where forces or energies do not vary."""
 
 _Ready: TypeAlias = tuple[Potential, Parameters, NDArray[np.int64], Neighbourhoods]
+
+
+@lru_cache(maxsize=4)
+def _potential_of(cutoff_A: float, n_elements: int, dtype: torch.dtype, device: torch.device) -> Potential:
+    """Return a potential, whose tables take longer to make than the energy of a molecule."""
+    return Potential(cutoff_A, n_elements, dtype, device)
 
 
 class GaussianMomentModel:
@@ -252,7 +258,7 @@ class GaussianMomentModel:
         return {criterion: kept[criterion].change(blocks(criterion, others)) for criterion in sorted(want)}
 
     def _potential(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Potential:
-        return Potential(self.settings.cutoff_A, len(self.elements), dtype, device)
+        return _potential_of(self.settings.cutoff_A, len(self.elements), dtype, device)
 
     def _ready(self, structures: StructureSet) -> _Ready:
         """Return the potential, its parameters, and elements and neighbours of structures that it can judge."""
