@@ -99,8 +99,9 @@ class Contractions:
         )
         self._twice = torch.tensor([2.0 if r == s else 1.0 for r, s in pairs] * 3, dtype=dtype, device=device)
         self._chosen = torch.tensor(self._features_of_squares(number), device=device)
+        # The place of each product among the features, whose first are M0; any place for those that are none.
         inverse = torch.zeros((n + 1) * columns, dtype=torch.int64, device=device)
-        inverse[self._chosen] = torch.arange(len(self._chosen), device=device)
+        inverse[self._chosen] = torch.arange(len(self._chosen), device=device) + n
         self._inverse = inverse
         self._used = torch.zeros((n + 1) * columns, dtype=dtype, device=device)
         self._used[self._chosen] = 1.0
@@ -182,7 +183,7 @@ class Contractions:
         """Return an adjoint of the features, shape (n, count), for M0, for M2 X and for M1 (M3 M2)."""
         n_atoms, n = len(adjoint), self.n_radial
         middle = len(self._chosen)
-        squares = adjoint[:, n : n + middle].index_select(1, self._inverse).mul_(self._used)
+        squares = adjoint.index_select(1, self._inverse).mul_(self._used)
         return adjoint[:, :n], squares.view(n_atoms, n + 1, -1), adjoint[:, n + middle :].reshape(n_atoms, n, -1)
 
     def gradient(self, at: Products, adjoint: Tensor) -> tuple[Tensor, Gradient]:

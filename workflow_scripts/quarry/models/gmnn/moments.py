@@ -79,8 +79,8 @@ class Moments:
         monomials = vectors.new_empty((COMPONENTS, *distances.shape))
         monomials[0] = 1.0
         monomials[1:4] = directions
-        torch.mul(directions[self._left], directions[self._right], out=monomials[4:10])
-        torch.mul(monomials[4:10][self._pair], directions[self._third], out=monomials[10:])
+        torch.mul(directions.index_select(0, self._left), directions.index_select(0, self._right), out=monomials[4:10])
+        torch.mul(monomials[4:10].index_select(0, self._pair), directions.index_select(0, self._third), out=monomials[10:])
         angle = distances * (math.pi / self.cutoff_A)
         inside = distances < self.cutoff_A
         cut = torch.cos(angle).add_(1.0).mul_(0.5 * self._norm).mul_(inside)
@@ -115,11 +115,11 @@ class Moments:
         by_distance = (by_radial * slopes).sum(0)
         shape, directions = by_monomials.shape[1:], at.directions
         third, second = by_monomials[10:], by_monomials[4:10]
-        second += self._summed(self._to_pair, third * directions[self._third])
+        second += self._summed(self._to_pair, third * directions.index_select(0, self._third))
         by_direction = by_monomials[1:4].reshape(3, -1)
-        by_direction += self._to_third @ (third * at.monomials[4:10][self._pair]).reshape(len(THIRD), -1)
-        by_direction += self._to_left @ (second * directions[self._right]).reshape(len(SECOND), -1)
-        by_direction += self._to_right @ (second * directions[self._left]).reshape(len(SECOND), -1)
+        by_direction += self._to_third @ (third * at.monomials[4:10].index_select(0, self._pair)).reshape(len(THIRD), -1)
+        by_direction += self._to_left @ (second * directions.index_select(0, self._right)).reshape(len(SECOND), -1)
+        by_direction += self._to_right @ (second * directions.index_select(0, self._left)).reshape(len(SECOND), -1)
         across = by_direction.view(3, *shape) * at.inverse
         along = by_distance - (across * directions).sum(0)
         return across.addcmul_(directions, along), by_radial
@@ -137,8 +137,8 @@ class Moments:
         monomials[0] = 0.0
         monomials[1:4] = turn
         second, third = monomials[4:10], monomials[10:]
-        torch.mul(directions[self._left], turn[self._right], out=second)
-        second.addcmul_(turn[self._left], directions[self._right])
-        torch.mul(second[self._pair], directions[self._third], out=third)
-        third.addcmul_(at.monomials[4:10][self._pair], turn[self._third])
+        torch.mul(directions.index_select(0, self._left), turn.index_select(0, self._right), out=second)
+        second.addcmul_(turn.index_select(0, self._left), directions.index_select(0, self._right))
+        torch.mul(second.index_select(0, self._pair), directions.index_select(0, self._third), out=third)
+        third.addcmul_(at.monomials[4:10].index_select(0, self._pair), turn.index_select(0, self._third))
         return Tangent(distances, monomials)
