@@ -84,7 +84,9 @@ def correlations(data: TrainingData, options: argparse.Namespace, seed: int) -> 
     known, rest = data.structures.subset(train), data.subset(others)
 
     def of(steps: int, initialisation: int, want: frozenset[str]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        model = trained(data.subset(train), data.subset(validation), steps, initialisation, learning_rate=options.learning_rate)
+        model = trained(
+            data.subset(train), data.subset(validation), steps, initialisation, learning_rate=options.learning_rate
+        )
         found = model.informativeness(rest.structures, known, want)
         # The numerator of equation 14, as the paper plots it.
         saturated = len(train) < 128

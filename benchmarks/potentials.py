@@ -15,11 +15,15 @@ from quarry.query.strategies import chosen_by, make_strategy, needs_of
 from quarry.randomness import generator
 
 
-def trained(data: TrainingData, validation: TrainingData, steps: int, seed: int, **settings: Any) -> GaussianMomentModel:
+def trained(
+    data: TrainingData, validation: TrainingData, steps: int, seed: int, **settings: Any
+) -> GaussianMomentModel:
     """Return a potential that made so many steps from random weights, down a cosine to a learning rate of zero."""
     size = settings.get("batch_size", 32)
     epochs = max(1, round(steps / -(-len(data) // size)))
-    section = Gmnn.model_validate({"kind": "gmnn", "epochs": epochs, "schedule": "cosine", "patience": epochs, **settings})
+    section = Gmnn.model_validate(
+        {"kind": "gmnn", "epochs": epochs, "schedule": "cosine", "patience": epochs, **settings}
+    )
     model = GaussianMomentModel(section, tuple(data.targets))
     model.fit(data, validation, generator(seed, "train", len(data)))
     return model
@@ -54,7 +58,11 @@ def force_errors(model: GaussianMomentModel, data: TrainingData, unit: float) ->
     """Return errors of forces and energies of some structures; forces: mean absolute error of each structure."""
     found = model.predict(data.structures, frozenset(data.targets))
     energies = np.abs(found.mean["energy"] - data.targets["energy"]) / unit
-    result: dict[str, Any] = {"energy_mae": energies.mean(), "energy_rmse": rms(energies), "energy_maxe": energies.max()}
+    result: dict[str, Any] = {
+        "energy_mae": energies.mean(),
+        "energy_rmse": rms(energies),
+        "energy_maxe": energies.max(),
+    }
     if "forces" in data.targets:
         off = np.abs(found.mean["forces"] - data.targets["forces"]) / unit
         result |= {"forces_mae": off.mean(), "forces_rmse": rms(off), "forces_maxe": off.max()}
@@ -63,7 +71,9 @@ def force_errors(model: GaussianMomentModel, data: TrainingData, unit: float) ->
 
 def errors_of_structures(model: GaussianMomentModel, data: TrainingData, unit: float) -> np.ndarray:
     """Return the mean absolute error of the force components of each structure, shape (n,)."""
-    off = np.abs(model.predict(data.structures, frozenset({"forces"})).mean["forces"] - data.targets["forces"]).mean(axis=1)
+    off = np.abs(model.predict(data.structures, frozenset({"forces"})).mean["forces"] - data.targets["forces"]).mean(
+        axis=1
+    )
     sizes = np.diff(data.structures.offsets)
     return np.bincount(np.repeat(np.arange(len(sizes)), sizes), off) / sizes / unit
 

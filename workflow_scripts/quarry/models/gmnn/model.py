@@ -175,6 +175,7 @@ class GaussianMomentModel:
         shift[theirs] = torch.from_numpy(before - baseline.coefficients[known]).float()
         return Parameters(own.weights, own.biases, table.view(fresh.embedding.shape), scale, shift)
 
+    @torch.inference_mode()
     def predict(self, structures: StructureSet, want: frozenset[str]) -> Prediction:
         """Predict energies, and forces and stresses where they are wanted (stresses: NaN of molecules).
 
@@ -202,6 +203,7 @@ class GaussianMomentModel:
         found = Neighbourhoods.of(structures, self.settings.cutoff_A)
         return np.diff(found.starts[found.offsets]) == 0
 
+    @torch.inference_mode()
     def features(self, structures: StructureSet, kind: str, rng: np.random.Generator) -> NDArray[np.float32]:
         """Return a feature map of the energies or forces of structures, shape (n, p).
 
@@ -228,6 +230,7 @@ class GaussianMomentModel:
             parts.append(found.cpu().numpy())
         return np.concatenate(parts).astype(np.float32)
 
+    @torch.inference_mode()
     def informativeness(
         self, structures: StructureSet, known: StructureSet, want: frozenset[str]
     ) -> dict[str, Informativeness]:

@@ -80,7 +80,9 @@ class Moments:
         monomials[0] = 1.0
         monomials[1:4] = directions
         torch.mul(directions.index_select(0, self._left), directions.index_select(0, self._right), out=monomials[4:10])
-        torch.mul(monomials[4:10].index_select(0, self._pair), directions.index_select(0, self._third), out=monomials[10:])
+        torch.mul(
+            monomials[4:10].index_select(0, self._pair), directions.index_select(0, self._third), out=monomials[10:]
+        )
         angle = distances * (math.pi / self.cutoff_A)
         inside = distances < self.cutoff_A
         cut = torch.cos(angle).add_(1.0).mul_(0.5 * self._norm).mul_(inside)
@@ -117,7 +119,9 @@ class Moments:
         third, second = by_monomials[10:], by_monomials[4:10]
         second += self._summed(self._to_pair, third * directions.index_select(0, self._third))
         by_direction = by_monomials[1:4].reshape(3, -1)
-        by_direction += self._to_third @ (third * at.monomials[4:10].index_select(0, self._pair)).reshape(len(THIRD), -1)
+        by_direction += self._to_third @ (third * at.monomials[4:10].index_select(0, self._pair)).reshape(
+            len(THIRD), -1
+        )
         by_direction += self._to_left @ (second * directions.index_select(0, self._right)).reshape(len(SECOND), -1)
         by_direction += self._to_right @ (second * directions.index_select(0, self._left)).reshape(len(SECOND), -1)
         across = by_direction.view(3, *shape) * at.inverse

@@ -1,0 +1,228 @@
+"""How fast does gmnn learn and predict, beside torchani, and how does it grow with pool and atoms?
+
+    python benchmarks/potential_speed.py --data FOLDER --parts step pool trajectories atoms --torchani OTHER/bin/python
+
+step: training steps and predictions of 32 ethanols with energies and forces. torchani runs the same, an ANI-like network of its
+defaults, in another environment (--torchani: its Python). pool: plain energies of QM9 molecules, and QS1 of the same.
+trajectories: a step of molecular dynamics of one ethanol and of 100 at a time. atoms: water boxes of up to 3,000 atoms. CPU time
+of this process, one thread; the least and the median of repeats, since other work on a machine can only add to it.
+"""
+
+import argparse
+import importlib.metadata
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+STEPS, BATCH, ATOMS = 40, 32, 9
+ANI = """
+import sys, time, torch
+import torchani
+torch.set_num_threads(1)
+import numpy as np
+data = np.load(sys.argv[1])
+symbols = ["H", "C", "O"]
+index = {1: 0, 6: 1, 8: 2}
+from torchani.arch import simple_ani
+model = simple_ani(symbols, lot="none", self_energies="zero", repulsion=False, periodic_table_index=False)
+species = torch.tensor([[index[int(z)] for z in data["Z"]]] * 32)
+R = torch.tensor(data["R"][:32], dtype=torch.float32)
+E = torch.zeros(32)
+F = torch.zeros(32, 9, 3)
+optimiser = torch.optim.Adam(model.parameters(), lr=1e-3, amsgrad=True)
+def step():
+    x = R.clone().requires_grad_(True)
+    e = model((species, x)).energies
+    f = -torch.autograd.grad(e.sum(), x, create_graph=True)[0]
+    loss = ((e - E) ** 2).mean() + 100 * ((f - F) ** 2).mean()
+    optimiser.zero_grad(); loss.backward(); optimiser.step()
+def predict():
+    x = R.clone().requires_grad_(True)
+    e = model((species, x)).energies
+    torch.autograd.grad(e.sum(), x)
+print(sum(p.numel() for p in model.parameters()))
+for f in (step, predict):
+    for _ in range(5): f()
+    times = []
+    for _ in range(int(sys.argv[2])):
+        t = time.process_time(); f(); times.append(time.process_time() - t)
+    print(" ".join(f"{t:.6f}" for t in times))
+"""
+
+
+def timed(run: Callable[[], object], repeats: int) -> list[float]:
+    """Return CPU seconds of each of some runs, after three that do not count."""
+    for _ in range(3):
+        run()
+    times = []
+    for _ in range(repeats):
+        began = time.process_time()
+        run()
+        times.append(time.process_time() - began)
+    return times
+
+
+def in_ms(times: list[float], each: int = 1) -> list[object]:
+    """Return the least and the median time, ms."""
+    return [f"{1e3 * value / each:.3f}" for value in (min(times), statistics.median(times))]
+
+
+def step(options: argparse.Namespace) -> None:
+    import torch
+    from potential_selection import ethanol
+    from potentials import trained
+
+    from quarry.models.adam import Adam
+    from quarry.models.gmnn.training import labelled, loss_and_gradient
+
+    data = ethanol(options.data).subset(np.arange(2 * BATCH))
+    first, second = data.subset(np.arange(BATCH)), data.subset(np.arange(BATCH, 2 * BATCH))
+    model = trained(first, second, 3, 1)
+    count = model.hyperparameters["parameters"]
+    # What a step of ``quarry.models.gmnn.training.train`` is.
+    potential, examples = model._potential(torch.device("cpu")), model._examples(first)
+    assert model._trained is not None
+    with torch.inference_mode():
+        parameters = model._trained.parameters.map(torch.clone)
+        optimiser = Adam([], parameters.tensors, 1e-3, 0.0, amsgrad=True)
+
+        def one() -> None:
+            data = labelled(examples, np.arange(BATCH), potential)
+            gradient = loss_and_gradient(potential, parameters, data, model.settings, True)[1]
+            assert gradient is not None
+            optimiser.step(gradient.tensors)
+
+        steps = timed(one, options.repeats)
+    want = frozenset({"energy", "forces"})
+    predicted = timed(lambda: model.predict(first.structures, want), options.repeats)
+    rows = [["gmnn", count, *in_ms(steps), *in_ms(predicted, BATCH)]]
+    if options.torchani:
+        file = options.data / "ethanol_zaverkin_1000K.npz"
+        command = [options.torchani, "-W", "ignore", "-c", ANI, str(file), str(options.repeats)]
+        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip().splitlines()[-3:]
+        theirs = [[float(word) for word in line.split()] for line in lines[1:]]
+        rows.append(["torchani", lines[0], *in_ms(theirs[0]), *in_ms(theirs[1], BATCH)])
+    table(
+        f"{BATCH} ethanols with energies and forces, CPU-ms",
+        ["", "parameters", "training step, least", "median", "prediction of one, least", "median"],
+        rows,
+    )
+
+
+def pool(options: argparse.Namespace) -> None:
+    from potential_energies import qm9
+    from potentials import trained
+
+    data = qm9(options.data, options.molecules)
+    known = data.subset(np.arange(options.known))
+    model = trained(known, data.subset(np.arange(options.known, options.known + 20)), 20, 1, cutoff_A=3.0)
+    others = data.structures
+    energy = frozenset({"energy"})
+    plain, qs1 = [], []
+    for _ in range(2):
+        began = time.process_time()
+        model.predict(others, energy)
+        plain.append(time.process_time() - began)
+        began = time.process_time()
+        model.informativeness(others, known.structures, energy)
+        qs1.append(time.process_time() - began)
+    n, peak = len(others), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    table(
+        f"{n} molecules of QM9, {options.known} known, CPU-s, the less of two; for 128,744 in proportion, not measured",
+        ["", f"{n}", "128,744", "ratio", "peak memory GB"],
+        [
+            ["energies", min(plain), min(plain) * 128744 / n, 1.0, ""],
+            ["QS1", min(qs1), min(qs1) * 128744 / n, min(qs1) / min(plain), peak],
+        ],
+    )
+
+
+def trajectories(options: argparse.Namespace) -> None:
+    from potential_selection import ethanol
+    from potentials import trained
+
+    data = ethanol(options.data).subset(np.arange(2 * BATCH))
+    model = trained(data.subset(np.arange(BATCH)), data.subset(np.arange(BATCH, 2 * BATCH)), 3, 1)
+    rows: list[list[object]] = []
+    for number in (1, 100):
+        some = data.structures.subset(np.arange(number) % len(data))
+        times = timed(
+            lambda some=some: model.predict(some, frozenset({"energy", "forces"})), max(5, options.repeats // 4)
+        )
+        rows.append(
+            [
+                number,
+                *in_ms(times),
+                *(f"{number * 86400 * 0.5e-6 / t:.2f}" for t in (min(times), statistics.median(times))),
+            ]
+        )
+    table(
+        "Forces of ethanols, as a time step of 0.5 fs needs them",
+        ["trajectories", "CPU-ms, least", "median", "ns a CPU-day, all together, most", "median"],
+        rows,
+    )
+
+
+def atoms(options: argparse.Namespace) -> None:
+    from potentials import trained
+
+    from quarry.models.base import TrainingData
+    from quarry.structures import Structure, StructureSet
+
+    rng = np.random.default_rng(0)
+    water = np.array([[0.0, 0.0, 0.0], [0.757, 0.586, 0.0], [-0.757, 0.586, 0.0]])
+
+    def box(side: int) -> Structure:
+        cells = 3.1 * np.array([(i, j, k) for i in range(side) for j in range(side) for k in range(side)], dtype=float)
+        positions = (cells[:, None] + water + rng.normal(0.0, 0.05, (len(cells), 3, 3))).reshape(-1, 3)
+        return Structure.create([8, 1, 1] * len(cells), positions, cell=3.1 * side * np.eye(3), pbc=(True, True, True))
+
+    small = StructureSet.from_structures([box(2) for _ in range(4)])
+    data = TrainingData(small, {"energy": np.zeros(4), "forces": rng.normal(size=(len(small.numbers), 3))})
+    model = trained(data.subset(np.arange(2)), data.subset(np.arange(2, 4)), 2, 1)
+    rows: list[list[object]] = []
+    for side in (3, 5, 7, 10):
+        one = StructureSet.from_structures([box(side)])
+        times = timed(lambda one=one: model.predict(one, frozenset({"energy", "forces", "stress"})), 3)
+        rows.append([3 * side**3, *in_ms(times), *in_ms(times, 3 * side**3)])
+    table(
+        "Periodic boxes of water, energy, forces and stress",
+        ["atoms", "CPU-ms, least", "median", "an atom, least", "median"],
+        rows,
+    )
+    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GB")
+
+
+def table(title: str, head: list[str], rows: list[list[object]]) -> None:
+    from common import print_table
+
+    print_table(title, head, rows)
+    sys.stdout.flush()
+
+
+PARTS = {"step": step, "pool": pool, "trajectories": trajectories, "atoms": atoms}
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--parts", nargs="*", choices=list(PARTS), default=list(PARTS))
+    parser.add_argument("--torchani", default="", help="Python of an environment with torchani")
+    parser.add_argument("--repeats", type=int, default=STEPS)
+    parser.add_argument("--molecules", type=int, default=16000)
+    parser.add_argument("--known", type=int, default=300)
+    chosen = parser.parse_args()
+    from common import machine
+
+    print(f"{machine()}, torch {importlib.metadata.version('torch')}, {platform.processor() or 'CPU'}; one thread")
+    import torch as _torch
+
+    _torch.set_num_threads(1)
+    for part in chosen.parts:
+        PARTS[part](chosen)
