@@ -42,7 +42,7 @@ def published(
     models = ArmModels(conf, "main", pool, features if conf.descriptor is not None else "", base)
     output = {name: str(folder / "model" / file) for name, file in OUTPUT.items()}
     train_model(models, dataset, str(folder / "model" / MODEL))
-    make_facts().write(folder / "facts.json")
+    make_facts(errors={"test": {"rmse": 0.25, "forces_rmse": 0.5, "n": 6}}).write(folder / "facts.json")
     describe_model(models, str(folder / "model" / MODEL), dataset, str(folder / "facts.json"), MANIFEST, output)
     return folder / "model"
 

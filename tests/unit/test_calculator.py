@@ -399,6 +399,17 @@ class TestFolders:
         }
         assert len(energies) == 1
 
+    def test_its_page_says_what_it_is(self, gmnn):
+        text = (gmnn / "README.md").read_text()
+        for words in (
+            "`gmnn`, trained on 38 structures",
+            "Predicts: energy (eV), forces (eV/Angstrom), stress (eV/Angstrom^3).",
+            "Labels: engine function, function stand_in:morse (method 0123456789abcdef of the label store)",
+            "the elements H, O; charge 0 with multiplicity 1; compositions H2O.",
+            "Errors (test): RMSE of energy 0.25 eV, RMSE of forces 0.5 eV/Angstrom, of 6 structures.",
+        ):
+            assert words in text
+
     def test_what_is_none(self, copied, tmp_path):
         def says(path, match):
             with pytest.raises(QuarryError, match=match):

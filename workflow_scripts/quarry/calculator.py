@@ -99,7 +99,9 @@ class QuarryCalculator(Calculator):
         if goal.classes:
             yield from ("class_name", "probabilities")
         elif self._traits.std:
-            yield from (name + UNCERTAINTY for name in self._names if name != "stress")
+            # Regressions know the error of what they learnt directly.
+            known = goal.main if self._traits.needs_descriptor else self._names
+            yield from (name + UNCERTAINTY for name in known)
         if self._criteria():
             yield INFORMATIVENESS
 

@@ -43,11 +43,12 @@ FORMAT = 1
 class Description:
     """What ``model.json`` says.
 
-    quarry: version that trained the model. campaign, arm: whose it is. model: its section of the configuration. target, n_states,
-    classes: what it learns (``Target.name``). descriptor: section of the configuration, or None. units: of what it predicts, by
-    property. method, method_id: level of theory of its labels, and its hash. elements: symbols. states: pairs of charge and
-    multiplicity. compositions: number of training structures by formula. periodic: which numbers of periodic directions there
-    are. n_train: training structures. errors: those of the last iteration (``quarry.stopping.facts``). files: SHA-256 by name.
+    quarry: version that published the model. campaign, arm: whose it is. model: its section of the configuration. target,
+    n_states, classes: what it learns (``Target.name``). descriptor: section of the configuration, or None. units: of what it
+    predicts, by property. labeling: its labels as the configuration has them; method, method_id: what of it changes numbers, and
+    its hash. elements: symbols. states: pairs of charge and multiplicity. compositions: number of training structures by
+    formula. periodic: which numbers of periodic directions there are. n_train: training structures. errors: those of the last
+    iteration (``quarry.stopping.facts``). files: SHA-256 by name.
     """
 
     quarry: str
@@ -59,6 +60,7 @@ class Description:
     classes: list[str]
     descriptor: dict[str, Any] | None
     units: dict[str, str]
+    labeling: dict[str, Any]
     method: dict[str, Any]
     method_id: str
     elements: list[str]

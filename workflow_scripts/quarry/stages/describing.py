@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,7 @@ def describe_model(
         classes=[] if models.configuration.classification is None else list(models.configuration.classification.names),
         descriptor=None if descriptor is None else descriptor.model_dump(mode="json"),
         units={name: PROPERTIES[name].unit if name in PROPERTIES else target.unit for name in names},
+        labeling=models.configuration.identity()["labeling"],
         method=dict(manifest["method"]),
         method_id=manifest["method_id"],
         elements=[chemical_symbols[number] for number in np.unique(known.numbers)],
@@ -89,9 +90,7 @@ def page(description: Description) -> str:
         f" and {len(formulas) - SHOWN} more" if len(formulas) > SHOWN else ""
     )
     states = ", ".join(f"{charge} with multiplicity {multiplicity}" for charge, multiplicity in description.states)
-    method = "; ".join(
-        f"{key}: {value}" for key, value in sorted(description.method.items()) if value not in (None, {}, [])
-    )
+    method = ", ".join(f"{key} {value}" for key, value in _said(description.labeling))
     lines = [
         f"# Model of campaign {description.campaign}, arm {description.arm}",
         "",
@@ -103,7 +102,7 @@ def page(description: Description) -> str:
         "",
         f"- Model: `{kind}`, trained on {description.n_train} structures by Quarry {description.quarry}.",
         f"- Predicts: {_listed(description.units)}.",
-        f"- Labels: {method} (method {description.method_id}).",
+        f"- Labels: {method} (method {description.method_id} of the label store).",
         f"- Has seen the elements {', '.join(description.elements) or 'none'}; charge {states}; compositions {shown or 'none'}.",
         *(
             f"- Errors ({metric}): {_errors(found, description)}."
@@ -115,6 +114,15 @@ def page(description: Description) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _said(section: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the keys of a section, and of those in it, that say something."""
+    for key, value in section.items():
+        if isinstance(value, Mapping):
+            yield from _said(value)
+        elif value not in (None, False, "", []):
+            yield key, value
 
 
 def _listed(units: Mapping[str, str]) -> str:
