@@ -27,7 +27,7 @@ from quarry.models.splits import held_share
 from quarry.networks.base import Network, check_domain, pooled, predict
 from quarry.networks.registry import from_scratch, pretrained, rebuilt
 from quarry.structures import StructureSet
-from quarry.structures.compositions import unfamiliar
+from quarry.structures.compositions import element_counts, unfamiliar
 
 VERSION = 1
 """Of the model's file."""
@@ -85,12 +85,11 @@ class NetworkModel:
         check_domain(network, validation.structures, f"model.kind: {self.settings.extra}")
         if isinstance(start, NetworkModel) and start._network is not None and _same(start._network, network):
             network.module.load_state_dict(start._network.module.state_dict())
-        said = predict(network, data.structures, False)["energy"]
-        self._references = CompositionBaseline.fit(data.structures, data.targets["energy"] - said)
-        trained = train(
-            network, self._examples(network, data), self._examples(network, validation), self.settings, rng, checkpoint
-        )
-        self._network, (self._epoch, self._held_out_loss) = network, trained
+        elements = np.unique(data.structures.numbers)
+        learn, held_out = (self._examples(network, part, elements) for part in (data, validation))
+        trained = train(network, learn, held_out, self.settings, rng, checkpoint)
+        self._network, self._references = network, CompositionBaseline(elements, trained.references)
+        self._epoch, self._held_out_loss = trained.epoch, trained.held_out_loss
 
     def _check(self, data: TrainingData) -> None:
         kind = self.settings.extra
@@ -100,11 +99,11 @@ class NetworkModel:
             if not np.isfinite(data.targets[name]).all():
                 raise QuarryError(f"model.kind: {kind}: a training label's {name} is not a finite number; leave it out")
 
-    def _examples(self, network: Network, data: TrainingData) -> Examples:
+    def _examples(self, network: Network, data: TrainingData, elements: NDArray[np.int64]) -> Examples:
         graphs = [network.graph(structure) for structure in data.structures]
-        energies = data.targets["energy"] - self._references.mean(data.structures)
+        counts = element_counts(data.structures, elements)
         forces = data.targets["forces"] if "forces" in self.learnt else None
-        return Examples(graphs, np.diff(data.structures.offsets), energies, forces)
+        return Examples(graphs, np.diff(data.structures.offsets), counts, data.targets["energy"], forces)
 
     def predict(self, structures: StructureSet, want: frozenset[str]) -> Prediction:
         """Predict energies, and forces where they are wanted. Raises QuarryError for an element that was not learnt."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,13 @@ LARGEST_GRADIENT = 10.0
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Structures with labels: their graphs, numbers of atoms (n,), energies less references (eV, (n,)), forces (eV/Angstrom,
-    (n_atoms, 3)), None where they are not learnt.
+    """Structures with labels: their graphs, numbers of atoms (n,) and of each element (n, n_elements), energies (eV, (n,)),
+    forces (eV/Angstrom, (n_atoms, 3)), None where they are not learnt.
     """
 
     graphs: list[Any]
     sizes: NDArray[np.int64]
+    counts: NDArray[np.float64]
     energies: NDArray[np.float64]
     forces: NDArray[np.float64] | None
 
@@ -44,12 +45,25 @@ class Examples:
 
 
 @dataclass
-class Progress:
-    """How far a training is, and its best epoch."""
+class Trained:
+    """Atomic references (eV, (n_elements,)) with the weights of the best epoch, that epoch, and the held-out loss then (NaN
+    without held-out data).
+    """
 
+    references: NDArray[np.float64]
+    epoch: int
+    held_out_loss: float
+
+
+@dataclass
+class Progress:
+    """How far a training is, its best epoch, and the atomic references (eV) now and then."""
+
+    references: list[float]
     epoch: int = 0
     best_epoch: int = 0
     best_loss: float = math.inf
+    best_references: list[float] = field(default_factory=list)
 
 
 def train(
@@ -59,33 +73,41 @@ def train(
     settings: NetworkPotential,
     rng: np.random.Generator,
     checkpoint: Path | None,
-) -> tuple[int, float]:
-    """Train a network in place; return its best epoch, and the loss of the held-out data then (NaN without such data).
+) -> Trained:
+    """Train a network in place.
 
-    checkpoint: folder for the state, where that of an earlier attempt at the same training is looked for.
+    The atomic references are those of least squares, with the network as it was at the start, and after each epoch what its steps
+    found is fitted again. checkpoint: folder for the state, where that of an earlier attempt at the same training is looked for.
     Raises QuarryError if the loss is never a finite number.
     """
     module, order = network.module, seeded(rng, torch.device("cpu"))
     weights = [weight for weight in module.parameters() if weight.requires_grad]
     optimiser = torch.optim.Adam(weights, lr=settings.learning_rate, amsgrad=True)
-    best, progress, written = _copy(module), Progress(), time.monotonic()
+    rest = learn.energies - _energies(network, learn, settings.batch_size)
+    best, progress, written = _copy(module), Progress(_least_squares(learn, rest).tolist()), time.monotonic()
     if checkpoint is not None and (checkpoint / STATE).exists():
-        best, progress = _resume(checkpoint / STATE, module, optimiser, order, best)
+        best, progress = _resume(checkpoint / STATE, module, optimiser, order) or (best, progress)
     while progress.epoch < settings.epochs:
         for group in optimiser.param_groups:
             group["lr"] = settings.learning_rate * (1.0 - progress.epoch / settings.epochs)
         progress.epoch += 1
+        rest, references = np.zeros(len(learn)), np.array(progress.references, dtype=np.float64)
         for rows in torch.randperm(len(learn), generator=order).split(settings.batch_size):
             optimiser.zero_grad()
-            loss = _loss(network, learn, rows.numpy(), settings, True) / len(rows)
-            loss.backward()
+            loss, rest[rows.numpy()] = _loss(network, learn, rows.numpy(), settings, references, True)
+            (loss / len(rows)).backward()
             torch.nn.utils.clip_grad_norm_(weights, LARGEST_GRADIENT)
             optimiser.step()
+        if np.isfinite(rest).all():
+            references += _least_squares(learn, rest)
+            progress.references = references.tolist()
         if len(held):
             parts = _blocks(len(held), settings.batch_size)
-            now = sum(float(_loss(network, held, rows, settings, False)) for rows in parts) / len(held)
+            losses = [float(_loss(network, held, rows, settings, references, False)[0]) for rows in parts]
+            now = sum(losses) / len(held)
             if now < progress.best_loss:
                 best, progress.best_epoch, progress.best_loss = _copy(module), progress.epoch, now
+                progress.best_references = progress.references
             elif progress.epoch - progress.best_epoch >= settings.patience:
                 break
         if checkpoint is not None and time.monotonic() - written >= CHECKPOINT_S:
@@ -95,29 +117,46 @@ def train(
     if (not len(held) and not finite) or (len(held) and not progress.best_epoch):
         raise QuarryError("model.learning_rate: the potential's loss is not a finite number; lower the learning rate")
     if not len(held):
-        return progress.epoch, math.nan
+        return Trained(np.array(progress.references), progress.epoch, math.nan)
     module.load_state_dict(best)
-    return progress.best_epoch, progress.best_loss
+    return Trained(np.array(progress.best_references), progress.best_epoch, progress.best_loss)
+
+
+def _least_squares(examples: Examples, energies: NDArray[np.float64]) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = np.linalg.lstsq(examples.counts, energies, rcond=None)[0]
+    return found
+
+
+def _energies(network: Network, examples: Examples, size: int) -> NDArray[np.float64]:
+    network.module.eval()
+    parts = [[examples.graphs[row] for row in rows] for rows in _blocks(len(examples), size)]
+    return np.concatenate([network.evaluate(part, False, False).energies.detach().cpu().numpy() for part in parts])
 
 
 def _loss(
-    network: Network, examples: Examples, rows: NDArray[np.int64], settings: NetworkPotential, learn: bool
-) -> Tensor:
-    """Return the sum of the structures' losses."""
+    network: Network,
+    examples: Examples,
+    rows: NDArray[np.int64],
+    settings: NetworkPotential,
+    references: NDArray[np.float64],
+    learn: bool,
+) -> tuple[Tensor, NDArray[np.float64]]:
+    """Return the sum of the structures' losses, and what their energies (eV) are more than is said."""
     network.module.train(learn)
     with_forces = examples.forces is not None and settings.forces_weight > 0
     output = network.evaluate([examples.graphs[row] for row in rows], with_forces, learn)
-    off = output.energies - torch.from_numpy(examples.energies[rows]).to(output.energies)
-    loss = settings.energy_weight * (off * off).sum()
+    wanted = examples.energies[rows] - examples.counts[rows] @ references
+    off = torch.from_numpy(wanted).to(output.energies) - output.energies
+    loss, rest = settings.energy_weight * (off * off).sum(), off.detach().cpu().numpy()
     if not with_forces:
-        return loss
+        return loss, rest
     assert examples.forces is not None and output.forces is not None
     begins = np.cumsum(examples.sizes) - examples.sizes
     sizes = examples.sizes[rows]
     atoms = np.concatenate([np.arange(begins[row], begins[row] + examples.sizes[row]) for row in rows])
     wrong = output.forces - torch.from_numpy(examples.forces[atoms]).to(output.forces)
     shares = torch.from_numpy(np.repeat(settings.forces_weight / (3.0 * sizes), sizes)).to(wrong)
-    return loss + (shares[:, None] * wrong * wrong).sum()
+    return loss + (shares[:, None] * wrong * wrong).sum(), rest
 
 
 def _blocks(count: int, size: int) -> Iterator[NDArray[np.int64]]:
@@ -153,9 +192,8 @@ def _resume(
     module: torch.nn.Module,
     optimiser: torch.optim.Optimizer,
     order: torch.Generator,
-    best: dict[str, Tensor],
-) -> tuple[dict[str, Tensor], Progress]:
-    """Take up a state; where it is damaged, training begins anew."""
+) -> tuple[dict[str, Tensor], Progress] | None:
+    """Take up a state; None if it is damaged."""
     try:
         state = torch.load(path, weights_only=True)
         module.load_state_dict(state["module"])
@@ -163,4 +201,4 @@ def _resume(
         order.set_state(state["order"])
         return state["best"], Progress(**state["progress"])
     except (OSError, KeyError, RuntimeError, ValueError, EOFError):
-        return best, Progress()
+        return None
