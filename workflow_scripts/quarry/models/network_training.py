@@ -83,7 +83,7 @@ def train(
     module, order = network.module, seeded(rng, torch.device("cpu"))
     weights = [weight for weight in module.parameters() if weight.requires_grad]
     optimiser = torch.optim.Adam(weights, lr=settings.learning_rate, amsgrad=True)
-    rest = learn.energies - _energies(network, learn, settings.batch_size)
+    rest: NDArray[np.float64] = learn.energies - _energies(network, learn, settings.batch_size)
     best, progress, written = _copy(module), Progress(_least_squares(learn, rest).tolist()), time.monotonic()
     if checkpoint is not None and (checkpoint / STATE).exists():
         best, progress = _resume(checkpoint / STATE, module, optimiser, order) or (best, progress)
@@ -123,8 +123,7 @@ def train(
 
 
 def _least_squares(examples: Examples, energies: NDArray[np.float64]) -> NDArray[np.float64]:
-    found: NDArray[np.float64] = np.linalg.lstsq(examples.counts, energies, rcond=None)[0]
-    return found
+    return np.linalg.lstsq(examples.counts, energies, rcond=None)[0].astype(np.float64)
 
 
 def _energies(network: Network, examples: Examples, size: int) -> NDArray[np.float64]:
