@@ -8,6 +8,7 @@ import json
 import h5py
 import numpy as np
 
+from quarry.calculator import QuarryCalculator
 from quarry.config import load_configuration
 from quarry.models.registry import load_model
 from quarry.structures import Structure, StructureSet
@@ -45,6 +46,13 @@ def test_a_potential_goes_through_the_loop(tmp_path):
     found = model.predict(StructureSet.from_structures(unseen), frozenset({"energy", "forces"}))
     wanted = np.concatenate([morse(s.to_atoms(), calls="")["forces"] for s in unseen])
     assert np.corrcoef(found.mean["forces"].ravel(), wanted.ravel())[0, 1] > 0.5
+    # The published folder is that model, each arm has its own.
+    atoms = unseen[0].to_atoms()
+    for place in (folder.results / "model", main):
+        atoms.calc = QuarryCalculator(place)
+        assert np.abs(atoms.get_forces() - found.mean["forces"][:3]).max() < 1e-4
+    other = QuarryCalculator(folder.results / "fresh" / "model").get_property("forces", atoms)
+    assert np.abs(other - atoms.get_forces()).max() > 1e-3
     # Both arms learnt the same in iteration 0. In iteration 1 one began where it had ended.
     weights = {}
     for arm in ("main", "fresh"):

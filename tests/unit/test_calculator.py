@@ -330,6 +330,8 @@ class TestRefusals:
         atoms = water()
         atoms.calc = QuarryCalculator(folder, charge=1)
         assert np.isfinite(atoms.get_potential_energy())
+        with pytest.raises(QuarryError, match="charge: '0' is not a whole number"):
+            QuarryCalculator(folder, charge="0")
 
     def test_positions(self, potential):
         atoms = water()
@@ -339,6 +341,9 @@ class TestRefusals:
         refused(atoms, potential, r"atoms 1 and 2 \(from 0\) are in one place \(0.0017 Angstrom apart\)")
         atoms.positions[1] = 1e6
         refused(atoms, potential, "beyond 100000; the structure has come apart")
+        atoms = water()
+        atoms.pbc = True
+        refused(atoms, potential, r"periodic \(pbc\), but its cell spans no volume")
 
     def test_one_atom_and_atoms_out_of_reach(self, gmnn):
         refused(Atoms("O"), gmnn, "a structure of one atom: the model has learnt no free atom")

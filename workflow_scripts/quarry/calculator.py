@@ -74,6 +74,9 @@ class QuarryCalculator(Calculator):
         super().__init__(**keywords)
         if device not in ("auto", "cpu", "cuda"):
             raise QuarryError(f"device: '{device}' is none of auto, cpu, cuda")
+        for name, value in (("charge", charge), ("multiplicity", multiplicity)):
+            if value is not None and not isinstance(value, int | np.integer):
+                raise QuarryError(f"{name}: {value!r} is not a whole number")
         own = None if base is None else Path(base)
         self.folder = ModelFolder.open(path)
         self.description = self.folder.description
@@ -215,6 +218,8 @@ class QuarryCalculator(Calculator):
             check_size(cell)
         except ValueError as error:
             raise QuarryError(f"{error}; the structure has come apart") from error
+        if np.linalg.matrix_rank(cell[atoms.pbc]) < atoms.pbc.sum():
+            raise QuarryError("the structure is periodic (pbc), but its cell spans no volume there; set the cell, or pbc to False")
         charge, multiplicity = state
         structures = StructureSet(
             ids=np.array(["these atoms"]),

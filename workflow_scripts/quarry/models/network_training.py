@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -199,5 +200,5 @@ def _resume(
         optimiser.load_state_dict(state["optimiser"])
         order.set_state(state["order"])
         return state["best"], Progress(**state["progress"])
-    except (OSError, KeyError, RuntimeError, ValueError, EOFError):
+    except (OSError, KeyError, RuntimeError, ValueError, EOFError, UnpicklingError):
         return None
