@@ -219,7 +219,9 @@ class QuarryCalculator(Calculator):
         except ValueError as error:
             raise QuarryError(f"{error}; the structure has come apart") from error
         if np.linalg.matrix_rank(cell[atoms.pbc]) < atoms.pbc.sum():
-            raise QuarryError("the structure is periodic (pbc), but its cell spans no volume there; set the cell, or pbc to False")
+            raise QuarryError(
+                "the structure is periodic (pbc), but its cell spans no volume there; set the cell, or pbc to False"
+            )
         charge, multiplicity = state
         structures = StructureSet(
             ids=np.array(["these atoms"]),
