@@ -25,6 +25,7 @@ from ase.vibrations import Vibrations
 from quarry.calculator import QuarryCalculator
 from quarry.errors import QuarryError
 from quarry.structures import Structure
+from support.calculators import write_calculator
 from support.campaigns import REPOSITORY
 from support.crystals import strained
 from support.model_folders import published, rewrite
@@ -273,6 +274,29 @@ class TestResults:
         calculator = QuarryCalculator(folder)
         assert calculator.get_property("class_name", water()) == "low"
         assert calculator.get_property("probabilities", water()).sum() == pytest.approx(1)
+
+    @pytest.mark.parametrize("kind", ["gpr", "gmnn"])
+    def test_with_a_baseline(self, tmp_path, kind):
+        """Delta learning: the baseline is added again, its class is looked for in base."""
+        baseline = {"kind": "ase", "calculator": write_calculator(tmp_path, f"pairs_beneath_{kind}")}
+        model = {**(GMNN if kind == "gmnn" else {"kind": kind}), "baseline": baseline}
+        made = waters(20)
+        descriptor = DISTANCES if kind == "gpr" else None
+        names = ("energy", "forces")[: 1 + (kind == "gmnn")]
+        target = "energy_forces" if kind == "gmnn" else "energy"
+        keys = {"target": target, "model": model, "descriptor": descriptor, "query": LCMD}
+        folder = published(tmp_path / "results", made, labels_of(made, *names), base=tmp_path, **keys)
+        atoms, step = water(0.03), 1e-3
+        atoms.calc = QuarryCalculator(folder, base=tmp_path)
+        force = atoms.get_forces()[1, 0]
+        energies = []
+        for sign in (1, -1):
+            atoms.positions[1, 0] += sign * step
+            energies.append(atoms.get_potential_energy())
+            atoms.positions[1, 0] -= sign * step
+        assert force == pytest.approx(-(energies[0] - energies[1]) / (2 * step), abs=5e-3)
+        assert energies[0] == pytest.approx(energy_and_forces(atoms.positions)[0], abs=0.2)
+        assert f"Needs its baseline (`ase`, `{baseline['calculator']}`)" in (folder / "README.md").read_text()
 
     def test_a_descriptor_without_derivatives_has_energies_only(self, tmp_path):
         made = waters(20)

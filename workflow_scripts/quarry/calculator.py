@@ -104,7 +104,7 @@ class QuarryCalculator(Calculator):
         elif self._traits.std:
             # Regressions know the error of what they learnt directly.
             known = goal.main if self._traits.needs_descriptor else self._names
-            yield from (name + UNCERTAINTY for name in known)
+            yield from (name + UNCERTAINTY for name in known if name != "stress")
         if self._criteria():
             yield INFORMATIVENESS
 

@@ -101,6 +101,7 @@ def page(description: Description) -> str:
         "```",
         "",
         f"- Model: `{kind}`, trained on {description.n_train} structures by Quarry {description.quarry}.",
+        *(f"- Needs {what}." for what in _needs(description)),
         f"- Predicts: {_listed(description.units)}.",
         f"- Labels: {method} (method {description.method_id} of the label store).",
         f"- Has seen the elements {', '.join(description.elements) or 'none'}; charge {states}; compositions {shown or 'none'}.",
@@ -114,6 +115,16 @@ def page(description: Description) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _needs(description: Description) -> Iterator[str]:
+    """Yield what is not in the folder: files and classes of the user's, which ``base`` of the calculator finds."""
+    kind, baseline = description.model["kind"], description.model.get("baseline")
+    if ":" in kind:
+        yield f"the class `{kind}`, importable from the working directory or the folder `base=`"
+    if baseline is not None:
+        name = baseline.get("calculator") or baseline["model"]
+        yield f"its baseline (`{baseline['kind']}`, `{name}`), to which it adds a difference; files of it in the folder `base=`"
 
 
 def _said(section: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
