@@ -10,6 +10,7 @@ import argparse
 import statistics
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,14 +28,16 @@ UNIT = kcal / mol
 def qm9(folder: Path, most: int) -> TrainingData:
     """Return at most so many molecules, in random order, with their U0, eV."""
     data = np.load(folder / "qm9_homo_b3lyp_128744.npz")
-    energies, offsets = data["u0_hartree"].astype(float) * Hartree, data["offsets"].astype(np.int64)
+    energies = data["u0_hartree"].astype(float) * Hartree
     rows = np.random.default_rng(0).permutation(np.flatnonzero(np.isfinite(energies)))[:most]
-    numbers, positions = data["Z"], data["R"]
-    structures = StructureSet.from_structures(
-        Structure.create(numbers[offsets[k] : offsets[k + 1]].tolist(), positions[offsets[k] : offsets[k + 1]])
-        for k in rows
-    )
-    return TrainingData(structures, {"energy": energies[rows]})
+    return TrainingData(molecules(data, rows), {"energy": energies[rows]})
+
+
+def molecules(data: Any, rows: np.ndarray) -> StructureSet:
+    """Return molecules of the file, whether they have an energy or not."""
+    numbers, positions, offsets = data["Z"], data["R"], data["offsets"].astype(np.int64)
+    places = [slice(offsets[k], offsets[k + 1]) for k in rows]
+    return StructureSet.from_structures(Structure.create(numbers[p].tolist(), positions[p]) for p in places)
 
 
 def study(data: TrainingData, options: argparse.Namespace, seed: int) -> None:

@@ -17,6 +17,7 @@ from quarry.errors import QuarryError
 from quarry.models.base import HasFeatureMaps, TrainingData
 from quarry.models.gmnn.atomic_network import BIAS
 from quarry.models.gmnn.model import GaussianMomentModel
+from quarry.models.gmnn.neighbours import Neighbourhoods
 from quarry.models.registry import load_model, make_model
 from quarry.structures import Structure, StructureSet
 from support.campaigns import REPOSITORY, stand_in_configuration
@@ -105,6 +106,23 @@ def test_a_prediction_does_not_depend_on_what_is_asked_with_it(monkeypatch):
     blocks = MODEL.predict(UNSEEN, ALL)
     for name in ("energy", "forces"):
         assert np.allclose(blocks.mean[name], whole.mean[name], atol=1e-5)
+
+
+def test_neighbours_of_a_pool_are_found_block_by_block(monkeypatch):
+    """Those of a large pool at once take gigabytes."""
+    asked, find = [], Neighbourhoods.of
+    monkeypatch.setattr("quarry.models.gmnn.training.TOGETHER", 8)
+    monkeypatch.setattr(
+        Neighbourhoods, "of", staticmethod(lambda some, cutoff: asked.append(len(some)) or find(some, cutoff))
+    )
+    MODEL.predict(UNSEEN, ALL)
+    MODEL.informativeness(UNSEEN, DATA.structures, frozenset({"energy"}))
+    assert max(asked) < len(UNSEEN) and sum(asked) >= 2 * len(UNSEEN)
+
+
+def test_parameters_may_be_changed_after_training():
+    assert MODEL._trained is not None
+    assert not any(tensor.is_inference() for tensor in MODEL._trained.parameters.tensors)
 
 
 def test_last_layer_features_are_slopes_of_the_energy(tmp_path):

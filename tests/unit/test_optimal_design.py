@@ -16,6 +16,7 @@ from quarry.config.models import OwnModel
 from quarry.errors import QuarryError
 from quarry.models.base import HasInformativeness, Informativeness
 from quarry.models.gmnn.features import _by_moving_atoms, _by_weights, _last_layer_slopes, force_sensitivities
+from quarry.models.gmnn.neighbours import Neighbourhoods
 from quarry.models.optimal_design import Known, Sensitivities
 from quarry.models.own import UserModel, own_class
 from quarry.structures import StructureSet
@@ -104,7 +105,8 @@ def sensitivities(structures, criterion):
     """The derivatives of energies or forces by the last layer's weights: what one weight more changes, in double precision."""
     parameters = MODEL._trained.parameters.map(lambda tensor: tensor.double())
     potential = MODEL._potential(torch.device("cpu"), torch.float64)
-    _, _, elements, neighbours = MODEL._ready(structures)
+    elements = np.searchsorted(MODEL.elements, structures.numbers)
+    neighbours = Neighbourhoods.of(structures, potential.cutoff_A)
     rows = np.arange(len(structures))
     batch = neighbours.batch(rows, potential.cutoff_A, torch.float64, torch.device("cpu"))
     columns = []
@@ -145,8 +147,8 @@ def test_of_the_network_too(criterion):
 
 
 def test_both_ways_to_the_sensitivities_of_forces_agree():
-    potential, parameters, elements, neighbours = MODEL._ready(UNSEEN)
-    for rows, batch, own in MODEL._batches(neighbours, elements, potential):
+    potential, parameters, _ = MODEL._ready(UNSEEN)
+    for rows, batch, own in MODEL._batches(UNSEEN, potential):
         trace = potential.atoms(parameters, batch, own)
         one = _by_weights(potential, parameters, trace)
         other = _by_moving_atoms(potential, trace, 8, partial(_last_layer_slopes, trace))

@@ -41,7 +41,7 @@ VERSION = 1
 SMALLEST_SCALE_EV = 1e-3
 """Scale of an element where forces or energies do not vary."""
 
-_Ready: TypeAlias = tuple[Potential, Parameters, NDArray[np.int64], Neighbourhoods]
+_Ready: TypeAlias = tuple[Potential, Parameters, StructureSet]
 
 
 @lru_cache(maxsize=4)
@@ -184,8 +184,8 @@ class GaussianMomentModel:
         derivatives = bool(want & {"forces", "stress"})
         n, n_atoms = len(structures), len(structures.numbers)
         energies, forces, stresses = self._baseline.mean(structures), np.empty((n_atoms, 3)), np.empty((n, 3, 3))
-        potential, parameters, elements, neighbourhoods = self._ready(structures)
-        for rows, batch, own in self._batches(neighbourhoods, elements, potential):
+        potential, parameters, _ = self._ready(structures)
+        for rows, batch, own in self._batches(structures, potential):
             if not derivatives:
                 energies[rows] += potential.energies(parameters, potential.atoms(parameters, batch, own)).cpu().numpy()
                 continue
@@ -215,9 +215,9 @@ class GaussianMomentModel:
         if kind not in known:
             raise QuarryError(f"query.embedding: a model of kind gmnn has no {kind} features; use {' or '.join(known)}")
         seed = int(rng.integers(2**63 - 1))
-        potential, parameters, elements, neighbourhoods = self._ready(structures)
+        potential, parameters, _ = self._ready(structures)
         parts = []
-        for rows, batch, own in self._batches(neighbourhoods, elements, potential):
+        for rows, batch, own in self._batches(structures, potential):
             trace, n = potential.atoms(parameters, batch, own, curved=kind == "gradient_forces"), len(rows)
             if kind == "last_layer":
                 found = last_layer_features(trace, n)
@@ -241,15 +241,15 @@ class GaussianMomentModel:
         """
 
         def blocks(criterion: str, ready: _Ready) -> Iterator[Sensitivities]:
-            potential, parameters, elements, neighbourhoods = ready
-            for rows, batch, own in self._batches(neighbourhoods, elements, potential):
+            potential, parameters, some = ready
+            for rows, batch, own in self._batches(some, potential):
                 trace = potential.atoms(parameters, batch, own)
                 if criterion == "energy":
                     found = last_layer_features(trace, len(rows))[:, :-1]
                     counts, together = np.ones(len(rows), dtype=np.int64), 1
                 else:
                     found = force_sensitivities(potential, parameters, trace)
-                    counts, together = 3 * np.diff(neighbourhoods.offsets)[rows], 3
+                    counts, together = 3 * np.diff(some.offsets)[rows], 3
                 yield Sensitivities(found.cpu().numpy(), counts, together)
 
         others, ids = self._ready(structures), known.ids.tobytes()
@@ -264,7 +264,7 @@ class GaussianMomentModel:
         return _potential_of(self.settings.cutoff_A, len(self.elements), dtype, device)
 
     def _ready(self, structures: StructureSet) -> _Ready:
-        """Return the potential, its parameters, and elements and neighbours of structures that it can judge."""
+        """Return the potential, its parameters, and the structures. Raises QuarryError for some that it cannot judge."""
         if self._trained is None:
             raise RuntimeError("this model is not trained")
         strange = np.setdiff1d(structures.numbers, self.elements)
@@ -279,16 +279,21 @@ class GaussianMomentModel:
         device = device_of(self.settings.device)
         potential = self._potential(device)
         parameters = self._trained.parameters.map(lambda tensor: tensor.to(device))
-        elements = np.searchsorted(self.elements, structures.numbers)
-        return potential, parameters, elements, Neighbourhoods.of(structures, self.settings.cutoff_A)
+        return potential, parameters, structures
 
-    @staticmethod
     def _batches(
-        neighbourhoods: Neighbourhoods, elements: NDArray[np.int64], potential: Potential
+        self, structures: StructureSet, potential: Potential
     ) -> Iterator[tuple[NDArray[np.int64], Batch, torch.Tensor]]:
-        for rows in blocks_of(neighbourhoods):
-            batch = neighbourhoods.batch(rows, potential.cutoff_A, potential.dtype, potential.device)
-            yield rows, batch, torch.from_numpy(elements[batch.atoms]).to(potential.device)
+        """Yield blocks of structures: their rows, they as a batch, and the numbers of their atoms' elements.
+
+        Neighbours are found block by block: those of a large pool take gigabytes.
+        """
+        for rows in blocks_of(structures.offsets):
+            found = Neighbourhoods.of(structures.subset(rows), self.settings.cutoff_A)
+            batch = found.batch(np.arange(len(rows)), potential.cutoff_A, potential.dtype, potential.device)
+            batch.atoms += structures.offsets[rows[0]]
+            elements = np.searchsorted(self.elements, structures.numbers[batch.atoms])
+            yield rows, batch, torch.from_numpy(elements).to(potential.device)
 
     @property
     def hyperparameters(self) -> dict[str, Any]:

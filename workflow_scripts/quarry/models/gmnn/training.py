@@ -173,7 +173,9 @@ def _train(
     progress = Progress()
     if checkpoint is not None and (checkpoint / STATE).exists():
         progress = _resume(checkpoint / STATE, parameters, best, optimiser, order) or progress
-    blocks = [] if held is None else [labelled(held, rows, potential) for rows in blocks_of(held.neighbourhoods)]
+    blocks = (
+        [] if held is None else [labelled(held, rows, potential) for rows in blocks_of(held.neighbourhoods.offsets)]
+    )
     written = time.monotonic()
     while progress.epoch < settings.epochs:
         progress.epoch += 1
@@ -215,9 +217,9 @@ def _keep_freed_memory() -> None:
         library.mallopt(M_MMAP_THRESHOLD, 2**25)
 
 
-def blocks_of(neighbourhoods: Neighbourhoods) -> Iterator[NDArray[np.int64]]:
-    """Yield all rows in blocks of bounded size; a structure is in one block."""
-    sizes = np.diff(neighbourhoods.offsets)
+def blocks_of(offsets: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Yield the numbers of all structures in blocks of bounded size, each of neighbours. offsets: of their atoms, (n + 1,)."""
+    sizes = np.diff(offsets)
     block = (np.cumsum(sizes) - sizes) // TOGETHER
     for number in np.unique(block):
         yield np.flatnonzero(block == number)
