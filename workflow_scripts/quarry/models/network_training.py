@@ -104,7 +104,7 @@ def train(
             progress.references = references.tolist()
         if len(held):
             parts = _blocks(len(held), settings.batch_size)
-            losses = [float(_loss(network, held, rows, settings, references, False)[0]) for rows in parts]
+            losses = [_loss(network, held, rows, settings, references, False)[0].item() for rows in parts]
             now = sum(losses) / len(held)
             if now < progress.best_loss:
                 best, progress.best_epoch, progress.best_loss = _copy(module), progress.epoch, now
