@@ -19,6 +19,7 @@ from quarry.structures.files import read_pool
 from support.arms import models_in
 from support.campaigns import WATER
 from support.disk import ITERATIONS, Disk, write_iteration
+from support.model_folders import DISTANCES, GMNN, LCMD, labels_of, published, waters
 from support.stages import (
     ROWS,
     SIZE,
@@ -90,3 +91,25 @@ def disk(finished, tmp_path, monkeypatch) -> Disk:
     shutil.copytree(finished, tmp_path / "results")
     monkeypatch.chdir(tmp_path)
     return Disk()
+
+
+@pytest.fixture(scope="session")
+def kreg_folder(tmp_path_factory) -> Path:
+    made = waters()
+    folder = tmp_path_factory.mktemp("kreg")
+    labels = labels_of(made, "energy", "forces")
+    return published(folder, made, labels, target="energy_forces", model={"kind": "kreg"}, descriptor=DISTANCES)
+
+
+@pytest.fixture(scope="session")
+def gmnn_folder(tmp_path_factory) -> Path:
+    made = waters()
+    folder = tmp_path_factory.mktemp("gmnn")
+    labels = labels_of(made, "energy", "forces")
+    return published(folder, made, labels, target="energy_forces", model=GMNN, query=LCMD, descriptor=None)
+
+
+@pytest.fixture(params=["kreg_folder", "gmnn_folder"])
+def potential(request) -> Path:
+    folder: Path = request.getfixturevalue(request.param)
+    return folder

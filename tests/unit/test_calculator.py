@@ -1,12 +1,9 @@
-"""The model of a campaign as a calculator of ASE: what it gives, what it refuses, and what ASE does with it."""
+"""The model of a campaign as a calculator of ASE: what it gives, and what ASE does with it."""
 
 from __future__ import annotations
 
-import hashlib
-import pickle
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -23,55 +20,12 @@ from ase.optimize import BFGS, FIRE
 from ase.vibrations import Vibrations
 
 from quarry.calculator import QuarryCalculator
-from quarry.errors import QuarryError
 from quarry.structures import Structure
 from support.calculators import write_calculator
 from support.campaigns import REPOSITORY
 from support.crystals import strained
-from support.model_folders import published, rewrite
+from support.model_folders import DISTANCES, GMNN, LCMD, labels_of, published, water, waters, with_model
 from support.toys import EQUILIBRIUM, NUMBERS, energy_and_forces
-
-GMNN = {"kind": "gmnn", "hidden": [16, 8], "epochs": 60, "learning_rate": 0.02, "schedule": "linear", "batch_size": 8}
-DISTANCES = {"kind": "inverse_distances"}
-LCMD = {"strategy": "random", "initial": 8, "batch": {"schedule": "constant", "size": 5}}
-
-
-def waters(count: int = 40, spread: float = 0.06, seed: int = 0) -> list[Structure]:
-    rng = np.random.default_rng(seed)
-    return [Structure.create(NUMBERS, EQUILIBRIUM)] + [
-        Structure.create(NUMBERS, EQUILIBRIUM + spread * rng.normal(size=(3, 3))) for _ in range(count - 1)
-    ]
-
-
-def labels_of(structures: list[Structure], *names: str) -> list[dict]:
-    found = []
-    for structure in structures:
-        energy, forces = energy_and_forces(structure.positions)
-        given = {"energy": energy, "forces": forces.tolist(), "homo": energy / 100, "gap": 5 + energy / 1000}
-        found.append({name: given[name] for name in names})
-    return found
-
-
-def water(moved: float = 0.0) -> Atoms:
-    atoms = Atoms(NUMBERS, EQUILIBRIUM)
-    atoms.positions[1, 0] += moved
-    return atoms
-
-
-@pytest.fixture(scope="module")
-def kreg(tmp_path_factory) -> Path:
-    made = waters()
-    folder = tmp_path_factory.mktemp("kreg")
-    labels = labels_of(made, "energy", "forces")
-    return published(folder, made, labels, target="energy_forces", model={"kind": "kreg"}, descriptor=DISTANCES)
-
-
-@pytest.fixture(scope="module")
-def gmnn(tmp_path_factory) -> Path:
-    made = waters()
-    folder = tmp_path_factory.mktemp("gmnn")
-    labels = labels_of(made, "energy", "forces")
-    return published(folder, made, labels, target="energy_forces", model=GMNN, query=LCMD, descriptor=None)
 
 
 def copper_cells(count: int = 24) -> list[Atoms]:
@@ -104,17 +58,6 @@ def copper(tmp_path_factory) -> Path:
     return published(
         tmp_path_factory.mktemp("copper"), made, labels, target=target, model=GMNN, query=LCMD, descriptor=None
     )
-
-
-@pytest.fixture(params=["kreg", "gmnn"])
-def potential(request) -> Path:
-    folder: Path = request.getfixturevalue(request.param)
-    return folder
-
-
-def with_model(atoms: Atoms, folder: Path) -> Atoms:
-    atoms.calc = QuarryCalculator(folder)
-    return atoms
 
 
 class TestWhatAseDoesWithIt:
@@ -205,20 +148,20 @@ class TestCells:
         many = with_model(bulk("Cu", "fcc", a=3.6) * (2, 2, 1), copper)
         assert 4 * one.get_potential_energy() == pytest.approx(many.get_potential_energy(), abs=1e-4)
 
-    def test_a_molecule_has_no_stress(self, gmnn):
+    def test_a_molecule_has_no_stress(self, gmnn_folder):
         with pytest.raises(PropertyNotImplementedError, match="not periodic in three directions"):
-            with_model(water(), gmnn).get_stress()
+            with_model(water(), gmnn_folder).get_stress()
 
 
 class TestResults:
-    def test_energies_with_their_uncertainty(self, kreg):
-        atoms, far = with_model(water(), kreg), with_model(water(0.4), kreg)
+    def test_energies_with_their_uncertainty(self, kreg_folder):
+        atoms, far = with_model(water(), kreg_folder), with_model(water(0.4), kreg_folder)
         near = atoms.calc.get_property("energy_uncertainty", atoms)
         assert 0 < near < far.calc.get_property("energy_uncertainty", far)
         assert atoms.calc.get_property("energy", atoms) == atoms.get_potential_energy(force_consistent=True)
 
-    def test_how_much_a_label_would_tell(self, gmnn, monkeypatch):
-        atoms, far = with_model(water(), gmnn), with_model(water(0.4), gmnn)
+    def test_how_much_a_label_would_tell(self, gmnn_folder, monkeypatch):
+        atoms, far = with_model(water(), gmnn_folder), with_model(water(0.4), gmnn_folder)
         said = [a.calc.get_property("informativeness", a) for a in (atoms, far)]
         assert 0 < said[0] < 2 and said[1] > said[0]
         # What the training structures fix is found once.
@@ -226,7 +169,7 @@ class TestResults:
         monkeypatch.setattr(atoms.calc.model, "_ready", lambda given: asked.append(len(given)) or ready(given))
         atoms.positions[2, 1] += 0.4
         assert atoms.calc.get_property("informativeness", atoms) == pytest.approx(
-            QuarryCalculator(gmnn).get_property("informativeness", atoms), rel=1e-9
+            QuarryCalculator(gmnn_folder).get_property("informativeness", atoms), rel=1e-9
         )
         assert asked == [1]
 
@@ -308,7 +251,7 @@ class TestResults:
         ):
             atoms.get_forces()
 
-    def test_two_processes_say_the_same(self, kreg, gmnn):
+    def test_two_processes_say_the_same(self, kreg_folder, gmnn_folder):
         code = (
             "import sys; from ase import Atoms; from quarry.calculator import QuarryCalculator as Q\n"
             f"a = Atoms({list(NUMBERS)}, {EQUILIBRIUM.tolist()}); a.positions[1, 0] += 0.05\n"
@@ -316,189 +259,7 @@ class TestResults:
             "    a.calc = Q(path); print(a.get_forces().tobytes().hex(), a.get_potential_energy().hex())"
         )
         environment = {"PYTHONPATH": str(REPOSITORY / "workflow_scripts"), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-c", code, str(kreg), str(gmnn)]
+        command = [sys.executable, "-c", code, str(kreg_folder), str(gmnn_folder)]
         both = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
         said = [process.communicate()[0] for process in both]
         assert said[0] == said[1] and len(said[0].split()) == 4
-
-
-def refused(atoms: Atoms, folder: Path, match: str) -> None:
-    with pytest.raises(QuarryError, match=match) as caught:
-        with_model(atoms, folder).get_potential_energy()
-    assert "\n" not in str(caught.value)
-
-
-class TestRefusals:
-    def test_elements(self, potential):
-        refused(Atoms("SHH", EQUILIBRIUM), potential, r"has not seen element S; it knows H, O$")
-
-    def test_charges_and_multiplicities(self, potential):
-        atoms = water()
-        atoms.info["charge"] = 1
-        refused(atoms, potential, r"has not seen charge 1; it knows charge 0 with multiplicity 1$")
-        atoms.info.update(charge=0, spin=3)
-        refused(atoms, potential, r"has not seen charge 0 with multiplicity 3; it knows")
-        atoms.info = {"charge": 0}
-        assert np.isfinite(with_model(atoms, potential).get_potential_energy())
-        atoms.info["charge"] = -1
-        with pytest.raises(QuarryError, match="charge -1"):
-            atoms.get_potential_energy()
-
-    def test_states_that_are_not_said(self, tmp_path):
-        made = waters(20)
-        made = [Structure.create(NUMBERS, s.positions, *((1, 2) if n % 2 else (0, 1))) for n, s in enumerate(made)]
-        folder = published(tmp_path, made, labels_of(made, "energy"), descriptor=DISTANCES)
-        refused(
-            water(), folder, "charge 0 with multiplicity 1, charge 1 with multiplicity 2, and these atoms do not say"
-        )
-        atoms = water()
-        atoms.calc = QuarryCalculator(folder, charge=1)
-        assert np.isfinite(atoms.get_potential_energy())
-        with pytest.raises(QuarryError, match="charge: '0' is not a whole number"):
-            QuarryCalculator(folder, charge="0")
-
-    def test_positions(self, potential):
-        atoms = water()
-        atoms.positions[1, 2] = np.nan
-        refused(atoms, potential, r"position of atom 1 \(from 0\) is not a finite number")
-        atoms.positions[1] = atoms.positions[2] + 1e-3
-        refused(atoms, potential, r"atoms 1 and 2 \(from 0\) are in one place \(0.0017 Angstrom apart\)")
-        atoms.positions[1] = 1e6
-        refused(atoms, potential, "beyond 100000; the structure has come apart")
-        atoms = water()
-        atoms.pbc = True
-        refused(atoms, potential, r"periodic \(pbc\), but its cell spans no volume")
-
-    def test_one_atom_and_atoms_out_of_reach(self, gmnn):
-        refused(Atoms("O"), gmnn, "a structure of one atom: the model has learnt no free atom")
-        refused(Atoms("OHH", 9 * np.eye(3)), gmnn, "no two atoms are within the model's cutoff")
-
-    def test_another_order_of_atoms(self, kreg):
-        refused(Atoms("HOH", EQUILIBRIUM), kreg, "with the atoms O H H in this order; these are H O H")
-        cell = water()
-        cell.set_cell(5 * np.eye(3))
-        cell.pbc = True
-        refused(cell, kreg, "inverse_distances is for molecules")
-
-    def test_another_composition_is_warned_of(self, gmnn):
-        atoms = with_model(Atoms("OH", [[0, 0, 0], [0.97, 0, 0]]), gmnn)
-        with pytest.warns(UserWarning, match=r"HO is not among the compositions .*\(H2O"):
-            atoms.get_potential_energy()
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            two = water() + Atoms(NUMBERS, EQUILIBRIUM + np.array([3.0, 0, 0]))
-            assert np.isfinite(with_model(two, gmnn).get_potential_energy())
-
-    def test_a_gpu_that_is_not_there(self, gmnn):
-        import torch
-
-        if torch.cuda.is_available():
-            pytest.skip("there is a GPU")
-        atoms = water()
-        with pytest.raises(QuarryError, match="device: cuda, but torch finds no GPU"):
-            atoms.calc = QuarryCalculator(gmnn, device="cuda")
-            atoms.get_potential_energy()
-        with pytest.raises(QuarryError, match="device: 'gpu' is none of auto, cpu, cuda"):
-            QuarryCalculator(gmnn, device="gpu")
-
-    def test_what_a_model_cannot_say(self, kreg, gmnn):
-        for folder, name, match in (
-            (kreg, "stress", "kreg\\) gives none; it gives energy, forces"),
-            (kreg, "informativeness", "does not say how much a label would tell it"),
-            (gmnn, "energy_uncertainty", "has no standard deviations of energy"),
-            (gmnn, "magmoms", "gives energy, forces, stress, free_energy"),
-        ):
-            with pytest.raises(PropertyNotImplementedError, match=match):
-                QuarryCalculator(folder).get_property(name, water())
-
-
-@pytest.fixture
-def copied(gmnn, tmp_path) -> Path:
-    folder = tmp_path / "results" / "toy" / "model"
-    folder.mkdir(parents=True)
-    for file in gmnn.iterdir():
-        (folder / file.name).write_bytes(file.read_bytes())
-    return folder
-
-
-class TestFolders:
-    def test_it_may_lie_anywhere(self, copied, gmnn):
-        energies = {
-            with_model(water(), f).get_potential_energy() for f in (gmnn, copied, copied.parent, copied / "model.h5")
-        }
-        assert len(energies) == 1
-
-    def test_its_page_says_what_it_is(self, gmnn):
-        text = (gmnn / "README.md").read_text()
-        for words in (
-            "`gmnn`, trained on 38 structures",
-            "Predicts: energy (eV), forces (eV/Angstrom), stress (eV/Angstrom^3).",
-            "Labels: engine function, function stand_in:morse (method 0123456789abcdef of the label store)",
-            "the elements H, O; charge 0 with multiplicity 1; compositions H2O.",
-            "Errors (test): RMSE of energy 0.25 eV, RMSE of forces 0.5 eV/Angstrom, of 6 structures.",
-        ):
-            assert words in text
-
-    def test_what_is_none(self, copied, tmp_path):
-        def says(path, match):
-            with pytest.raises(QuarryError, match=match):
-                QuarryCalculator(path)
-
-        says(tmp_path / "absent", r"absent: there is no such folder; give results/<name>/model of a finished campaign")
-        says(tmp_path, r"there is no model.json; give results/<name>/model")
-        (copied.parent / "campaign.json").write_text("{}")
-        (copied / "model.json").rename(tmp_path / "moved")
-        says(copied, "there is a model.h5 but no model.json beside it; .* started again, which computes no label anew")
-        (copied / "model.json").write_text("{")
-        says(copied, "model.json: this is not an intact description")
-
-    def test_truncated_and_replaced_files(self, copied):
-        for name in ("model.h5", "training.h5"):
-            content = (copied / name).read_bytes()
-            for wrong in (content[: len(content) // 2], content[:-1] + bytes([content[-1] ^ 1]), b""):
-                (copied / name).write_bytes(wrong)
-                with pytest.raises(QuarryError, match=f"{name} is not the file that was published"):
-                    QuarryCalculator(copied)
-            (copied / name).unlink()
-            with pytest.raises(QuarryError, match=f"{name} is missing"):
-                QuarryCalculator(copied)
-            (copied / name).write_bytes(content)
-
-    def test_other_versions(self, copied):
-        rewrite(copied, format=2, quarry="9.0")
-        with pytest.raises(
-            QuarryError, match=r"Quarry 9.0 published this model in format 2, this is Quarry .* reads format 1"
-        ):
-            QuarryCalculator(copied)
-        rewrite(copied, format=1, model={**GMNN, "attention": True})
-        with pytest.raises(QuarryError, match=r"it knows a .*attention that Quarry"):
-            QuarryCalculator(copied)
-
-    @pytest.mark.parametrize("kind", ["gpr", "kreg", "mlp", "gmnn"])
-    def test_no_pickle_is_run(self, copied, kind, tmp_path):
-        """A pickle in place of the weights, with its right hash, is data that is not understood."""
-
-        class Attack:
-            def __reduce__(self):
-                return (Path(tmp_path / "harmed").touch, ())
-
-        import io
-
-        import torch
-
-        zipped = io.BytesIO()
-        torch.save({"weights": Attack()}, zipped)
-        for content in (pickle.dumps(Attack()), zipped.getvalue()):
-            (copied / "model.h5").write_bytes(content)
-            digests = {n: hashlib.sha256((copied / n).read_bytes()).hexdigest() for n in ("model.h5", "training.h5")}
-            rewrite(copied, files=digests, model={"kind": kind}, descriptor=DISTANCES if kind != "gmnn" else None)
-            with pytest.raises(QuarryError, match="not an intact model file"):
-                QuarryCalculator(copied)
-        assert not (tmp_path / "harmed").exists()
-
-    def test_the_same_campaign_gives_the_same_bytes(self, gmnn, tmp_path):
-        made = waters()
-        labels = labels_of(made, "energy", "forces")
-        again = published(tmp_path, made, labels, target="energy_forces", model=GMNN, query=LCMD, descriptor=None)
-        for file in gmnn.iterdir():
-            assert file.read_bytes() == (again / file.name).read_bytes(), file.name
