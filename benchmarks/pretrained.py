@@ -90,6 +90,8 @@ def cases(folder: Path, pool: int, sizes: tuple[int, ...]) -> list[Case]:
             one,
             [
                 ("inverse distances", gpr, DISTANCES),
+                ("MBTR", gpr, MBTR),
+                ("SOAP", gpr, {"kind": "soap"}),
                 ("features (mean)", gpr, pooled("mean")),
                 ("features (elements)", gpr, pooled("elements")),
                 ("delta, inverse distances", {**gpr, **delta}, DISTANCES),
@@ -199,6 +201,8 @@ if __name__ == "__main__":
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--pool", type=int, default=1000, help="structures of each data set, from which seeds draw")
     parser.add_argument("--sizes", type=int, nargs="+", default=[100, 200, 400])
+    parser.add_argument("--sets", nargs="+", default=["ethanol", "QM9"])
+    parser.add_argument("--targets", nargs="+", default=["energy", "homo", "energy_forces"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -206,6 +210,8 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         features = Features(Path(folder))
         for case in cases(arguments.data, arguments.pool, tuple(arguments.sizes)):
+            if case.target not in arguments.targets or case.name.split()[0] not in arguments.sets:
+                continue
             target, begin = target_of(case.target), time.process_time()
             wanted = frozenset(target.learnt)
             seeds = arguments.seeds[:1] if "one seed" in case.name else arguments.seeds
