@@ -85,6 +85,18 @@ STATE = "must be the name of a keyword argument, like charge or dft.charge, or i
 ASE = {"labeling": {"engine": "ase", "calculator": "ase.calculators.emt:EMT"}}
 VALUES = {
     "huge whole number": ({"seed": 10**30}, f"seed: 1e+30 is far too large a number (got {10**30})"),
+    "huge number in a list": (
+        {"model": {"kind": "mlp", "hidden": [10**30]}},
+        f"model.hidden.0: 1e+30 is far too large a number (got {10**30})",
+    ),
+    "huge number in an arm": (
+        {"arms": {"other": {"query": {"batch": {"size": 10**30}}}}},
+        f"arms.other.query.batch.size: 1e+30 is far too large a number (got {10**30})",
+    ),
+    "beyond floating point": (
+        {"seed": 10**400},
+        f"seed: a number of 401 digits is far too large a number (got 1{'0' * 79})",
+    ),
     "huge number": ({"stop": {"rrmse": 1e300}}, "stop.rrmse: 1e+300 is far too large a number (got 1e+300)"),
     "huge multiplicity": ({"pool.multiplicity": 1e300}, f"pool.multiplicity: {INTEGER} (got 1e+300)"),
     "huge multiplicity as text": (

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from quarry.files import canonical_json
 
 LARGEST_WHOLE, LARGEST = 2**63 - 1, 1e15
 """Numbers beyond these are mistakes, and overflow in libraries."""
+HIGHEST, LONGEST_SHOWN = 10**308, 80
+"""Whole numbers from here on are none of floating point; characters of one in a message."""
 
 
 class Section(BaseModel):
@@ -21,15 +23,26 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
-    @field_validator("*")
-    @classmethod
-    def _no_absurd_numbers(cls, value: Any) -> Any:
-        for number in value if isinstance(value, list) else [value]:
-            if (isinstance(number, int) and abs(number) > LARGEST_WHOLE) or (
-                isinstance(number, float) and abs(number) > LARGEST
-            ):
-                raise ValueError(f"{number:.3g} is far too large a number")
-        return value
+
+def absurd_number(value: Any, key: str = "") -> str | None:
+    """Return what is wrong with the first number of a parsed campaign file that is beyond all sense, or None.
+
+    key: where the value stands. Arguments of user-defined code may be what they like. (Once for the whole file: a validator of
+    every field of every section would cost each job a tenth of what the configuration does.)
+    """
+    if isinstance(value, Mapping):
+        parts = [(str(name), part) for name, part in value.items() if name != "arguments"]
+    elif isinstance(value, list):
+        parts = [(str(number), part) for number, part in enumerate(value)]
+    else:
+        largest = LARGEST_WHOLE if isinstance(value, int) else LARGEST
+        is_absurd = isinstance(value, int | float) and abs(value) > largest
+        if not is_absurd:
+            return None
+        text = f"{value:.3g}" if abs(value) < HIGHEST else f"a number of {len(str(value))} digits"
+        return f"{key}: {text} is far too large a number (got {value!r:.{LONGEST_SHOWN}})"
+    found = (absurd_number(part, f"{key}.{name}" if key else name) for name, part in parts)
+    return next((message for message in found if message), None)
 
 
 @dataclass(frozen=True)
