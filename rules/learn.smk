@@ -3,6 +3,7 @@ rule train_member:
     message:
         "{wildcards.arm} iteration {wildcards.iteration}: training member {wildcards.member}"
     input:
+        start=start_of,
         dataset=PATHS.iteration("dataset.h5"),
         structures=PATHS.structures,
         features=features_of,

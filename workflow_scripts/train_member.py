@@ -7,5 +7,6 @@ with job(snakemake, configuration.resources.of("train").threads, part=snakemake.
     from quarry.stages.arm_models import models_of
     from quarry.stages.training import train_member
 
-    models = models_of(snakemake, configuration)
-    log(train_member(models, int(snakemake.wildcards.member), snakemake.input.dataset, snakemake.output[0]))
+    files = snakemake.input
+    models, member = models_of(snakemake, configuration), int(snakemake.wildcards.member)
+    log(train_member(models, member, files.dataset, snakemake.output[0], start=files.start or None, log=log))

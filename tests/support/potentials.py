@@ -7,14 +7,16 @@ from typing import Any
 import numpy as np
 import torch
 from ase.build import bulk
+from ase.calculators.emt import EMT
 from numpy.typing import NDArray
 
-from quarry.config.models import Gmnn
+from quarry.config.gmnn import Gmnn
 from quarry.models.base import TrainingData
 from quarry.models.gmnn.model import GaussianMomentModel
 from quarry.models.gmnn.neighbours import Neighbourhoods
 from quarry.models.gmnn.potential import Parameters, Potential, Result, initial_parameters
 from quarry.structures import Structure, StructureSet
+from support.crystals import copper, strained
 
 CUTOFF_A = 4.0
 ELEMENTS = np.array([1, 6, 8, 29])
@@ -106,3 +108,22 @@ def trained(data: TrainingData, seed: int = 1, **changes: Any) -> GaussianMoment
     model = GaussianMomentModel(settings(**changes), tuple(data.targets))
     model.fit(data, None, np.random.default_rng(seed))
     return model
+
+
+def strained_copper(count: int, seed: int) -> TrainingData:
+    """Strained and rattled cells of copper, labels by ASE's EMT."""
+    rng, structures = np.random.default_rng(seed), []
+    labels: dict[str, list] = {"energy": [], "forces": [], "stress": []}
+    for number in range(count):
+        strain = rng.normal(0, 0.02, (3, 3))
+        structure = Structure.from_atoms(strained(copper(1000 * seed + number), (strain + strain.T) / 2))
+        atoms = structure.to_atoms()
+        atoms.calc = EMT()
+        structures.append(structure)
+        labels["energy"].append(atoms.get_potential_energy())
+        labels["forces"].append(atoms.get_forces())
+        labels["stress"].append(atoms.get_stress(voigt=False))
+    targets = {"energy": np.array(labels["energy"]), "stress": np.array(labels["stress"])}
+    return TrainingData(
+        StructureSet.from_structures(structures), {**targets, "forces": np.concatenate(labels["forces"])}
+    )

@@ -23,7 +23,7 @@ SWISH = 1.6765324703310907
 
 def gradients(structures: StructureSet, layers: str) -> np.ndarray:
     """The energies' derivatives by weights and biases, shape (n, p), in double precision. layers: gradient or last_layer."""
-    parameters = MODEL._trained.parameters.map(lambda tensor: tensor.double())
+    parameters = MODEL._trained[0].parameters.map(lambda tensor: tensor.double())
     potential = MODEL._potential(torch.device("cpu"), torch.float64)
     elements = torch.from_numpy(np.searchsorted(MODEL.elements, structures.numbers))
     found = Neighbourhoods.of(structures, potential.cutoff_A)

@@ -6,22 +6,20 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from ase.calculators.emt import EMT
 
 from quarry.errors import QuarryError
 from quarry.models.adam import Adam
 from quarry.models.base import TrainingData
 from quarry.models.gmnn import training
 from quarry.models.gmnn.model import GaussianMomentModel
-from quarry.structures import Structure, StructureSet
-from support.crystals import copper, strained
-from support.potentials import settings, small_cell, toy_data, trained
+from quarry.structures import StructureSet
+from support.potentials import settings, small_cell, strained_copper, toy_data, trained
 
 DATA = toy_data()
 
 
 def weights(model: GaussianMomentModel) -> list[np.ndarray]:
-    return [tensor.numpy() for tensor in model._trained.parameters.tensors]
+    return [tensor.numpy() for tensor in model._trained[0].parameters.tensors]
 
 
 def same(one: GaussianMomentModel, other: GaussianMomentModel) -> bool:
@@ -84,25 +82,6 @@ def test_stress_counts_where_there_is_one():
         assert np.isnan(found[:6]).all() and np.isfinite(found[6:]).all()
         wrong.append(float(np.abs(found[6:] - stress[6:]).mean()))
     assert wrong[1] < 0.5 * wrong[0]
-
-
-def strained_copper(count: int, seed: int) -> TrainingData:
-    """Strained and rattled cells of copper, labels by ASE's EMT."""
-    rng, structures = np.random.default_rng(seed), []
-    labels: dict[str, list] = {"energy": [], "forces": [], "stress": []}
-    for number in range(count):
-        strain = rng.normal(0, 0.02, (3, 3))
-        structure = Structure.from_atoms(strained(copper(1000 * seed + number), (strain + strain.T) / 2))
-        atoms = structure.to_atoms()
-        atoms.calc = EMT()
-        structures.append(structure)
-        labels["energy"].append(atoms.get_potential_energy())
-        labels["forces"].append(atoms.get_forces())
-        labels["stress"].append(atoms.get_stress(voigt=False))
-    targets = {"energy": np.array(labels["energy"]), "stress": np.array(labels["stress"])}
-    return TrainingData(
-        StructureSet.from_structures(structures), {**targets, "forces": np.concatenate(labels["forces"])}
-    )
 
 
 def test_it_learns_energies_forces_and_stresses_of_a_metal():

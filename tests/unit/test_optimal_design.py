@@ -103,7 +103,7 @@ def test_sensitivities_that_are_zero_or_not_finite():
 
 def sensitivities(structures, criterion):
     """The derivatives of energies or forces by the last layer's weights: what one weight more changes, in double precision."""
-    parameters = MODEL._trained.parameters.map(lambda tensor: tensor.double())
+    parameters = MODEL._trained[0].parameters.map(lambda tensor: tensor.double())
     potential = MODEL._potential(torch.device("cpu"), torch.float64)
     elements = np.searchsorted(MODEL.elements, structures.numbers)
     neighbours = Neighbourhoods.of(structures, potential.cutoff_A)
@@ -147,7 +147,7 @@ def test_of_the_network_too(criterion):
 
 
 def test_both_ways_to_the_sensitivities_of_forces_agree():
-    potential, parameters, _ = MODEL._ready(UNSEEN)
+    potential, (parameters,), _ = MODEL._ready(UNSEEN)
     for rows, batch, own in MODEL._batches(UNSEEN, potential):
         trace = potential.atoms(parameters, batch, own)
         one = _by_weights(potential, parameters, trace)

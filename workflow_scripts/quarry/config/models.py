@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -10,6 +9,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from quarry.config.base import IMPORT_PATH, ImportPath, PlainArguments, Section
 from quarry.config.baselines import LearnsDifference
+from quarry.config.gmnn import Gmnn
 from quarry.config.model_traits import NUMBERS, ModelTraits, one_of
 from quarry.config.networks import Ani, Mace, Sevenn
 from quarry.config.targets import CLASS, TARGETS
@@ -237,74 +237,6 @@ class Kreg(LearnsDifference):
             needs_descriptor=True,
             descriptors=("inverse_distances",),
             validates=True,
-        )
-
-
-class Gmnn(LearnsDifference):
-    """A Gaussian-moment neural network: an interatomic potential that sees positions and elements, and learns energies, with
-    forces and stresses where target names them (V. Zaverkin, J. Kaestner, J. Chem. Theory Comput. 16, 5410 (2020)).
-
-    The energy is a sum over atoms, so that it is the same for a rotated, moved or relabelled structure, and grows with the
-    structure. Structures of any size, elements and periodicity may be mixed. Charges and multiplicities are not seen. Needs no
-    descriptor. It has no standard deviations of its own; strategies that look at its last layer or gradient can use it.
-    """
-
-    kind: Literal["gmnn"]
-    cutoff_A: float = Field(default=4.0, gt=0.5, le=30.0)
-    """How far an atom sees its neighbours, in Angstrom."""
-    hidden: list[Annotated[int, Field(gt=0)]] = Field(default=[256, 128], min_length=1)
-    """Neurons of each hidden layer."""
-    epochs: int = Field(default=5000, gt=0)
-    """At most so many passes through the training data."""
-    batch_size: int = Field(default=32, gt=0)
-    """Training structures per step."""
-    learning_rate: float = Field(default=1e-3, gt=0)
-    """Learning rate of AMSGrad at the start."""
-    schedule: Literal["constant", "linear", "cosine", "plateau"] = "constant"
-    """How the learning rate goes on: constant; linear or cosine, down to zero at the last of epochs; plateau, halved whenever
-    the held-out loss has not fallen for a quarter of patience."""
-    held_out: float = Field(default=0.1, gt=0, lt=1)
-    """Share of the training labels that early stopping looks at (at least one); the network does not learn them."""
-    patience: int = Field(default=500, gt=0)
-    """Epochs without a lower held-out loss before training stops; the weights of the best epoch are kept."""
-    energy_weight: float = Field(default=1.0, ge=0)
-    """Weight of the squared error of a structure's energy (eV^2) in the loss."""
-    forces_weight: float = Field(default=100.0, ge=0)
-    """Weight of the mean squared error of a structure's force components ((eV/Angstrom)^2), in Angstrom^2."""
-    stress_weight: float = Field(default=1.0, ge=0)
-    """Weight of the mean squared error of the components of stress times volume (eV^2)."""
-    start: Literal["fresh", "last"] = "fresh"
-    """Where training starts: from random weights, or from the weights of the arm's previous iteration."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where training and prediction run; auto: a GPU where there is one."""
-
-    @model_validator(mode="after")
-    def _some_weight(self) -> Gmnn:
-        if not self.energy_weight and not self.forces_weight:
-            raise ValueError("energy_weight and forces_weight are both 0; raise one")
-        return self
-
-    def share_of_rate(self, epoch: int) -> float:
-        """Return the factor by which the schedule changes the learning rate in an epoch (1, 2, ...)."""
-        past = (epoch - 1) / self.epochs
-        if self.schedule == "linear":
-            return 1.0 - past
-        if self.schedule == "cosine":
-            return 0.5 * (1.0 + math.cos(math.pi * past))
-        return 1.0
-
-    @property
-    def traits(self) -> ModelTraits:
-        """What the model can do."""
-        return ModelTraits(
-            learns=(frozenset(("energy", "forces", "stress")),),
-            feature_maps=("last_layer", "gradient", "last_layer_forces", "gradient_forces"),
-            derivatives=("forces", "stress"),
-            informativeness=("energy", "forces"),
-            needs_atoms="model.kind: gmnn",
-            gpus=int(self.device == "cuda"),
-            warm_start=self.start == "last",
-            known_elements=True,
         )
 
 

@@ -173,6 +173,13 @@ class Informativeness:
     values: NDArray[np.float64]
     known: NDArray[np.float64]
 
+    @staticmethod
+    def mean(parts: Sequence[Informativeness]) -> Informativeness:
+        """Return the mean over several models of the same structures."""
+        return Informativeness(
+            np.mean([part.values for part in parts], axis=0), np.mean([part.known for part in parts], axis=0)
+        )
+
 
 @runtime_checkable
 class HasInformativeness(Protocol):
@@ -213,9 +220,19 @@ class Committee(Protocol):
     """A model of members that are trained one by one, each perhaps by a job of its own."""
 
     def fit_member(
-        self, member: int, data: TrainingData, validation: TrainingData | None, rng: np.random.Generator
+        self,
+        member: int,
+        data: TrainingData,
+        validation: TrainingData | None,
+        rng: np.random.Generator,
+        *,
+        start: Model | None = None,
+        checkpoint: Path | None = None,
     ) -> None:
-        """Train member number ``member`` alone, as ``fit`` with the same generator state trains it."""
+        """Train member number ``member`` (from 0) alone, as ``fit`` with the same generator state trains it.
+
+        start, checkpoint: as of ``Model.fit``; start is a whole committee, checkpoint a folder of this member alone.
+        """
         ...
 
     def join(self, members: Sequence[Any]) -> None:

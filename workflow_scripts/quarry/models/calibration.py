@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,9 @@ LEVEL = 0.95
 FEWEST = 50
 """With fewer held-out errors nothing is scaled: their 95 % quantile is that of the two or three largest of them."""
 
+FEW_LEVEL, FEW = 0.68, 20
+"""Level that models may ask for with fewer errors, and from how many on: the factor is then known to some 20 %."""
+
 WIDEST = 3.0
 """Small enough to keep predictions in the range of the labels, large enough to seldom bind for a committee of three."""
 
@@ -24,38 +28,82 @@ MOST = 1000
 
 @dataclass(frozen=True)
 class Calibration:
-    """factor: of all standard deviations of a model, 1 if it was not calibrated. count: held-out errors behind it."""
+    """factor: of all standard deviations of a model, 1 if it was not calibrated. count: held-out errors behind it, of forces the
+    structures that they are of. fewest: such that calibrate.
+    """
 
     factor: float = 1.0
     count: int = 0
+    fewest: int = FEWEST
 
     @property
     def done(self) -> bool:
         """Whether the factor was found from enough errors."""
-        return self.count >= FEWEST
+        return self.count >= self.fewest
 
     @staticmethod
-    def of(errors: NDArray[np.float64], std: NDArray[np.float64]) -> Calibration:
-        """Return the factor from held-out errors and the standard deviations predicted for them, shape (n,).
+    def of(
+        errors: NDArray[np.float64],
+        std: NDArray[np.float64],
+        structures: int | None = None,
+        fewest: int = FEWEST,
+    ) -> Calibration:
+        """Return the factor from held-out errors and the standard deviations predicted for them, both shape (n,).
 
         Split conformal prediction (J. Lei et al., J. Am. Stat. Assoc. 113, 1094 (2018), section 2.2) with |error| / std as
         the score: the ceil(0.95 (n + 1))-th smallest score takes the place of the normal quantile 1.96. A std of zero
-        says nothing and is left out. Not calibrated with fewer than ``FEWEST`` of them, or where most errors are zero.
+        says nothing and is left out. Not calibrated with fewer than ``fewest`` of them, or where most errors are zero; with fewer
+        than ``FEWEST`` the level is 0.68 and not 0.95.
         The interval of the median std is made no wider than ``WIDEST`` times the largest error: labels that contradict others,
         each predicted with certainty by its twin, would blow up all the others.
+
+        structures: how many independent ones the errors are of, where several are of each (components of forces); all errors
+        are pooled then (R. Dunn, L. Wasserman, A. Ramdas, J. Am. Stat. Assoc. 118, 2491 (2023)), and the rank is that of the
+        quantile 0.95 (structures + 1) / structures of them.
         """
         positive = (std > 0) & np.isfinite(errors)
         scores = np.sort(np.abs(errors[positive]) / std[positive])
-        if len(scores) < FEWEST:
-            return Calibration(1.0, len(scores))
-        rank = min(len(scores), math.ceil(LEVEL * (len(scores) + 1)))
+        count = len(scores) if structures is None else min(structures, len(scores))
+        if count < fewest:
+            return Calibration(1.0, count, fewest)
+        level = LEVEL if count >= FEWEST else FEW_LEVEL
+        rank = min(len(scores), math.ceil(level * (len(scores) + len(scores) / count)))
         widest = WIDEST * np.max(np.abs(errors[positive])) / np.median(std[positive])
-        factor = float(min(scores[rank - 1], widest) / ndtri(0.5 + 0.5 * LEVEL))
-        return Calibration(factor, len(scores)) if factor > 0 else Calibration(1.0, 0)
+        factor = float(min(scores[rank - 1], widest) / ndtri(0.5 + 0.5 * level))
+        return Calibration(factor, count, fewest) if factor > 0 else Calibration(1.0, 0, fewest)
 
     def account(self) -> dict[str, float | int | None]:
         """Return what the hyperparameters of a model say of it: std_factor (None: not calibrated), calibration_labels."""
         return {"std_factor": self.factor if self.done else None, "calibration_labels": self.count}
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Labels that a model had not seen, by property, and what each of its members or read-outs says of them.
+
+    labels: flat, shape (n,), NaN where there is none. outputs: shape (m, n). structures: independent ones that they are of.
+    """
+
+    labels: dict[str, NDArray[np.float64]]
+    outputs: dict[str, NDArray[np.float64]]
+    structures: int
+
+    @staticmethod
+    def joined(parts: Sequence[HeldOut]) -> HeldOut:
+        """Return the labels of several parts, one after another."""
+        names = list(parts[0].labels)
+        labels = {name: np.concatenate([part.labels[name] for part in parts]) for name in names}
+        outputs = {name: np.concatenate([part.outputs[name] for part in parts], axis=1) for name in names}
+        return HeldOut(labels, outputs, sum(part.structures for part in parts))
+
+    def calibrations(self) -> dict[str, Calibration]:
+        """Return how the standard deviations of each property, over the members, are to be scaled."""
+        return {
+            name: Calibration.of(
+                self.outputs[name].mean(axis=0) - labels, self.outputs[name].std(axis=0), self.structures, FEW
+            )
+            for name, labels in self.labels.items()
+        }
 
 
 def held_blocks(n: int, groups: NDArray[np.int64] | None = None, most: int = MOST) -> list[NDArray[np.int64]]:

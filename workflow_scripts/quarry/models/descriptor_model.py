@@ -55,9 +55,16 @@ class DescriptorModel:
         self.regression.fit(self._regression_data(data), held, rng)
 
     def fit_member(
-        self, member: int, data: TrainingData, validation: TrainingData | None, rng: np.random.Generator
+        self,
+        member: int,
+        data: TrainingData,
+        validation: TrainingData | None,
+        rng: np.random.Generator,
+        *,
+        start: Model | None = None,
+        checkpoint: Path | None = None,
     ) -> None:
-        """Train member number ``member`` (from 0) alone."""
+        """Train member number ``member`` (from 0) alone; start, checkpoint: not used, as by ``fit``."""
         assert isinstance(self.regression, Committee)
         held = None if validation is None else self._regression_data(validation)
         self.regression.fit_member(member, self._regression_data(data), held, rng)

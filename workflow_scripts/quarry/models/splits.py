@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,6 +32,23 @@ def held_share(order: NDArray[np.int64], count: int, groups: NDArray[np.int64] |
         if len(held) + len(members) < len(order):
             held += members
     return np.array(held, dtype=np.int64)
+
+
+def lasting_share(
+    ids: NDArray[np.str_], share: float, salt: int, groups: NDArray[np.int64] | None
+) -> NDArray[np.int64]:
+    """Return which entries validate, shape (m,): some ``share`` (0 to 1) of them, of each the same whatever others there are.
+
+    ids: of the entries, shape (n,); a digest of id and salt decides. groups: as in ``held_share``, the entry with the smallest
+    digest decides. At least one entry of two, and never all.
+    """
+    digests = np.array([int(hashlib.sha256(f"{salt}:{name}".encode()).hexdigest()[:13], 16) / 16**13 for name in ids])
+    if groups is not None:
+        least = {group: digests[groups == group].min() for group in np.unique(groups)}
+        digests = np.array([least[group] for group in groups])
+    order = np.argsort(digests, kind="stable")
+    limit = np.clip(share, digests[order[0]], np.nextafter(digests[order[-1]], 0.0))
+    return np.flatnonzero(digests <= limit)
 
 
 def last_share(learnt: int, groups: NDArray[np.int64] | None, n: int) -> NDArray[np.int64]:

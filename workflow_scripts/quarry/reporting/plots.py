@@ -269,7 +269,7 @@ def write_iteration_table(histories: dict[str, str], target: Target, path: str) 
         if table["rmse"].isna().all():
             shown = shown.drop(columns=[c for c in shown if str(c).startswith(("RMSE", "MAE", "rRMSE"))])
         for heading, column, style in (*_of_each(target.beside), *WHERE_GIVEN):
-            if table[column].notna().any():
+            if column in table and table[column].notna().any():
                 shown[heading] = [style.format(value) if np.isfinite(value) else "" for value in table[column]]
         if target.per_state:
             shown = shown.rename(columns={c: f"{c}<sub>geom</sub>" for c in ("RMSE", "MAE")})
@@ -291,6 +291,8 @@ def _of_each(properties: Sequence[str]) -> list[tuple[str, str, str]]:
         found += [
             (f"RMSE of the {name}{_in_brackets(unit)}", f"{name}_rmse", "{:.4g}"),
             (f"RMSE / std of the {name}", f"{name}_rmse_over_std", "{:.3g}"),
+            (f"errors of the {name} within 95 % interval", f"{name}_coverage_95", "{:.0%}"),
+            (f"factor of std of the {name}", f"{name}_std_factor", "{:.2f}"),
         ]
     return found
 

@@ -23,6 +23,9 @@ from quarry.models.baselines import CompositionBaseline
 from quarry.models.metrics import confusion_matrix, excitation_metrics, mae, regression_metrics, rmse
 from quarry.structures import StructureSet
 
+CALIBRATION_BESIDE = ("rank_correlation", "rms_z", "coverage_68", "coverage_95")
+"""What is said of the standard deviations of properties beside the main one (``quarry.evaluation.calibration``)."""
+
 
 @dataclass(frozen=True, eq=False)
 class Evaluated:
@@ -96,11 +99,22 @@ def summary_of(found: Evaluated, target: Target, rng: np.random.Generator) -> di
         spread = float(label.std())
         ratio = of_property["rmse"] / spread if spread else None
         fit |= {f"{name}_rmse": of_property["rmse"], f"{name}_mae": of_property["mae"], f"{name}_rmse_over_std": ratio}
+        fit |= _calibration_beside(found, name, mean - label)
     sizes = np.diff(found.structures.offsets)
     if target.total_energy and (sizes > 0).all():
         per_atom = errors / sizes
         fit |= {"rmse_per_atom": rmse(per_atom), "mae_per_atom": mae(per_atom)}
     return {**regression_metrics(errors), **intervals, **fit, "n": len(errors)}
+
+
+def _calibration_beside(found: Evaluated, name: str, errors: NDArray[np.float64]) -> dict[str, float | None]:
+    """Return how errors of what is learnt beside the main property fit its standard deviations, number by number."""
+    if name not in found.prediction.std:
+        return {}
+    std = found.prediction.std[name]
+    judged = np.isfinite(errors) & np.isfinite(std)
+    fit = calibration(errors[judged], std[judged])
+    return {f"{name}_{key}": fit[key] for key in CALIBRATION_BESIDE}
 
 
 def _class_summary(found: Evaluated) -> dict[str, Any]:

@@ -185,6 +185,7 @@ def _write_predictions(path: str, results: dict[str, Evaluated]) -> None:
                 "probabilities": found.prediction.probabilities,
                 "votes": found.prediction.votes,
                 **{key: mean for key, _, mean in found.beside()},
+                **{f"{key}_std": found.prediction.std.get(key) for key, _, _ in found.beside()},
                 "std_with_noise": found.std_with_noise,
             }
             for field, values in fields.items():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from quarry.csv_tables import write_dicts
 from quarry.files import copy_file
+from quarry.stages.errors import CALIBRATION_BESIDE
 from quarry.stopping.facts import Cost, Facts
 from quarry.structures.labelled import LabelledSet
 
@@ -85,12 +86,26 @@ HISTORY_COLUMNS = (
 )
 
 
+CALIBRATED = ("std_factor", "calibration")
+"""What is said of the factor of standard deviations."""
+
+
 def columns_of(facts: Sequence[Facts]) -> tuple[str, ...]:
     """Return the columns of a campaign's history: those of all, and errors of what is learnt beside the main property."""
     beside = [f"{name}_{error}" for name in facts[-1].goal.beside for error in ("rmse", "mae", "rmse_over_std")]
     place = HISTORY_COLUMNS.index("forces_rmse_over_std") + 1
     more = [column for column in beside if column not in HISTORY_COLUMNS]
-    return (*HISTORY_COLUMNS[:place], *more, *HISTORY_COLUMNS[place:])
+    calibrated = [f"{name}_{key}" for name in _with_std(facts) for key in (*CALIBRATED, *CALIBRATION_BESIDE)]
+    return (*HISTORY_COLUMNS[:place], *more, *calibrated, *HISTORY_COLUMNS[place:])
+
+
+def _with_std(facts: Sequence[Facts]) -> list[str]:
+    """Return what is learnt beside the main property, with standard deviations in one of the iterations."""
+    return [
+        name
+        for name in facts[-1].goal.beside
+        if any(f"{name}_{CALIBRATION_BESIDE[0]}" in f.errors.get(f.metric, {}) for f in facts)
+    ]
 
 
 def history_rows(
@@ -111,6 +126,7 @@ def history_rows(
             **_search_columns(f),
             **saved,
             **_calibration_columns(f),
+            **{key: value for name in f.goal.beside for key, value in _calibration_columns(f, f"{name}_").items()},
             "warnings": " | ".join(f.warnings),
             "labels_left_out": f.n_left_out or "",
             "labels_flagged": f.flagged.get("labels", ""),
@@ -130,16 +146,22 @@ def _text(value: object) -> str:
     return "" if value is None else f"{value:.10g}" if isinstance(value, float) else str(value)
 
 
-def _calibration_columns(facts: Facts) -> dict[str, object]:
-    """Return the factor of the standard deviations (the mean of several), and in words what it rests on."""
-    found = facts.hyperparameters
-    if "std_factor" not in found:
+def _calibration_columns(facts: Facts, prefix: str = "") -> dict[str, object]:
+    """Return the factor of the standard deviations (the mean of several), and in words what it rests on.
+
+    prefix: of the columns, that of a property beside the main one.
+    """
+    found = {name: facts.hyperparameters.get(f"{prefix}{name}") for name in ("std_factor", "calibration_labels")}
+    if found["calibration_labels"] is None:
         return {}
-    factors, counts = (x if isinstance(x, list) else [x] for x in (found["std_factor"], found["calibration_labels"]))
+    factors, counts = (x if isinstance(x, list) else [x] for x in found.values())
     known = [factor for factor in factors if factor is not None]
     if len(known) < len(factors):
-        return {"calibration": f"not calibrated: too few ({min(counts)} labels)"}
-    return {"std_factor": sum(known) / len(known), "calibration": f"by {min(counts)} held-out labels"}
+        return {f"{prefix}calibration": f"not calibrated: too few ({min(counts)} labels)"}
+    return {
+        f"{prefix}std_factor": sum(known) / len(known),
+        f"{prefix}calibration": f"by {min(counts)} held-out labels",
+    }
 
 
 def _search_columns(facts: Facts) -> dict[str, object]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +47,9 @@ def train_model(
         model.save(output)
     else:
         begin = models.load(start) if start else None
-        settings = [models.settings.model.model_dump(mode="json"), models.configuration.seed]
-        with locked(Path(output).with_name(LOCK), lambda holder: log(_waits(output, holder))):
-            checkpoint = checkpoint_of(output, data, settings)
+        with _checkpoint(models, output, data, log) as checkpoint:
             fit(models, model, data, "train", start=begin, checkpoint=checkpoint)
             model.save(output)
-            shutil.rmtree(checkpoint, ignore_errors=True)
     return [f"{models.settings.model.kind} trained on {len(data)} labels", *warning]
 
 
@@ -59,22 +57,50 @@ def _waits(output: str, holder: str) -> str:
     return f"waiting for {holder}, which trains {output} too; end it if it is not wanted"
 
 
-def train_member(models: ArmModels, member: int, dataset: str, output: str) -> str:
-    """Train one member of the arm's committee, as training them all at once would; return a line about it."""
+def train_member(
+    models: ArmModels,
+    member: int,
+    dataset: str,
+    output: str,
+    start: str | None = None,
+    log: Callable[[str], None] = lambda line: None,
+) -> str:
+    """Train one member of the arm's committee, as training them all at once would; return a line about it.
+
+    start, log: as of ``train_model``.
+    """
     data = models.learnt(dataset)
     if data.classes:
         check_classes(data)
     model = models.make()
     assert isinstance(model, Committee)
-    model.fit_member(member, data, None, generator(models.configuration.seed, "train"))
+    begin, rng = models.load(start) if start else None, generator(models.configuration.seed, "train")
     Path(output).parent.mkdir(parents=True, exist_ok=True)
-    model.save(output)
+    with _checkpoint(models, output, data, log) as checkpoint:
+        model.fit_member(member, data, None, rng, start=begin, checkpoint=checkpoint)
+        model.save(output)
     return f"{models.settings.model.kind}, member {member}, trained on {len(data)} labels"
+
+
+@contextmanager
+def _checkpoint(models: ArmModels, output: str, data: TrainingData, log: Callable[[str], None]) -> Iterator[Path]:
+    """Give the folder for the state of a training, which no other process uses at once, and remove it afterwards."""
+    settings = [models.settings.model.model_dump(mode="json"), models.configuration.seed]
+    with locked(Path(output).with_name(_beside(output, LOCK)), lambda holder: log(_waits(output, holder))):
+        checkpoint = checkpoint_of(output, data, settings)
+        yield checkpoint
+        shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def _beside(output: str, name: str) -> str:
+    """Return the name of a file or folder beside a model's; members, which share a folder, have their own."""
+    stem = Path(output).stem
+    return name if stem == "model" else f"{stem}.{name}"
 
 
 def checkpoint_of(output: str, data: TrainingData, settings: Any) -> Path:
     """Return the folder in which the training of a model may leave its state; that of another training is removed from it."""
-    folder = Path(output).with_name(CHECKPOINT)
+    folder = Path(output).with_name(_beside(output, CHECKPOINT))
     labels = [data.structures.ids.tolist(), {name: v.tolist() for name, v in sorted(data.targets.items())}]
     mark, of = folder / "training.txt", digest_of([labels, settings])
     if not mark.exists() or mark.read_text() != of:

@@ -31,7 +31,8 @@ class Facts:
     r2 = 1 - rmse_over_std^2, ratio and R^2 with _low and _high; of
     energies rmse_per_atom and mae_per_atom (eV/atom, of error / number of atoms), of each property that is
     learnt beside the main one, such as forces, forces_rmse, forces_mae (over all its numbers, in its unit) and
-    forces_rmse_over_std; for target
+    forces_rmse_over_std, and with standard deviations of it forces_rank_correlation, forces_rms_z, forces_coverage_68 and
+    forces_coverage_95 (``quarry.evaluation.calibration``); for target
     class with accuracy, accuracy_low, accuracy_high, majority (accuracy of always naming the most frequent class of the
     labels), error_over_majority_error (ratio of the wrong shares), confusion (rows: label, columns: prediction) and n; for
     target excitations rmse and mae are geometric means over all states and quantities

@@ -8,12 +8,38 @@ import math
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from quarry.models.gmnn.atomic_network import BIAS, AtomicNetwork
+from quarry.models.gmnn.neighbours import Batch
 from quarry.models.gmnn.potential import Parameters, Potential, Trace
 from quarry.models.network_features import DIMENSION
+from quarry.models.optimal_design import Sensitivities
+
+
+def feature_map(potential: Potential, parameters: Parameters, trace: Trace, n: int, kind: str, seed: int) -> Tensor:
+    """Return a feature map by its name, shape (n, p). trace: of n structures, with curvatures. seed: of projections."""
+    if kind == "last_layer":
+        return last_layer_features(trace, n)
+    if kind == "gradient":
+        return gradient_features(trace, n, seed)
+    if kind == "last_layer_forces":
+        return last_layer_force_features(potential, parameters, trace, n, seed)
+    return gradient_force_features(potential, trace, n, seed)
+
+
+def sensitivities(
+    potential: Potential, parameters: Parameters, batch: Batch, elements: Tensor, n: int, criterion: str
+) -> Sensitivities:
+    """Return the derivatives of the energies or forces (criterion) of n structures by the last layer's weights."""
+    trace = potential.atoms(parameters, batch, elements)
+    if criterion == "energy":
+        return Sensitivities(last_layer_features(trace, n)[:, :-1].cpu().numpy(), np.ones(n, dtype=np.int64))
+    found = force_sensitivities(potential, parameters, trace)
+    counts = 3 * torch.bincount(batch.owners, minlength=n).cpu().numpy()
+    return Sensitivities(found.cpu().numpy(), counts, 3)
 
 
 def last_layer_features(trace: Trace, n: int) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,33 +15,29 @@ from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from quarry.config.base import on_device
-from quarry.config.models import Gmnn
+from quarry.config.gmnn import Gmnn
 from quarry.devices import device_of
 from quarry.errors import QuarryError, reason_of
 from quarry.files import atomic_path
-from quarry.models.base import Informativeness, Model, Prediction, TrainingData
+from quarry.models.base import STD, Informativeness, Model, Prediction, TrainingData
 from quarry.models.baselines import CompositionBaseline, read_baseline, write_baseline
-from quarry.models.gmnn.features import (
-    force_sensitivities,
-    gradient_features,
-    gradient_force_features,
-    last_layer_features,
-    last_layer_force_features,
-)
+from quarry.models.calibration import FEW, Calibration, HeldOut
+from quarry.models.gmnn.beginning import carried_over, first_scales, held_rows
+from quarry.models.gmnn.features import feature_map, sensitivities
+from quarry.models.gmnn.file import read_held, read_networks, write_held, write_networks
 from quarry.models.gmnn.neighbours import Batch, Neighbourhoods
 from quarry.models.gmnn.potential import Parameters, Potential, initial_parameters
+from quarry.models.gmnn.readouts import initial_spread, said_by
+from quarry.models.gmnn.refusals import check_elements, doubts_about
 from quarry.models.gmnn.training import Examples, Trained, blocks_of, train
 from quarry.models.optimal_design import Known, Sensitivities
-from quarry.models.splits import held_share
 from quarry.structures import StructureSet
-from quarry.structures.compositions import element_counts, unfamiliar
+from quarry.structures.compositions import unfamiliar
 
 VERSION = 1
 """Of the model's file."""
-SMALLEST_SCALE_EV = 1e-3
-"""Scale of an element where forces or energies do not vary."""
 
-_Ready: TypeAlias = tuple[Potential, Parameters, StructureSet]
+_Ready: TypeAlias = tuple[Potential, list[Parameters], StructureSet]
 
 
 @lru_cache(maxsize=4)
@@ -65,9 +61,11 @@ class GaussianMomentModel:
         self.learnt = learnt
         self.elements: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
         self._baseline = CompositionBaseline(self.elements, np.zeros(0))
-        self._trained: Trained | None = None
+        self._trained: list[Trained] = []
         self._doubts: list[str] = []
-        self._informed: tuple[bytes, dict[str, Known]] = (b"", {})
+        self._held: HeldOut | None = None
+        self._calibrations: dict[str, Calibration] = {}
+        self._informed: tuple[bytes, dict[str, list[Known]]] = (b"", {})
 
     def fit(
         self,
@@ -78,59 +76,120 @@ class GaussianMomentModel:
         start: Model | None = None,
         checkpoint: Path | None = None,
     ) -> None:
-        """Train; early stopping looks at ``validation``, or at a held-out share of ``data``.
+        """Train; early stopping looks at ``validation``, or at a held-out share of ``data``, and calibrates by it.
 
-        Raises QuarryError if a label is not finite, atoms are in one place, or training diverges.
+        That share is the same for all members of a committee; each has its own initial weights and order of batches. start: a
+        member begins from that of the same number. Raises QuarryError if a label is not finite, atoms are in one place, or
+        training diverges.
         """
+        data, held, streams = self._prepare(data, validation, rng)
+        self._trained = []
+        for number, stream in enumerate(streams):
+            folder = checkpoint if checkpoint is None or len(streams) == 1 else checkpoint / f"{number:03d}"
+            self._trained.append(self._train(number, data, held, stream, start, folder))
+        self._hold_out(held)
+
+    def fit_member(
+        self,
+        member: int,
+        data: TrainingData,
+        validation: TrainingData | None,
+        rng: np.random.Generator,
+        *,
+        start: Model | None = None,
+        checkpoint: Path | None = None,
+    ) -> None:
+        """Train member number ``member`` (from 0) alone, as ``fit`` with the same generator state trains it."""
+        data, held, streams = self._prepare(data, validation, rng)
+        self._trained = [self._train(member, data, held, streams[member], start, checkpoint)]
+        self._hold_out(held)
+
+    def join(self, members: Sequence[GaussianMomentModel]) -> None:
+        """Become the committee of members that were trained one by one, in their order.
+
+        Raises QuarryError if they are not all the members, or were trained on different data.
+        """
+        first = members[0]
+        same = all(m._fingerprint() == first._fingerprint() for m in members)
+        if len(members) != self.settings.networks or any(len(m._trained) != 1 for m in members) or not same:
+            raise QuarryError(
+                f"model.members: these are not {self.settings.networks} members trained on the same data; remove the "
+                "iteration's model folder and start again"
+            )
+        self.elements, self._baseline, self._doubts = first.elements, first._baseline, first._doubts
+        self._trained = [m._trained[0] for m in members]
+        held = [m._held for m in members if m._held is not None]
+        if held:
+            outputs = {name: np.concatenate([h.outputs[name] for h in held]) for name in held[0].labels}
+            self._calibrate(HeldOut(held[0].labels, outputs, held[0].structures))
+
+    def _fingerprint(self) -> tuple[Any, ...]:
+        """Return what all members of a committee have in common."""
+        held = () if self._held is None else tuple(values.tobytes() for values in self._held.labels.values())
+        return (self.elements.tobytes(), self._baseline.coefficients.tobytes(), *held)
+
+    def _prepare(
+        self, data: TrainingData, validation: TrainingData | None, rng: np.random.Generator
+    ) -> tuple[TrainingData, TrainingData, list[np.random.Generator]]:
+        """Set what all networks share; return what they learn, what is held out from them, and the generator of each."""
         data = data.subset(np.argsort(data.structures.ids, kind="stable"))
         self._informed = (b"", {})
-        self._check(data)
+        self._doubts = doubts_about(data, self.learnt)
+        streams, shared = [rng], rng
+        if self.settings.networks > 1:
+            *streams, shared = rng.spawn(self.settings.networks + 1)
         if validation is None:
-            held = max(1, round(self.settings.held_out * len(data))) if len(data) > 1 else 0
-            chosen = np.sort(held_share(rng.permutation(len(data)), held, data.groups))
-            # The network must learn every element.
-            rest = data.structures.subset(np.setdiff1d(np.arange(len(data)), chosen))
-            chosen = chosen[~unfamiliar(rest, data.structures.subset(chosen), compositions=False)]
+            chosen = held_rows(data, self.settings, shared)
             validation, data = data.subset(chosen), data.subset(np.setdiff1d(np.arange(len(data)), chosen))
         self.elements = np.unique(data.structures.numbers)
         strange = unfamiliar(data.structures, validation.structures, compositions=False)
-        validation = validation.subset(np.flatnonzero(~strange))
         self._baseline = CompositionBaseline.fit(data.structures, data.targets["energy"])
-        learn, held_out = self._examples(data), self._examples(validation)
-        device = device_of(self.settings.device)
-        parameters = initial_parameters(len(self.elements), self.settings.hidden, 1.0, rng)
-        parameters.scale = torch.from_numpy(self._scales(learn).astype(np.float32))
-        if isinstance(start, GaussianMomentModel) and start._trained is not None:
-            parameters = start.parameters_for(self.elements, parameters, self._baseline)
-        self._trained = train(
-            self._potential(device),
-            parameters,
-            learn,
-            held_out if len(held_out) else None,
-            self.settings,
-            rng,
-            checkpoint,
-        )
+        return data, validation.subset(np.flatnonzero(~strange)), streams
 
-    def _check(self, data: TrainingData) -> None:
-        """Look at the labels, and keep doubts about them."""
-        if not len(data):
-            raise QuarryError("model.kind: gmnn: there is nothing to train on")
-        if not len(data.structures.numbers):
-            raise QuarryError("model.kind: gmnn learns from structures, and these have no atoms; choose another kind")
-        for name in self.learnt:
-            values = data.targets[name]
-            periodic = data.structures.pbc.all(axis=1)
-            judged = values[periodic] if name == "stress" else values
-            if not np.isfinite(judged).all():
-                raise QuarryError(f"model.kind: gmnn: a training label's {name} is not a finite number; leave it out")
-        states = np.stack([data.structures.charges, data.structures.multiplicities], axis=1)
-        numbers = len(np.unique(states, axis=0))
-        self._doubts = []
-        if numbers > 1:
-            self._doubts.append(
-                f"the training labels are of {numbers} charges or multiplicities, which gmnn does not see: it takes them for one"
-            )
+    def _train(
+        self,
+        number: int,
+        data: TrainingData,
+        held: TrainingData,
+        rng: np.random.Generator,
+        start: Model | None,
+        checkpoint: Path | None,
+    ) -> Trained:
+        """Train the network of a member, or the only one."""
+        learn, held_out, settings = self._examples(data), self._examples(held), self.settings
+        parameters = initial_parameters(len(self.elements), settings.hidden, 1.0, rng)
+        parameters.scale = torch.from_numpy(first_scales(learn, len(self.elements)).astype(np.float32))
+        if settings.n_readouts:
+            # A stream of its own, so that the mean is that of a network without the ensemble.
+            parameters.spread = initial_spread(settings.hidden[-1], settings.n_readouts, rng.spawn(1)[0])
+        if isinstance(start, GaussianMomentModel) and start._trained:
+            known = start._trained[number % len(start._trained)].parameters
+            before, now = (start.elements, start._baseline), (self.elements, self._baseline)
+            parameters = carried_over(known, before, parameters, now)
+        if checkpoint is not None:
+            checkpoint.mkdir(parents=True, exist_ok=True)
+        potential = self._potential(device_of(settings.device))
+        return train(potential, parameters, learn, held_out if len(held_out) else None, settings, rng, checkpoint)
+
+    @torch.inference_mode()
+    def _hold_out(self, held: TrainingData) -> None:
+        """Keep what the networks say of held-out labels, to calibrate by; of copies of a structure one counts."""
+        if not self.settings.gives_std or not self.settings.calibrate or not len(held):
+            return
+        if held.groups is not None:
+            held = held.subset(np.sort(np.unique(held.groups, return_index=True)[1]))
+        references = self._baseline.mean(held.structures)
+        parts = []
+        for rows, batch, _, spread in self._said(held.structures, self.learnt != ("energy",)):
+            # Members that are trained apart meet later: each must say the whole energy.
+            said = {**spread, "energy": spread["energy"] + references[rows]}
+            where = {name: batch.atoms if name == "forces" else rows for name in self.learnt}
+            labels = {name: held.targets[name][at].ravel() for name, at in where.items()}
+            parts.append(HeldOut(labels, {name: said[name].reshape(len(said[name]), -1) for name in where}, len(rows)))
+        self._calibrate(HeldOut.joined(parts))
+
+    def _calibrate(self, held: HeldOut) -> None:
+        self._held, self._calibrations = held, held.calibrations()
 
     def _examples(self, data: TrainingData) -> Examples:
         return Examples(
@@ -141,62 +200,47 @@ class GaussianMomentModel:
             data.targets["stress"] if "stress" in self.learnt else None,
         )
 
-    def _scales(self, learn: Examples) -> NDArray[np.float64]:
-        """Return the first scale of each element (eV): its forces' root mean square times 1 Angstrom; without forces the
-        energies' spread about the references, per square root of the atoms.
-        """
-        if learn.forces is not None:
-            squares = (learn.forces**2).mean(axis=1)
-            each = np.bincount(learn.elements, squares) / np.bincount(learn.elements)
-            return np.maximum(np.sqrt(each), SMALLEST_SCALE_EV)
-        sizes = np.diff(learn.neighbourhoods.offsets)
-        spread = float(np.sqrt(np.mean(learn.energies**2 / np.maximum(sizes, 1))))
-        return np.full(len(self.elements), max(spread, SMALLEST_SCALE_EV))
-
-    def parameters_for(
-        self, elements: NDArray[np.int64], fresh: Parameters, baseline: CompositionBaseline
-    ) -> Parameters:
-        """Return the trained parameters for other elements and references; elements that are new keep ``fresh`` ones."""
-        assert self._trained is not None
-        own = self._trained.parameters
-        if [w.shape for w in own.weights] != [w.shape for w in fresh.weights]:
-            return fresh
-        known = np.flatnonzero(np.isin(elements, self.elements))
-        mine = torch.from_numpy(np.searchsorted(self.elements, elements[known]))
-        theirs = torch.from_numpy(known)
-        shape = fresh.embedding.shape[1:]
-        table = fresh.embedding.clone().view(len(elements), len(elements), *shape)
-        old = own.embedding.view(len(self.elements), len(self.elements), *shape)
-        table[theirs[:, None], theirs] = old[mine[:, None], mine]
-        scale, shift = fresh.scale.clone(), fresh.shift.clone()
-        scale[theirs] = own.scale[mine]
-        # The references have changed: what the network adds to them changes by the difference.
-        before = self._baseline.coefficients[mine.numpy()] + own.shift[mine].double().numpy()
-        shift[theirs] = torch.from_numpy(before - baseline.coefficients[known]).float()
-        return Parameters(own.weights, own.biases, table.view(fresh.embedding.shape), scale, shift)
-
     @torch.inference_mode()
     def predict(self, structures: StructureSet, want: frozenset[str]) -> Prediction:
         """Predict energies, and forces and stresses where they are wanted (stresses: NaN of molecules).
 
+        Standard deviations are those over the members of a committee (equation 24 of V. Zaverkin, J. Kaestner, Mach. Learn.: Sci.
+        Technol. 2, 035009 (2021)) or over the read-outs, times the factor of the calibration; of what was learnt only.
         Raises QuarryError for an element that was not learnt, atoms in one place, or a position that is not finite.
         """
         derivatives = bool(want & {"forces", "stress"})
         n, n_atoms = len(structures), len(structures.numbers)
-        energies, forces, stresses = self._baseline.mean(structures), np.empty((n_atoms, 3)), np.empty((n, 3, 3))
-        potential, parameters, _ = self._ready(structures)
-        for rows, batch, own in self._batches(structures, potential):
-            if not derivatives:
-                energies[rows] += potential.energies(parameters, potential.atoms(parameters, batch, own)).cpu().numpy()
-                continue
-            result = potential.evaluate(parameters, batch, own)
-            energies[rows] += result.energies.cpu().numpy()
-            forces[batch.atoms] = -result.gradient.cpu().numpy()
-            stresses[rows] = (result.strain / batch.volumes[:, None, None]).cpu().numpy()
-        mean = {"energy": energies}
+        mean = {"energy": self._baseline.mean(structures)}
         if derivatives:
-            mean |= {"forces": forces, "stress": 0.5 * (stresses + stresses.transpose(0, 2, 1))}
-        return Prediction(mean)
+            mean |= {"forces": np.zeros((n_atoms, 3)), "stress": np.zeros((n, 3, 3))}
+        asked = set(mean) & set(self.learnt) if STD in want and self.settings.gives_std else set()
+        std = {name: np.empty(mean[name].shape) for name in sorted(asked)}
+        for rows, batch, said, spread in self._said(structures, derivatives, bool(asked)):
+            for name, values in said.items():
+                where = batch.atoms if name == "forces" else rows
+                mean[name][where] += values
+                if name in std:
+                    std[name][where] = spread[name].std(axis=0) * self._calibration(name).factor
+        return Prediction(mean, std)
+
+    def _said(
+        self, structures: StructureSet, derivatives: bool, with_spread: bool = True
+    ) -> Iterator[tuple[NDArray[np.int64], Batch, dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]]:
+        """Yield rows of structures, their atoms, the mean of the networks, and what each member or read-out says.
+
+        By property, energies without the atomic references; a first axis for members. with_spread: whether read-outs are asked.
+        """
+        potential, networks, _ = self._ready(structures)
+        for rows, batch, own in self._batches(structures, potential):
+            found = [said_by(potential, parameters, batch, own, derivatives, with_spread) for parameters in networks]
+            each = {name: np.concatenate([spread[name] for _, spread in found]) for name in found[0][0]}
+            if len(found) == 1:
+                yield rows, batch, found[0][0], each
+            else:
+                yield rows, batch, {name: values.mean(axis=0) for name, values in each.items()}, each
+
+    def _calibration(self, name: str) -> Calibration:
+        return self._calibrations.get(name, Calibration(fewest=FEW))
 
     def beyond_reach(self, structures: StructureSet) -> NDArray[np.bool_]:
         """Return which structures have no two atoms within the cutoff, see ``HasReach``."""
@@ -209,26 +253,30 @@ class GaussianMomentModel:
 
         last_layer: the gradient of the energy by the last layer's weights and bias. gradient: a random projection of that by the
         weights and biases of all layers. last_layer_forces, gradient_forces: of forces, ``features.second_moments`` of the same
-        gradients. Raises QuarryError for another kind.
+        gradients. Inner products of a committee's maps are the mean of its members', of projections on the average.
+        Raises QuarryError for another kind.
         """
         known = self.settings.traits.feature_maps
         if kind not in known:
             raise QuarryError(f"query.embedding: a model of kind gmnn has no {kind} features; use {' or '.join(known)}")
-        seed = int(rng.integers(2**63 - 1))
-        potential, parameters, _ = self._ready(structures)
+        seeds = [int(rng.integers(2**63 - 1)) for _ in self._trained]
+        potential, networks, _ = self._ready(structures)
         parts = []
         for rows, batch, own in self._batches(structures, potential):
-            trace, n = potential.atoms(parameters, batch, own, curved=kind == "gradient_forces"), len(rows)
-            if kind == "last_layer":
-                found = last_layer_features(trace, n)
-            elif kind == "gradient":
-                found = gradient_features(trace, n, seed)
-            elif kind == "last_layer_forces":
-                found = last_layer_force_features(potential, parameters, trace, n, seed)
-            else:
-                found = gradient_force_features(potential, trace, n, seed)
+            maps = [
+                feature_map(
+                    potential,
+                    parameters,
+                    potential.atoms(parameters, batch, own, kind == "gradient_forces"),
+                    len(rows),
+                    kind,
+                    seed,
+                )
+                for parameters, seed in zip(networks, seeds, strict=True)
+            ]
+            found = torch.cat(maps, dim=1) if kind == "last_layer" else torch.stack(maps).sum(dim=0)
             parts.append(found.cpu().numpy())
-        return np.concatenate(parts).astype(np.float32)
+        return (np.concatenate(parts) / math.sqrt(len(networks))).astype(np.float32)
 
     @torch.inference_mode()
     def informativeness(
@@ -237,48 +285,36 @@ class GaussianMomentModel:
         """Return the expected change of the output variance by labels of structures, by criterion: energy (QS1), forces (QS2).
 
         ``quarry.models.optimal_design``. The information matrix is that of all known structures, those too that early stopping
-        looks at: their labels are there. It is kept for the next structures.
+        looks at: their labels are there. It is kept for the next structures. Of a committee the mean over its members.
         """
 
-        def blocks(criterion: str, ready: _Ready) -> Iterator[Sensitivities]:
-            potential, parameters, some = ready
+        def blocks(criterion: str, ready: _Ready, member: int) -> Iterator[Sensitivities]:
+            potential, networks, some = ready
             for rows, batch, own in self._batches(some, potential):
-                trace = potential.atoms(parameters, batch, own)
-                if criterion == "energy":
-                    found = last_layer_features(trace, len(rows))[:, :-1]
-                    counts, together = np.ones(len(rows), dtype=np.int64), 1
-                else:
-                    found = force_sensitivities(potential, parameters, trace)
-                    counts, together = 3 * np.diff(some.offsets)[rows], 3
-                yield Sensitivities(found.cpu().numpy(), counts, together)
+                yield sensitivities(potential, networks[member], batch, own, len(rows), criterion)
 
-        others, ids = self._ready(structures), known.ids.tobytes()
+        others, ids, members = self._ready(structures), known.ids.tobytes(), range(len(self._trained))
         if self._informed[0] != ids:
             self._informed = (ids, {})
         kept = self._informed[1]
         for criterion in sorted(want - kept.keys()):
-            kept[criterion] = Known(partial(blocks, criterion, self._ready(known)))
-        return {criterion: kept[criterion].change(blocks(criterion, others)) for criterion in sorted(want)}
+            ready = self._ready(known)
+            kept[criterion] = [Known(partial(blocks, criterion, ready, m)) for m in members]
+        return {
+            criterion: Informativeness.mean([kept[criterion][m].change(blocks(criterion, others, m)) for m in members])
+            for criterion in sorted(want)
+        }
 
     def _potential(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Potential:
         return _potential_of(self.settings.cutoff_A, len(self.elements), dtype, device)
 
     def _ready(self, structures: StructureSet) -> _Ready:
-        """Return the potential, its parameters, and the structures. Raises QuarryError for some that it cannot judge."""
-        if self._trained is None:
+        """Return the potential, parameters of its networks, and the structures. Raises QuarryError for some that it cannot judge."""
+        if not self._trained:
             raise RuntimeError("this model is not trained")
-        strange = np.setdiff1d(structures.numbers, self.elements)
-        if len(strange):
-            names = ", ".join(chemical_symbols[number] for number in strange)
-            counts = element_counts(structures, strange).sum(axis=1)
-            first = structures.ids[np.flatnonzero(counts)[0]]
-            raise QuarryError(
-                f"model.kind: gmnn has learnt nothing of the element {names} (structure {first}, {int((counts > 0).sum())} in "
-                "all); label some of them (query.initial), or leave them out of the pool"
-            )
-        device = device_of(self.settings.device)
-        potential = self._potential(device)
-        parameters = self._trained.parameters.map(lambda tensor: tensor.to(device))
+        check_elements(structures, self.elements)
+        potential = self._potential(device_of(self.settings.device))
+        parameters = [one.parameters.map(lambda tensor: tensor.to(potential.device)) for one in self._trained]
         return potential, parameters, structures
 
     def _batches(
@@ -297,41 +333,47 @@ class GaussianMomentModel:
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
-        """Return the number of parameters, the best epoch, its held-out loss (None without held-out data), the elements."""
-        assert self._trained is not None
-        loss = self._trained.held_out_loss
+        """Return the number of parameters of a network, the best epoch, its held-out loss (None without held-out data), elements.
+
+        Epochs and losses of a committee are lists. With standard deviations also std_factor, calibration_labels
+        (``Calibration.account``), of energies, and with forces_ or stress_ before it of these.
+        """
+        losses = [None if math.isnan(one.held_out_loss) else one.held_out_loss for one in self._trained]
+        epochs, several = [one.epoch for one in self._trained], self.settings.networks > 1
+        account: dict[str, Any] = {}
+        for name in self.learnt if self.settings.gives_std else ():
+            prefix = "" if name == "energy" else f"{name}_"
+            account |= {prefix + key: value for key, value in self._calibration(name).account().items()}
         return {
-            "parameters": sum(tensor.numel() for tensor in self._trained.parameters.tensors),
-            "epochs": self._trained.epoch,
-            "held_out_loss": None if math.isnan(loss) else loss,
+            "parameters": sum(tensor.numel() for tensor in self._trained[0].parameters.tensors),
+            "epochs": epochs if several else epochs[0],
+            "held_out_loss": losses if several else losses[0],
             "elements": [chemical_symbols[number] for number in self.elements],
+            **account,
         }
 
     @property
     def warnings(self) -> list[str]:
         """Return what is doubtful about the training, a line each."""
-        assert self._trained is not None
-        cut = self._trained.epoch == self.settings.epochs and not math.isnan(self._trained.held_out_loss)
-        unfinished = cut and self.settings.schedule in ("constant", "plateau") and self.settings.epochs > 1
-        late = ["gmnn was best in its last epoch: it may not have converged (model.epochs)"] if unfinished else []
+        settings = self.settings
+        last = [one for one in self._trained if one.epoch == settings.epochs and not math.isnan(one.held_out_loss)]
+        unfinished = last and settings.schedule in ("constant", "plateau") and settings.epochs > 1
+        which = "gmnn was best in its" if settings.networks == 1 else f"{len(last)} members of gmnn were best in their"
+        late = [f"{which} last epoch: it may not have converged (model.epochs)"] if unfinished else []
         return [*self._doubts, *late]
 
     def save(self, path: str | Path) -> None:
         """Write the model as HDF5; the same model gives the same bytes."""
-        if self._trained is None:
+        if not self._trained:
             raise RuntimeError("this model is not trained")
-        parameters = self._trained.parameters
         with atomic_path(path) as temporary, h5py.File(temporary, "w") as handle:
             handle.attrs.update(kind=self.kind, version=VERSION, settings=self.settings.model_dump_json())
             handle.attrs.update(learnt=list(self.learnt), doubts=list(self._doubts))
-            handle.attrs.update(epoch=self._trained.epoch, held_out_loss=self._trained.held_out_loss)
             handle.create_dataset("elements", data=self.elements)
             write_baseline(self._baseline, handle.create_group("references"))
-            for name in ("embedding", "scale", "shift"):
-                handle.create_dataset(name, data=getattr(parameters, name).numpy())
-            for layer, (weights, biases) in enumerate(zip(parameters.weights, parameters.biases, strict=True)):
-                handle.create_dataset(f"layers/{layer:02d}/weights", data=weights.numpy())
-                handle.create_dataset(f"layers/{layer:02d}/biases", data=biases.numpy())
+            write_networks(handle, self._trained, self.settings.networks > 1)
+            if self._held is not None:
+                write_held(handle.create_group("calibration"), self._held)
 
     @classmethod
     def load(cls, path: str | Path, device: str | None = None) -> GaussianMomentModel:
@@ -352,11 +394,9 @@ class GaussianMomentModel:
                 baseline = read_baseline(handle["references"])
                 assert isinstance(baseline, CompositionBaseline)
                 model._baseline = baseline
-                layers = [handle["layers"][name] for name in sorted(handle["layers"])]
-                parts = [[torch.from_numpy(layer[part][()]) for layer in layers] for part in ("weights", "biases")]
-                rest = [torch.from_numpy(handle[name][()]) for name in ("embedding", "scale", "shift")]
-                parameters = Parameters(parts[0], parts[1], rest[0], rest[1], rest[2])
-                model._trained = Trained(parameters, int(handle.attrs["epoch"]), float(handle.attrs["held_out_loss"]))
+                model._trained = read_networks(handle)
+                if "calibration" in handle:
+                    model._calibrate(read_held(handle["calibration"]))
         except (OSError, KeyError, ValueError) as error:
             raise QuarryError(
                 f"{path}: this is not an intact model file ({reason_of(error)}); remove it and start again"

@@ -7,7 +7,7 @@ and v = dL/d(dE/dR), its gradient is that of sum(l E) + (the derivative of E alo
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -26,23 +26,33 @@ N_BASIS = 7
 
 @dataclass
 class Parameters:
-    """What is learnt. embedding: shape (n_pairs_of_elements, n_radial, n_basis). scale, shift: eV, of each element."""
+    """What is learnt. embedding: shape (n_pairs_of_elements, n_radial, n_basis). scale, shift: eV, of each element.
+
+    spread: of a shallow ensemble, how the weights and biases of its read-outs differ from those of the last layer
+    (``quarry.models.gmnn.readouts``), shapes (n_hidden, n_readouts) and (n_readouts,); else empty.
+    """
 
     weights: list[Tensor]
     biases: list[Tensor]
     embedding: Tensor
     scale: Tensor
     shift: Tensor
+    spread: list[Tensor] = field(default_factory=list)
+
+    @property
+    def of_network(self) -> list[Tensor]:
+        """All but the spread, in a fixed order."""
+        return [*self.weights, *self.biases, self.embedding, self.scale, self.shift]
 
     @property
     def tensors(self) -> list[Tensor]:
         """All parameters, in a fixed order."""
-        return [*self.weights, *self.biases, self.embedding, self.scale, self.shift]
+        return [*self.of_network, *self.spread]
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Parameters:
         """Return the parameters, each changed by a function."""
-        rest = [function(getattr(self, f.name)) for f in fields(self)[2:]]
-        return Parameters([function(w) for w in self.weights], [function(b) for b in self.biases], *rest)
+        weights, biases, spread = ([function(t) for t in part] for part in (self.weights, self.biases, self.spread))
+        return Parameters(weights, biases, function(self.embedding), function(self.scale), function(self.shift), spread)
 
 
 def initial_parameters(n_elements: int, hidden: Sequence[int], scale_eV: float, rng: np.random.Generator) -> Parameters:

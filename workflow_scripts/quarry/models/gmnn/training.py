@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,12 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from quarry.config.models import Gmnn
+from quarry.config.gmnn import Gmnn
 from quarry.errors import QuarryError
 from quarry.files import atomic_path
 from quarry.models.adam import Adam
 from quarry.models.gmnn.neighbours import Batch, Neighbourhoods
-from quarry.models.gmnn.potential import Parameters, Potential
+from quarry.models.gmnn.potential import Parameters, Potential, Trace
+from quarry.models.gmnn.readouts import spread_gradient
 from quarry.models.network import SHRINK, seeded
 
 CHECKPOINT_S = 60.0
@@ -88,7 +89,8 @@ def loss_and_gradient(
     """Return the sum of the structures' losses, and the gradient of their mean by the parameters if ``learn``.
 
     The loss of a structure is w_E dE^2 + w_F / (3 n_atoms) |dF|^2 + w_S / 9 |d(V stress)|^2 (equation 4 of V. Zaverkin,
-    J. Kaestner, Mach. Learn.: Sci. Technol. 2, 035009 (2021), which has no stress).
+    J. Kaestner, Mach. Learn.: Sci. Technol. 2, 035009 (2021), which has no stress). The gradient has that of the read-outs' own
+    loss too (``quarry.models.gmnn.readouts``).
     """
     if data.forces is None and data.virials is None:
         trace = potential.atoms(parameters, data.batch, data.elements)
@@ -96,7 +98,8 @@ def loss_and_gradient(
         loss = settings.energy_weight * (off * off).sum()
         if not learn:
             return loss, None
-        return loss, potential.energy_gradient(parameters, trace, off * (2.0 * settings.energy_weight / len(off)))
+        gradient = potential.energy_gradient(parameters, trace, off * (2.0 * settings.energy_weight / len(off)))
+        return loss, _with_spread(gradient, parameters, trace, off)
     result = potential.evaluate(parameters, data.batch, data.elements, curved=learn)
     off = result.energies - data.energies
     loss, n = settings.energy_weight * (off * off).sum(), len(off)
@@ -113,7 +116,15 @@ def loss_and_gradient(
     if not learn:
         return loss, None
     by_energy = off * (2.0 * settings.energy_weight / n)
-    return loss, potential.gradient(parameters, result, by_energy, by_atoms, by_strain)
+    gradient = potential.gradient(parameters, result, by_energy, by_atoms, by_strain)
+    return loss, _with_spread(gradient, parameters, result.trace, off)
+
+
+def _with_spread(gradient: Parameters, parameters: Parameters, trace: Trace, off: Tensor) -> Parameters:
+    """Return a gradient with that of the read-outs' own loss, where there are several of them."""
+    if parameters.spread:
+        gradient.spread = spread_gradient(parameters, trace, off)
+    return gradient
 
 
 @dataclass
@@ -169,23 +180,28 @@ def _train(
     order = seeded(rng, torch.device("cpu"))
     parameters = parameters.map(lambda t: t.to(potential.device, potential.dtype).clone())
     best = parameters.map(torch.clone)
-    optimiser = Adam([], parameters.tensors, settings.learning_rate, 0.0, amsgrad=True)
+    optimisers = [Adam([], parameters.of_network, settings.learning_rate, 0.0, amsgrad=True)]
+    if parameters.spread:
+        # Not AMSGrad, which keeps the step that large deviations at the start would have.
+        optimisers.append(Adam([], parameters.spread, settings.learning_rate, 0.0))
     progress = Progress()
     if checkpoint is not None and (checkpoint / STATE).exists():
-        progress = _resume(checkpoint / STATE, parameters, best, optimiser, order) or progress
+        progress = _resume(checkpoint / STATE, parameters, best, optimisers, order) or progress
     blocks = (
         [] if held is None else [labelled(held, rows, potential) for rows in blocks_of(held.neighbourhoods.offsets)]
     )
     written = time.monotonic()
     while progress.epoch < settings.epochs:
         progress.epoch += 1
-        optimiser.rate = settings.learning_rate * progress.factor * settings.share_of_rate(progress.epoch)
+        rate = settings.learning_rate * progress.factor * settings.share_of_rate(progress.epoch)
         for rows in torch.randperm(len(learn), generator=order).split(settings.batch_size):
             _, gradient = loss_and_gradient(
                 potential, parameters, labelled(learn, rows.numpy(), potential), settings, True
             )
             assert gradient is not None
-            optimiser.step(gradient.tensors)
+            for optimiser, part in zip(optimisers, (gradient.of_network, gradient.spread), strict=False):
+                optimiser.rate = rate
+                optimiser.step(part)
         if held is not None:
             now = sum(float(loss_and_gradient(potential, parameters, b, settings, False)[0]) for b in blocks)
             progress.waited += 1
@@ -197,7 +213,7 @@ def _train(
             elif settings.schedule == "plateau" and progress.waited >= max(1, settings.patience // 4):
                 progress.waited, progress.factor = 0, progress.factor * SHRINK
         if checkpoint is not None and time.monotonic() - written >= CHECKPOINT_S:
-            _write(checkpoint / STATE, progress, parameters, best, optimiser, order)
+            _write(checkpoint / STATE, progress, parameters, best, optimisers, order)
             written = time.monotonic()
     finite = all(bool(torch.isfinite(tensor).all()) for tensor in parameters.tensors)
     if (held is None and not finite) or (held is not None and not progress.best_epoch):
@@ -226,9 +242,14 @@ def blocks_of(offsets: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
 
 
 def _write(
-    path: Path, progress: Progress, parameters: Parameters, best: Parameters, optimiser: Adam, order: torch.Generator
+    path: Path,
+    progress: Progress,
+    parameters: Parameters,
+    best: Parameters,
+    optimisers: Sequence[Adam],
+    order: torch.Generator,
 ) -> None:
-    steps, moved = optimiser.state
+    steps, moved = optimisers[0].state[0], [tensor for optimiser in optimisers for tensor in optimiser.state[1]]
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as handle:
         handle.attrs.update(steps=steps, **vars(progress))
         handle.create_dataset("order", data=order.get_state().numpy())
@@ -237,7 +258,7 @@ def _write(
 
 
 def _resume(
-    path: Path, parameters: Parameters, best: Parameters, optimiser: Adam, order: torch.Generator
+    path: Path, parameters: Parameters, best: Parameters, optimisers: Sequence[Adam], order: torch.Generator
 ) -> Progress | None:
     """Take up a state; None if it is damaged."""
     known = [*parameters.tensors, *best.tensors]
@@ -250,6 +271,10 @@ def _resume(
     except (OSError, KeyError):
         return None
     torch._foreach_copy_(known, tensors[: len(known)])
-    optimiser.resume(steps, tensors[len(known) :])
+    rest = tensors[len(known) :]
+    for optimiser in optimisers:
+        count = len(optimiser.state[1])
+        optimiser.resume(steps, rest[:count])
+        rest = rest[count:]
     order.set_state(state)
     return Progress(**values)

@@ -1,0 +1,104 @@
+"""A shallow ensemble: several read-outs on one trunk, whose spread is a standard deviation at the cost of one network.
+
+M. Kellner, M. Ceriotti, Mach. Learn.: Sci. Technol. 5, 035006 (2024): networks that share all but the last layer, each with
+initial weights of its own, trained by the negative logarithm of the likelihood of a normal distribution with their mean and
+variance. Here a read-out k is the last layer and a deviation from it, W + V_k - mean(V):
+
+* The mean is the network alone, which learns by the loss of equation 4 as it would without the ensemble, to the last digit.
+* The deviations learn from the energies, by sg(v)^(1/2) (d^2 / v + ln v) with d an energy's error, v the variance of the
+  read-outs (and ``FLOOR_EV`` squared), and sg(v) its value taken for a constant, which keeps structures of small v from
+  outweighing all others (M. Seitzer et al., ICLR 2022, beta = 1/2). So the spread becomes as large as the errors. d and the trunk
+  are constants there. What the labels do not fix stays as different as it was at the start.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from quarry.models.gmnn.atomic_network import BIAS, AtomicNetwork
+from quarry.models.gmnn.neighbours import Batch
+from quarry.models.gmnn.potential import Parameters, Potential, Trace
+
+FLOOR_EV = 1e-4
+"""Smallest standard deviation of a structure's energy in the likelihood."""
+
+
+def initial_spread(n_hidden: int, readouts: int, rng: np.random.Generator) -> list[Tensor]:
+    """Return random deviations of the weights (standard normal), shape (n_hidden, readouts), and of the biases (zero)."""
+    weights = rng.standard_normal((n_hidden, readouts)).astype(np.float32)
+    return [torch.from_numpy(weights), torch.zeros(readouts)]
+
+
+def deviations(parameters: Parameters, trace: Trace) -> Tensor:
+    """Return by how much each read-out's energies differ from their mean, eV, double, shape (n_structures, n_readouts)."""
+    total = torch.zeros(
+        (len(trace.batch.volumes), parameters.spread[0].shape[1]), dtype=torch.float64, device=trace.seeds.device
+    )
+    return total.index_add_(0, trace.batch.owners, (trace.seeds[:, None] * _outputs(parameters, trace)).double())
+
+
+def spread_gradient(parameters: Parameters, trace: Trace, errors: Tensor) -> list[Tensor]:
+    """Return the gradient of the deviations' mean loss by them. errors: of the energies, eV, shape (n_structures,)."""
+    away = deviations(parameters, trace)
+    variance = (away * away).mean(1) + FLOOR_EV**2
+    by_variance = (1.0 - errors * errors / variance) / variance.sqrt()
+    by_energies = by_variance[:, None] * away * (2.0 / away.shape[1] / len(errors))
+    by_outputs = (by_energies[trace.batch.owners] * trace.seeds[:, None]).to(trace.seeds.dtype)
+    last = trace.passed.inputs[-1]
+    return [last.T @ by_outputs / math.sqrt(last.shape[1]), BIAS * by_outputs.sum(0)]
+
+
+def readout_networks(parameters: Parameters) -> list[AtomicNetwork]:
+    """Return the network of each read-out."""
+    weights, biases = (_centred(part) for part in parameters.spread)
+    return [
+        AtomicNetwork(
+            [*parameters.weights[:-1], parameters.weights[-1] + weights[:, k : k + 1]],
+            [*parameters.biases[:-1], parameters.biases[-1] + biases[k : k + 1]],
+        )
+        for k in range(len(biases))
+    ]
+
+
+def said_by(
+    potential: Potential, parameters: Parameters, batch: Batch, elements: Tensor, derivatives: bool, with_spread: bool
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
+    """Return what a network says of structures, and the same of each of its read-outs, with a first axis for these.
+
+    energy (eV, without atomic references), and with derivatives forces (eV/Angstrom, shape (n_atoms, 3)) and stress
+    (eV/Angstrom^3, (n, 3, 3)). Without a spread, or if it is not wanted, the network is the only read-out.
+    """
+    trace = potential.atoms(parameters, batch, elements)
+    energies = potential.energies(parameters, trace)
+    mean = {"energy": energies.cpu().numpy()}
+    if derivatives:
+        mean |= _derivatives(potential, trace, trace.network)
+    if not parameters.spread or not with_spread:
+        return mean, {name: values[None] for name, values in mean.items()}
+    each = {"energy": (energies + deviations(parameters, trace).T).cpu().numpy()}
+    if derivatives:
+        parts = [_derivatives(potential, trace, network) for network in readout_networks(parameters)]
+        each |= {name: np.stack([part[name] for part in parts]) for name in parts[0]}
+    return mean, each
+
+
+def _derivatives(potential: Potential, trace: Trace, network: AtomicNetwork) -> dict[str, NDArray[np.float64]]:
+    """Return forces and stress of the network of a trace, or of one with another last layer."""
+    gradient, strain = potential.derivatives(trace, network)
+    stress = (strain / trace.batch.volumes[:, None, None]).double().cpu().numpy()
+    return {"forces": -gradient.double().cpu().numpy(), "stress": 0.5 * (stress + stress.transpose(0, 2, 1))}
+
+
+def _outputs(parameters: Parameters, trace: Trace) -> Tensor:
+    weights, biases = (_centred(part) for part in parameters.spread)
+    last = trace.passed.inputs[-1]
+    return torch.addmm(BIAS * biases, last, weights / math.sqrt(last.shape[1]))
+
+
+def _centred(values: Tensor) -> Tensor:
+    return values - values.mean(-1, keepdim=True)
