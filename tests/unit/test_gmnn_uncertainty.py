@@ -136,7 +136,7 @@ def test_read_outs_are_networks_with_other_last_layers(shallow, tmp_path):
 
 def test_the_deviations_learn_by_the_likelihood(shallow):
     """Their gradient is that of sg(v)^(1/2) (d^2 / v + ln v) by autograd, with the mean and the trunk constant."""
-    potential, (parameters,), _ = shallow._ready(UNSEEN.structures)
+    potential, (parameters,) = shallow._ready(UNSEEN.structures)
     data = labelled(shallow._examples(UNSEEN), np.arange(8), potential)
     trace = potential.atoms(parameters, data.batch, data.elements)
     errors = potential.energies(parameters, trace) - data.energies
@@ -431,7 +431,7 @@ def test_said_by_gives_stresses_of_cells():
     found = model.predict(cells.structures, frozenset({"energy", "forces", "stress", "std"}))
     assert set(found.std) == {"energy", "forces", "stress"} and np.isfinite(found.std["stress"]).all()
     assert np.allclose(found.std["stress"], found.std["stress"].transpose(0, 2, 1))
-    potential, (parameters,), _ = model._ready(cells.structures)
+    potential, (parameters,) = model._ready(cells.structures)
     for _, batch, own in model._batches(cells.structures, potential):
         _, each = said_by(potential, parameters, batch, own, True, True)
         assert each["stress"].shape == (4, 12, 3, 3) and each["energy"].shape == (4, 12)

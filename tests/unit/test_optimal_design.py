@@ -147,7 +147,7 @@ def test_of_the_network_too(criterion):
 
 
 def test_both_ways_to_the_sensitivities_of_forces_agree():
-    potential, (parameters,), _ = MODEL._ready(UNSEEN)
+    potential, (parameters,) = MODEL._ready(UNSEEN)
     for rows, batch, own in MODEL._batches(UNSEEN, potential):
         trace = potential.atoms(parameters, batch, own)
         one = _by_weights(potential, parameters, trace)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import h5py
 import numpy as np
@@ -36,8 +36,6 @@ from quarry.structures.compositions import unfamiliar
 
 VERSION = 1
 """Of the model's file."""
-
-_Ready: TypeAlias = tuple[Potential, list[Parameters], StructureSet]
 
 
 @lru_cache(maxsize=4)
@@ -230,7 +228,7 @@ class GaussianMomentModel:
 
         By property, energies without the atomic references; a first axis for members. with_spread: whether read-outs are asked.
         """
-        potential, networks, _ = self._ready(structures)
+        potential, networks = self._ready(structures)
         for rows, batch, own in self._batches(structures, potential):
             found = [said_by(potential, parameters, batch, own, derivatives, with_spread) for parameters in networks]
             each = {name: np.concatenate([spread[name] for _, spread in found]) for name in found[0][0]}
@@ -260,7 +258,7 @@ class GaussianMomentModel:
         if kind not in known:
             raise QuarryError(f"query.embedding: a model of kind gmnn has no {kind} features; use {' or '.join(known)}")
         seeds = [int(rng.integers(2**63 - 1)) for _ in self._trained]
-        potential, networks, _ = self._ready(structures)
+        potential, networks = self._ready(structures)
         parts = []
         for rows, batch, own in self._batches(structures, potential):
             maps = [
@@ -288,34 +286,33 @@ class GaussianMomentModel:
         looks at: their labels are there. It is kept for the next structures. Of a committee the mean over its members.
         """
 
-        def blocks(criterion: str, ready: _Ready, member: int) -> Iterator[Sensitivities]:
-            potential, networks, some = ready
+        def blocks(some: StructureSet, criterion: str, member: int) -> Iterator[Sensitivities]:
+            potential, networks = self._ready(some)
             for rows, batch, own in self._batches(some, potential):
                 yield sensitivities(potential, networks[member], batch, own, len(rows), criterion)
 
-        others, ids, members = self._ready(structures), known.ids.tobytes(), range(len(self._trained))
+        ids, members = known.ids.tobytes(), range(len(self._trained))
         if self._informed[0] != ids:
             self._informed = (ids, {})
         kept = self._informed[1]
         for criterion in sorted(want - kept.keys()):
-            ready = self._ready(known)
-            kept[criterion] = [Known(partial(blocks, criterion, ready, m)) for m in members]
+            kept[criterion] = [Known(partial(blocks, known, criterion, m)) for m in members]
         return {
-            criterion: Informativeness.mean([kept[criterion][m].change(blocks(criterion, others, m)) for m in members])
-            for criterion in sorted(want)
+            name: Informativeness.mean([kept[name][m].change(blocks(structures, name, m)) for m in members])
+            for name in sorted(want)
         }
 
     def _potential(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Potential:
         return _potential_of(self.settings.cutoff_A, len(self.elements), dtype, device)
 
-    def _ready(self, structures: StructureSet) -> _Ready:
-        """Return the potential, parameters of its networks, and the structures. Raises QuarryError for some that it cannot judge."""
+    def _ready(self, structures: StructureSet) -> tuple[Potential, list[Parameters]]:
+        """Return the potential and its networks' parameters. Raises QuarryError for structures that they cannot judge."""
         if not self._trained:
             raise RuntimeError("this model is not trained")
         check_elements(structures, self.elements)
         potential = self._potential(device_of(self.settings.device))
         parameters = [one.parameters.map(lambda tensor: tensor.to(potential.device)) for one in self._trained]
-        return potential, parameters, structures
+        return potential, parameters
 
     def _batches(
         self, structures: StructureSet, potential: Potential
