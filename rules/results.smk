@@ -50,7 +50,7 @@ rule describe_model:
     input:
         model=from_product("model/model.h5"),
         dataset=from_product("dataset.h5"),
-        facts=from_last("facts.json"),
+        facts=all_facts,
     output:
         **PATHS.outputs("describe_model"),
     params:

@@ -14,7 +14,7 @@ with job(snakemake):
         ArmModels(configuration, snakemake.wildcards.arm, "", params.features, Path(params.base)),
         model=paths.model,
         dataset=paths.dataset,
-        facts=paths.facts,
+        facts=list(paths.facts)[-1],
         manifest=manifest_of(snakemake),
         output=dict(snakemake.output.items()),
     )
