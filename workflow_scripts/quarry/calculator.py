@@ -102,8 +102,8 @@ class QuarryCalculator(Calculator):
         if goal.classes:
             yield from ("class_name", "probabilities")
         elif self._traits.std:
-            # Regressions know the error of what they learnt directly.
-            known = goal.main if self._traits.needs_descriptor else self._names
+            # Regressions know the error of the main property alone.
+            known = goal.main if self._traits.needs_descriptor else goal.learnt
             yield from (name + UNCERTAINTY for name in known if name != "stress")
         if self._criteria():
             yield INFORMATIVENESS
