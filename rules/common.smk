@@ -4,7 +4,6 @@ from quarry.campaign.closing import closing_message, error_message
 from quarry.campaign.invocation import Invocation
 from quarry.campaign.loop import padded
 from quarry.campaign.walk import Walk
-from quarry.config.campaign import PROBES_ARM
 from quarry.errors import QuarryError
 
 
@@ -187,17 +186,3 @@ def from_product(file, arm=None):
 def recomputed(check, count):
     """Return the recomputed labels of a check. The seed is in their path: with another one, others are computed."""
     return [PATHS.recomputed(check, CAMPAIGN.configuration.verification.seed, number) for number in range(count)]
-
-
-def probe_labels(wildcards):
-    """Return the labels that tell a forecast the cost, where the campaign has none of its own."""
-    if CAMPAIGN.has_facts(CAMPAIGN.arms[0], 0):
-        return []
-    batch = checkpoints.choose_probes.get().output.batch
-    return [PATHS.label(job, PROBES_ARM, 0) for job in CAMPAIGN.jobs(batch)]
-
-
-def cores_of_run(wildcards):
-    """Return the cores that label jobs may use at a time: on a cluster, those of all jobs in the queue."""
-    settings, label = workflow.resource_settings, CAMPAIGN.configuration.resources.label
-    return settings.cores or settings.nodes * label.threads * label.tasks

@@ -52,6 +52,16 @@ def test_rooms_import_in_one_direction(graph: dict[str, set[str]]) -> None:
     assert not wrong
 
 
+def test_files_are_short() -> None:
+    root = QUARRY.parents[1]
+    lines = {
+        path.relative_to(root): len(path.read_text().splitlines())
+        for path in (*root.glob("workflow_scripts/**/*.py"), *root.glob("rules/*.smk"), root / "Snakefile")
+    }
+    assert len(lines) > 100
+    assert [path for path, count in lines.items() if count >= (400 if path.suffix == ".py" else 200)] == []
+
+
 def test_one_module_reads_and_writes_csv_tables() -> None:
     users = {path.name for path in modules().values() if "import csv\n" in path.read_text()}
     assert users == {"csv_tables.py"}
