@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from quarry.models.gmnn.beginning import carried_over, first_scales, held_rows
 from quarry.models.gmnn.features import feature_map, sensitivities
 from quarry.models.gmnn.file import read_held, read_networks, write_held, write_networks
 from quarry.models.gmnn.neighbours import Batch, Neighbourhoods
-from quarry.models.gmnn.potential import Parameters, Potential, initial_parameters
+from quarry.models.gmnn.potential import Parameters, Potential, initial_parameters, potential_of
 from quarry.models.gmnn.readouts import initial_spread, said_by
 from quarry.models.gmnn.refusals import check_elements, doubts_about
 from quarry.models.gmnn.training import Examples, Trained, blocks_of, train
@@ -36,12 +36,6 @@ from quarry.structures.compositions import unfamiliar
 
 VERSION = 1
 """Of the model's file."""
-
-
-@lru_cache(maxsize=4)
-def _potential_of(cutoff_A: float, n_elements: int, dtype: torch.dtype, device: torch.device) -> Potential:
-    """Return a potential, whose tables take longer to make than the energy of a molecule."""
-    return Potential(cutoff_A, n_elements, dtype, device)
 
 
 class GaussianMomentModel:
@@ -303,7 +297,7 @@ class GaussianMomentModel:
         }
 
     def _potential(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Potential:
-        return _potential_of(self.settings.cutoff_A, len(self.elements), dtype, device)
+        return potential_of(self.settings.cutoff_A, len(self.elements), dtype, device)
 
     def _ready(self, structures: StructureSet) -> tuple[Potential, list[Parameters]]:
         """Return the potential and its networks' parameters. Raises QuarryError for structures that they cannot judge."""

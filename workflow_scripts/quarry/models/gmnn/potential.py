@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -236,3 +237,9 @@ class Potential:
         """Return sums over groups, shape (n, count), of values of shape (n, m): always in the same order."""
         chosen = torch.nn.functional.one_hot(groups, count).to(self.dtype)
         return values @ chosen
+
+
+@lru_cache(maxsize=4)
+def potential_of(cutoff_A: float, n_elements: int, dtype: torch.dtype, device: torch.device) -> Potential:
+    """Return a potential (cutoff: Angstrom), whose tables take longer to make than the energy of a molecule."""
+    return Potential(cutoff_A, n_elements, dtype, device)
