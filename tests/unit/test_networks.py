@@ -181,6 +181,13 @@ class TestModel:
         said = [model.predict(data.structures, WANT).mean["forces"] for model in (first, again)]
         assert np.abs(said[0] - said[1]).max() < 1e-5
 
+    def test_structures_of_which_it_sees_no_distance(self, toy):
+        model = NetworkModel(settings(epochs=1), ("energy", "forces"))
+        model.fit(labels(molecules(8)), None, generator(1, "train"))
+        pairs = [Structure.create([8, 1], np.array([[0, 0, 0], [0, 0, d]])) for d in (3.9, 4.1)]
+        asked = StructureSet.from_structures([*pairs, Structure.create([8], np.zeros((1, 3)))])
+        assert model.beyond_reach(asked).tolist() == [False, True, True]
+
     def test_a_damaged_file_is_one_line(self, toy, tmp_path):
         model = NetworkModel(settings(epochs=1), ("energy", "forces"))
         model.fit(labels(molecules(8)), None, generator(1, "train"))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from quarry.config.base import on_device
 from quarry.config.models import Ani, Mace, Sevenn
 from quarry.config.networks import NetworkPotential
+from quarry.descriptors.reach import within_cutoff
 from quarry.devices import device_of
 from quarry.errors import QuarryError, reason_of
 from quarry.files import atomic_path
@@ -117,6 +118,11 @@ class NetworkModel:
         if kind != "last_layer" or kind not in self.settings.maps:
             raise QuarryError(f"query.embedding: a model of kind {self.settings.extra} has no {kind} features")
         return pooled(self._ready(structures), structures, "sum")
+
+    def beyond_reach(self, structures: StructureSet) -> NDArray[np.bool_]:
+        """Return which structures have no two atoms within the network's cutoff, see ``HasReach``."""
+        assert self._network is not None
+        return ~within_cutoff(self._network.cutoff_A, structures)
 
     def _ready(self, structures: StructureSet) -> Network:
         if self._network is None:
