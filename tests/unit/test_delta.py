@@ -218,6 +218,32 @@ def test_training_begins_from_the_last_model_of_the_difference(tmp_path, baselin
     assert np.abs(said[1] - said[0]).max() < 1e-4 < np.abs(said[2] - said[0]).max()
 
 
+@pytest.mark.parametrize(
+    ("model", "target"),
+    [
+        ({"kind": "mlp", "uncertainty": "committee", "members": 2, "epochs": 3, "calibrate": False}, "energy"),
+        ({**SMALL, "epochs": 2, "uncertainty": "committee", "members": 2}, "energy_forces"),
+    ],
+    ids=["mlp", "gmnn"],
+)
+def test_a_committee_whose_members_are_trained_one_by_one(tmp_path, baseline, model, target):
+    pool = waters(16)
+    made, data = models(tmp_path, campaign({**model, "baseline": baseline}, target=target), pool), labels(pool, 5.0)
+    whole, joined = made.make(), made.make()
+    whole.fit(data, None, generator(1, "train"))
+    members = []
+    for number in range(2):
+        members.append(made.make())
+        members[-1].fit_member(number, data, None, generator(1, "train"), start=None, checkpoint=None)
+        members[-1].save(tmp_path / f"{number}.h5")
+    joined.join([made.load(tmp_path / f"{number}.h5") for number in range(2)])
+    want = frozenset({"energy", STD})
+    said = [m.predict(pool, want) for m in (whole, joined)]
+    np.testing.assert_allclose(said[0].mean["energy"], said[1].mean["energy"], atol=1e-6)
+    np.testing.assert_allclose(said[0].std["energy"], said[1].std["energy"], atol=1e-6)
+    assert np.abs(said[0].mean["energy"] - data.targets["energy"]).max() < 50.0
+
+
 class TestRefused:
     def test_a_structure_that_the_calculator_cannot_do(self, tmp_path, baseline):
         chlorine = Structure.create([17, 1], np.array([[0, 0, 0], [0, 0, 1.3]]))

@@ -54,18 +54,24 @@ class DeltaModel:
         checkpoint: Path | None = None,
     ) -> None:
         """Train on the difference. Raises QuarryError for a structure that the baseline cannot judge."""
-        begin = start.model if isinstance(start, DeltaModel) else start
         held = None if validation is None else self._difference(validation)
         self._validation = None if validation is None else validation.structures
-        self.model.fit(self._difference(data), held, rng, start=begin, checkpoint=checkpoint)
+        self.model.fit(self._difference(data), held, rng, start=_difference_in(start), checkpoint=checkpoint)
 
     def fit_member(
-        self, member: int, data: TrainingData, validation: TrainingData | None, rng: np.random.Generator
+        self,
+        member: int,
+        data: TrainingData,
+        validation: TrainingData | None,
+        rng: np.random.Generator,
+        *,
+        start: Model | None = None,
+        checkpoint: Path | None = None,
     ) -> None:
         """Train member number ``member`` of a committee."""
         assert isinstance(self.model, Committee)
-        held = None if validation is None else self._difference(validation)
-        self.model.fit_member(member, self._difference(data), held, rng)
+        held, begin = None if validation is None else self._difference(validation), _difference_in(start)
+        self.model.fit_member(member, self._difference(data), held, rng, start=begin, checkpoint=checkpoint)
 
     def join(self, members: Sequence[DeltaModel]) -> None:
         """Become the committee of members that were trained one by one, in their order."""
@@ -138,3 +144,7 @@ class DeltaModel:
         mean = {name: values for name, values in found.mean.items() if name not in OF_BASELINES or name in said}
         mean |= {name: mean[name] + said[name] for name in OF_BASELINES if name in mean and name in said}
         return replace(found, mean=mean)
+
+
+def _difference_in(model: Model | None) -> Model | None:
+    return model.model if isinstance(model, DeltaModel) else model
