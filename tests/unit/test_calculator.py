@@ -20,6 +20,7 @@ from ase.optimize import BFGS, FIRE
 from ase.vibrations import Vibrations
 
 from quarry.calculator import QuarryCalculator
+from quarry.errors import QuarryError
 from quarry.structures import Structure
 from support.calculators import write_calculator
 from support.campaigns import REPOSITORY
@@ -250,6 +251,10 @@ class TestResults:
             atoms.positions[1, 0] -= sign * step
         assert force == pytest.approx(-(energies[0] - energies[1]) / (2 * step), abs=5e-3)
         assert energies[0] == pytest.approx(energy_and_forces(atoms.positions)[0], abs=0.2)
+        if kind == "gmnn":
+            atoms.positions *= 9
+            with pytest.raises(QuarryError, match="no two atoms are within the model's cutoff"):
+                atoms.get_forces()
         assert f"Needs its baseline (`ase`, `{baseline['calculator']}`)" in (folder / "README.md").read_text()
 
     def test_a_descriptor_without_derivatives_has_energies_only(self, tmp_path):

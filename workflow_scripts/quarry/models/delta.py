@@ -21,6 +21,7 @@ from quarry.models.base import (
     Committee,
     HasFeatureMaps,
     HasInformativeness,
+    HasReach,
     Informativeness,
     Model,
     Prediction,
@@ -93,6 +94,12 @@ class DeltaModel:
         """Return how much labels would tell the model of the difference."""
         assert isinstance(self.model, HasInformativeness)
         return self.model.informativeness(structures, known, want)
+
+    def beyond_reach(self, structures: StructureSet) -> NDArray[np.bool_]:
+        """Return which structures have no two atoms within the reach of the model of the difference, see ``HasReach``."""
+        if isinstance(self.model, HasReach):
+            return self.model.beyond_reach(structures)
+        return np.zeros(len(structures), dtype=bool)
 
     @property
     def validation(self) -> Prediction:
