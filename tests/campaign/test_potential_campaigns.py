@@ -23,7 +23,13 @@ def test_a_potential_goes_through_the_loop(tmp_path):
         target="energy_forces",
         model={**MODEL, "start": "last"},
         query={"strategy": "lcmd", "initial": 10, "batch": {"schedule": "constant", "size": 4}},
-        arms={"fresh": {"model": {"start": "fresh"}, "query": {"strategy": "random"}}},
+        arms={
+            "fresh": {"model": {"start": "fresh"}, "query": {"strategy": "random"}},
+            "committee": {
+                "model": {"uncertainty": "committee", "members": 2},
+                "query": {"strategy": "oed_energy", "min_informativeness": 1e15},
+            },
+        },
         test={"size": 6},
         stop={"rrmse": None, "max_iterations": 1},
     )
@@ -62,3 +68,19 @@ def test_a_potential_goes_through_the_loop(tmp_path):
     assert np.array_equal(weights["main", 0], weights["fresh", 0])
     near, far = (np.abs(weights[arm, 1] - weights[arm, 0]).max() for arm in ("main", "fresh"))
     assert near < 0.9 * far
+    # Two members, each trained by a job, and no candidate that tells them enough: the batch is empty, and the arm ends.
+    assert (
+        "have an informativeness of 1e+15 or less and are left out (query.min_informativeness); 0 of 4" in outcome.text
+    )
+    committee = folder.results / "committee"
+    members = [committee / f"iter_{t:03d}/model/members/{n:03d}.h5" for t in (0, 1) for n in (0, 1)]
+    assert all(path.exists() for path in members)
+    with open(committee / "history.csv", newline="") as handle:
+        history = list(csv.DictReader(handle))
+    assert [int(row["n_train"]) for row in history] == [10, 10]
+    assert "none of" in history[-1]["stop_reason"] and "query.min_informativeness" in history[-1]["stop_reason"]
+    assert 0 <= float(history[-1]["forces_coverage_95"]) <= 1 and history[-1]["forces_std_factor"] == ""
+    assert history[-1]["forces_calibration"] == "not calibrated: too few (1 labels)"
+    model = load_model(committee / "model/model.h5", settings.arm("committee").model, settings.goal)
+    found = model.predict(StructureSet.from_structures(unseen), frozenset({"energy", "forces", "std"}))
+    assert (found.std["energy"] > 0).all() and found.std["forces"].shape == (30, 3)

@@ -49,8 +49,7 @@ class GaussianMomentModel:
 
     def __init__(self, settings: Gmnn, learnt: tuple[str, ...]) -> None:
         """settings: of the configuration. learnt: energy, and forces and stress if they are learnt."""
-        self.settings = settings
-        self.learnt = learnt
+        self.settings, self.learnt = settings, learnt
         self.elements: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
         self._baseline = CompositionBaseline(self.elements, np.zeros(0))
         self._trained: list[Trained] = []
@@ -226,10 +225,8 @@ class GaussianMomentModel:
         for rows, batch, own in self._batches(structures, potential):
             found = [said_by(potential, parameters, batch, own, derivatives, with_spread) for parameters in networks]
             each = {name: np.concatenate([spread[name] for _, spread in found]) for name in found[0][0]}
-            if len(found) == 1:
-                yield rows, batch, found[0][0], each
-            else:
-                yield rows, batch, {name: values.mean(axis=0) for name, values in each.items()}, each
+            mean = found[0][0] if len(found) == 1 else {name: values.mean(axis=0) for name, values in each.items()}
+            yield rows, batch, mean, each
 
     def _calibration(self, name: str) -> Calibration:
         return self._calibrations.get(name, Calibration(fewest=FEW))
@@ -349,7 +346,8 @@ class GaussianMomentModel:
         settings = self.settings
         last = [one for one in self._trained if one.epoch == settings.epochs and not math.isnan(one.held_out_loss)]
         unfinished = last and settings.schedule in ("constant", "plateau") and settings.epochs > 1
-        which = "gmnn was best in its" if settings.networks == 1 else f"{len(last)} members of gmnn were best in their"
+        several = f"{len(last)} of {settings.networks} members of gmnn were best in their"
+        which = several if settings.networks > 1 else "gmnn was best in its"
         late = [f"{which} last epoch: it may not have converged (model.epochs)"] if unfinished else []
         return [*self._doubts, *late]
 
