@@ -202,6 +202,7 @@ if __name__ == "__main__":
     parser.add_argument("--pool", type=int, default=1000, help="structures of each data set, from which seeds draw")
     parser.add_argument("--sizes", type=int, nargs="+", default=[100, 200, 400])
     parser.add_argument("--sets", nargs="+", default=["ethanol", "QM9"])
+    parser.add_argument("--ways", nargs="+", help="some of them, the plain one among them")
     parser.add_argument("--targets", nargs="+", default=["energy", "homo", "energy_forces"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     arguments = parser.parse_args()
@@ -212,11 +213,12 @@ if __name__ == "__main__":
         for case in cases(arguments.data, arguments.pool, tuple(arguments.sizes)):
             if case.target not in arguments.targets or case.name.split()[0] not in arguments.sets:
                 continue
+            ways = [way for way in case.ways if arguments.ways is None or way[0] in arguments.ways]
             target, begin = target_of(case.target), time.process_time()
             wanted = frozenset(target.learnt)
             seeds = arguments.seeds[:1] if "one seed" in case.name else arguments.seeds
             found: dict[tuple[str, int, str], list[float]] = {}
-            for way, model, descriptor in case.ways:
+            for way, model, descriptor in ways:
                 section: Model = TypeAdapter(Model).validate_python(model)
                 cache = None if descriptor is None else features.of(case, descriptor)
                 known = features.baseline(case) if section.baseline is not None else None
@@ -236,7 +238,7 @@ if __name__ == "__main__":
                             found.setdefault((way, n, f"{name} MAE"), []).append(float(np.mean(np.abs(off))))
             plain = case.ways[0][0]
             rows: list[list[object]] = []
-            for way, _, _ in case.ways:
+            for way, _, _ in ways:
                 for n in case.sizes:
                     row: list[object] = [way, n]
                     for name in target.learnt:
