@@ -16,6 +16,7 @@ from ase.calculators.calculator import PropertyNotImplementedError
 
 from quarry.calculator import QuarryCalculator
 from quarry.errors import QuarryError
+from quarry.networks import installed, registry
 from quarry.structures import Structure
 from support.model_folders import DISTANCES, GMNN, LCMD, labels_of, published, rewrite, water, waters, with_model
 from support.toys import EQUILIBRIUM, NUMBERS
@@ -97,6 +98,22 @@ class TestRefusals:
             atoms.get_potential_energy()
         with pytest.raises(QuarryError, match="device: 'gpu' is none of auto, cpu, cuda"):
             QuarryCalculator(gmnn_folder, device="gpu")
+
+    def test_a_package_that_is_not_installed(self, tmp_path, monkeypatch):
+        """The network of a package (here a stand-in) is a calculator where the package is, and names it where it is not."""
+        made, model = waters(20), {"kind": "ani", "epochs": 5}
+        labels = labels_of(made, "energy", "forces")
+        with monkeypatch.context() as patched:
+            patched.setattr(registry, "NETWORKS", {"ani": "support.calculators:ToyNetwork"})
+            patched.setattr(registry, "lacking", lambda extra, key: None)
+            keys = {"target": "energy_forces", "model": model, "query": LCMD, "descriptor": None}
+            folder = published(tmp_path, made, labels, **keys)
+            assert with_model(water(), folder).get_forces().shape == (3, 3)
+        monkeypatch.setattr(installed, "find_spec", lambda module: None)
+        with pytest.raises(
+            QuarryError, match=r"ani needs a package that is not installed: .* -m pip install torchani=="
+        ):
+            QuarryCalculator(folder)
 
     def test_what_a_model_cannot_say(self, kreg_folder, gmnn_folder):
         for folder, name, match in (
