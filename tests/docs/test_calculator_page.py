@@ -7,10 +7,16 @@ import sys
 
 import numpy as np
 import pytest
+import yaml
 from ase import Atoms
 
 from quarry.calculator import QuarryCalculator
+from quarry.config.baselines import CalculatorBaseline
+from quarry.config.engines.ase import AseLabeling
 from quarry.errors import QuarryError
+from quarry.labeling.engines.registry import make_engine
+from quarry.models.baseline_cache import BaselineCache
+from quarry.structures import Structure, StructureSet
 from support.campaigns import REPOSITORY
 from support.model_folders import published
 from support.toys import EQUILIBRIUM, NUMBERS, labelled
@@ -60,6 +66,22 @@ def test_its_table_has_what_models_give(water):
     table = TEXT.partition("|---|---|\n")[2].partition("\n\n")[0]
     given = QuarryCalculator(water / "results/water/model").implemented_properties
     assert set(given) <= set(re.findall(r"`(\w+)`", table))
+
+
+def test_it_labels_another_campaign(water):
+    section = yaml.safe_load(re.search(r"```yaml\n(.*?)```", TEXT, re.DOTALL)[1])["labeling"]
+    engine = make_engine(AseLabeling.model_validate(section), water)
+    engine.check([1, 8])
+    structure = Structure.create(NUMBERS, EQUILIBRIUM)
+    result = engine.label(structure, 1)
+    atoms = Atoms(NUMBERS, EQUILIBRIUM, calculator=QuarryCalculator(water / "results/water"))
+    assert result.status == "ok" and result.properties["energy"] == pytest.approx(
+        atoms.get_potential_energy(), abs=1e-9
+    )
+    assert engine.method_identity()["files"]["path"]
+    beneath = CalculatorBaseline(kind="ase", calculator=section["calculator"], files=section["files"])
+    said = BaselineCache(beneath, water).of(StructureSet.from_structures([structure]), derivatives=True)
+    assert said["forces"] == pytest.approx(atoms.get_forces(), abs=1e-9)
 
 
 def test_a_model_of_ones_own(tmp_path, monkeypatch):
