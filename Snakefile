@@ -38,6 +38,7 @@ wildcard_constraints:
 
 include: "rules/common.smk"
 include: "rules/pool.smk"
+include: "rules/dynamics.smk"
 include: "rules/query.smk"
 include: "rules/label.smk"
 include: "rules/learn.smk"

@@ -109,8 +109,7 @@ def candidates(wildcards):
 
 def members(wildcards):
     """Return the members of the arm's committee, nothing for a model that is trained by one job."""
-    pattern = PATHS.outputs("train_member", wildcards.arm, wildcards.iteration)["member"]
-    return [pattern.format(member=padded(number)) for number in range(CAMPAIGN.plans[wildcards.arm].members)]
+    return PATHS.parts("train_member", wildcards.arm, wildcards.iteration, CAMPAIGN.plans[wildcards.arm])
 
 
 def batch_labels(wildcards):

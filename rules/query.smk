@@ -1,5 +1,5 @@
 rule sample_candidates:
-    """Let the sampler make the candidates of the iteration from the last model (pool.source: sampler)."""
+    """Make the candidates of the iteration from the last model, by the sampler or of what trajectories found."""
     message:
         "{wildcards.arm} iteration {wildcards.iteration}: sampling candidates"
     input:
@@ -7,6 +7,7 @@ rule sample_candidates:
         model=from_previous("model/model.h5"),
         dataset=from_previous("dataset.h5"),
         reference=PATHS.reference,
+        trajectories=trajectories,
     output:
         **PATHS.outputs("sample_candidates"),
     params:

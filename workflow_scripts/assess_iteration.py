@@ -7,6 +7,7 @@ from quarry.terminal import tell
 
 configuration = configuration_of(snakemake)
 with job(snakemake) as log:
+    from quarry.dynamics.files import read_exploration
     from quarry.labeling.ledger import LabelLedger
     from quarry.labeling.wanted import Wanted
     from quarry.stages.assessment import (
@@ -28,6 +29,7 @@ with job(snakemake) as log:
         failures=snakemake.input.failures,
         pool_size=len(read_pool_ids(snakemake.input.structures)),
         output=snakemake.output.facts,
+        exploration=read_exploration(snakemake.input.structures),
     )
     receipts = [Path(snakemake.output.facts).parent / "receipts"]
     if iteration == 0 and arm == configuration.arm_names[0]:

@@ -1,4 +1,4 @@
-"""Let the sampler make the candidates of an iteration."""
+"""Make the candidates of an iteration, by the sampler or of what trajectories found."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ with job(snakemake, configuration.resources.of("explore").threads) as log:
     line = sample_candidates(
         ArmModels(configuration, arm, pool="", base=Path(snakemake.params.base)),
         iteration,
-        LastIteration(last.model, last.dataset, last.reference),
+        LastIteration(last.model, last.dataset, last.reference, last.trajectories),
         snakemake.output[0],
     )
     log(line)

@@ -195,7 +195,7 @@ def test_constant_energy_keeps_the_energy():
 def test_temperatures_go_from_the_first_to_the_last():
     ramp = course(100, temperature_K=(300.0, 900.0))
     assert [ramp.temperature_at(step) for step in (0, 50, 100)] == [300.0, 600.0, 900.0]
-    assert ACCELERATION == pytest.approx(9.648533e-3, rel=1e-6)
+    assert pytest.approx(9.648533e-3, rel=1e-6) == ACCELERATION
 
 
 # --- what is no chemistry
@@ -242,7 +242,9 @@ def test_an_uncertainty_that_is_no_number_ends_a_trajectory():
 @given(st.lists(st.floats(0, 1e3), min_size=2, max_size=50), st.floats(0.1, 10.0))
 def test_the_threshold_is_the_median_and_three_scaled_deviations(values, factor):
     array = np.array(values)
-    middle = sorted(values)[len(values) // 2] if len(values) % 2 else sum(sorted(values)[len(values) // 2 - 1 :][:2]) / 2
+    middle = (
+        sorted(values)[len(values) // 2] if len(values) % 2 else sum(sorted(values)[len(values) // 2 - 1 :][:2]) / 2
+    )
     deviations = sorted(abs(v - middle) for v in values)
     half = len(values) // 2
     spread = deviations[half] if len(values) % 2 else (deviations[half - 1] + deviations[half]) / 2

@@ -32,13 +32,15 @@ class ArmPlan:
 
     scored: its strategy looks at scores of the candidates. proposed: its batch comes from a proposal (not the first one, and
     for one with nothing but retries). members: number of its committee's members, each trained by a job; 0: one job trains
-    the model. sampled: its candidates are made by a sampler, from the last model.
+    the model. sampled: its candidates are made by a sampler or by trajectories, from the last model. explorations: number of jobs
+    that run trajectories for them.
     """
 
     scored: bool = False
     proposed: bool = True
     members: int = 0
     sampled: bool = False
+    explorations: int = 0
 
 
 BENCHMARKS = "benchmarks"
@@ -93,6 +95,15 @@ LABELS = Stage("label_structure", {})
 """The place of the labels in the loop. They are never removed and have no receipts, so no files stand for them."""
 
 LOOP = (
+    Stage(
+        "explore",
+        {"trajectories": "trajectories/{group}.h5"},
+        when=lambda plan: plan.explorations > 0 and plan.proposed,
+        part="group",
+        parts=lambda plan: plan.explorations,
+        resources="explore",
+        runs_model=True,
+    ),
     Stage(
         "sample_candidates",
         {"candidates": "candidates.h5"},

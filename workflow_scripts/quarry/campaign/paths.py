@@ -98,6 +98,11 @@ class CampaignPaths:
         stage = RULES[rule]
         return {name: self._file(stage.place, file, arm, iteration) for name, file in stage.outputs.items()}
 
+    def parts(self, rule: str, arm: str, iteration: int | str, plan: ArmPlan) -> list[str]:
+        """Return what the jobs of a rule with several of them an iteration make; none where the arm has no such jobs."""
+        stage = RULES[rule]
+        return [self.iteration(file, arm, iteration) for file in stage.files(plan)]
+
     def benchmark(self, rule: str, arm: str = "{arm}", iteration: int | str = "{iteration}") -> str:
         """Return the path of what Snakemake measured of a rule's job."""
         return self._file(RULES[rule].place, RULES[rule].benchmark, arm, iteration)

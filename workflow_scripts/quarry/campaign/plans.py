@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from quarry.campaign.loop import ArmPlan
 from quarry.config.campaign import Configuration
+from quarry.config.pool import DynamicsPool
 
 
 def plan_of(configuration: Configuration, arm: str) -> ArmPlan:
@@ -13,4 +14,5 @@ def plan_of(configuration: Configuration, arm: str) -> ArmPlan:
         scored=settings.query.needs_scores,
         members=settings.model.traits.member_jobs,
         sampled=configuration.pool.is_sampled,
+        explorations=configuration.pool.explore.jobs if isinstance(configuration.pool, DynamicsPool) else 0,
     )

@@ -7,18 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from quarry.config.base import Form, Section, energy_in_ev
 from quarry.config.baselines import Baseline
 from quarry.config.classification import Classification
 from quarry.config.control import Control, control_names, split_names
 from quarry.config.descriptors import Descriptor, InverseDistances
+from quarry.config.dynamics import DEFAULTS
 from quarry.config.engines.registry import Labeling
 from quarry.config.filters import Filters
 from quarry.config.learning import Stop, Test, Validation
 from quarry.config.models import Gpr, Model
-from quarry.config.pool import InitialPool, Pool, SamplerPool, TablePool, WignerPool, files_of
+from quarry.config.pool import InitialPool, Pool, TablePool, WignerPool, files_of
 from quarry.config.query import OPTIONS, Query
 from quarry.config.resources import Forecast, Resources
 from quarry.config.search import Search
@@ -94,6 +95,15 @@ class Configuration(Section):
     resources: Resources = Resources()
     verification: Verification = Verification()
     forecast: Forecast = Forecast()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sections_of_dynamics(cls, data: Any) -> Any:
+        """Give a campaign of dynamics the sections that it leaves out."""
+        pool = data.get("pool") if isinstance(data, dict) else None
+        if not isinstance(pool, dict) or pool.get("source") != "dynamics":
+            return data
+        return {**DEFAULTS, **data}
 
     @field_validator("target")
     @classmethod
@@ -184,7 +194,7 @@ class Configuration(Section):
     @property
     def initial_pool(self) -> InitialPool | None:
         """The fixed pool from which the test set and iteration 0 come; None: they come from the sampler itself."""
-        return self.pool.initial if isinstance(self.pool, SamplerPool) else self.pool
+        return self.pool.initial_pool
 
     @property
     def computes_modes(self) -> bool:

@@ -12,6 +12,7 @@ from quarry.config.base import energy_in_ev
 from quarry.config.baselines import problem_with_baseline
 from quarry.config.campaign import Configuration
 from quarry.config.control import control_names, split_names
+from quarry.config.dynamics_checks import dynamics_problem, model_without_trajectories
 from quarry.config.engines.registry import engines_that
 from quarry.config.model_traits import ModelTraits
 from quarry.config.models import MODEL_SECTIONS, Model
@@ -140,15 +141,15 @@ def _sampler(c: Configuration) -> str | None:
         return None
     if not c.labeling.computes:
         return (
-            f"labeling.engine: {c.labeling.engine} has labels of its own structures only, and a sampler (pool.source: sampler) "
+            f"labeling.engine: {c.labeling.engine} has labels of its own structures only, and pool.source: {c.pool.source} "
             "makes new ones; use an engine that computes"
         )
     if c.spectrum is not None:
-        return "pool.source: sampler has no ensemble of which a spectrum could be; use wigner or file"
+        return f"pool.source: {c.pool.source} has no ensemble of which a spectrum could be; use wigner or file"
     if c.filters.near_duplicates is not None:
-        return "filters.near_duplicates: it is for a fixed pool; with pool.source: sampler remove it"
+        return f"filters.near_duplicates: it is for a fixed pool; with pool.source: {c.pool.source} remove it"
     if c.pool_filters.copies == "keep":
-        return "filters.copies: keep is for a fixed pool; with pool.source: sampler set leave_out"
+        return f"filters.copies: keep is for a fixed pool; with pool.source: {c.pool.source} set leave_out"
     return None
 
 
@@ -212,7 +213,8 @@ def model_incompatibility(configuration: Configuration, arm: str, traits: ModelT
             f"{where}.kind: {kind} needs descriptor.kind: {' or '.join(traits.descriptors)}, not {descriptor.kind}; "
             f"change it, or set {_kinds(lambda other: not other.descriptors and other.can_learn(TARGETS['energy']))[0]}"
         )
-    return _cannot_learn(configuration.goal, arm, kind, where, traits)
+    lack = _cannot_learn(configuration.goal, arm, kind, where, traits)
+    return lack or model_without_trajectories(configuration, f"{where}.kind: {kind}", traits)
 
 
 def _cannot_learn(target: Target, arm: str, kind: str, where: str, traits: ModelTraits) -> str | None:
@@ -374,6 +376,7 @@ CHECKS: tuple[Callable[[Configuration], str | None], ...] = (
     _engine,
     _rows,
     _sampler,
+    dynamics_problem,
     _search,
     _classes,
     _descriptor,

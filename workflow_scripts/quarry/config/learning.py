@@ -109,6 +109,9 @@ class Stop(Section):
     """Compare the RMSE itself, or the upper end of its 95 % interval: then chance in the test set cannot stop the campaign."""
     target_accuracy: float | None = Field(default=None, gt=0, le=1)
     """Stop when the accuracy is at least this (target class)."""
+    min_new_points: int | None = Field(default=None, gt=0)
+    """Stop when trajectories (pool.source: dynamics) have found fewer new structures than this: the model is sure of what its
+    dynamics visits. null: never."""
     uninformative: Uninformative | None = None
     """Stop when the query finds nothing informative any more; null: never."""
     rules: list[OwnRule] = []

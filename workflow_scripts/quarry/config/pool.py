@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from quarry.config.base import ImportPath, PlainArguments, Section
+from quarry.config.dynamics import Explore, Growth
 from quarry.config.methods import PyscfMethod
 
 MOST_CHARGES = 10_000
@@ -29,6 +30,11 @@ class FixedPool(Section):
 
     is_sampled: ClassVar[bool] = False
     """Whether each iteration has candidates of its own."""
+
+    @property
+    def initial_pool(self) -> InitialPool | None:
+        """The fixed pool from which the test set and iteration 0 come."""
+        return cast("InitialPool", self)
 
 
 class WignerPool(FixedPool):
@@ -165,9 +171,83 @@ class SamplerPool(Section):
     multiplicity: int = Field(default=1, gt=0, le=MOST_CHARGES)
     """Spin multiplicity 2S + 1 of sampled structures whose atoms.info gives none."""
 
+    @property
+    def initial_pool(self) -> InitialPool | None:
+        """The fixed pool from which the test set and iteration 0 come; None: they come from the sampler itself."""
+        return self.initial
+
+
+class DynamicsPool(Section):
+    """Candidates that trajectories on the last model's potential find, anew for every iteration. Needs a model that predicts
+    forces. Sections target, model, query, test and stop may be left out (docs/dynamics.md).
+    """
+
+    is_sampled: ClassVar[bool] = True
+
+    source: Literal["dynamics"]
+    molecule: str | None = None
+    """Start geometry (xyz), relative to the campaign file; it is optimised, and its normal modes are computed. In its place:
+    modes_file or initial."""
+    modes_file: str | None = None
+    """Normal modes that are computed already, the pool/normal_modes.json of an earlier campaign."""
+    initial: Annotated[WignerPool | FilePool, Field(discriminator="source")] | None = None
+    """In place of molecule: the whole pool that the test set and iteration 0 come from, e.g. {source: file, files: [...]}."""
+    initial_temperature_K: float = Field(default=500.0, ge=0)
+    """Temperature of the Wigner distribution of the initial data, kelvin."""
+    initial_size: int = Field(default=200, gt=0)
+    """Geometries that are drawn for the test set and iteration 0."""
+    charge: int = Field(default=0, ge=-MOST_CHARGES, le=MOST_CHARGES)
+    """Total charge of the molecule."""
+    multiplicity: int = Field(default=1, gt=0, le=MOST_CHARGES)
+    """Spin multiplicity 2S + 1 of the molecule."""
+    geometry_method: PyscfMethod | None = None
+    """Method of the optimisation and Hessian, a cheaper one perhaps; null: the labels' own method (PySCF)."""
+    growth: Growth | None = Growth()
+    """Whether initial data grow before trajectories are run; null: they start from iteration 0."""
+    explore: Explore = Explore()
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> DynamicsPool:
+        given = [name for name in ("molecule", "modes_file", "initial") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"give one of molecule, modes_file and initial, not {' and '.join(given) if given else 'none of them'}"
+            )
+        _ = self.initial_pool
+        if not self.has_modes and self.explore.starts == "wigner":
+            raise ValueError("explore.starts: wigner needs normal modes, and initial has none; set labelled")
+        if not self.has_modes and self.growth is not None:
+            if "growth" in self.model_fields_set:
+                raise ValueError("growth: it draws geometries from normal modes, and initial has none; set null")
+            object.__setattr__(self, "growth", None)
+        return self
+
+    @property
+    def has_modes(self) -> bool:
+        """Whether there are normal modes to draw from."""
+        return isinstance(self.initial_pool, WignerPool)
+
+    @property
+    def starts(self) -> Literal["wigner", "labelled"]:
+        """Where trajectories begin."""
+        return self.explore.starts or ("wigner" if self.has_modes else "labelled")
+
+    @property
+    def initial_pool(self) -> InitialPool | None:
+        """The fixed pool from which the test set and iteration 0 come."""
+        if self.initial is not None:
+            return self.initial
+        keys = ("molecule", "geometry_method", "charge", "multiplicity") if self.modes_file is None else ("modes_file",)
+        return WignerPool(
+            source="wigner",
+            size=self.initial_size,
+            temperature_K=self.initial_temperature_K,
+            **{key: getattr(self, key) for key in keys},
+        )
+
 
 InitialPool = WignerPool | FilePool | TablePool
-Pool = Annotated[WignerPool | FilePool | TablePool | SamplerPool, Field(discriminator="source")]
+Pool = Annotated[WignerPool | FilePool | TablePool | SamplerPool | DynamicsPool, Field(discriminator="source")]
 
 
 def files_of(pool: InitialPool | None) -> list[str]:

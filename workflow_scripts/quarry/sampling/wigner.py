@@ -63,6 +63,24 @@ def sample_wigner(
     )
 
 
+def sample_wigner_motion(
+    modes: NormalModes, temperature_K: float, rng: np.random.Generator, low_modes: LowModes | None = None
+) -> tuple[Structure, NDArray[np.float64]]:
+    """Draw a geometry, and velocities of its atoms in Angstrom/fs, shape (n_atoms, 3).
+
+    Coordinates and momenta of the Wigner function of a thermal harmonic oscillator are independent; the velocity of a
+    mass-weighted normal coordinate has the variance of the coordinate times omega^2 (Hillery et al., Phys. Rep. 106, 121 (1984)).
+    Modes that low_modes freezes do not move. Errors as of ``sample_wigner``.
+    """
+    drawn = sample_wigner(modes, temperature_K, 1, rng, low_modes)[0]
+    frequencies_cm = modes.frequencies_cm
+    if low_modes is not None:
+        frequencies_cm = np.maximum(frequencies_cm, low_modes.below_cm)
+    omega_per_fs = 2.0 * np.pi * constants.c * 100.0 * frequencies_cm * constants.femto
+    speeds = omega_per_fs * _widths(modes.frequencies_cm, temperature_K, low_modes)
+    return drawn, np.tensordot(rng.standard_normal(len(speeds)) * speeds, modes.modes, axes=1)
+
+
 def _widths(
     frequencies_cm: NDArray[np.float64], temperature_K: float, low_modes: LowModes | None
 ) -> NDArray[np.float64]:

@@ -24,23 +24,33 @@ DECISION_RULES = ("select_batch", "merge_labels", "assess_iteration")
 
 
 def assess_iteration(
-    configuration: Configuration, arm: str, iteration: int, metrics: str, failures: str, pool_size: int, output: str
+    configuration: Configuration,
+    arm: str,
+    iteration: int,
+    metrics: str,
+    failures: str,
+    pool_size: int,
+    output: str,
+    exploration: dict[str, Any] | None = None,
 ) -> Facts:
     """Write the facts of an iteration; the same labels and model give the same bytes.
 
-    pool_size: number of structures from which its batch was chosen.
+    pool_size: number of structures from which its batch was chosen. exploration: what was written beside sampled candidates.
     """
+    explored = dict(exploration or {})
+    phase = explored.pop("phase", "initial" if iteration == 0 else "query")
     found: dict[str, Any] = json.loads(Path(metrics).read_bytes())
     failed = len(open_failures(read_failures(failures)))
     facts = Facts(
         arm=arm,
         iteration=iteration,
-        phase="initial" if iteration == 0 else "query",
+        phase=phase,
         n_failed=failed,
         pool_size=pool_size,
         pool_left=None if configuration.pool.is_sampled else pool_size - found["n_labels"] - failed,
         target=configuration.goal.name,
         metric=configuration.stop.metric,
+        exploration=explored,
         **found,
     )
     facts.write(output)

@@ -10,7 +10,7 @@ from typing import Any
 
 from quarry.campaign.rejected_labels import check_ids, read_rejected
 from quarry.config.campaign import Configuration, inputs_of
-from quarry.config.pool import FilePool, SamplerPool, TablePool, WignerPool
+from quarry.config.pool import DynamicsPool, FilePool, SamplerPool, TablePool, WignerPool
 from quarry.errors import QuarryError
 from quarry.files import sha256_of
 from quarry.labeling.engines.base import KnowsLabels
@@ -20,6 +20,7 @@ from quarry.labeling.store import method_id_of
 from quarry.networks.installed import check_extras
 from quarry.processes import only_this_process
 from quarry.sampling.samplers import make_sampler
+from quarry.stages.exploring import check_cells
 from quarry.stages.filtering import PoolFilter
 from quarry.stages.geometry_checks import check_not_nm
 from quarry.stages.known_labels import check_known_labels
@@ -50,6 +51,8 @@ def check(configuration: Configuration, base: Path, jobs_have_own_environment: b
         check_not_nm(pool_filter)
         check_size(configuration, pool_filter)
         structures, sources = pool_filter.kept, pool_filter.sources
+        if isinstance(configuration.pool, DynamicsPool):
+            check_cells(configuration.pool.explore, structures)
     else:
         structures, sources = StructureSet.from_structures([read_start(pool, base)]), []
     engine = make_engine(configuration.labeling, base, configuration.resources.label)

@@ -1,11 +1,15 @@
-"""The candidates of an iteration where a sampler makes them from the last model."""
+"""The candidates of an iteration where a sampler or trajectories make them from the last model."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from quarry.config.pool import SamplerPool
+from quarry.config.pool import DynamicsPool, SamplerPool
+from quarry.dynamics.files import CANDIDATES, EXPLORATION, Trajectories, account_of, words_of
 from quarry.labeling.engines.registry import make_engine
 from quarry.randomness import generator
 from quarry.sampling.samplers import sampled_structures
@@ -18,26 +22,37 @@ from quarry.structures.labelled import LabelledSet
 
 @dataclass(frozen=True)
 class LastIteration:
-    """What a sampler starts from: the files of the last model, of the data set, and of the pool's reference geometry."""
+    """What candidates are made from: the files of the last model, of the data set, of the pool's reference geometry, and of
+    trajectories.
+    """
 
     model: str
     dataset: str
     reference: str
+    trajectories: Sequence[str] = ()
 
 
 def sample_candidates(models: ArmModels, iteration: int, last: LastIteration, output: str) -> str:
-    """Let the sampler make the candidates of an iteration; write those that pass the filters; return a line about them.
+    """Make the candidates of an iteration, by the sampler or of what trajectories found; write those that pass the filters.
 
-    Structures that are labelled, and copies of them, are no candidates. Raises QuarryError if a structure is one that engine or
+    Returns a line about them.     Structures that are labelled, and copies of them, are no candidates. Raises QuarryError if a structure is one that engine or
     descriptor cannot take.
     """
     configuration, base = models.configuration, models.base or Path()
     pool = configuration.pool
-    assert isinstance(pool, SamplerPool)
     labelled = LabelledSet.read(last.dataset)
-    training = labelled.subset(labelled.indices("train"))
-    rng = generator(models.settings.seed, models.arm, iteration, "sample")
-    found = sampled_structures(pool, base, models.load(last.model), training, iteration, rng)
+    attributes: dict[str, Any] = {}
+    if isinstance(pool, DynamicsPool):
+        parts = [Trajectories.read(path) for path in last.trajectories]
+        found = [part.structures[k] for part in parts for k, fate in enumerate(part.fates) if fate in CANDIDATES]
+        account = account_of(parts)
+        attributes[EXPLORATION], words = json.dumps(account, sort_keys=True), words_of(account)
+    else:
+        assert isinstance(pool, SamplerPool)
+        training = labelled.subset(labelled.indices("train"))
+        rng = generator(models.settings.seed, models.arm, iteration, "sample")
+        found = sampled_structures(pool, base, models.load(last.model), training, iteration, rng)
+        words = f"{len(found)} structures sampled"
     reference = read_job_input(last.reference)[0].structure
     pool_filter = PoolFilter(configuration.pool_filters, reference)
     pool_filter.know(labelled.structures)
@@ -45,6 +60,6 @@ def sample_candidates(models: ArmModels, iteration: int, last: LastIteration, ou
     if len(pool_filter):
         engine = make_engine(configuration.labeling, base)
         check_structures(configuration, base, engine, pool_filter.kept, known=reference)
-    write_pool(output, pool_filter.kept, {"sampled": len(found)})
+    write_pool(output, pool_filter.kept, {"sampled": len(found), **attributes})
     rejected = f" ({counts_of(pool_filter.rejected)} rejected)" if pool_filter.rejected else ""
-    return f"{len(found)} structures sampled, {len(pool_filter)} of them candidates{rejected}"
+    return f"{words}; {len(pool_filter)} candidates{rejected}"

@@ -49,6 +49,8 @@ class Facts:
     flagged: labels with absurd values of what is learnt (``stages.auditing.audit_account``), empty if there are none: labels,
     train and evaluated (how many in all, among the training labels, and among those that the stop metric measures),
     error_share (of the squared error, carried by the latter) and ids (of some).
+    exploration: what trajectories have found (``stages.exploring``), with pool.source: dynamics: threshold (in unit), number of
+    trajectories by fate, and steps that they took.
     """
 
     arm: str
@@ -72,6 +74,7 @@ class Facts:
     warnings: list[str] = field(default_factory=list)
     n_left_out: int = 0
     flagged: dict[str, Any] = field(default_factory=dict)
+    exploration: dict[str, Any] = field(default_factory=dict)
     format: int = FACTS_FORMAT
 
     @property

@@ -310,11 +310,24 @@ def spent_budget(stop: Stop, spent: Spent) -> Budget | None:
     return next((budget for budget in BUDGETS if budget.left(stop, spent) <= 0), None)
 
 
+def _few_new_points(progress: Progress) -> str | None:
+    """The model was sure of nearly all that its own dynamics has visited."""
+    wanted, last = progress.configuration.stop.min_new_points, progress.last
+    if wanted is None or "trajectories" not in last.exploration or last.pool_size >= wanted:
+        return None
+    found, met = last.exploration["trajectories"], last.exploration["uncertain"]
+    return (
+        f"converged: {met} of {found} trajectories met a structure that the model was unsure of, {last.pool_size} of them new, "
+        f"fewer than {wanted}"
+    )
+
+
 RULES = (
     StopRule("target_rmse", _target_rmse, asks_error=True),
     StopRule("target_accuracy", _target_accuracy, asks_error=True),
     StopRule("rrmse", _rrmse, asks_error=True),
     StopRule("uninformative", _uninformative, asks_error=True),
+    StopRule("min_new_points", _few_new_points),
 )
 """The rules by which a campaign has reached something, in the order in which they are asked."""
 ENDS = (

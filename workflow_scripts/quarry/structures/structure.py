@@ -118,6 +118,10 @@ class Structure:
             digest.update(b"features" + np.asarray(self.features, dtype="<f8").tobytes())
         return digest.hexdigest()[:ID_LENGTH]
 
+    def rounded(self) -> Structure:
+        """Return the structure with positions and cell rounded as those of a pool."""
+        return Structure.create(self.numbers, self.positions, self.charge, self.multiplicity, self.cell, self.pbc)
+
     @property
     def electrons(self) -> int:
         """Number of electrons, core electrons included."""

@@ -1,0 +1,120 @@
+"""How trajectories on a model's potential explore: what they are, and where they end."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from quarry.config.base import Section, energy_in_ev
+from quarry.config.units import FORCE_UNITS
+
+NAMED_THRESHOLDS = ("first", "each")
+"""Thresholds that are found and not given."""
+UNITS = {
+    "energy": "an energy unit, e.g. 0.5 kcal/mol",
+    "forces": "a unit of force, e.g. 0.5 eV/Angstrom",
+    "informativeness": "none, e.g. 1.0",
+}
+"""What a given threshold of each uncertainty must carry."""
+
+
+def _pair(value: object) -> object:
+    return [value, value] if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+class Growth(Section):
+    """Initial data that grow until dynamics on the model is worth starting (Y.-F. Hou et al., J. Chem. Theory Comput. 20, 7744
+    (2024)). Batches of geometries like those of iteration 0 are labelled, and a power law a N^b is fitted to the errors of all
+    models so far.
+    """
+
+    gain: float = Field(default=0.1, gt=0, lt=1)
+    """It is worth starting when the power law says that one more batch would lower the error by less than this share."""
+    points: int = Field(default=5, ge=2)
+    """Models that must have been trained before the power law is asked."""
+
+
+class Explore(Section):
+    """Trajectories on the potential of the last model, each of which ends at the first frame that the model is unsure of. These
+    frames are the candidates. docs/dynamics.md.
+    """
+
+    trajectories: int = Field(default=100, gt=0)
+    """Trajectories of an iteration, all of them from new starts."""
+    jobs: int = Field(default=1, gt=0)
+    """Jobs that share them; those of a job run side by side, as one calculation."""
+    starts: Literal["wigner", "labelled"] | None = None
+    """Where they begin: positions and velocities from the Wigner distribution of the pool's normal modes, at the temperature
+    at the start; or training structures chosen at random, with velocities of that temperature. null: wigner where the pool has
+    normal modes."""
+    ensemble: Literal["nve", "langevin", "npt"] = "nve"
+    """Constant energy; a Langevin thermostat; or, of periodic structures, that and constant pressure, with cells that keep their
+    shape."""
+    temperature_K: Annotated[list[Annotated[float, Field(gt=0)]], BeforeValidator(_pair)] = Field(
+        default=[300.0, 300.0], min_length=2, max_length=2
+    )
+    """Temperature, kelvin; two values: of the thermostat at the start and at the end of a trajectory."""
+    time_step_fs: float = Field(default=0.5, gt=0, le=10)
+    """Time step, fs."""
+    length_fs: float = Field(default=1000.0, gt=0)
+    """Length of a trajectory that meets nothing new, fs."""
+    friction_per_ps: float = Field(default=10.0, gt=0)
+    """Friction of the thermostat, 1/ps."""
+    pressure_GPa: float = 0.0
+    """Pressure of ensemble npt, GPa."""
+    compressibility_per_GPa: float = Field(default=0.01, gt=0)
+    """Isothermal compressibility that npt assumes, 1/GPa: it decides how fast volumes change."""
+    pressure_time_ps: float = Field(default=0.5, gt=0)
+    """Time constant of the volume, ps."""
+    uncertainty: Literal["energy", "forces", "informativeness"] = "energy"
+    """What ends a trajectory: the standard deviation of the energy, the largest one of the force on an atom, or how much a label
+    would tell the model (docs/strategies.md, oed_total), by the mean of the labels that it has."""
+    threshold: float | str = "first"
+    """How unsure is too unsure. first: the median plus 3 scaled median absolute deviations of the uncertainties of the test
+    set's structures (which no model learns), by the first model that is explored with; each: the same by each model; or a
+    number with its unit: 0.5 kcal/mol, 0.5 eV/Angstrom, of informativeness without one."""
+    max_force_eV_A: float = Field(default=50.0, gt=0)
+    """A frame with a larger predicted force on an atom is no chemistry and no candidate, eV/Angstrom."""
+
+    @model_validator(mode="after")
+    def _threshold(self) -> Explore:
+        if self.threshold not in NAMED_THRESHOLDS and not self.given_threshold() > 0:
+            raise ValueError(f"threshold = {self.threshold!r}: nothing is surer than that; set it above 0")
+        if self.time_step_fs > self.length_fs:
+            raise ValueError(f"time_step_fs = {self.time_step_fs:g} is longer than length_fs = {self.length_fs:g}")
+        return self
+
+    def given_threshold(self) -> float:
+        """Return the threshold that is given as a number, in eV or eV/Angstrom. Raises ValueError without the unit it needs."""
+        given = self.threshold
+        needed = ValueError(f"threshold = {given!r}: give first, each, or a number with {UNITS[self.uncertainty]}")
+        if self.uncertainty == "informativeness":
+            if isinstance(given, str):
+                raise needed
+            return given
+        if not isinstance(given, str):
+            raise needed
+        if self.uncertainty == "energy":
+            return float(energy_in_ev(given))
+        match = re.fullmatch(r"\s*([0-9.]+(?:[eE][-+]?[0-9]+)?)\s*(\S+)\s*", given)
+        factors = {unit.casefold(): factor for unit, factor in FORCE_UNITS.items()}
+        if match is None or match[2].casefold() not in factors:
+            raise needed
+        return float(match[1]) * factors[match[2].casefold()]
+
+    @property
+    def steps(self) -> int:
+        """Time steps of a trajectory."""
+        return max(1, round(self.length_fs / self.time_step_fs))
+
+
+DEFAULTS = {
+    "target": "energy_forces",
+    "model": {"kind": "gmnn", "uncertainty": "auxiliary"},
+    "query": {"strategy": "random", "initial": 50, "batch": {"schedule": "constant", "size": 50}},
+    "test": {"size": 50},
+    "stop": {"rrmse": None, "min_new_points": 5, "max_iterations": 50},
+}
+"""Sections that a campaign with pool.source: dynamics has where it does not give them."""

@@ -1,0 +1,186 @@
+"""Trajectories on the last model's potential that look for candidates, and whether there are labels enough to run them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+from quarry.config.dynamics import NAMED_THRESHOLDS, Explore, Growth
+from quarry.config.pool import DynamicsPool, WignerPool
+from quarry.dynamics.exploration import Course, explore
+from quarry.dynamics.files import NEW, Trajectories
+from quarry.dynamics.integrators import Barostat, Integrator, Langevin, VelocityVerlet
+from quarry.dynamics.uncertainty import MEASURES, Measure, informativeness_of, outlier_threshold
+from quarry.dynamics.walkers import Walkers, heated
+from quarry.errors import QuarryError
+from quarry.models.base import Model
+from quarry.query.batch import batch_size
+from quarry.randomness import generator
+from quarry.sampling.modes import NormalModes
+from quarry.sampling.wigner import sample_wigner, sample_wigner_motion
+from quarry.stages.arm_models import ArmModels
+from quarry.stopping.facts import Facts
+from quarry.structures import StructureSet
+from quarry.structures.labelled import LabelledSet
+
+
+@dataclass(frozen=True)
+class Explored:
+    """What an exploration starts from.
+
+    model, dataset: files of the last iteration. facts: files of all iterations so far. modes: file of normal modes that were
+    computed for the pool, or empty.
+    """
+
+    model: str
+    dataset: str
+    facts: Sequence[str]
+    modes: str = ""
+
+
+def explore_candidates(models: ArmModels, iteration: int, group: int, last: Explored, output: str) -> str:
+    """Run the trajectories of a job; write how each of them ended; return a line about it.
+
+    group: number of the job. While the initial data grow, the first job draws geometries in their place.
+    """
+    pool = models.configuration.pool
+    assert isinstance(pool, DynamicsPool)
+    settings, facts = pool.explore, [Facts.read(path) for path in last.facts]
+    labelled = LabelledSet.read(last.dataset)
+    training = labelled.subset(labelled.indices("train")).structures
+    modes = _modes(pool, last.modes, models.base or Path())
+    batch = batch_size(models.settings.query.batch, iteration, len(training))
+    if pool.growth is not None and grows(facts, pool.growth, batch):
+        found = _drawn(models, pool, modes, iteration, batch if group == 0 else 0)
+        found.write(output)
+        return "the initial data grow"
+    model = models.load(last.model)
+    measure = measure_of(settings, training, models.target.learnt)
+    test = labelled.subset(labelled.indices("test")).structures
+    threshold = threshold_of(settings, facts, model, measure, test)
+    numbers = range(group, settings.trajectories, settings.jobs)
+    rngs = [generator(models.settings.seed, models.arm, iteration, "trajectory", number) for number in numbers]
+    walkers = _starts(pool, modes, training, rngs)
+    course = Course(
+        settings.steps,
+        settings.time_step_fs,
+        (settings.temperature_K[0], settings.temperature_K[1]),
+        threshold,
+        settings.max_force_eV_A,
+    )
+    checkpoint = Path(output).with_suffix(".state.npz")
+    state = explore(model, walkers, integrator_of(settings), course, measure, rngs, checkpoint)
+    whole = {"phase": "query", "threshold": threshold, "unit": measure.unit, "uncertainty": settings.uncertainty}
+    # Positions as they will be labelled, and with their own ids.
+    frames = StructureSet.from_structures(structure.rounded() for structure in state.walkers.structures)
+    trace = np.array(state.trace, dtype=np.float64).reshape(-1, 3)
+    fates = tuple(str(fate) for fate in state.fates)
+    Trajectories(frames, fates, tuple(state.faults), state.ends, state.uncertainty, trace, whole).write(output)
+    checkpoint.unlink(missing_ok=True)
+    met = fates.count("uncertain")
+    return f"{len(fates)} trajectories, {int(state.ends.sum())} steps: {met} met a frame beyond {threshold:.3g} {measure.unit}"
+
+
+def grows(facts: Sequence[Facts], growth: Growth, batch: int) -> bool:
+    """Return whether the initial data shall grow by another batch before dynamics is worth starting.
+
+    facts: of all iterations so far. A power law ``a N^b`` is fitted to the errors of all models by least squares in the
+    logarithms; it is worth starting when ``1 - (1 + batch / N)^b``, the share of the error that another batch would take, is below
+    ``growth.gain`` (Y.-F. Hou et al., J. Chem. Theory Comput. 20, 7744 (2024)). An error that grows asks for more labels.
+    """
+    if facts[-1].phase != "initial":
+        return False
+    points = [(one.n_train, one.rmse) for one in facts if one.rmse]
+    if len(points) < growth.points or len({n for n, _ in points}) < 2:
+        return True
+    exponent = float(stats.linregress(*np.log(np.array(points, dtype=np.float64)).T).slope)
+    return exponent > 0 or 1.0 - (1.0 + batch / points[-1][0]) ** exponent >= growth.gain
+
+
+def threshold_of(
+    settings: Explore, facts: Sequence[Facts], model: Model, measure: Measure, test: StructureSet
+) -> float:
+    """Return from where on a frame is too uncertain, in the measure's unit. Raises QuarryError if none can be found."""
+    if settings.threshold not in NAMED_THRESHOLDS:
+        return settings.given_threshold()
+    earlier = [float(one.exploration["threshold"]) for one in facts if "threshold" in one.exploration]
+    if earlier and settings.threshold == "first":
+        return earlier[0]
+    if not len(test):
+        raise QuarryError(
+            "pool.explore.threshold: no label of the test set has succeeded, from which it could be found; give a number"
+        )
+    prediction = model.predict(test, measure.wants)
+    found = outlier_threshold(measure.of(model, test, prediction))
+    if not found > 0:
+        raise QuarryError(
+            f"pool.explore.threshold: the {measure.words} is 0 on the test set, so that everything would be uncertain; give a "
+            "number"
+        )
+    return found
+
+
+def measure_of(settings: Explore, training: StructureSet, learnt: Sequence[str]) -> Measure:
+    """Return what is called uncertainty. learnt: the properties that the model learns."""
+    if settings.uncertainty in MEASURES:
+        return MEASURES[settings.uncertainty]
+    return informativeness_of(training, frozenset(learnt) & {"energy", "forces"})
+
+
+def integrator_of(settings: Explore) -> Integrator:
+    """Return how trajectories move."""
+    thermostat = Langevin(settings.time_step_fs, settings.friction_per_ps)
+    if settings.ensemble == "nve":
+        return VelocityVerlet(settings.time_step_fs)
+    if settings.ensemble == "langevin":
+        return thermostat
+    return Barostat(thermostat, settings.pressure_GPa, settings.compressibility_per_GPa, settings.pressure_time_ps)
+
+
+def check_cells(settings: Explore, structures: StructureSet) -> None:
+    """Raise QuarryError if trajectories at constant pressure would begin from structures that are not periodic."""
+    if settings.ensemble == "npt" and not structures.pbc.all():
+        raise QuarryError(
+            "pool.explore.ensemble: npt changes the volume of cells, and some structures of the pool are not periodic in three "
+            "directions; set langevin"
+        )
+
+
+def _modes(pool: DynamicsPool, computed: str, base: Path) -> NormalModes | None:
+    origin = pool.initial_pool
+    if not isinstance(origin, WignerPool):
+        return None
+    return NormalModes.read(computed or base / str(origin.modes_file))
+
+
+def _starts(
+    pool: DynamicsPool, modes: NormalModes | None, training: StructureSet, rngs: Sequence[np.random.Generator]
+) -> Walkers:
+    temperature = pool.explore.temperature_K[0]
+    if pool.starts == "wigner":
+        assert modes is not None and isinstance(pool.initial_pool, WignerPool)
+        drawn = [sample_wigner_motion(modes, temperature, rng, pool.initial_pool.low_modes) for rng in rngs]
+        walkers = Walkers.at_rest(StructureSet.from_structures(structure for structure, _ in drawn))
+        return Walkers(walkers.structures, np.concatenate([velocity for _, velocity in drawn]), walkers.masses)
+    rows = np.array([int(rng.integers(len(training))) for rng in rngs])
+    start = training.subset(rows)
+    check_cells(pool.explore, start)
+    return heated(Walkers.at_rest(start), temperature, rngs)
+
+
+def _drawn(
+    models: ArmModels, pool: DynamicsPool, modes: NormalModes | None, iteration: int, count: int
+) -> Trajectories:
+    """Return geometries like those of iteration 0, which no arm has had."""
+    assert modes is not None and isinstance(pool.initial_pool, WignerPool)
+    origin = pool.initial_pool
+    # The same ones for every arm, which all begin with the same labels.
+    rng = generator(models.configuration.seed, iteration, "growth")
+    drawn = sample_wigner(modes, origin.temperature_K, count, rng, origin.low_modes)
+    none = np.zeros(count)
+    whole = {"phase": "initial"}
+    return Trajectories(drawn, (NEW,) * count, ("",) * count, none.astype(np.int64), none, np.zeros((0, 3)), whole)
