@@ -126,7 +126,7 @@ class Stop(Section):
     @model_validator(mode="after")
     def _some_end(self) -> Stop:
         errors = ("rrmse", "target_rmse", "target_accuracy", "uninformative", "rules")
-        ends = (*errors, "max_labels", "max_core_hours", "max_iterations")
+        ends = (*errors, "min_new_points", "max_labels", "max_core_hours", "max_iterations")
         if all(getattr(self, end) in (None, []) for end in ends):
             raise ValueError(f"set at least one of {', '.join(ends)}")
         return self

@@ -58,10 +58,10 @@ class Trajectories:
     def read(path: str | Path) -> Trajectories:
         """Read what ``write`` wrote."""
         with h5py.File(path, "r") as handle:
-            texts = {name: tuple(handle[name].asstr()[()].tolist()) for name in ("fates", "faults")}
-            numbers = {name: handle[name][()] for name in ("ends", "uncertainty", "trace")}
+            fates, faults = (tuple(handle[name].asstr()[()].tolist()) for name in ("fates", "faults"))
+            ends, uncertainty, trace = (handle[name][()] for name in ("ends", "uncertainty", "trace"))
             facts = json.loads(str(handle.attrs["facts"]))
-            return Trajectories(read_structure_group(handle), facts=facts, **texts, **numbers)
+            return Trajectories(read_structure_group(handle), fates, faults, ends, uncertainty, trace, facts)
 
 
 def account_of(parts: Sequence[Trajectories]) -> dict[str, Any]:

@@ -89,8 +89,8 @@ def grows(facts: Sequence[Facts], growth: Growth, batch: int) -> bool:
     """Return whether the initial data shall grow by another batch before dynamics is worth starting.
 
     facts: of all iterations so far. A power law ``a N^b`` is fitted to the errors of all models by least squares in the
-    logarithms; it is worth starting when ``1 - (1 + batch / N)^b``, the share of the error that another batch would take, is below
-    ``growth.gain`` (Y.-F. Hou et al., J. Chem. Theory Comput. 20, 7744 (2024)). An error that grows asks for more labels.
+    logarithms; it is worth starting when ``1 - (1 + batch / N)^b``, the share of the error that another batch would take, is
+    below ``growth.gain`` (Y.-F. Hou et al., J. Chem. Theory Comput. 20, 7744 (2024)). An error that grows asks for more labels.
     """
     if facts[-1].phase != "initial":
         return False

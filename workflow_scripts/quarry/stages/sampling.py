@@ -35,8 +35,8 @@ class LastIteration:
 def sample_candidates(models: ArmModels, iteration: int, last: LastIteration, output: str) -> str:
     """Make the candidates of an iteration, by the sampler or of what trajectories found; write those that pass the filters.
 
-    Returns a line about them.     Structures that are labelled, and copies of them, are no candidates. Raises QuarryError if a structure is one that engine or
-    descriptor cannot take.
+    Returns a line about them. Structures that are labelled, and copies of them, are no candidates. Raises QuarryError if a
+    structure is one that engine or descriptor cannot take.
     """
     configuration, base = models.configuration, models.base or Path()
     pool = configuration.pool

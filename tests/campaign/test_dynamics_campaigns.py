@@ -1,0 +1,68 @@
+"""Campaigns that find their own structures: trajectories on the last model's potential end where it is unsure."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from quarry.dynamics.files import Trajectories, read_exploration
+from quarry.structures.files import read_pool_ids
+from support.campaigns import CampaignFolder, stand_in_configuration
+
+EXPLORE: dict[str, Any] = {
+    "trajectories": 6,
+    "jobs": 2,
+    "length_fs": 20.0,
+    "time_step_fs": 1.0,
+    "ensemble": "langevin",
+    "temperature_K": 600.0,
+    "threshold": "each",
+}
+
+
+def dynamics(explore: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+    initial = {"source": "file", "files": ["pool.extxyz"]}
+    configuration = stand_in_configuration(
+        pool={"source": "dynamics", "initial": initial, "explore": {**EXPLORE, **(explore or {})}},
+        target="energy_forces",
+        model={"kind": "kreg"},
+        query={"strategy": "random", "initial": 5, "batch": {"schedule": "constant", "size": 2}},
+        test={"size": 4},
+        stop={"rrmse": None, "max_iterations": 2},
+    )
+    return {**configuration, **changes}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> CampaignFolder:
+    folder = CampaignFolder.create(tmp_path_factory.mktemp("dynamics") / "campaign", dynamics())
+    outcome = folder.run()
+    assert outcome.code == 0, outcome.text[-3000:]
+    return folder
+
+
+def facts_of(folder: CampaignFolder, iteration: int) -> dict[str, Any]:
+    return json.loads((folder.results / f"main/iter_{iteration:03d}/facts.json").read_text())
+
+
+def test_candidates_are_the_frames_that_the_model_was_unsure_of(finished):
+    folder = finished.unpack()
+    for iteration in (1, 2):
+        place = folder.results / f"main/iter_{iteration:03d}"
+        parts = [Trajectories.read(place / f"trajectories/00{group}.h5") for group in (0, 1)]
+        assert [len(part.fates) for part in parts] == [3, 3]
+        met = [
+            structure_id
+            for part in parts
+            for structure_id, fate, value in zip(part.structures.ids, part.fates, part.uncertainty, strict=True)
+            if fate == "uncertain" and value > part.facts["threshold"]
+        ]
+        assert set(read_pool_ids(place / "candidates.h5")) <= set(met)
+        found = read_exploration(place / "candidates.h5")
+        assert found["trajectories"] == 6 == found["uncertain"] + found["complete"] + found["unphysical"]
+        facts = facts_of(finished, iteration)
+        assert facts["phase"] == "query"
+        assert {**facts["exploration"], "phase": "query"} == found
+    assert finished.run().nothing_to_do

@@ -1,0 +1,233 @@
+"""Before and around trajectories: when the initial data are large enough, thresholds, starts, what does not fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+
+from quarry.config import load_configuration
+from quarry.config.dynamics import Explore, Growth
+from quarry.dynamics.files import NEW, Trajectories, account_of, words_of
+from quarry.dynamics.uncertainty import MEASURES, outlier_threshold
+from quarry.dynamics.walkers import BOLTZMANN_EV_K, Walkers
+from quarry.errors import QuarryError
+from quarry.randomness import generator
+from quarry.sampling.modes import NormalModes
+from quarry.sampling.wigner import coordinate_variances, sample_wigner_motion
+from quarry.stages.exploring import check_cells, grows, threshold_of
+from quarry.stopping.progress import Progress
+from quarry.stopping.rules import stop_reason
+from quarry.structures import Structure, StructureSet
+from support.campaigns import stand_in_configuration
+from support.dynamics import EmtModel
+from support.progress import facts
+
+INITIAL = {"source": "file", "files": ["pool.extxyz"]}
+WATER = Structure.create([8, 1, 1], np.array([[0.0, 0.0, 0.117], [0.0, 0.757, -0.469], [0.0, -0.757, -0.469]]))
+
+
+def dynamics(
+    explore: dict[str, Any] | None = None, pool: dict[str, Any] | None = None, **changes: Any
+) -> dict[str, Any]:
+    source = {"source": "dynamics", "initial": INITIAL, "explore": explore or {}, **(pool or {})}
+    configuration = stand_in_configuration(pool=source, target="energy_forces", model={"kind": "kreg"})
+    return {**configuration, **changes}
+
+
+# --- the configuration
+
+
+def test_a_campaign_that_names_its_molecule_alone_has_all_sections():
+    given = {
+        "name": "h2",
+        "pool": {"source": "dynamics", "molecule": "h2.xyz"},
+        "labeling": {"engine": "pyscf", "method": {"xc": "b3lyp", "basis": "6-31g*"}},
+    }
+    found = load_configuration(given, "campaign.yaml")
+    assert found.goal.learnt == ("energy", "forces")
+    assert found.pool.explore.steps == 2000
+    assert found.pool.explore.trajectories == 100
+    assert found.initial_pool.temperature_K == 500.0
+    assert found.stop.min_new_points == 5
+    assert found.pool.growth == Growth()
+    # A given section stands alone.
+    own = load_configuration({**given, "stop": {"max_labels": 300, "rrmse": None}}, "campaign.yaml")
+    assert own.stop.min_new_points is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"explore": {"threshold": 0.5}}, "threshold = 0.5: give first, each, or a number with an energy unit"),
+        ({"explore": {"threshold": "0 eV"}}, "nothing is surer than that"),
+        ({"explore": {"ensemble": "npt"}}, "need stress, which"),
+        ({"explore": {"uncertainty": "informativeness", "threshold": 1.0}}, "has no informativeness"),
+        ({"explore": {"starts": "wigner"}}, "explore.starts: wigner needs normal modes"),
+        ({"model": {"kind": "mlp", "uncertainty": "committee"}, "target": "energy"}, "predicts no std"),
+        (
+            {"test": {"size": 0}, "stop": {"max_labels": 99, "metric": "validation"}},
+            "looks at the test set, and test.size is 0",
+        ),
+        ({"pool": {"molecule": "h2.xyz"}}, "give one of molecule, modes_file and initial, not molecule and initial"),
+        ({"pool": {"growth": {}}}, "growth: it draws geometries from normal modes"),
+        ({"explore": {"time_step_fs": 2.0, "length_fs": 1.0}}, "is longer than length_fs"),
+        ({"explore": {"uncertainty": "forces", "threshold": "1 eV"}}, "a unit of force"),
+        ({"model": {"kind": "gmnn"}}, "predicts no standard deviation of energy"),
+        ({"pool": {"source": "file", "files": ["a.xyz"]}, "stop": {"min_new_points": 3}}, "stop.min_new_points"),
+    ],
+)
+def test_what_does_not_fit_trajectories_is_refused(changes, words):
+    configuration = dynamics(**changes)
+    if configuration["pool"]["source"] == "file":
+        configuration["pool"] = changes["pool"]
+    with pytest.raises(QuarryError) as refused:
+        load_configuration(configuration, "campaign.yaml")
+    assert words in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("uncertainty", "threshold", "expected"),
+    [
+        ("energy", "0.5 kcal/mol", 0.5 * 0.0433641043),
+        ("energy", "2 meV", 2e-3),
+        ("forces", "0.5 ev/angstrom", 0.5),
+        ("forces", "1 hartree/bohr", 51.422067),
+        ("informativeness", 1.5, 1.5),
+    ],
+)
+def test_a_given_threshold_has_its_unit(uncertainty, threshold, expected):
+    assert Explore(uncertainty=uncertainty, threshold=threshold).given_threshold() == pytest.approx(expected, rel=1e-6)
+
+
+def test_constant_pressure_needs_cells():
+    settings = Explore(ensemble="npt")
+    cells = [Structure.from_atoms(bulk("Cu", cubic=True))]
+    check_cells(settings, StructureSet.from_structures(cells))
+    with pytest.raises(QuarryError, match="are not periodic"):
+        check_cells(
+            settings, StructureSet.from_structures([*cells, Structure.from_atoms(Atoms("H2", [[0, 0, 0], [0, 0, 1]]))])
+        )
+
+
+# --- the growth of the initial data
+
+
+def history(exponent: float, batch: int, count: int, factor: float = 3.0):
+    sizes = [batch * (t + 1) for t in range(count)]
+    return [facts(t, phase="initial", n_train=n, rmse=factor * n**exponent) for t, n in enumerate(sizes)]
+
+
+@pytest.mark.parametrize(("exponent", "last"), [(-0.5, 250), (-1.0, 450), (-2.0, 900)])
+def test_data_grow_until_a_batch_gains_less_than_a_tenth(exponent, last):
+    """With e = a N^b and batches of 50 the gain is 1 - (1 + 50 / N)^b: below 0.1 from N = 214, 450 and 925 on."""
+    growing = [n for n in range(50, 1500, 50) if grows(history(exponent, 50, n // 50), Growth(), 50)]
+    by_rule = [n for n in range(50, 1500, 50) if n < 250 or 1 - (1 + 50 / n) ** exponent >= 0.1]
+    assert growing == by_rule
+    assert max(growing) <= last
+
+
+def test_an_error_that_rises_asks_for_more_and_the_end_is_for_good():
+    assert grows(history(0.3, 50, 8), Growth(), 50)
+    over = [*history(-0.5, 50, 6), facts(6, phase="query", n_train=350, rmse=99.0)]
+    assert not grows(over, Growth(), 50)
+
+
+# --- thresholds
+
+
+def test_thresholds_are_those_of_the_first_model_or_of_each():
+    structures = StructureSet.from_structures(
+        Structure.from_atoms(Atoms("Cu2", [[0, 0, 0], [0, 0, length]])) for length in (2.2, 2.3, 2.25, 2.6)
+    )
+    measure, model = MEASURES["energy"], EmtModel()
+    now = outlier_threshold(np.array([2.2, 2.3, 2.25, 2.6]))
+    first, each, given = (Explore(threshold=threshold) for threshold in ("first", "each", "30 meV"))
+    earlier = [facts(0), facts(1, exploration={"threshold": 7.0}), facts(2, exploration={"threshold": 9.0})]
+    assert threshold_of(first, [facts(0)], model, measure, structures) == pytest.approx(now)
+    assert threshold_of(first, earlier, model, measure, structures) == 7.0
+    assert threshold_of(each, earlier, model, measure, structures) == pytest.approx(now)
+    assert threshold_of(given, earlier, model, measure, structures) == pytest.approx(0.03)
+    with pytest.raises(QuarryError, match="no label of the test set"):
+        threshold_of(first, [facts(0)], model, measure, structures.subset([]))
+
+
+# --- starts
+
+
+def test_wigner_starts_have_the_variances_of_coordinates_and_momenta():
+    """At high temperature both energies of a mode are k_B T / 2; at zero both are a quarter of its quantum."""
+    frequencies = np.array([500.0, 1500.0])
+    masses = np.array([15.999, 1.008, 1.008])
+    rng = np.random.default_rng(0)
+    vectors = np.linalg.qr(rng.normal(size=(9, 9)))[0][:2].reshape(2, 3, 3) / np.sqrt(masses)[:, None]
+    modes = NormalModes(WATER, frequencies, vectors, masses, 0.0, {})
+    for temperature, expected in ((3000.0, None), (0.0, 0.25 * 1.239841984e-4 * frequencies)):
+        drawn = [sample_wigner_motion(modes, temperature, generator(1, "start", k)) for k in range(4000)]
+        velocities = np.concatenate([velocity for _, velocity in drawn])
+        walkers = Walkers(StructureSet.from_structures(s for s, _ in drawn), velocities, np.tile(masses, 4000))
+        kinetic = walkers.kinetic_eV
+        potential = np.zeros(4000)
+        for k, (frequency, vector) in enumerate(zip(frequencies, vectors, strict=True)):
+            # Mass-weighted coordinate of the mode: displacements are its own, being orthogonal with the masses.
+            shift = np.array([s.positions for s, _ in drawn]) - WATER.positions
+            coordinate = np.einsum("nai,ai,a->n", shift, vector, masses)
+            variance = coordinate_variances(np.array([frequency]), temperature)[0]
+            assert coordinate.var() == pytest.approx(variance, rel=0.06), k
+            omega_per_fs = 2 * np.pi * 2.99792458e-5 * frequency
+            potential += 0.5 * omega_per_fs**2 * coordinate**2 / 9.648533212e-3
+        assert kinetic.mean() == pytest.approx(potential.mean(), rel=0.05)
+        if expected is not None:
+            assert kinetic.mean() == pytest.approx(expected.sum(), rel=0.04)
+        else:
+            assert kinetic.mean() == pytest.approx(BOLTZMANN_EV_K * temperature, rel=0.06)
+
+
+# --- what is told
+
+
+def trajectories(*fates: str) -> Trajectories:
+    n = len(fates)
+    faults = tuple("a force is beyond 50 eV/Angstrom" if fate == "unphysical" else "" for fate in fates)
+    found = StructureSet.from_structures([WATER] * n)
+    common = {"phase": "query", "threshold": 0.0123, "unit": "eV", "uncertainty": "energy"}
+    return Trajectories(found, fates, faults, np.arange(n), np.ones(n), np.zeros((2, 3)), common)
+
+
+def test_trajectories_are_read_as_they_were_written_and_counted(tmp_path):
+    one, two = trajectories("uncertain", "unphysical", "complete"), trajectories("uncertain")
+    one.write(tmp_path / "000.h5")
+    again = Trajectories.read(tmp_path / "000.h5")
+    assert (again.fates, again.faults, again.facts) == (one.fates, one.faults, one.facts)
+    again.write(tmp_path / "again.h5")
+    assert (tmp_path / "again.h5").read_bytes() == (tmp_path / "000.h5").read_bytes()
+    account = account_of([again, two])
+    assert (account["trajectories"], account["uncertain"], account["unphysical"], account["steps"]) == (4, 2, 1, 3)
+    assert words_of(account) == (
+        "4 trajectories, 3 steps: 2 met a frame whose uncertainty is beyond 0.0123 eV, 1 met none, 1 were thrown away "
+        "(1 x a force is beyond 50 eV/Angstrom)"
+    )
+    grown = account_of([trajectories(NEW, NEW)])
+    assert words_of(grown) == "2 geometries drawn to let the initial data grow"
+    trajectories().write(tmp_path / "none.h5")
+    assert Trajectories.read(tmp_path / "none.h5").fates == ()
+
+
+def test_few_new_structures_are_convergence():
+    configuration = load_configuration(dynamics(stop={"rrmse": None, "min_new_points": 5}), "campaign.yaml")
+
+    def stops(**changes):
+        last = facts(1, pool_left=None, **changes)
+        reason = stop_reason(Progress([facts(0), last], [], configuration))
+        return "" if reason is None else str(reason.words)
+
+    found = {"trajectories": 100, "uncertain": 6}
+    assert "converged: 6 of 100 trajectories" in stops(pool_size=4, exploration=found)
+    assert not stops(pool_size=5, exploration=found)
+    # While the initial data grow no trajectory was run.
+    assert not stops(pool_size=4)
+    assert "converged" in stops(pool_size=0, exploration={"trajectories": 100, "uncertain": 0})
