@@ -26,6 +26,7 @@ from support.campaigns import stand_in_configuration
 from support.dynamics import EmtModel
 from support.progress import facts
 
+QUERY = {"strategy": "random", "batch": {"schedule": "constant", "size": 2}}
 INITIAL = {"source": "file", "files": ["pool.extxyz"]}
 WATER = Structure.create([8, 1, 1], np.array([[0.0, 0.0, 0.117], [0.0, 0.757, -0.469], [0.0, -0.757, -0.469]]))
 
@@ -67,9 +68,16 @@ def test_a_campaign_that_names_its_molecule_alone_has_all_sections():
         ({"explore": {"ensemble": "npt"}}, "need stress, which"),
         ({"explore": {"uncertainty": "informativeness", "threshold": 1.0}}, "has no informativeness"),
         ({"explore": {"starts": "wigner"}}, "explore.starts: wigner needs normal modes"),
-        ({"model": {"kind": "mlp", "uncertainty": "committee"}, "target": "energy"}, "predicts no std"),
         (
-            {"test": {"size": 0}, "stop": {"max_labels": 99, "metric": "validation"}},
+            {"model": {"kind": "gpr"}, "target": "energy", "descriptor": {"kind": "coulomb_matrix"}},
+            "need forces, which",
+        ),
+        (
+            {
+                "test": {"size": 0},
+                "stop": {"max_labels": 99, "metric": "validation"},
+                "query": {**QUERY, "initial": 20},
+            },
             "looks at the test set, and test.size is 0",
         ),
         ({"pool": {"molecule": "h2.xyz"}}, "give one of molecule, modes_file and initial, not molecule and initial"),
@@ -229,5 +237,5 @@ def test_few_new_structures_are_convergence():
     assert "converged: 6 of 100 trajectories" in stops(pool_size=4, exploration=found)
     assert not stops(pool_size=5, exploration=found)
     # While the initial data grow no trajectory was run.
-    assert not stops(pool_size=4)
+    assert not stops(pool_size=4, exploration={"new": 4})
     assert "converged" in stops(pool_size=0, exploration={"trajectories": 100, "uncertain": 0})

@@ -22,16 +22,19 @@ def test_the_receipt_of_a_rule_lies_in_its_folder():
 
 
 def test_what_an_iteration_has():
-    everything = stages_of(ArmPlan(scored=True, members=2, sampled=True))
+    everything = stages_of(ArmPlan(scored=True, members=2, sampled=True, explorations=2))
     assert [stage.rule for stage in everything] == [stage.rule for stage in LOOP]
-    first = [stage.rule for stage in stages_of(ArmPlan(scored=True, proposed=False, sampled=True))]
+    first = [stage.rule for stage in stages_of(ArmPlan(scored=True, proposed=False, sampled=True, explorations=2))]
     assert first == [
-        r.rule for r in LOOP if r.rule not in ("sample_candidates", "score_pool", "propose_batch", "train_member")
+        r.rule
+        for r in LOOP
+        if r.rule not in ("explore", "sample_candidates", "score_pool", "propose_batch", "train_member")
     ]
     assert stages_of(ArmPlan())[0].rule == "propose_batch"
 
 
 def test_files_of_receipts():
+    assert outputs_of("explore_001") == ["trajectories/001.h5"]
     assert outputs_of("train_member_012") == ["model/members/012.h5"]
     assert outputs_of("merge_labels") == ["dataset.h5", "failures.csv", "outliers.csv", "audit.csv"]
     assert outputs_of("merge_labels_3") == outputs_of("no_rule") == []

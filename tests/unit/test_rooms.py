@@ -17,6 +17,7 @@ ROOMS = (
     "query",
     "labeling",
     "sampling",
+    "dynamics",
     "spectra",
     "stopping",
     "evaluation",
