@@ -141,6 +141,10 @@ def test_data_grow_until_a_batch_gains_less_than_a_tenth(exponent, last):
 
 def test_an_error_that_rises_asks_for_more_and_the_end_is_for_good():
     assert grows(history(0.3, 50, 8), Growth(), 50)
+    small = [facts(0, phase="initial", n_train=50, rmse=0.9e-3)]
+    assert grows(small, Growth(), 50)
+    assert grows(small, Growth(target_rmse="0.8 meV"), 50)
+    assert not grows(small, Growth(target_rmse="1 meV"), 50)
     over = [*history(-0.5, 50, 6), facts(6, phase="query", n_train=350, rmse=99.0)]
     assert not grows(over, Growth(), 50)
 

@@ -34,6 +34,17 @@ class Growth(Section):
     """It is worth starting when the power law says that one more batch would lower the error by less than this share."""
     points: int = Field(default=5, ge=2)
     """Models that must have been trained before the power law is asked."""
+    target_rmse: float | str | None = None
+    """It is worth starting too when the RMSE is below this: a number in eV, or with an energy unit. null: not asked."""
+
+    def target_rmse_eV(self) -> float:
+        """Return target_rmse in eV, 0 where it is not asked. Raises ValueError for a text that is no energy."""
+        return 0.0 if self.target_rmse is None else float(energy_in_ev(self.target_rmse))
+
+    @model_validator(mode="after")
+    def _energy(self) -> Growth:
+        _ = self.target_rmse_eV()
+        return self
 
 
 class Explore(Section):

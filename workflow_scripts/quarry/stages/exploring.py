@@ -90,9 +90,12 @@ def grows(facts: Sequence[Facts], growth: Growth, batch: int) -> bool:
 
     facts: of all iterations so far. A power law ``a N^b`` is fitted to the errors of all models by least squares in the
     logarithms; it is worth starting when ``1 - (1 + batch / N)^b``, the share of the error that another batch would take, is
-    below ``growth.gain`` (Y.-F. Hou et al., J. Chem. Theory Comput. 20, 7744 (2024)). An error that grows asks for more labels.
+    below ``growth.gain`` (Y.-F. Hou et al., J. Chem. Theory Comput. 20, 7744 (2024)). An error that grows asks for more labels,
+    one below ``growth.target_rmse`` for none.
     """
     if facts[-1].phase != "initial":
+        return False
+    if facts[-1].rmse is not None and facts[-1].rmse < growth.target_rmse_eV():
         return False
     points = [(one.n_train, one.rmse) for one in facts if one.rmse]
     if len(points) < growth.points or len({n for n, _ in points}) < 2:
