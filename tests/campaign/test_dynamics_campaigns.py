@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 
 from quarry.dynamics.files import Trajectories, read_exploration
+from quarry.sampling.modes import NormalModes
+from quarry.structures import Structure
 from quarry.structures.files import read_pool_ids
 from support.campaigns import CampaignFolder, stand_in_configuration
 
@@ -66,3 +69,35 @@ def test_candidates_are_the_frames_that_the_model_was_unsure_of(finished):
         assert facts["phase"] == "query"
         assert {**facts["exploration"], "phase": "query"} == found
     assert finished.run().nothing_to_do
+
+
+def test_initial_data_grow_before_trajectories_start_from_the_wigner_distribution(tmp_path):
+    masses, bent = (
+        np.array([15.999, 1.008, 1.008]),
+        np.array([[0.0, 0.0, 0.1], [0.0, 0.76, -0.47], [0.0, -0.76, -0.47]]),
+    )
+    vectors = np.linalg.qr(np.random.default_rng(0).normal(size=(9, 9)))[0][:3].reshape(3, 3, 3)
+    water = Structure.create([8, 1, 1], bent)
+    modes = NormalModes(water, np.array([1600.0, 3600.0, 3700.0]), vectors / np.sqrt(masses)[:, None], masses, 0.0, {})
+    # So many more labels lower the error for certain.
+    settings = dynamics(query={"strategy": "random", "initial": 4, "batch": {"schedule": "constant", "size": 12}})
+    growth = {"points": 2, "gain": 0.99}
+    explore = {**EXPLORE, "ensemble": "nve", "jobs": 1, "threshold": "1 kJ/mol"}
+    settings["pool"] = {
+        "source": "dynamics",
+        "modes_file": "modes.json",
+        "initial_size": 30,
+        "growth": growth,
+        "explore": explore,
+    }
+    folder = CampaignFolder.create(tmp_path / "campaign", settings)
+    modes.write(folder.path / "modes.json")
+    outcome = folder.run()
+    assert outcome.code == 0, outcome.text[-3000:]
+    assert "main iteration 1: 12 geometries drawn to let the initial data grow; 12 candidates" in outcome.text
+    first, last = facts_of(folder, 1), facts_of(folder, 2)
+    assert (first["phase"], first["exploration"]) == ("initial", {"new": 12})
+    assert (last["phase"], last["exploration"]["trajectories"]) == ("query", 6)
+    assert last["exploration"]["threshold"] == pytest.approx(0.0103642697)
+    assert "main iteration 2: 6 trajectories" in outcome.text
+    assert folder.run().nothing_to_do
