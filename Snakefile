@@ -37,6 +37,7 @@ wildcard_constraints:
 
 
 include: "rules/common.smk"
+include: "rules/inputs.smk"
 include: "rules/pool.smk"
 include: "rules/dynamics.smk"
 include: "rules/query.smk"

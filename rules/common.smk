@@ -83,22 +83,6 @@ def from_previous(file):
     return path
 
 
-def proposal(wildcards):
-    """Return what select_batch waits for: a proposal, or in iteration 0 the first arm's labels, which it reuses."""
-    arm, iteration = wildcards.arm, int(wildcards.iteration)
-    if iteration > 0:
-        wanted = PATHS.iteration("proposal.csv", arm, wildcards.iteration)
-        return [] if CAMPAIGN.only_retries(arm, iteration) else wanted
-    first = CAMPAIGN.arms[0]
-    return [] if arm == first else taken_from_disk(first, 0, PATHS.iteration("dataset.h5", first, 0))
-
-
-def scores(wildcards):
-    """Return the scores of the pool where the arm's strategy looks at them."""
-    arm = wildcards.arm
-    return PATHS.iteration("scores.h5", arm, wildcards.iteration) if CAMPAIGN.plans[arm].scored else []
-
-
 def candidates(wildcards):
     """Return the structures that an iteration chooses from: the pool, or those that a sampler made for it."""
     arm, iteration = wildcards.arm, int(wildcards.iteration)
@@ -107,41 +91,15 @@ def candidates(wildcards):
     return PATHS.iteration("candidates.h5", arm, wildcards.iteration)
 
 
-def members(wildcards):
-    """Return the members of the arm's committee, nothing for a model that is trained by one job."""
-    return PATHS.parts("train_member", wildcards.arm, wildcards.iteration, CAMPAIGN.plans[wildcards.arm])
-
-
 def batch_labels(wildcards):
     """Return the label files of a batch."""
     batch = checkpoints.select_batch.get(arm=wildcards.arm, iteration=wildcards.iteration).output.batch
     return [PATHS.label(job, wildcards.arm, wildcards.iteration) for job in CAMPAIGN.jobs(batch)]
 
 
-def normal_modes(wildcards):
-    """Return the normal modes that are to be computed for a wigner pool."""
-    return PATHS.normal_modes if CAMPAIGN.configuration.computes_modes else []
-
-
-def start_of(wildcards):
-    """Return the model that the training begins from, nothing where it begins afresh."""
-    model = CAMPAIGN.configuration.arm(wildcards.arm).model
-    return from_previous("model/model.h5")(wildcards) if getattr(model, "start", "fresh") == "last" else []
-
-
-def features_of(wildcards):
-    """Return the descriptor of the pool, nothing in a campaign without one."""
-    return PATHS.features if CAMPAIGN.configuration.descriptor is not None else []
-
-
 def baseline_of(wildcards):
     """Return what the baselines say of the pool, nothing for an arm whose model has none."""
     return PATHS.baseline if CAMPAIGN.configuration.arm(wildcards.arm).model.baseline is not None else []
-
-
-def pool_labels(wildcards):
-    """Return the labels of the whole pool where they are known and a targeted search is measured by them."""
-    return PATHS.pool_labels if CAMPAIGN.configuration.knows_pool else []
 
 
 def from_iterations(file, after=()):
@@ -180,8 +138,3 @@ def from_product(file, arm=None):
         return before_update(found) if CAMPAIGN.invocation is Invocation.JOB else found
 
     return path
-
-
-def recomputed(check, count):
-    """Return the recomputed labels of a check. The seed is in their path: with another one, others are computed."""
-    return [PATHS.recomputed(check, CAMPAIGN.configuration.verification.seed, number) for number in range(count)]

@@ -1,14 +1,3 @@
-def facts_before(wildcards):
-    """Return the facts of all iterations before the rule's own."""
-    earlier = range(int(wildcards.iteration))
-    return [taken_from_disk(wildcards.arm, t, PATHS.facts(wildcards.arm, t)) for t in earlier]
-
-
-def trajectories(wildcards):
-    """Return what the iteration's trajectories have found, nothing where candidates come from elsewhere."""
-    return PATHS.parts("explore", wildcards.arm, wildcards.iteration, CAMPAIGN.plans[wildcards.arm])
-
-
 rule explore:
     """Run a job's share of the iteration's trajectories on the last model's potential (pool.source: dynamics)."""
     message:

@@ -2,21 +2,6 @@
 
 from quarry.config.campaign import PROBES_ARM
 
-
-def probe_labels(wildcards):
-    """Return the labels that tell a forecast the cost, where the campaign has none of its own."""
-    if CAMPAIGN.has_facts(CAMPAIGN.arms[0], 0):
-        return []
-    batch = checkpoints.choose_probes.get().output.batch
-    return [PATHS.label(job, PROBES_ARM, 0) for job in CAMPAIGN.jobs(batch)]
-
-
-def cores_of_run(wildcards):
-    """Return the cores that label jobs may use at a time: on a cluster, those of all jobs in the queue."""
-    settings, label = workflow.resource_settings, CAMPAIGN.configuration.resources.label
-    return settings.cores or settings.nodes * label.threads * label.tasks
-
-
 # Both could make the probes' table; their folder is laid out as an iteration's, so that label_structure labels them.
 ruleorder: choose_probes > select_batch
 
