@@ -2,6 +2,7 @@
 
 from quarry.config.campaign import PROBES_ARM
 
+
 # Both could make the probes' table; their folder is laid out as an iteration's, so that label_structure labels them.
 ruleorder: choose_probes > select_batch
 

@@ -123,7 +123,7 @@ class Explore(Section):
 
 DEFAULTS = {
     "target": "energy_forces",
-    "model": {"kind": "gmnn"},
+    "model": {"kind": "gmnn", "uncertainty": "auxiliary"},
     "query": {"strategy": "random", "initial": 50, "batch": {"schedule": "constant", "size": 50}},
     "test": {"size": 50},
     "stop": {"rrmse": None, "min_new_points": 5, "max_iterations": 50},

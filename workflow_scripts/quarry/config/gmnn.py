@@ -45,10 +45,11 @@ class Gmnn(LearnsDifference):
     """Weight of the mean squared error of a structure's force components ((eV/Angstrom)^2), in Angstrom^2."""
     stress_weight: float = Field(default=1.0, ge=0)
     """Weight of the mean squared error of the components of stress times volume (eV^2)."""
-    uncertainty: Literal["none", "committee", "shallow_ensemble"] = "none"
+    uncertainty: Literal["none", "committee", "shallow_ensemble", "auxiliary"] = "none"
     """Where standard deviations come from: nowhere; the spread of several networks, each trained by a job of its own; that of
     several read-outs of one network, at the cost of one, which differ less (M. Kellner, M. Ceriotti, Mach. Learn.: Sci. Technol.
-    5, 035006 (2024))."""
+    5, 035006 (2024)); or how far an auxiliary network is off that learns energies alone, in a job of its own, while predictions
+    are those of the main one (Y.-F. Hou et al., J. Chem. Theory Comput. 20, 7744 (2024))."""
     members: int | None = None
     """Networks of a committee; null: 3."""
     readouts: int | None = None
@@ -88,8 +89,15 @@ class Gmnn(LearnsDifference):
 
     @property
     def networks(self) -> int:
-        """Number of networks: the members of a committee, otherwise one."""
+        """Number of networks: the members of a committee, a main and an auxiliary one, otherwise one."""
+        if self.has_auxiliary:
+            return 2
         return (self.members or 3) if self.uncertainty == "committee" else 1
+
+    @property
+    def has_auxiliary(self) -> bool:
+        """Whether the second network is an auxiliary one, which learns energies alone."""
+        return self.uncertainty == "auxiliary"
 
     @property
     def n_readouts(self) -> int:
@@ -111,7 +119,7 @@ class Gmnn(LearnsDifference):
         return ModelTraits(
             learns=(frozenset(("energy", "forces", "stress")),),
             std=self.gives_std,
-            member_jobs=self.networks if self.uncertainty == "committee" else 0,
+            member_jobs=self.networks if self.networks > 1 else 0,
             feature_maps=("last_layer", "gradient", "last_layer_forces", "gradient_forces"),
             derivatives=("forces", "stress"),
             informativeness=("energy", "forces"),
@@ -119,5 +127,5 @@ class Gmnn(LearnsDifference):
             gpus=int(self.device == "cuda"),
             warm_start=self.start == "last",
             known_elements=True,
-            remedies={"std": "; set model.uncertainty: committee or shallow_ensemble"},
+            remedies={"std": "; set model.uncertainty: committee, shallow_ensemble or auxiliary"},
         )

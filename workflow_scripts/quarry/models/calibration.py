@@ -96,6 +96,10 @@ class HeldOut:
         outputs = {name: np.concatenate([part.outputs[name] for part in parts], axis=1) for name in names}
         return HeldOut(labels, outputs, sum(part.structures for part in parts))
 
+    def mirrored(self) -> HeldOut:
+        """Return the same of a main and an auxiliary model (``mirrored``)."""
+        return HeldOut(self.labels, {name: mirrored(values) for name, values in self.outputs.items()}, self.structures)
+
     def calibrations(self) -> dict[str, Calibration]:
         """Return how the standard deviations of each property, over the members, are to be scaled."""
         return {
@@ -104,6 +108,15 @@ class HeldOut:
             )
             for name, labels in self.labels.items()
         }
+
+
+def mirrored(outputs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return outputs of a main and an auxiliary model as those of two members with the main one's mean and their distance as std.
+
+    outputs: shape (2, ...), as what is returned.
+    """
+    main, auxiliary = outputs
+    return np.stack([2.0 * main - auxiliary, auxiliary])
 
 
 def held_blocks(n: int, groups: NDArray[np.int64] | None = None, most: int = MOST) -> list[NDArray[np.int64]]:

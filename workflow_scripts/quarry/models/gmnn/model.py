@@ -27,7 +27,7 @@ from quarry.models.gmnn.features import feature_map, sensitivities
 from quarry.models.gmnn.file import read_held, read_networks, write_held, write_networks
 from quarry.models.gmnn.neighbours import Batch, Neighbourhoods
 from quarry.models.gmnn.potential import Parameters, Potential, initial_parameters, potential_of
-from quarry.models.gmnn.readouts import initial_spread, said_by
+from quarry.models.gmnn.readouts import initial_spread, said_by, said_together
 from quarry.models.gmnn.refusals import check_elements, doubts_about
 from quarry.models.gmnn.training import Examples, Trained, blocks_of, train
 from quarry.models.optimal_design import Known, Sensitivities
@@ -147,7 +147,8 @@ class GaussianMomentModel:
         checkpoint: Path | None,
     ) -> Trained:
         """Train the network of a member, or the only one."""
-        learn, held_out, settings = self._examples(data), self._examples(held), self.settings
+        settings = self.settings
+        learn, held_out = (self._examples(part, settings.has_auxiliary and number == 1) for part in (data, held))
         parameters = initial_parameters(len(self.elements), settings.hidden, 1.0, rng)
         parameters.scale = torch.from_numpy(first_scales(learn, len(self.elements)).astype(np.float32))
         if settings.n_readouts:
@@ -171,7 +172,7 @@ class GaussianMomentModel:
             held = held.subset(np.sort(np.unique(held.groups, return_index=True)[1]))
         references = self._baseline.mean(held.structures)
         parts = []
-        for rows, batch, _, spread in self._said(held.structures, self.learnt != ("energy",)):
+        for rows, batch, _, spread in self._said(held.structures, self.learnt != ("energy",), plain=True):
             # Members that are trained apart meet later: each must say the whole energy.
             said = {**spread, "energy": spread["energy"] + references[rows]}
             where = {name: batch.atoms if name == "forces" else rows for name in self.learnt}
@@ -180,15 +181,16 @@ class GaussianMomentModel:
         self._calibrate(HeldOut.joined(parts))
 
     def _calibrate(self, held: HeldOut) -> None:
-        self._held, self._calibrations = held, held.calibrations()
+        pair = self.settings.has_auxiliary and len(self._trained) > 1
+        self._held, self._calibrations = held, (held.mirrored() if pair else held).calibrations()
 
-    def _examples(self, data: TrainingData) -> Examples:
+    def _examples(self, data: TrainingData, energies_alone: bool = False) -> Examples:
         return Examples(
             Neighbourhoods.of(data.structures, self.settings.cutoff_A),
             np.searchsorted(self.elements, data.structures.numbers),
             data.targets["energy"] - self._baseline.mean(data.structures),
-            data.targets["forces"] if "forces" in self.learnt else None,
-            data.targets["stress"] if "stress" in self.learnt else None,
+            data.targets["forces"] if "forces" in self.learnt and not energies_alone else None,
+            data.targets["stress"] if "stress" in self.learnt and not energies_alone else None,
         )
 
     @torch.inference_mode()
@@ -215,7 +217,7 @@ class GaussianMomentModel:
         return Prediction(mean, std)
 
     def _said(
-        self, structures: StructureSet, derivatives: bool, with_spread: bool = True
+        self, structures: StructureSet, derivatives: bool, with_spread: bool = True, plain: bool = False
     ) -> Iterator[tuple[NDArray[np.int64], Batch, dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]]:
         """Yield rows of structures, their atoms, the mean of the networks, and what each member or read-out says.
 
@@ -224,9 +226,7 @@ class GaussianMomentModel:
         potential, networks = self._ready(structures)
         for rows, batch, own in self._batches(structures, potential):
             found = [said_by(potential, parameters, batch, own, derivatives, with_spread) for parameters in networks]
-            each = {name: np.concatenate([spread[name] for _, spread in found]) for name in found[0][0]}
-            mean = found[0][0] if len(found) == 1 else {name: values.mean(axis=0) for name, values in each.items()}
-            yield rows, batch, mean, each
+            yield rows, batch, *said_together(found, self.settings.has_auxiliary and not plain)
 
     def _calibration(self, name: str) -> Calibration:
         return self._calibrations.get(name, Calibration(fewest=FEW))
@@ -248,20 +248,14 @@ class GaussianMomentModel:
         known = self.settings.traits.feature_maps
         if kind not in known:
             raise QuarryError(f"query.embedding: a model of kind gmnn has no {kind} features; use {' or '.join(known)}")
-        seeds = [int(rng.integers(2**63 - 1)) for _ in self._trained]
-        potential, networks = self._ready(structures)
+        potential, networks = self._ready(structures, self._informing)
+        seeds = [int(rng.integers(2**63 - 1)) for _ in networks]
         parts = []
         for rows, batch, own in self._batches(structures, potential):
+            traces = [potential.atoms(parameters, batch, own, kind == "gradient_forces") for parameters in networks]
+            each = zip(networks, traces, seeds, strict=True)
             maps = [
-                feature_map(
-                    potential,
-                    parameters,
-                    potential.atoms(parameters, batch, own, kind == "gradient_forces"),
-                    len(rows),
-                    kind,
-                    seed,
-                )
-                for parameters, seed in zip(networks, seeds, strict=True)
+                feature_map(potential, parameters, trace, len(rows), kind, seed) for parameters, trace, seed in each
             ]
             found = torch.cat(maps, dim=1) if kind == "last_layer" else torch.stack(maps).sum(dim=0)
             parts.append(found.cpu().numpy())
@@ -282,7 +276,7 @@ class GaussianMomentModel:
             for rows, batch, own in self._batches(some, potential):
                 yield sensitivities(potential, networks[member], batch, own, len(rows), criterion)
 
-        ids, members = known.ids.tobytes(), range(len(self._trained))
+        ids, members = known.ids.tobytes(), range(len(self._informing))
         if self._informed[0] != ids:
             self._informed = (ids, {})
         kept = self._informed[1]
@@ -296,13 +290,18 @@ class GaussianMomentModel:
     def _potential(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Potential:
         return potential_of(self.settings.cutoff_A, len(self.elements), dtype, device)
 
-    def _ready(self, structures: StructureSet) -> tuple[Potential, list[Parameters]]:
+    @property
+    def _informing(self) -> list[Trained]:
+        """The networks whose layers say what a label would tell: not an auxiliary one."""
+        return self._trained[:1] if self.settings.has_auxiliary else self._trained
+
+    def _ready(self, structures: StructureSet, which: Sequence[Trained] = ()) -> tuple[Potential, list[Parameters]]:
         """Return the potential and its networks' parameters. Raises QuarryError for structures that they cannot judge."""
         if not self._trained:
             raise RuntimeError("this model is not trained")
         check_elements(structures, self.elements)
         potential = self._potential(device_of(self.settings.device))
-        parameters = [one.parameters.map(lambda tensor: tensor.to(potential.device)) for one in self._trained]
+        parameters = [one.parameters.map(lambda tensor: tensor.to(potential.device)) for one in which or self._trained]
         return potential, parameters
 
     def _batches(

@@ -14,12 +14,14 @@ variance. Here a read-out k is the last layer and a deviation from it, W + V_k -
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from quarry.models.calibration import mirrored
 from quarry.models.gmnn.atomic_network import BIAS, AtomicNetwork
 from quarry.models.gmnn.neighbours import Batch
 from quarry.models.gmnn.potential import Parameters, Potential, Trace
@@ -85,6 +87,22 @@ def said_by(
         parts = [_derivatives(potential, trace, network) for network in readout_networks(parameters)]
         each |= {name: np.stack([part[name] for part in parts]) for name in parts[0]}
     return mean, each
+
+
+Said = dict[str, NDArray[np.float64]]
+
+
+def said_together(found: Sequence[tuple[Said, Said]], has_auxiliary: bool) -> tuple[Said, Said]:
+    """Return the mean of networks, and what each of them (of one: each of its read-outs) says, from ``said_by`` of each.
+
+    has_auxiliary: whether the second of two only says how far off the first one may be.
+    """
+    each = {name: np.concatenate([spread[name] for _, spread in found]) for name in found[0][0]}
+    if len(found) == 1:
+        return found[0][0], each
+    if has_auxiliary:
+        return found[0][0], {name: mirrored(values) for name, values in each.items()}
+    return {name: values.mean(axis=0) for name, values in each.items()}, each
 
 
 def _derivatives(potential: Potential, trace: Trace, network: AtomicNetwork) -> dict[str, NDArray[np.float64]]:
