@@ -447,7 +447,7 @@ def test_the_stage_joins_what_member_jobs_trained(tmp_path):
             "energy_weight = 0: the read-outs of shallow_ensemble",
         ),
         ({"uncertainty": "dropout"}, r"model\.uncertainty: 'dropout' is not one of"),
-        ({}, "uncertainty needs a model that predicts uncertainties; set model.uncertainty: committee or shallow_ens"),
+        ({}, "uncertainty needs a model that predicts uncertainties; set model.uncertainty: committee, shallow_ensemble or aux"),
     ],
 )
 def test_what_it_cannot_do_is_refused_before_any_job(model, words):
