@@ -341,6 +341,21 @@ class TestCalibration:
         assert learnt[30] <= learnt[60]
 
 
+def test_files_of_an_earlier_version_are_read(tmp_path):
+    """Their settings have none of the keys of standard deviations."""
+    model = trained(toy_data(12), epochs=2)
+    model.save(tmp_path / "model.h5")
+    with h5py.File(tmp_path / "model.h5", "a") as handle:
+        kept = json.loads(handle.attrs["settings"])
+        for key in ("uncertainty", "members", "readouts", "calibrate"):
+            del kept[key]
+        handle.attrs["settings"] = json.dumps(kept)
+        assert "calibration" not in handle and "spread" not in handle and "embedding" in handle
+    found = GaussianMomentModel.load(tmp_path / "model.h5").predict(UNSEEN.structures, ALL)
+    assert np.array_equal(found.mean["forces"], model.predict(UNSEEN.structures, ALL).mean["forces"])
+    assert not found.std
+
+
 def test_energies_alone():
     data = toy_data(40, forces=False)
     for kind in (COMMITTEE, SHALLOW):
@@ -447,7 +462,10 @@ def test_the_stage_joins_what_member_jobs_trained(tmp_path):
             "energy_weight = 0: the read-outs of shallow_ensemble",
         ),
         ({"uncertainty": "dropout"}, r"model\.uncertainty: 'dropout' is not one of"),
-        ({}, "uncertainty needs a model that predicts uncertainties; set model.uncertainty: committee, shallow_ensemble or aux"),
+        (
+            {},
+            "uncertainty needs a model that predicts uncertainties; set model.uncertainty: committee, shallow_ensemble or aux",
+        ),
     ],
 )
 def test_what_it_cannot_do_is_refused_before_any_job(model, words):
