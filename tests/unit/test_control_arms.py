@@ -7,6 +7,7 @@ import pytest
 from quarry.campaign.campaign import Campaign
 from quarry.campaign.invocation import Invocation
 from quarry.campaign.retries import RetryRequest, add_requests
+from quarry.errors import QuarryError
 from quarry.stopping.facts import Cost
 from support.stages import configuration, make_facts
 
@@ -61,3 +62,15 @@ def test_retries_of_arm_main_bring_it_no_batch(campaign):
     assert campaign.stop_reason("random_0", 2).rule == "control"
     walked(campaign, "main", 4)
     assert campaign.stop_reason("random_0", 2).rule == "control"
+
+
+def test_facts_that_change_are_read_anew(campaign):
+    walked(campaign, "main", 2)
+    assert [facts.n_labels for facts in campaign.facts("main", 1)] == [18, 22]
+    assert campaign.facts("main", 1)[1] is campaign.facts("main", 1)[1], "and others are not"
+    walked(campaign, "main", 2, n_labels=19)
+    assert [facts.n_labels for facts in campaign.facts("main", 1)] == [19, 19]
+    with open(campaign.paths.facts("main", 1), "w") as handle:
+        handle.write("{")
+    with pytest.raises(QuarryError, match="a real run moves it aside"):
+        campaign.facts("main", 1)

@@ -29,4 +29,6 @@ def test_the_iteration_of_a_path() -> None:
     paths = CampaignPaths("water")
     assert iteration_of(paths.label("3", "main", 12)) == Path("results/water/main/iter_012")
     assert iteration_of(paths.structures) is None and iteration_of("results/water/main/iter_old/x") is None
+    assert iteration_of("results/iter_001/main/iter_012/labels/iter_3.json") == Path("results/iter_001/main/iter_012")
+    assert iteration_of("iter_012/facts.json") == Path("iter_012") and iteration_of("results/main/iter_012") is None
     assert folder_name("{iteration}") == "iter_{iteration}"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import cache, cached_property
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from quarry.campaign import manifest as manifests
 from quarry.campaign.batch_table import jobs_of, keys_of_job, read_batch
@@ -40,6 +40,8 @@ from quarry.stopping.own_rules import own_rules
 from quarry.stopping.progress import Progress, Query
 from quarry.stopping.rules import StopReason, StopRule, labels_left, stop_reason, too_few_tested
 from quarry.terminal import say
+
+T = TypeVar("T")
 
 
 class Campaign:
@@ -75,6 +77,7 @@ class Campaign:
         # Per instance: input functions ask for these again and again while the graph is built.
         self.sealed = cache(self._sealed)
         self._intact = cache(self.recovery.count_intact)
+        self._read: dict[str, tuple[tuple[int, int, int], Any]] = {}
 
     def start(self) -> None:
         """Check the campaign before any job, and in a real run take the lease and repair what is damaged.
@@ -211,9 +214,18 @@ class Campaign:
     def facts(self, arm: str, last: int) -> list[Facts]:
         """Return the facts of iterations 0 to ``last`` of an arm. Raises QuarryError if a file is damaged."""
         try:
-            return [Facts.read(self.paths.facts(arm, t)) for t in range(last + 1)]
+            return [self._kept(Facts.read, self.paths.facts(arm, t)) for t in range(last + 1)]
         except (OSError, ValueError) as error:
             raise QuarryError(f"{error}; a real run moves it aside and makes it again") from error
+
+    def _kept(self, read: Callable[[str], T], path: str) -> T:
+        """Return what was read of a file, which input functions ask for again and again; read anew where it has changed."""
+        state = Path(path).stat()
+        seen = (state.st_ino, state.st_size, state.st_mtime_ns)
+        if path not in self._read or self._read[path][0] != seen:
+            self._read[path] = seen, read(path)
+        found: T = self._read[path][1]
+        return found
 
     def leader(self, arm: str) -> str | None:
         """Return the arm whose end is that of a control arm too; None for an arm that stop rules end."""
@@ -256,7 +268,7 @@ class Campaign:
         leaves_out = self.configuration.arm(arm).query.min_informativeness is not None
         asked = steps if stop.rules or stop.uninformative or leaves_out else ()
         try:
-            costs = [Cost.read(self.paths.cost(arm, t)) for t in steps]
+            costs = [self._kept(Cost.read, self.paths.cost(arm, t)) for t in steps]
             queries = [Query.read(self.paths.iteration("query.json", arm, t)) for t in asked]
         except (OSError, ValueError) as error:
             raise QuarryError(f"{error}; start again and it is made anew") from error

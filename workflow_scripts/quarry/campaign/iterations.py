@@ -5,12 +5,15 @@ Standard library only (used at parse time).
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 from quarry.campaign.loop import padded
 
 PREFIX = "iter_"
+_INSIDE = re.compile(rf"((?:.*/)?{PREFIX}[0-9]+)/.+", re.DOTALL)
 
 
 def folder_name(iteration: int | str) -> str:
@@ -26,7 +29,8 @@ def number_of(folder: Path) -> int | None:
 
 def iteration_of(path: str | Path) -> Path | None:
     """Return the folder of the iteration in which a path lies, None if it lies in none."""
-    return next((parent for parent in Path(path).parents if number_of(parent) is not None), None)
+    found = _INSIDE.match(os.fspath(path))
+    return Path(found[1]) if found else None
 
 
 def iterations_with(arm: str | Path, file: str = "") -> list[int]:
