@@ -17,6 +17,7 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
+from quarry.devices import device_of
 from quarry.errors import QuarryError
 from quarry.models.base import STD, HasInformativeness, HasReach, Prediction, has_rows_of_atoms
 from quarry.models.folder import ModelFolder
@@ -74,6 +75,8 @@ class QuarryCalculator(Calculator):
         super().__init__(**keywords)
         if device not in ("auto", "cpu", "cuda"):
             raise QuarryError(f"device: '{device}' is none of auto, cpu, cuda")
+        if device == "cuda":
+            device_of(device)
         for name, value in (("charge", charge), ("multiplicity", multiplicity)):
             if value is not None and not isinstance(value, int | np.integer):
                 raise QuarryError(f"{name}: {value!r} is not a whole number")
