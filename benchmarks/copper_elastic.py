@@ -1,58 +1,43 @@
 """Equation of state and elastic constants of copper: the potential of config/campaigns/copper_strain.yaml beside its labels' EMT.
 
     snakemake --configfile config/campaigns/copper_strain.yaml
-    python benchmarks/copper_elastic.py results/copper_strain/model/model.h5
+    python benchmarks/copper_elastic.py results/copper_strain/model
 
 Lattice constant and bulk modulus come from energies within 4 % of the lattice constant (third order Birch-Murnaghan), the elastic
 constants from stresses of cells strained by +-0.5 % about the lattice constant of each.
 """
 
 import argparse
-from collections.abc import Callable
 
 import numpy as np
 from ase import Atoms
 from ase.build import bulk
+from ase.calculators.calculator import Calculator
 from ase.calculators.emt import EMT
 from ase.eos import EquationOfState
 from ase.units import GPa
 from common import machine, print_table
 
-from quarry.models.gmnn.model import GaussianMomentModel
-from quarry.structures import Structure, StructureSet
+from quarry.calculator import QuarryCalculator
 
 STRAIN = 0.005
-Both = Callable[[Atoms], tuple[float, np.ndarray]]
 
 
-def by_emt(atoms: Atoms) -> tuple[float, np.ndarray]:
+def both(atoms: Atoms, calculator: Calculator) -> tuple[float, np.ndarray]:
     """Return energy (eV) and stress (eV/Angstrom^3, shape (3, 3))."""
     atoms = atoms.copy()
-    atoms.calc = EMT()
+    atoms.calc = calculator
     return atoms.get_potential_energy(), atoms.get_stress(voigt=False)
-
-
-def by_model(path: str) -> Both:
-    model = GaussianMomentModel.load(path)
-
-    def both(atoms: Atoms) -> tuple[float, np.ndarray]:
-        structure = Structure.create(
-            atoms.numbers.tolist(), atoms.positions, cell=np.asarray(atoms.cell), pbc=tuple(atoms.pbc)
-        )
-        found = model.predict(StructureSet.from_structures([structure]), frozenset({"energy", "stress"})).mean
-        return float(found["energy"][0]), found["stress"][0]
-
-    return both
 
 
 def copper(lattice_constant_A: float) -> Atoms:
     return bulk("Cu", "fcc", a=lattice_constant_A, cubic=True)
 
 
-def constants(both: Both) -> list[float]:
+def constants(calculator: Calculator) -> list[float]:
     """Return lattice constant (Angstrom), bulk modulus, C11, C12 and C44 (GPa)."""
     cells = [copper(a) for a in np.linspace(3.45, 3.74, 15)]
-    volumes, energies = [c.get_volume() for c in cells], [both(c)[0] for c in cells]
+    volumes, energies = [c.get_volume() for c in cells], [both(c, calculator)[0] for c in cells]
     volume, _, modulus = EquationOfState(volumes, energies, eos="birchmurnaghan").fit()
     constant = volume ** (1 / 3)
 
@@ -62,7 +47,7 @@ def constants(both: Both) -> list[float]:
         for sign in (1, -1):
             atoms = copper(constant)
             atoms.set_cell(atoms.cell @ (np.eye(3) + sign * STRAIN * strain), scale_atoms=True)
-            stresses.append(both(atoms)[1])
+            stresses.append(both(atoms, calculator)[1])
         return (stresses[0] - stresses[1]) / (2 * STRAIN)
 
     along, sheared = np.zeros((3, 3)), np.zeros((3, 3))
@@ -73,10 +58,10 @@ def constants(both: Both) -> list[float]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model", help="model.h5 of a campaign with copper cells")
+    parser.add_argument("model", help="folder of a model that knows copper's cells")
     path = parser.parse_args().model
     print(machine())
-    rows = {"EMT": constants(by_emt), "gmnn": constants(by_model(path))}
+    rows = {"EMT": constants(EMT()), "gmnn": constants(QuarryCalculator(path))}
     rows["difference %"] = [100 * (b / a - 1) for a, b in zip(rows["EMT"], rows["gmnn"], strict=True)]
     head = ["", "a (Angstrom)", "bulk modulus (GPa)", "C11", "C12", "C44"]
     print_table("Copper", head, [[name, *(f"{v:.3f}" for v in values)] for name, values in rows.items()])
