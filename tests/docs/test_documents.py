@@ -152,6 +152,19 @@ def test_the_stop_rule_of_its_page_stops(tmp_path):
     assert rule.says(Progress(finds, [], configuration)) == "only 1 finds in the last batch"
 
 
+def test_the_example_of_a_potential_stops_at_its_force_error():
+    folder = REPOSITORY / "config" / "campaigns"
+    stop = yaml.safe_load((folder / "ethanol_potential.yaml").read_text())["stop"]
+    configuration = load_configuration(stand_in_configuration(stop=stop), "ethanol_potential.yaml")
+    (rule,) = own_rules(configuration, folder)
+
+    def says(errors):
+        return rule.says(Progress([make_facts(0, errors=errors)], [], configuration))
+
+    assert says({"test": {"rmse": 0.01, "forces_rmse": 0.05}}) is None and says({}) is None
+    assert says({"test": {"rmse": 0.2, "forces_rmse": 0.04}}) == "the forces' RMSE 0.040 eV/Angstrom is below 0.0434"
+
+
 def test_every_campaign_file_has_a_right_mind(checkout):
     """Every campaign file passes all checks, those of the chemistry included. A small table stands in for QM9."""
     positions = np.array(WATER)[None] + np.random.default_rng(0).normal(0, 0.05, (3200, 3, 3))
