@@ -40,7 +40,7 @@ N_TEST = 500
 BASELINE = NetworkBaseline(kind="sevenn")
 MBTR = {"kind": "mbtr", "k2": {"grid": {"minimum": 0.0, "maximum": 1.1, "points": 100, "sigma": 0.02}}}
 DISTANCES = {"kind": "inverse_distances"}
-GMNN = {"kind": "gmnn", "epochs": 300, "learning_rate": 0.02, "schedule": "linear"}
+GMNN = {"kind": "gmnn", "epochs": 150, "learning_rate": 0.02, "schedule": "linear"}
 FINE_TUNED = {"kind": "sevenn", "epochs": 20}
 
 
