@@ -9,7 +9,8 @@ from quarry.config.descriptors import InverseDistances
 from quarry.config.models import Gpr, Kreg
 from quarry.config.targets import TARGETS
 from quarry.descriptors.compute import compute_features
-from quarry.models.calibration import FEWEST, Calibration, held_blocks
+from quarry.evaluation.calibration import coverage
+from quarry.models.calibration import FEW, FEWEST, Calibration, held_blocks
 from quarry.models.gaussian_process import GaussianProcess
 from quarry.models.hyperparameters import Hyperparameters
 from quarry.models.kernel_derivatives import DerivativeProcess, points_of
@@ -204,3 +205,43 @@ def test_many_labels_are_looked_at_evenly():
     assert [block.tolist() for block in held_blocks(4, np.array([7, 2, 7, 9]))] == [[1], [0, 2], [3]]
     rows = np.concatenate(held_blocks(10_000))
     assert len(rows) == 1000 and rows[0] == 0 and rows[-1] == 9999 and len(np.unique(rows)) == 1000
+
+
+# --- split-conformal factors of committees and ensembles
+
+
+def test_it_covers_what_it_says_from_few_labels():
+    """Over many sets of labels the mean coverage is the level, and a little more, whatever the errors' distribution."""
+    rng = np.random.default_rng(0)
+    for count, level in ((FEW, 0.68), (49, 0.68), (50, 0.95), (200, 0.95)):
+        shares = []
+        for _ in range(400):
+            std = rng.uniform(0.5, 2.0, count + 200)
+            errors = 3.0 * std * rng.standard_t(4, count + 200)
+            factor = Calibration.of(errors[:count], std[:count], fewest=FEW).factor
+            shares.append(coverage(errors[count:], factor * std[count:], (level,))[0])
+        assert level - 0.01 < np.mean(shares) < level + 1 / (count + 1) + 0.01
+
+
+def test_it_covers_components_of_structures():
+    """Components of one structure err together; the count that matters is that of structures."""
+    rng = np.random.default_rng(1)
+    for count, level in ((FEW, 0.68), (60, 0.95)):
+        shares = []
+        for _ in range(300):
+            sizes = np.exp(rng.normal(0, 0.7, (2 * count, 1)))
+            errors = sizes * rng.normal(size=(2 * count, 27))
+            std = np.full((2 * count, 27), 0.2)
+            known = Calibration.of(errors[:count].ravel(), std[:count].ravel(), count, FEW)
+            assert known.done and known.count == count
+            shares.append(coverage(errors[count:].ravel(), known.factor * std[count:].ravel(), (level,))[0])
+        assert level - 0.01 < np.mean(shares) < level + 0.06
+
+
+def test_too_few_structures_calibrate_nothing_however_many_components_they_have():
+    errors, std = np.ones(19 * 27), np.ones(19 * 27)
+    few = Calibration.of(errors, std, 19, FEW)
+    assert (few.factor, few.done, few.account()) == (1.0, False, {"std_factor": None, "calibration_labels": 19})
+    assert Calibration.of(errors, std, 20, FEW).done
+    missing = np.full(50, np.nan)
+    assert not Calibration.of(missing, np.ones(50), 50, FEW).done, "labels that are not there (stresses of molecules)"

@@ -19,19 +19,15 @@ from quarry.models.gmnn.model import GaussianMomentModel
 from quarry.models.gmnn.readouts import FLOOR_EV, deviations, said_by, spread_gradient
 from quarry.models.gmnn.training import labelled, loss_and_gradient
 from quarry.models.splits import lasting_share
-from quarry.stages.arm_models import ArmModels
 from quarry.stages.errors import Evaluated, summary_of
 from quarry.stages.results import columns_of, history_rows
-from quarry.stages.training import train_member, train_model
-from quarry.structures import StructureSet
-from quarry.structures.files import write_pool
-from quarry.structures.labelled import LabelledSet
-from support.potentials import SMALL, settings, strained_copper, toy, toy_data, trained
+from support.potentials import SMALL, settings, strained_copper, toy_data, trained
 from support.progress import cost, facts
 from support.stages import configuration
 
 COMMITTEE = {"uncertainty": "committee", "members": 3}
 SHALLOW = {"uncertainty": "shallow_ensemble", "readouts": 4}
+QUERY = {"strategy": "uncertainty", "initial": 8, "batch": {"schedule": "constant", "size": 5}}
 ALL = frozenset({"energy", "forces", "std"})
 DATA, UNSEEN = toy_data(60), toy_data(8, seed=5)
 HELD = {"held_out": 0.4, "epochs": 15}
@@ -236,42 +232,6 @@ def test_neither_order_nor_company_of_structures_changes_a_standard_deviation(sh
 class TestCalibration:
     """The split-conformal factor, of labels that neither training nor earlier iterations saw."""
 
-    def test_it_covers_what_it_says_from_few_labels(self):
-        """Over many sets of labels the mean coverage is the level, and a little more, whatever the errors' distribution."""
-        rng = np.random.default_rng(0)
-        for count, level in ((FEW, 0.68), (49, 0.68), (50, 0.95), (200, 0.95)):
-            shares = []
-            for _ in range(400):
-                std = rng.uniform(0.5, 2.0, count + 200)
-                errors = 3.0 * std * rng.standard_t(4, count + 200)
-                factor = Calibration.of(errors[:count], std[:count], fewest=FEW).factor
-                shares.append(coverage(errors[count:], factor * std[count:], (level,))[0])
-            assert level - 0.01 < np.mean(shares) < level + 1 / (count + 1) + 0.01
-
-    def test_it_covers_components_of_structures(self):
-        """Components of one structure err together; the count that matters is that of structures."""
-        rng = np.random.default_rng(1)
-        for count, level in ((FEW, 0.68), (60, 0.95)):
-            shares = []
-            for _ in range(300):
-                sizes = np.exp(rng.normal(0, 0.7, (2 * count, 1)))
-                errors = sizes * rng.normal(size=(2 * count, 27))
-                std = np.full((2 * count, 27), 0.2)
-                known = Calibration.of(errors[:count].ravel(), std[:count].ravel(), count, FEW)
-                assert known.done and known.count == count
-                shares.append(coverage(errors[count:].ravel(), known.factor * std[count:].ravel(), (level,))[0])
-            assert level - 0.01 < np.mean(shares) < level + 0.06
-
-    def test_too_few_structures_calibrate_nothing_however_many_components_they_have(self):
-        errors, std = np.ones(19 * 27), np.ones(19 * 27)
-        few = Calibration.of(errors, std, 19, FEW)
-        assert (few.factor, few.done, few.account()) == (1.0, False, {"std_factor": None, "calibration_labels": 19})
-        assert Calibration.of(errors, std, 20, FEW).done
-        missing = np.full(50, np.nan)
-        assert not Calibration.of(missing, np.ones(50), 50, FEW).done, (
-            "labels that are not there (stresses of molecules)"
-        )
-
     @pytest.mark.parametrize("kind", ["committee", "shallow"])
     def test_the_factor_is_that_of_the_held_out_labels_and_is_used_once(self, kind, request):
         model = request.getfixturevalue(kind)
@@ -410,79 +370,6 @@ def test_errors_history_and_coverage(committee):
     without = {key: value for key, value in found.items() if not key.startswith("forces_")}
     plain = [facts(0, target="energy_forces", errors={"test": without})]
     assert not any("forces_coverage" in column or "forces_std" in column for column in columns_of(plain))
-
-
-QUERY = {"strategy": "uncertainty", "initial": 8, "batch": {"schedule": "constant", "size": 5}}
-
-
-def test_the_stage_joins_what_member_jobs_trained(tmp_path):
-    """Members have a state of their own beside them, which is gone afterwards."""
-    conf = configuration(
-        target="energy_forces", model={**SMALL, **COMMITTEE, "epochs": 3}, descriptor=None, query=QUERY
-    )
-    structures = list(toy_data(14).structures)
-    write_pool(tmp_path / "structures.h5", StructureSet.from_structures(structures))
-    labels = [dict(zip(("energy", "forces"), toy(s), strict=True)) for s in structures]
-    dataset = str(tmp_path / "dataset.h5")
-    LabelledSet.from_records(structures, ["train"] * 14, [0] * 14, labels).write(dataset, {})
-    models = ArmModels(conf, "main", str(tmp_path / "structures.h5"))
-    files = [str(tmp_path / "model" / "members" / f"{n:03d}.h5") for n in range(conf.model.traits.member_jobs)]
-    seen = []
-    fit_member = GaussianMomentModel.fit_member
-
-    def spy(model, member, *args, **named):
-        seen.append((named["checkpoint"].name, named["start"], named["checkpoint"].is_dir()))
-        fit_member(model, member, *args, **named)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(GaussianMomentModel, "fit_member", spy)
-        for number, file in enumerate(files):
-            assert train_member(models, number, dataset, file) == f"gmnn, member {number}, trained on 14 labels"
-    assert seen == [(f"{n:03d}.checkpoint", None, True) for n in range(3)]
-    assert sorted(path.name for path in (tmp_path / "model" / "members").iterdir()) == ["000.h5", "001.h5", "002.h5"]
-    joined, whole = str(tmp_path / "model" / "model.h5"), str(tmp_path / "whole.h5")
-    assert train_model(models, dataset, joined, files) == ["gmnn trained on 14 labels"]
-    train_model(models, dataset, whole)
-    assert (tmp_path / "model" / "model.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
-    with h5py.File(joined) as handle:
-        assert sorted(handle["members"]) == ["000", "001", "002"]
-        assert json.loads(handle.attrs["settings"])["uncertainty"] == "committee"
-
-
-@pytest.mark.parametrize(
-    ("model", "words"),
-    [
-        ({"members": 3}, "members = 3 needs uncertainty: committee; set it, or remove members"),
-        ({"readouts": 3}, "readouts = 3 needs uncertainty: shallow_ensemble"),
-        ({"uncertainty": "committee", "readouts": 3}, "readouts = 3 needs uncertainty: shallow_ensemble"),
-        ({"uncertainty": "committee", "members": 1}, "members = 1: committee needs at least 2"),
-        ({"uncertainty": "shallow_ensemble", "readouts": 0}, "readouts = 0: shallow_ensemble needs at least 2"),
-        (
-            {"uncertainty": "shallow_ensemble", "energy_weight": 0},
-            "energy_weight = 0: the read-outs of shallow_ensemble",
-        ),
-        ({"uncertainty": "dropout"}, r"model\.uncertainty: 'dropout' is not one of"),
-        (
-            {},
-            "uncertainty needs a model that predicts uncertainties; set model.uncertainty: committee, shallow_ensemble or aux",
-        ),
-    ],
-)
-def test_what_it_cannot_do_is_refused_before_any_job(model, words):
-    with pytest.raises(QuarryError, match=words) as caught:
-        configuration(target="energy_forces", model={**SMALL, **model}, descriptor=None, query=QUERY)
-    assert "\n" not in str(caught.value)
-
-
-def test_what_fits_is_accepted():
-    for kind, jobs in ((COMMITTEE, 3), (SHALLOW, 0)):
-        traits = configuration(
-            target="energy_forces", model={**SMALL, **kind}, descriptor=None, query=QUERY
-        ).model.traits
-        assert traits.std and traits.member_jobs == jobs
-    plain = settings().traits
-    assert not plain.std and not plain.member_jobs
-    assert settings(uncertainty="committee").networks == 3 and settings(uncertainty="shallow_ensemble").n_readouts == 8
 
 
 def test_said_by_gives_stresses_of_cells():
