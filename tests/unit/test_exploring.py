@@ -237,9 +237,17 @@ def test_few_new_structures_are_convergence():
         reason = stop_reason(Progress([facts(0), last], [], configuration))
         return "" if reason is None else str(reason.words)
 
-    found = {"trajectories": 100, "uncertain": 6}
+    found = {"trajectories": 100, "uncertain": 6, "unphysical": 4}
     assert "converged: 6 of 100 trajectories" in stops(pool_size=4, exploration=found)
     assert not stops(pool_size=5, exploration=found)
     # While the initial data grow no trajectory was run.
     assert not stops(pool_size=4, exploration={"new": 4})
-    assert "converged" in stops(pool_size=0, exploration={"trajectories": 100, "uncertain": 0})
+    sure = {"trajectories": 100, "uncertain": 0, "unphysical": 0}
+    assert "converged" in stops(pool_size=0, exploration=sure)
+    # A model whose trajectories explode has not converged.
+    faults = {"a force is beyond 50 eV/Angstrom": 90, "two atoms are too close": 5}
+    exploded = {"trajectories": 100, "uncertain": 1, "unphysical": 95, "faults": faults}
+    assert not stops(pool_size=1, exploration=exploded)
+    assert "95 of 100 were thrown away, most of them because a force is beyond 50 eV" in stops(
+        pool_size=0, exploration=exploded
+    )

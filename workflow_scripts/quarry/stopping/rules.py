@@ -6,8 +6,9 @@ Standard library only: evaluated whenever the Snakefile is read.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from quarry.config.campaign import Configuration
 from quarry.config.learning import Stop, Uninformative
@@ -237,7 +238,7 @@ def _share_informative(query: Query, wanted: Uninformative) -> float | None:
 def _pool_exhausted(progress: Progress) -> str | None:
     last = progress.last
     if last.pool_left is None:
-        return None if last.iteration == 0 or last.pool_size else "the sampler gave no new candidate"
+        return None if last.iteration == 0 or last.pool_size else _no_candidate(last.exploration)
     if last.pool_left:
         return None
     return f"the pool is exhausted: all {last.pool_size} structures are labelled or failed"
@@ -266,6 +267,17 @@ class Spent:
     def of(progress: Progress) -> Spent:
         """Return what an arm has used after its last iteration."""
         return Spent(progress.last.n_labels, core_hours(progress.costs), progress.last.iteration)
+
+
+def _no_candidate(exploration: Mapping[str, Any]) -> str:
+    """Return why there was nothing to choose from. exploration: of the facts, empty where a sampler made candidates."""
+    if not exploration.get("unphysical"):
+        return "the trajectories gave no new candidate" if exploration else "the sampler gave no new candidate"
+    often = max(exploration["faults"], key=exploration["faults"].get)
+    return (
+        f"the trajectories gave no new candidate: {exploration['unphysical']} of {exploration['trajectories']} were thrown away, "
+        f"most of them because {often}; more initial data (query.initial, pool.growth) or a smaller time step may help"
+    )
 
 
 @dataclass(frozen=True)
@@ -314,6 +326,9 @@ def _few_new_points(progress: Progress) -> str | None:
     """The model was sure of nearly all that its own dynamics has visited."""
     wanted, last = progress.configuration.stop.min_new_points, progress.last
     if wanted is None or "trajectories" not in last.exploration or last.pool_size >= wanted:
+        return None
+    if last.exploration["unphysical"] >= wanted:
+        # They found little because they ended early.
         return None
     found, met = last.exploration["trajectories"], last.exploration["uncertain"]
     return (
