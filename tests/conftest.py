@@ -1,9 +1,13 @@
 """What every test relies on."""
 
+import os
 import signal
 from contextlib import suppress
 
 from hypothesis import settings
+
+# Before any library reads it: workers that take all cores each wait for each other, sixty times as long for small networks.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A shell lets what it starts in the background ignore Ctrl-C, and all that is started from there inherits it.
 with suppress(ValueError):

@@ -52,7 +52,8 @@ def single(model: GaussianMomentModel, member: int) -> GaussianMomentModel:
 
 def test_an_auxiliary_network_learns_energies_alone_and_says_how_far_the_main_one_is_off(tmp_path):
     """Predictions are those of a network without it; the deviation is |main - auxiliary|, calibrated."""
-    pair = trained(DATA, uncertainty="auxiliary", **HELD)
+    brief = {**HELD, "epochs": 3}
+    pair = trained(DATA, uncertainty="auxiliary", **brief)
     found = pair.predict(UNSEEN.structures, ALL)
     main, auxiliary = (single(pair, n).predict(UNSEEN.structures, ALL) for n in (0, 1))
     for name in ("energy", "forces"):
@@ -63,7 +64,7 @@ def test_an_auxiliary_network_learns_energies_alone_and_says_how_far_the_main_on
         assert distance.max() > 0
     # The auxiliary network learns the same whatever the forces' labels are; the main one does not.
     other = replace(DATA, targets={**DATA.targets, "forces": 1.1 * DATA.targets["forces"]})
-    changed = trained(other, uncertainty="auxiliary", **HELD)
+    changed = trained(other, uncertainty="auxiliary", **brief)
     weights = [[net._trained[n].parameters.weights[0] for net in (pair, changed)] for n in (0, 1)]
     assert not torch.equal(*weights[0])
     assert torch.equal(*weights[1])
