@@ -16,6 +16,7 @@ from quarry.descriptors.features_file import read_features, read_settled
 from quarry.errors import QuarryError
 from quarry.structures import Structure, StructureSet
 from quarry.structures.files import read_job_input, read_pool_ids, read_structure_group, write_structure_group
+from quarry.structures.structure import IdIndex
 
 REFERENCE = "reference.extxyz"
 """The reference geometry beside ``features.h5``."""
@@ -43,7 +44,7 @@ class FeatureCache:
         self.settled = settled
         self._reference = reference
         self._path = path
-        self._kept: tuple[NDArray[np.str_], NDArray[np.float64]] | None = None
+        self._kept: tuple[IdIndex, NDArray[np.float64]] | None = None
 
     @classmethod
     def of_pool(cls, path: str, settings: Descriptor, base: Path | None = None) -> FeatureCache:
@@ -62,33 +63,26 @@ class FeatureCache:
         return prepared(self.settings, self.settled, self.reference, self.base)
 
     @cached_property
-    def _stored(self) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
-        """The ids in the file in ascending order, and their rows."""
-        if self._path is None:
-            return np.zeros(0, dtype=np.str_), np.zeros(0, dtype=np.int64)
-        ids = read_pool_ids(self._path)
-        order = np.argsort(ids, kind="stable")
-        return ids[order], order
+    def _stored(self) -> IdIndex:
+        """Where structures stand in the file."""
+        return IdIndex(np.zeros(0, dtype=np.str_) if self._path is None else read_pool_ids(self._path))
 
     def keep(self, structures: StructureSet) -> None:
         """Keep the features of structures in memory: they will be asked for again and again."""
-        features = self.of(structures)
-        order = np.argsort(structures.ids, kind="stable")
-        self._kept = structures.ids[order], features[order]
+        self._kept = IdIndex(structures.ids), self.of(structures)
 
     def of(self, structures: StructureSet) -> NDArray[np.float64]:
         """Return the features, shape (n, d), float64. Raises QuarryError for a structure that the descriptor cannot do."""
         if self._kept is not None:
-            found, places = _places(self._kept[0], structures.ids)
+            found, rows = self._kept[0].find(structures.ids)
             if found.all():
-                return self._kept[1][places]
-        ids, rows = self._stored
-        found, places = _places(ids, structures.ids)
+                return self._kept[1][rows]
+        found, rows = self._stored.find(structures.ids)
         if found.all() and self._path is not None:
-            return read_features(self._path, rows[places])
+            return read_features(self._path, rows)
         features = np.empty((len(structures), self.settled.get("width", self._descriptor.width)))
         if found.any():
-            features[found] = read_features(str(self._path), rows[places[found]])
+            features[found] = read_features(str(self._path), rows[found])
         missing = np.flatnonzero(~found)
         others = structures.subset(missing)
         check_fits(others, self.settings, self._descriptor)
@@ -132,11 +126,3 @@ class FeatureCache:
         settled = {name: value.tolist() for name, value in group.attrs.items() if name != "settings"}
         reference = read_structure_group(group["reference"])[0] if "reference" in group else None
         return cls(settings, settled, reference, base=base)
-
-
-def _places(ids: NDArray[np.str_], wanted: NDArray[np.str_]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """Return which wanted ids are among ascending ones, and where."""
-    if not len(ids):
-        return np.zeros(len(wanted), dtype=bool), np.zeros(len(wanted), dtype=np.int64)
-    places = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
-    return np.asarray(ids[places] == wanted), places

@@ -7,8 +7,6 @@ from functools import cached_property
 from pathlib import Path
 
 import h5py
-import numpy as np
-from numpy.typing import NDArray
 
 from quarry.config.baselines import Baseline
 from quarry.errors import QuarryError
@@ -17,7 +15,7 @@ from quarry.models.base import has_rows_of_atoms
 from quarry.networks.baselines import KEY, Said, asked, check_finite
 from quarry.structures import StructureSet
 from quarry.structures.files import read_pool_ids
-from quarry.structures.structure import ID_LENGTH
+from quarry.structures.structure import ID_LENGTH, IdIndex, atoms_of
 
 DERIVATIVES = ("forces", "stress")
 
@@ -54,25 +52,19 @@ class BaselineCache:
         return asked(self.settings, self.base)
 
     @cached_property
-    def _order(self) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
-        ids = read_pool_ids(str(self._path))
-        order = np.argsort(ids, kind="stable")
-        return ids[order], order
+    def _index(self) -> IdIndex:
+        return IdIndex(read_pool_ids(str(self._path)))
 
     def _stored(self, structures: StructureSet, names: Iterable[str]) -> Said | None:
         """Return what the file says of structures, or None where it lacks one of them or a property."""
         if self._path is None or not len(structures):
             return None
-        ids, order = self._order
-        places = np.minimum(np.searchsorted(ids, structures.ids), len(ids) - 1)
+        there, rows = self._index.find(structures.ids)
         with h5py.File(self._path, "r") as handle:
             group = handle.get(name_of(self.settings))
-            if group is None or any(name not in group for name in names) or (ids[places] != structures.ids).any():
+            if group is None or any(name not in group for name in names) or not there.all():
                 return None
-            rows, offsets = order[places], handle["offsets"][()]
-            sizes = np.diff(offsets)[rows]
-            stops = np.cumsum(sizes)
-            atoms = np.arange(sizes.sum()) + np.repeat(offsets[rows] - (stops - sizes), sizes)
+            atoms = atoms_of(handle["offsets"][()], rows)
             return {name: group[name][()][atoms if has_rows_of_atoms(name) else rows] for name in names}
 
     def write(self, group: h5py.Group) -> None:

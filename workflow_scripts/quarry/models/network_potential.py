@@ -104,7 +104,7 @@ class NetworkModel:
         graphs = [network.graph(structure) for structure in data.structures]
         counts = element_counts(data.structures, elements)
         forces = data.targets["forces"] if "forces" in self.learnt else None
-        return Examples(graphs, np.diff(data.structures.offsets), counts, data.targets["energy"], forces)
+        return Examples(graphs, data.structures.offsets, counts, data.targets["energy"], forces)
 
     def predict(self, structures: StructureSet, want: frozenset[str]) -> Prediction:
         """Predict energies, and forces where they are wanted. Raises QuarryError for an element that was not learnt."""

@@ -20,6 +20,7 @@ from quarry.errors import QuarryError
 from quarry.files import atomic_path
 from quarry.models.network import seeded
 from quarry.networks.base import Network
+from quarry.structures.structure import atoms_of
 
 CHECKPOINT_S = 60.0
 """Seconds between two states that are written."""
@@ -31,12 +32,12 @@ LARGEST_GRADIENT = 10.0
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Structures with labels: their graphs, numbers of atoms (n,) and of each element (n, n_elements), energies (eV, (n,)),
-    forces (eV/Angstrom, (n_atoms, 3)), None where they are not learnt.
+    """Structures with labels: their graphs, offsets of their atoms (n + 1,), numbers of each element (n, n_elements), energies
+    (eV, (n,)), forces (eV/Angstrom, (n_atoms, 3)), None where they are not learnt.
     """
 
     graphs: list[Any]
-    sizes: NDArray[np.int64]
+    offsets: NDArray[np.int64]
     counts: NDArray[np.float64]
     energies: NDArray[np.float64]
     forces: NDArray[np.float64] | None
@@ -151,9 +152,7 @@ def _loss(
     if not with_forces:
         return loss, rest
     assert examples.forces is not None and output.forces is not None
-    begins = np.cumsum(examples.sizes) - examples.sizes
-    sizes = examples.sizes[rows]
-    atoms = np.concatenate([np.arange(begins[row], begins[row] + examples.sizes[row]) for row in rows])
+    sizes, atoms = np.diff(examples.offsets)[rows], atoms_of(examples.offsets, rows)
     wrong = output.forces - torch.from_numpy(examples.forces[atoms]).to(output.forces)
     shares = torch.from_numpy(np.repeat(settings.forces_weight / (3.0 * sizes), sizes)).to(wrong)
     return loss + (shares[:, None] * wrong * wrong).sum(), rest

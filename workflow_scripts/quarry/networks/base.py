@@ -14,6 +14,7 @@ from torch import Tensor
 
 from quarry.errors import QuarryError
 from quarry.structures import Structure, StructureSet
+from quarry.structures.structure import blocks_of
 
 TOGETHER = 256
 """Atoms of a block of structures that are computed together; layers of these networks take some MB an atom."""
@@ -76,10 +77,7 @@ def check_domain(network: Network, structures: StructureSet, key: str) -> None:
 
 def blocks(network: Network, structures: StructureSet) -> Iterator[tuple[NDArray[np.int64], list[Any]]]:
     """Yield rows of structures with their graphs, in blocks of bounded size."""
-    sizes = np.diff(structures.offsets)
-    block = (np.cumsum(sizes) - sizes) // TOGETHER
-    for number in np.unique(block):
-        rows = np.flatnonzero(block == number)
+    for rows in blocks_of(structures.offsets, TOGETHER):
         yield rows, [network.graph(structures[int(row)]) for row in rows]
 
 

@@ -240,9 +240,7 @@ class StructureSet:
 
     def atoms_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the indices into flat arrays of all atoms of the structures at rows of shape (m,), one after another."""
-        sizes = np.diff(self.offsets)[rows]
-        stops = np.cumsum(sizes)
-        return np.arange(sizes.sum()) + np.repeat(self.offsets[rows] - (stops - sizes), sizes)
+        return atoms_of(self.offsets, rows)
 
     def index_of(self, ids: Iterable[str]) -> NDArray[np.int64]:
         """Return the rows of m structure ids in this set, shape (m,). Raises KeyError for an id that is not in it."""
@@ -255,13 +253,43 @@ class StructureSet:
         return (self, 0) if len(keep) == len(self) else (self.subset(keep), len(self) - len(keep))
 
 
+def atoms_of(offsets: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the places of the atoms of structures ``rows`` in flat arrays of all atoms, structure after structure.
+
+    offsets: shape (n + 1,); atoms of structure i are offsets[i]:offsets[i + 1].
+    """
+    sizes = np.diff(offsets)[rows]
+    stops = np.cumsum(sizes)
+    return np.arange(sizes.sum()) + np.repeat(offsets[rows] - (stops - sizes), sizes)
+
+
+def blocks_of(offsets: NDArray[np.int64], atoms: int) -> Iterator[NDArray[np.int64]]:
+    """Yield the numbers of all structures in blocks of about so many atoms, each of neighbours. offsets: as of ``atoms_of``."""
+    sizes = np.diff(offsets)
+    block = (np.cumsum(sizes) - sizes) // atoms
+    for number in np.unique(block):
+        yield np.flatnonzero(block == number)
+
+
+class IdIndex:
+    """Finds structures by their ids, again and again."""
+
+    def __init__(self, ids: NDArray[np.str_]) -> None:
+        """ids: of all structures, shape (n,)."""
+        self._order = np.argsort(ids, kind="stable")
+        self._ids = ids[self._order]
+
+    def find(self, wanted: NDArray[np.str_]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+        """Return which wanted ids are there, and the row of each (of no meaning where it is not), shapes (m,)."""
+        if not len(self._ids):
+            return np.zeros(len(wanted), dtype=bool), np.zeros(len(wanted), dtype=np.int64)
+        places = np.minimum(np.searchsorted(self._ids, wanted), len(self._ids) - 1)
+        return np.asarray(self._ids[places] == wanted), self._order[places]
+
+
 def rows_of(ids: NDArray[np.str_], wanted: NDArray[np.str_]) -> NDArray[np.int64]:
     """Return where m ``wanted`` ids stand in ``ids``, shape (m,). Raises KeyError for the first that is not there."""
-    if len(wanted) and not len(ids):
-        raise KeyError(str(wanted[0]))
-    order = np.argsort(ids, kind="stable")
-    rows = order[np.minimum(np.searchsorted(ids, wanted, sorter=order), len(ids) - 1)]
-    wrong = ids[rows] != wanted
-    if wrong.any():
-        raise KeyError(str(wanted[int(np.argmax(wrong))]))
+    there, rows = IdIndex(ids).find(wanted)
+    if not there.all():
+        raise KeyError(str(wanted[int(np.argmin(there))]))
     return rows

@@ -29,7 +29,7 @@ from quarry.models.gmnn.neighbours import Batch, Neighbourhoods
 from quarry.models.gmnn.potential import Parameters, Potential, initial_parameters, potential_of
 from quarry.models.gmnn.readouts import initial_spread, said_by, said_together
 from quarry.models.gmnn.refusals import check_elements, doubts_about
-from quarry.models.gmnn.training import Examples, Trained, blocks_of, train
+from quarry.models.gmnn.training import Examples, Trained, blocks, train
 from quarry.models.optimal_design import Known, Sensitivities
 from quarry.structures import StructureSet
 from quarry.structures.compositions import unfamiliar
@@ -311,7 +311,7 @@ class GaussianMomentModel:
 
         Neighbours are found block by block: those of a large pool take gigabytes.
         """
-        for rows in blocks_of(structures.offsets):
+        for rows in blocks(structures.offsets):
             found = Neighbourhoods.of(structures.subset(rows), self.settings.cutoff_A)
             batch = found.batch(np.arange(len(rows)), potential.cutoff_A, potential.dtype, potential.device)
             batch.atoms += structures.offsets[rows[0]]

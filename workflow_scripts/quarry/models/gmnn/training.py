@@ -24,6 +24,7 @@ from quarry.models.gmnn.neighbours import Batch, Neighbourhoods
 from quarry.models.gmnn.potential import Parameters, Potential, Trace
 from quarry.models.gmnn.readouts import spread_gradient
 from quarry.models.network import SHRINK, seeded
+from quarry.structures.structure import blocks_of
 
 CHECKPOINT_S = 60.0
 """Seconds between two states that are written."""
@@ -187,9 +188,7 @@ def _train(
     progress = Progress()
     if checkpoint is not None and (checkpoint / STATE).exists():
         progress = _resume(checkpoint / STATE, parameters, best, optimisers, order) or progress
-    blocks = (
-        [] if held is None else [labelled(held, rows, potential) for rows in blocks_of(held.neighbourhoods.offsets)]
-    )
+    held_out = [] if held is None else [labelled(held, rows, potential) for rows in blocks(held.neighbourhoods.offsets)]
     written = time.monotonic()
     while progress.epoch < settings.epochs:
         progress.epoch += 1
@@ -203,7 +202,7 @@ def _train(
                 optimiser.rate = rate
                 optimiser.step(part)
         if held is not None:
-            now = sum(float(loss_and_gradient(potential, parameters, b, settings, False)[0]) for b in blocks)
+            now = sum(float(loss_and_gradient(potential, parameters, b, settings, False)[0]) for b in held_out)
             progress.waited += 1
             if now / len(held) < progress.best_loss:
                 torch._foreach_copy_(best.tensors, parameters.tensors)
@@ -233,12 +232,9 @@ def _keep_freed_memory() -> None:
         library.mallopt(M_MMAP_THRESHOLD, 2**25)
 
 
-def blocks_of(offsets: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+def blocks(offsets: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
     """Yield the numbers of all structures in blocks of bounded size, each of neighbours. offsets: of their atoms, (n + 1,)."""
-    sizes = np.diff(offsets)
-    block = (np.cumsum(sizes) - sizes) // TOGETHER
-    for number in np.unique(block):
-        yield np.flatnonzero(block == number)
+    return blocks_of(offsets, TOGETHER)
 
 
 def _write(
