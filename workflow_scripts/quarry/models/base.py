@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quarry.config.targets import Target
+from quarry.errors import QuarryError
 from quarry.properties import PROPERTIES
 from quarry.structures import StructureSet
 
@@ -52,6 +53,18 @@ class TrainingData:
         targets = {name: v[rows_of_property(name, self.structures, where)] for name, v in self.targets.items()}
         groups = None if self.groups is None else self.groups[where]
         return TrainingData(self.structures.subset(where), targets, self.classes, groups)
+
+
+def check_labels(kind: str, data: TrainingData, learnt: Sequence[str]) -> None:
+    """Raise QuarryError if there is nothing to learn, or a label is not finite. kind: of model. learnt: properties."""
+    if not len(data):
+        raise QuarryError(f"model.kind: {kind}: there is nothing to train on")
+    periodic = data.structures.pbc.all(axis=1)
+    for name in learnt:
+        values = data.targets[name]
+        judged = values[periodic] if name == "stress" else values
+        if not np.isfinite(judged).all():
+            raise QuarryError(f"model.kind: {kind}: a training label's {name} is not a finite number; leave it out")
 
 
 @dataclass

@@ -22,7 +22,7 @@ from quarry.files import atomic_path
 from quarry.models.baselines import CompositionBaseline, ConstantBaseline, read_baseline, write_baseline
 from quarry.models.calibration import FEWEST, Calibration
 from quarry.models.inputs import Inputs
-from quarry.models.network import Network, Training, blocks, train_network
+from quarry.models.network import Network, Training, blocks, check_members, train_network
 from quarry.models.network_features import gradient_features, input_gradients, last_layer_features
 from quarry.models.regression import RegressionData, RegressionPrediction, check_features
 from quarry.models.splits import folds_of, held_share
@@ -91,12 +91,7 @@ class MultilayerPerceptron:
         Raises QuarryError if they are not all the members, or were trained on different data.
         """
         first = members[0]
-        same = all(m._fingerprint() == first._fingerprint() for m in members)
-        if len(members) != self.settings.networks or any(len(m._trained) != 1 for m in members) or not same:
-            raise QuarryError(
-                f"model.members: these are not {self.settings.networks} members trained on the same data; remove the "
-                "iteration's model folder and start again"
-            )
+        check_members(self.settings.networks, [len(m._trained) for m in members], [m._fingerprint() for m in members])
         self.classes, self.scale, self._baseline = first.classes, first.scale, first._baseline
         self._inputs, self._mask_seed = first._inputs, first._mask_seed
         self._trained = [m._trained[0] for m in members]

@@ -36,6 +36,19 @@ SHRINK = 0.5
 """Factor of the learning rate where the held-out loss stays."""
 
 
+def check_members(count: int, trained: Sequence[int], fingerprints: Sequence[object]) -> None:
+    """Raise QuarryError if models are not the members of one committee.
+
+    count: of its members. trained: number of networks in each model. fingerprints: of what each was trained on.
+    """
+    same = all(fingerprint == fingerprints[0] for fingerprint in fingerprints)
+    if len(trained) != count or any(number != 1 for number in trained) or not same:
+        raise QuarryError(
+            f"model.members: these are not {count} members trained on the same data; remove the iteration's model folder and "
+            "start again"
+        )
+
+
 @dataclass(frozen=True)
 class Network:
     """A network: weights of layer l of shape (n_in, n_out), biases of shape (n_out,); the last layer is linear."""

@@ -19,16 +19,17 @@ from quarry.config.models import Ani, Mace, Sevenn
 from quarry.config.networks import NetworkPotential
 from quarry.descriptors.reach import within_cutoff
 from quarry.devices import device_of
-from quarry.errors import QuarryError, reason_of
+from quarry.errors import QuarryError
 from quarry.files import atomic_path
-from quarry.models.base import Model, Prediction, TrainingData
+from quarry.models.base import Model, Prediction, TrainingData, check_labels
 from quarry.models.baselines import CompositionBaseline, read_baseline, write_baseline
+from quarry.models.model_file import check_version, intact
 from quarry.models.network_training import Examples, train
-from quarry.models.splits import held_share
+from quarry.models.splits import of_known_elements, random_share
 from quarry.networks.base import Network, check_domain, pooled, predict
 from quarry.networks.registry import from_scratch, pretrained, rebuilt
 from quarry.structures import StructureSet
-from quarry.structures.compositions import element_counts, unfamiliar
+from quarry.structures.compositions import element_counts
 
 VERSION = 1
 """Of the model's file."""
@@ -74,12 +75,9 @@ class NetworkModel:
         Raises QuarryError if a label is not finite, the network does not know an element, or training diverges.
         """
         data = data.subset(np.argsort(data.structures.ids, kind="stable"))
-        self._check(data)
+        check_labels(self.settings.extra, data, self.learnt)
         if validation is None:
-            held = max(1, round(self.settings.held_out * len(data))) if len(data) > 1 else 0
-            chosen = np.sort(held_share(rng.permutation(len(data)), held, data.groups))
-            rest = data.structures.subset(np.setdiff1d(np.arange(len(data)), chosen))
-            chosen = chosen[~unfamiliar(rest, data.structures.subset(chosen), compositions=False)]
+            chosen = of_known_elements(data.structures, random_share(data, self.settings.held_out, rng))
             validation, data = data.subset(chosen), data.subset(np.setdiff1d(np.arange(len(data)), chosen))
         network = starting_network(self.settings, data.structures, self.base, int(rng.integers(2**31)))
         check_domain(network, data.structures, f"model.kind: {self.settings.extra}")
@@ -91,14 +89,6 @@ class NetworkModel:
         trained = train(network, learn, held_out, self.settings, rng, checkpoint)
         self._network, self._references = network, CompositionBaseline(elements, trained.references)
         self._epoch, self._held_out_loss = trained.epoch, trained.held_out_loss
-
-    def _check(self, data: TrainingData) -> None:
-        kind = self.settings.extra
-        if not len(data):
-            raise QuarryError(f"model.kind: {kind}: there is nothing to train on")
-        for name in self.learnt:
-            if not np.isfinite(data.targets[name]).all():
-                raise QuarryError(f"model.kind: {kind}: a training label's {name} is not a finite number; leave it out")
 
     def _examples(self, network: Network, data: TrainingData, elements: NDArray[np.int64]) -> Examples:
         graphs = [network.graph(structure) for structure in data.structures]
@@ -171,27 +161,18 @@ class NetworkModel:
 
         Raises QuarryError for a file that is damaged, or of another version.
         """
-        try:
-            with h5py.File(path, "r") as handle:
-                version, kind = int(handle.attrs["version"]), str(handle.attrs["kind"])
-                if version != VERSION:
-                    raise QuarryError(
-                        f"{path}: a {kind} of version {version}, this Quarry reads {VERSION}; remove it and start again"
-                    )
-                settings = on_device(SECTIONS[kind].model_validate_json(handle.attrs["settings"]), device)
-                model = cls(settings, tuple(str(name) for name in handle.attrs["learnt"]))
-                model._epoch, model._held_out_loss = int(handle.attrs["epoch"]), float(handle.attrs["held_out_loss"])
-                references = read_baseline(handle["references"])
-                assert isinstance(references, CompositionBaseline)
-                description = json.loads(handle["network"][()])
-                weights = {
-                    str(data.attrs["name"]): torch.from_numpy(np.asarray(data[()]))
-                    for data in handle["weights"].values()
-                }
-        except (OSError, KeyError, ValueError) as error:
-            raise QuarryError(
-                f"{path}: this is not an intact model file ({reason_of(error)}); remove it and start again"
-            ) from error
+        with intact(path), h5py.File(path, "r") as handle:
+            kind = str(handle.attrs["kind"])
+            check_version(path, kind, int(handle.attrs["version"]), VERSION)
+            settings = on_device(SECTIONS[kind].model_validate_json(handle.attrs["settings"]), device)
+            model = cls(settings, tuple(str(name) for name in handle.attrs["learnt"]))
+            model._epoch, model._held_out_loss = int(handle.attrs["epoch"]), float(handle.attrs["held_out_loss"])
+            references = read_baseline(handle["references"])
+            assert isinstance(references, CompositionBaseline)
+            description = json.loads(handle["network"][()])
+            weights = {
+                str(data.attrs["name"]): torch.from_numpy(np.asarray(data[()])) for data in handle["weights"].values()
+            }
         network = rebuilt(kind, description, device_of(settings.device))
         network.module.load_state_dict(weights)
         model._network, model._references = network, references

@@ -10,10 +10,11 @@ from quarry.config.models import Model as ModelSettings
 from quarry.config.models import OwnModel
 from quarry.config.networks import NetworkPotential
 from quarry.config.targets import Target
-from quarry.errors import QuarryError, reason_of
+from quarry.errors import QuarryError
 from quarry.models.base import Model
 from quarry.models.baseline_cache import BaselineCache
 from quarry.models.delta import DeltaModel
+from quarry.models.model_file import intact
 from quarry.models.regression import Regression
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ REGRESSIONS = {
 """Models that learn from the descriptor: what ``model.kind`` may name, and where its class is."""
 POTENTIALS = {"gmnn": "quarry.models.gmnn.model:GaussianMomentModel"}
 """Models that learn from structures themselves, likewise."""
-NO_MODEL = "this is not an intact model file ({}); remove it and start again"
 
 
 def make_model(
@@ -123,21 +123,16 @@ def load_regression(path: str | Path, kind: str) -> Regression:
 
 def _loaded(path: str | Path, kind: str, **where: str) -> Any:
     check_kind(path, kind)
-    try:
+    with intact(path):
         return _class_of(kind).load(path, **where)
-    except (OSError, KeyError, ValueError) as error:
-        raise QuarryError(f"{path}: {NO_MODEL.format(reason_of(error))}") from error
 
 
 def check_kind(path: str | Path, kind: str) -> None:
     """Raise QuarryError if a file is damaged or holds a model of another kind."""
     import h5py
 
-    try:
-        with h5py.File(path, "r") as handle:
-            found = str(handle.attrs["kind"])
-    except (OSError, KeyError) as error:
-        raise QuarryError(f"{path}: {NO_MODEL.format(reason_of(error))}") from error
+    with intact(path), h5py.File(path, "r") as handle:
+        found = str(handle.attrs["kind"])
     if found != kind:
         raise QuarryError(f"{path}: this is a model of kind '{found}', but model.kind is {kind}")
 

@@ -8,6 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quarry.errors import QuarryError
+from quarry.models.base import TrainingData
+from quarry.structures import StructureSet
+from quarry.structures.compositions import unfamiliar
 
 ALL_COPIES = (
     "validation: all {n} training labels are of copies of one structure, so that none can validate the others; raise "
@@ -32,6 +35,21 @@ def held_share(order: NDArray[np.int64], count: int, groups: NDArray[np.int64] |
         if len(held) + len(members) < len(order):
             held += members
     return np.array(held, dtype=np.int64)
+
+
+def random_share(data: TrainingData, share: float, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return which labels are held out, ascending, shape (m,): a ``share`` (0 to 1) at random, at least one of two.
+
+    Copies stay on one side. Raises QuarryError as ``held_share``.
+    """
+    held = max(1, round(share * len(data))) if len(data) > 1 else 0
+    return np.sort(held_share(rng.permutation(len(data)), held, data.groups))
+
+
+def of_known_elements(structures: StructureSet, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return which of the ``chosen`` structures have no element that the others lack: a potential must learn every one."""
+    rest = structures.subset(np.setdiff1d(np.arange(len(structures)), chosen))
+    return chosen[~unfamiliar(rest, structures.subset(chosen), compositions=False)]
 
 
 def lasting_share(

@@ -11,8 +11,7 @@ from quarry.models.base import TrainingData
 from quarry.models.baselines import CompositionBaseline
 from quarry.models.gmnn.potential import Parameters
 from quarry.models.gmnn.training import Examples
-from quarry.models.splits import held_share, lasting_share
-from quarry.structures.compositions import unfamiliar
+from quarry.models.splits import lasting_share, of_known_elements, random_share
 
 SMALLEST_SCALE_EV = 1e-3
 """Scale of an element where forces or energies do not vary."""
@@ -27,11 +26,8 @@ def held_rows(data: TrainingData, settings: Gmnn, rng: np.random.Generator) -> N
         salt = int(rng.integers(2**63 - 1))
         chosen = lasting_share(data.structures.ids, settings.held_out, salt, data.groups)
     else:
-        held = max(1, round(settings.held_out * len(data)))
-        chosen = np.sort(held_share(rng.permutation(len(data)), held, data.groups))
-    # The network must learn every element.
-    rest = data.structures.subset(np.setdiff1d(np.arange(len(data)), chosen))
-    return chosen[~unfamiliar(rest, data.structures.subset(chosen), compositions=False)]
+        chosen = random_share(data, settings.held_out, rng)
+    return of_known_elements(data.structures, chosen)
 
 
 def first_scales(learn: Examples, n_elements: int) -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from quarry.config.base import on_device
 from quarry.config.gmnn import Gmnn
 from quarry.devices import device_of
-from quarry.errors import QuarryError, reason_of
+from quarry.errors import QuarryError
 from quarry.files import atomic_path
 from quarry.models.base import STD, Informativeness, Model, Prediction, TrainingData
 from quarry.models.baselines import CompositionBaseline, read_baseline, write_baseline
@@ -30,6 +30,8 @@ from quarry.models.gmnn.potential import Parameters, Potential, initial_paramete
 from quarry.models.gmnn.readouts import initial_spread, said_by, said_together
 from quarry.models.gmnn.refusals import check_elements, doubts_about
 from quarry.models.gmnn.training import Examples, Trained, blocks, train
+from quarry.models.model_file import check_version, intact
+from quarry.models.network import check_members
 from quarry.models.optimal_design import Known, Sensitivities
 from quarry.structures import StructureSet
 from quarry.structures.compositions import unfamiliar
@@ -101,12 +103,7 @@ class GaussianMomentModel:
         Raises QuarryError if they are not all the members, or were trained on different data.
         """
         first = members[0]
-        same = all(m._fingerprint() == first._fingerprint() for m in members)
-        if len(members) != self.settings.networks or any(len(m._trained) != 1 for m in members) or not same:
-            raise QuarryError(
-                f"model.members: these are not {self.settings.networks} members trained on the same data; remove the "
-                "iteration's model folder and start again"
-            )
+        check_members(self.settings.networks, [len(m._trained) for m in members], [m._fingerprint() for m in members])
         self.elements, self._baseline, self._doubts = first.elements, first._baseline, first._doubts
         self._trained = [m._trained[0] for m in members]
         held = [m._held for m in members if m._held is not None]
@@ -369,24 +366,15 @@ class GaussianMomentModel:
 
         Raises QuarryError for a file that is damaged, or of another version.
         """
-        try:
-            with h5py.File(path, "r") as handle:
-                version = int(handle.attrs["version"])
-                if version != VERSION:
-                    raise QuarryError(
-                        f"{path}: a gmnn of version {version}, this Quarry reads {VERSION}; remove it and start again"
-                    )
-                learnt = tuple(str(name) for name in handle.attrs["learnt"])
-                model = cls(on_device(Gmnn.model_validate_json(handle.attrs["settings"]), device), learnt)
-                model.elements, model._doubts = handle["elements"][()], [str(line) for line in handle.attrs["doubts"]]
-                baseline = read_baseline(handle["references"])
-                assert isinstance(baseline, CompositionBaseline)
-                model._baseline = baseline
-                model._trained = read_networks(handle)
-                if "calibration" in handle:
-                    model._calibrate(read_held(handle["calibration"]))
-        except (OSError, KeyError, ValueError) as error:
-            raise QuarryError(
-                f"{path}: this is not an intact model file ({reason_of(error)}); remove it and start again"
-            ) from error
+        with intact(path), h5py.File(path, "r") as handle:
+            check_version(path, cls.kind, int(handle.attrs["version"]), VERSION)
+            learnt = tuple(str(name) for name in handle.attrs["learnt"])
+            model = cls(on_device(Gmnn.model_validate_json(handle.attrs["settings"]), device), learnt)
+            model.elements, model._doubts = handle["elements"][()], [str(line) for line in handle.attrs["doubts"]]
+            baseline = read_baseline(handle["references"])
+            assert isinstance(baseline, CompositionBaseline)
+            model._baseline = baseline
+            model._trained = read_networks(handle)
+            if "calibration" in handle:
+                model._calibrate(read_held(handle["calibration"]))
         return model

@@ -9,7 +9,7 @@ from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from quarry.errors import QuarryError
-from quarry.models.base import TrainingData
+from quarry.models.base import TrainingData, check_labels
 from quarry.structures import StructureSet
 from quarry.structures.compositions import element_counts
 
@@ -19,16 +19,9 @@ def doubts_about(data: TrainingData, learnt: Sequence[str]) -> list[str]:
 
     Raises QuarryError if there is nothing to learn, or a label is not finite.
     """
-    if not len(data):
-        raise QuarryError("model.kind: gmnn: there is nothing to train on")
+    check_labels("gmnn", data, learnt)
     if not len(data.structures.numbers):
         raise QuarryError("model.kind: gmnn learns from structures, and these have no atoms; choose another kind")
-    for name in learnt:
-        values = data.targets[name]
-        periodic = data.structures.pbc.all(axis=1)
-        judged = values[periodic] if name == "stress" else values
-        if not np.isfinite(judged).all():
-            raise QuarryError(f"model.kind: gmnn: a training label's {name} is not a finite number; leave it out")
     states = np.stack([data.structures.charges, data.structures.multiplicities], axis=1)
     numbers = len(np.unique(states, axis=0))
     if numbers == 1:
