@@ -82,7 +82,7 @@ def test_initial_data_grow_before_trajectories_start_from_the_wigner_distributio
     # So many more labels lower the error for certain.
     settings = dynamics(query={"strategy": "random", "initial": 4, "batch": {"schedule": "constant", "size": 12}})
     growth = {"points": 2, "gain": 0.99}
-    explore = {**EXPLORE, "ensemble": "nve", "jobs": 1, "threshold": "1 kJ/mol"}
+    explore = {**EXPLORE, "ensemble": "nve", "jobs": 2, "threshold": "1 kJ/mol"}
     settings["pool"] = {
         "source": "dynamics",
         "modes_file": "modes.json",

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from quarry.dynamics import exploration
 from quarry.dynamics.exploration import Course, Fate, explore
-from quarry.dynamics.integrators import Barostat, Forces, Langevin, VelocityVerlet
+from quarry.dynamics.integrators import Barostat, Forces, Langevin, Surroundings, VelocityVerlet
 from quarry.dynamics.physical import Limits, fault_of
 from quarry.dynamics.uncertainty import MEASURES, outlier_threshold
 from quarry.dynamics.walkers import ACCELERATION, BOLTZMANN_EV_K, Walkers, heated
@@ -38,12 +38,12 @@ def generators(n):
     return [generator(3, "walker", k) for k in range(n)]
 
 
-def course(steps, threshold=None, temperature_K=(600.0, 600.0), limit=1e3):
-    return Course(steps, 2.0, temperature_K, threshold, limit)
+def course(steps, threshold=np.inf, temperature_K=(600.0, 600.0), limit=1e3):
+    return Course(steps, temperature_K, threshold, limit)
 
 
 def run(model, walkers, course, integrator=None, checkpoint=None):
-    move = integrator or VelocityVerlet(course.time_step_fs)
+    move = integrator or VelocityVerlet(2.0)
     return explore(model, walkers, move, course, MEASURES["energy"], generators(len(walkers)), checkpoint)
 
 
@@ -152,7 +152,7 @@ def test_langevin_dynamics_has_the_distribution_of_harmonic_springs():
 
     now, squares, kinetic = potential(walkers), [], []
     for n in range(600):
-        walkers, now = step.step(walkers, now, potential, 300.0, rngs)
+        walkers, now = step.step(walkers, now, Surroundings(potential, 300.0, rngs))
         if n >= 200:
             squares.append((walkers.structures.positions**2).mean())
             kinetic.append(walkers.temperature_K.mean())
@@ -173,7 +173,7 @@ def test_constant_pressure_gives_the_volume_of_an_ideal_gas():
 
     now, volumes = potential(walkers), []
     for step in range(1500):
-        walkers, now = barostat.step(walkers, now, potential, temperature, rngs)
+        walkers, now = barostat.step(walkers, now, Surroundings(potential, temperature, rngs))
         if step >= 500:
             volumes.append(np.abs(np.linalg.det(walkers.structures.cells)))
     expected = (n + 1) * BOLTZMANN_EV_K * temperature / (pressure_GPa * ase.units.GPa)

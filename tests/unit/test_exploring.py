@@ -12,9 +12,10 @@ from ase.build import bulk
 from quarry.config import load_configuration
 from quarry.config.dynamics import Explore, Growth
 from quarry.dynamics.files import NEW, Trajectories, account_of, words_of
-from quarry.dynamics.uncertainty import MEASURES, outlier_threshold
+from quarry.dynamics.uncertainty import MEASURES, informativeness_of, outlier_threshold
 from quarry.dynamics.walkers import BOLTZMANN_EV_K, Walkers
 from quarry.errors import QuarryError
+from quarry.models.base import Informativeness
 from quarry.randomness import generator
 from quarry.sampling.modes import NormalModes
 from quarry.sampling.wigner import coordinate_variances, sample_wigner_motion
@@ -54,7 +55,7 @@ def test_a_campaign_that_names_its_molecule_alone_has_all_sections():
     assert found.pool.explore.trajectories == 100
     assert found.initial_pool.temperature_K == 500.0
     assert found.stop.min_new_points == 5
-    assert found.pool.growth == Growth()
+    assert found.pool.growth == found.pool.grows_by == Growth()
     # A given section stands alone.
     own = load_configuration({**given, "stop": {"max_labels": 300, "rrmse": None}}, "campaign.yaml")
     assert own.stop.min_new_points is None
@@ -166,6 +167,21 @@ def test_thresholds_are_those_of_the_first_model_or_of_each():
     assert threshold_of(given, earlier, model, measure, structures) == pytest.approx(0.03)
     with pytest.raises(QuarryError, match="no label of the test set"):
         threshold_of(first, [facts(0)], model, measure, structures.subset([]))
+
+
+def test_informativeness_is_that_of_all_criteria_over_the_mean_of_the_labels_that_are_there():
+    class Says:
+        def informativeness(self, structures, known, want):
+            assert want == {"energy", "forces"}
+            return {
+                "energy": Informativeness(np.array([0.1, 0.4]), np.array([0.1, 0.2, 0.3])),
+                "forces": Informativeness(np.array([2.0, 0.5]), np.array([1.0, 1.0, 2.5])),
+            }
+
+    pair = StructureSet.from_structures([WATER, WATER])
+    measure = informativeness_of(pair, frozenset({"energy", "forces"}))
+    # Sums (QS3 with beta = 1): 2.1 and 0.9; of those that are there 1.1, 1.2 and 2.8, with the mean 1.7.
+    np.testing.assert_allclose(measure.of(Says(), pair, None), [2.1 / 1.7, 0.9 / 1.7])
 
 
 # --- starts

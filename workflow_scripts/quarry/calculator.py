@@ -19,7 +19,14 @@ from numpy.typing import NDArray
 
 from quarry.devices import device_of
 from quarry.errors import QuarryError
-from quarry.models.base import STD, HasInformativeness, HasReach, Prediction, has_rows_of_atoms
+from quarry.models.base import (
+    STD,
+    HasInformativeness,
+    HasReach,
+    Prediction,
+    has_rows_of_atoms,
+    relative_informativeness,
+)
 from quarry.models.folder import ModelFolder
 from quarry.structures import StructureSet
 from quarry.structures.compositions import unfamiliar
@@ -176,10 +183,8 @@ class QuarryCalculator(Calculator):
         return results
 
     def _informativeness(self, structures: StructureSet) -> float:
-        """Return what energies and forces would tell, over the mean of the training structures' own."""
         assert isinstance(self.model, HasInformativeness)
-        said = self.model.informativeness(structures, self.folder.training, self._criteria()).values()
-        return float(sum(part.values[0] for part in said) / np.mean(sum(part.known for part in said)))
+        return float(relative_informativeness(self.model, structures, self.folder.training, self._criteria())[0])
 
     @property
     def _kind(self) -> str:

@@ -203,7 +203,7 @@ class DynamicsPool(Section):
     geometry_method: PyscfMethod | None = None
     """Method of the optimisation and Hessian, a cheaper one perhaps; null: the labels' own method (PySCF)."""
     growth: Growth | None = Growth()
-    """Whether initial data grow before trajectories are run; null: they start from iteration 0."""
+    """Whether initial data grow before trajectories are run; null, and without normal modes: they start from iteration 0."""
     explore: Explore = Explore()
 
     @model_validator(mode="after")
@@ -216,11 +216,14 @@ class DynamicsPool(Section):
         _ = self.initial_pool
         if not self.has_modes and self.explore.starts == "wigner":
             raise ValueError("explore.starts: wigner needs normal modes, and initial has none; set labelled")
-        if not self.has_modes and self.growth is not None:
-            if "growth" in self.model_fields_set:
-                raise ValueError("growth: it draws geometries from normal modes, and initial has none; set null")
-            object.__setattr__(self, "growth", None)
+        if not self.has_modes and self.growth is not None and "growth" in self.model_fields_set:
+            raise ValueError("growth: it draws geometries from normal modes, and initial has none; set null")
         return self
+
+    @property
+    def grows_by(self) -> Growth | None:
+        """How the initial data grow; None where they do not, or there are no normal modes to draw from."""
+        return self.growth if self.has_modes else None
 
     @property
     def has_modes(self) -> bool:

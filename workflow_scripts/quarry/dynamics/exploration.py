@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quarry.dynamics.integrators import Forces, Integrator
+from quarry.dynamics.integrators import Forces, Integrator, Surroundings
 from quarry.dynamics.physical import Limits, fault_of
 from quarry.dynamics.uncertainty import Measure
 from quarry.dynamics.walkers import Walkers
@@ -43,15 +43,13 @@ class Fate(StrEnum):
 class Course:
     """How long and how warm trajectories are.
 
-    steps: at most. time_step_fs: femtoseconds. temperature_K: of the bath at the start and at the end, linear between them.
-    threshold: uncertainty beyond which a trajectory ends, in the measure's unit; None: none ends so. force_limit_eV_A: see
-    ``Limits``.
+    steps: at most. temperature_K: of the bath at the start and at the end, linear between them. threshold: uncertainty beyond
+    which a trajectory ends, in the measure's unit; infinity: none ends so. force_limit_eV_A: see ``Limits``.
     """
 
     steps: int
-    time_step_fs: float
     temperature_K: tuple[float, float]
-    threshold: float | None
+    threshold: float
     force_limit_eV_A: float
 
     def temperature_at(self, step: int) -> float:
@@ -64,8 +62,9 @@ class Course:
 class Exploration:
     """What became of trajectories; arrays have one entry for each of them.
 
-    walkers: the last frame of each. fates, faults: how and why it ended. ends: the step at which it ended. uncertainty: at the
-    last frame. trace: the largest uncertainty of all that were running, by step: (step, largest, median).
+    walkers: the last frame of each that has ended (of the others, where they were put last). fates, faults: how and why it
+    ended. ends: the step at which it ended. uncertainty: at the last frame. trace: the largest uncertainty of all that were
+    running, by step: (step, largest, median).
     """
 
     walkers: Walkers
@@ -130,11 +129,12 @@ def explore(
         walkers = state.walkers.subset(rows)
     saved = time.monotonic()
     while len(rows):
-        bath = course.temperature_at(state.step)
+        around = Surroundings(potential, course.temperature_at(state.step), [generators[int(row)] for row in rows])
         state.step += 1
-        walkers, now = integrator.step(walkers, now, potential, bath, [generators[int(row)] for row in rows])
+        walkers, now = integrator.step(walkers, now, around)
         rows, walkers, now = judge.frames(state, rows, walkers, now)
         if checkpoint is not None and len(rows) and time.monotonic() - saved > CHECKPOINT_S:
+            state.put(rows, walkers)
             _write(checkpoint, state, now, generators)
             saved = time.monotonic()
     return state
@@ -159,16 +159,16 @@ class _Judge:
     ) -> tuple[NDArray[np.int64], Walkers, Forces]:
         """Note the frames of the trajectories ``rows``; return those that go on."""
         values, course = self.measure.of(self.model, self.seen, self.prediction), self.course
-        state.put(rows, walkers)
         state.uncertainty[rows], state.ends[rows] = values, state.step
         if state.step % max(1, course.steps // TRACE_POINTS) == 0:
             state.trace.append((state.step, float(np.max(values)), float(np.median(values))))
         with np.errstate(invalid="ignore"):
-            unsure = np.zeros(len(rows), dtype=bool) if course.threshold is None else values > course.threshold
+            unsure = values > course.threshold
             strong = walkers.strongest(now.forces) <= course.force_limit_eV_A
         over = state.step >= course.steps
         # Distances take longer than a small potential.
         looked_at = unsure | ~strong | ~np.isfinite(values) | over | (state.step % LOOK_STEPS == 0)
+        ended = np.zeros(len(rows), dtype=bool)
         for k in np.flatnonzero(looked_at):
             row, atoms = int(rows[k]), slice(*walkers.structures.offsets[k : k + 2])
             limits = Limits(course.force_limit_eV_A, float(self.volumes[row]) or None)
@@ -181,9 +181,11 @@ class _Judge:
                 state.fates[row] = Fate.UNCERTAIN
             elif over:
                 state.fates[row] = Fate.COMPLETE
-        left = np.array([k for k, row in enumerate(rows) if state.fates[row] is Fate.RUNNING], dtype=np.int64)
-        if len(left) == len(rows):
+            ended[k] = state.fates[row] is not Fate.RUNNING
+        if not ended.any():
             return rows, walkers, now
+        gone, left = np.flatnonzero(ended), np.flatnonzero(~ended)
+        state.put(rows[gone], walkers.subset(gone))
         return rows[left], walkers.subset(left), now.subset(walkers, left)
 
 

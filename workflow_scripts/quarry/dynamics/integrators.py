@@ -26,23 +26,22 @@ class Forces:
         return Forces(self.forces[walkers.structures.atoms_of(rows)], stress)
 
 
-Potential = Callable[[Walkers], Forces]
+@dataclass(frozen=True, eq=False)
+class Surroundings:
+    """What acts on walkers in a step: the potential, the temperature of the bath (kelvin), and chance, a generator for each."""
+
+    potential: Callable[[Walkers], Forces]
+    temperature_K: float
+    generators: Sequence[np.random.Generator]
 
 
 class Integrator(Protocol):
     """Moves walkers by a time step."""
 
-    def step(
-        self,
-        walkers: Walkers,
-        now: Forces,
-        potential: Potential,
-        temperature_K: float,
-        generators: Sequence[np.random.Generator],
-    ) -> tuple[Walkers, Forces]:
+    def step(self, walkers: Walkers, now: Forces, around: Surroundings) -> tuple[Walkers, Forces]:
         """Return the walkers a time step later, and the forces on them there; the potential is asked once.
 
-        now: forces where the walkers are. temperature_K: of the bath at this time. generators: one for each walker.
+        now: forces where the walkers are.
         """
         ...
 
@@ -62,18 +61,11 @@ class VelocityVerlet:
 
     time_step_fs: float
 
-    def step(
-        self,
-        walkers: Walkers,
-        now: Forces,
-        potential: Potential,
-        temperature_K: float,
-        generators: Sequence[np.random.Generator],
-    ) -> tuple[Walkers, Forces]:
+    def step(self, walkers: Walkers, now: Forces, around: Surroundings) -> tuple[Walkers, Forces]:
         """Return the walkers a time step later, and the forces on them (``Integrator``)."""
         half = 0.5 * self.time_step_fs
         walkers = _drifted(_kicked(walkers, now, half), self.time_step_fs)
-        then = potential(walkers)
+        then = around.potential(walkers)
         return _kicked(walkers, then, half), then
 
 
@@ -88,22 +80,15 @@ class Langevin:
     time_step_fs: float
     friction_per_ps: float
 
-    def step(
-        self,
-        walkers: Walkers,
-        now: Forces,
-        potential: Potential,
-        temperature_K: float,
-        generators: Sequence[np.random.Generator],
-    ) -> tuple[Walkers, Forces]:
+    def step(self, walkers: Walkers, now: Forces, around: Surroundings) -> tuple[Walkers, Forces]:
         """Return the walkers a time step later, and the forces on them (``Integrator``)."""
         half = 0.5 * self.time_step_fs
         walkers = _drifted(_kicked(walkers, now, half), half)
         kept = np.exp(-self.friction_per_ps * 1e-3 * self.time_step_fs)
-        width = np.sqrt((1.0 - kept**2) * BOLTZMANN_EV_K * temperature_K * ACCELERATION / walkers.masses)
-        velocities = kept * walkers.velocities + width[:, None] * noise_of(walkers, generators)
+        width = np.sqrt((1.0 - kept**2) * BOLTZMANN_EV_K * around.temperature_K * ACCELERATION / walkers.masses)
+        velocities = kept * walkers.velocities + width[:, None] * noise_of(walkers, around.generators)
         walkers = _drifted(replace(walkers, velocities=velocities), half)
-        then = potential(walkers)
+        then = around.potential(walkers)
         return _kicked(walkers, then, half), then
 
 
@@ -121,14 +106,7 @@ class Barostat:
     compressibility_per_GPa: float
     time_constant_ps: float
 
-    def step(
-        self,
-        walkers: Walkers,
-        now: Forces,
-        potential: Potential,
-        temperature_K: float,
-        generators: Sequence[np.random.Generator],
-    ) -> tuple[Walkers, Forces]:
+    def step(self, walkers: Walkers, now: Forces, around: Surroundings) -> tuple[Walkers, Forces]:
         """Return the walkers a time step later, and the forces on them (``Integrator``). The potential must give stresses."""
         assert now.stress is not None
         volumes = np.abs(np.linalg.det(walkers.structures.cells))
@@ -137,8 +115,8 @@ class Barostat:
         rate = (
             self.compressibility_per_GPa / ase.units.GPa / (self.time_constant_ps * 1e3) * self.thermostat.time_step_fs
         )
-        thermal = BOLTZMANN_EV_K * temperature_K
-        chance = np.array([rng.standard_normal() for rng in generators])
+        thermal = BOLTZMANN_EV_K * around.temperature_K
+        chance = np.array([rng.standard_normal() for rng in around.generators])
         strain = (
             rate * (pressure - self.pressure_GPa * ase.units.GPa) + np.sqrt(2.0 * thermal * rate / volumes) * chance
         )
@@ -148,4 +126,4 @@ class Barostat:
         walkers = replace(walkers, velocities=walkers.velocities / of_atoms).moved(
             structures.positions * of_atoms, structures.cells * factor[:, None, None]
         )
-        return self.thermostat.step(walkers, now, potential, temperature_K, generators)
+        return self.thermostat.step(walkers, now, around)

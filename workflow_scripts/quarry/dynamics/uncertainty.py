@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quarry.errors import QuarryError
-from quarry.models.base import STD, HasInformativeness, Model, Prediction
+from quarry.models.base import STD, HasInformativeness, Model, Prediction, relative_informativeness
 from quarry.structures import StructureSet
 
 MAD_OF_NORMAL = 1.4826
@@ -67,13 +67,12 @@ MEASURES = {
 
 
 def informativeness_of(known: StructureSet, learnt: frozenset[str]) -> Measure:
-    """Return the measure of optimal experimental design: how much the labels would tell the model, relative to the mean of those
-    that it has (``quarry.models.optimal_design``). known: all training structures. learnt: energy, forces.
+    """Return the measure of optimal experimental design, ``relative_informativeness``. known: all training structures. learnt:
+    properties whose labels are asked about (energy, forces).
     """
 
     def of(model: Model, structures: StructureSet, prediction: Prediction) -> NDArray[np.float64]:
         assert isinstance(model, HasInformativeness)
-        found = model.informativeness(structures, known, learnt)
-        return np.maximum.reduce([one.values / one.known.mean() for one in found.values()])
+        return relative_informativeness(model, structures, known, learnt)
 
     return Measure(frozenset({"energy"}), of, "", "informativeness")

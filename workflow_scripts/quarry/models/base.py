@@ -209,6 +209,18 @@ class HasInformativeness(Protocol):
         ...
 
 
+def relative_informativeness(
+    model: HasInformativeness, structures: StructureSet, known: StructureSet, want: frozenset[str]
+) -> NDArray[np.float64]:
+    """Return what labels of structures would tell a model, all criteria together, over the mean of the training structures' own.
+
+    Arguments as of ``HasInformativeness.informativeness``. Shape (n,), without unit; 1: as much as a label that is there.
+    """
+    said = model.informativeness(structures, known, want).values()
+    values, own = (np.sum([getattr(part, name) for part in said], axis=0) for name in ("values", "known"))
+    return np.asarray(values / np.mean(own), dtype=np.float64)
+
+
 @runtime_checkable
 class HasReach(Protocol):
     """A model that sees atoms up to a distance only."""

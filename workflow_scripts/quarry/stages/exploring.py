@@ -54,7 +54,7 @@ def explore_candidates(models: ArmModels, iteration: int, group: int, last: Expl
     training = labelled.subset(labelled.indices("train")).structures
     modes = _modes(pool, last.modes, models.base or Path())
     batch = batch_size(models.settings.query.batch, iteration, len(training))
-    if pool.growth is not None and grows(facts, pool.growth, batch):
+    if pool.grows_by is not None and grows(facts, pool.grows_by, batch):
         found = _drawn(models, pool, modes, iteration, batch if group == 0 else 0)
         found.write(output)
         return "the initial data grow"
@@ -67,7 +67,6 @@ def explore_candidates(models: ArmModels, iteration: int, group: int, last: Expl
     walkers = _starts(pool, modes, training, rngs)
     course = Course(
         settings.steps,
-        settings.time_step_fs,
         (settings.temperature_K[0], settings.temperature_K[1]),
         threshold,
         settings.max_force_eV_A,
