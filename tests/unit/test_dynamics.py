@@ -231,6 +231,21 @@ def test_a_trajectory_that_explodes_is_thrown_away():
     assert found.ends[1] < 60
 
 
+def test_a_frame_of_too_high_an_energy_is_thrown_away_where_it_is_reached():
+    walkers = walkers_of(CU3, CU3)
+    energies = [EmtModel().predict(StructureSet.from_structures([Structure.from_atoms(a)]), ()).mean for a in (CU3,)]
+    start = float(energies[0]["energy"][0])
+    whole = run(EmtModel(), walkers, course(60))
+    ceilings = np.array([start - 1e-3, np.inf])
+    found = run(EmtModel(), walkers, replace(course(60), energy_limits_eV=ceilings))
+    assert found.fates == [Fate.UNPHYSICAL, Fate.COMPLETE]
+    assert (found.ends[0], found.faults[0]) == (0, "the energy is beyond pool.explore.max_energy_eV_atom")
+    np.testing.assert_array_equal(found.walkers.structures[1].positions, whole.walkers.structures[1].positions)
+    # It counts before the uncertainty: such a frame is never labelled.
+    unsure = run(EmtModel(), walkers, replace(course(60, 0.0), energy_limits_eV=ceilings))
+    assert unsure.fates == [Fate.UNPHYSICAL, Fate.UNCERTAIN]
+
+
 def test_an_uncertainty_that_is_no_number_ends_a_trajectory():
     found = run(Springs(1.0, uncertainty=np.nan), walkers_of(CU3), course(10, 1.0))
     assert found.faults == ["the uncertainty is not a finite number"]

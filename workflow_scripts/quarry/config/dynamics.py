@@ -88,6 +88,13 @@ class Explore(Section):
     number with its unit: 0.5 kcal/mol, 0.5 eV/Angstrom, of informativeness without one."""
     max_force_eV_A: float = Field(default=50.0, gt=0)
     """A frame with a larger predicted force on an atom is no chemistry and no candidate, eV/Angstrom."""
+    max_energy_eV_atom: float | None = Field(default=5.0, gt=0)
+    """A frame whose predicted energy is further above the lowest label of the same atoms is none either, eV for each of its
+    atoms; null: no ceiling."""
+    near_duplicates_A: float | None = Field(default=0.01, gt=0, le=0.1)
+    """Of frames that are the same up to displacements of their atoms by this (Angstrom; order of equal atoms, rotation,
+    translation and mirror image do not matter) the first one alone is a candidate; null: only copies are dropped
+    (filters.copy_tolerance_A)."""
 
     @model_validator(mode="after")
     def _threshold(self) -> Explore:

@@ -44,13 +44,15 @@ class Course:
     """How long and how warm trajectories are.
 
     steps: at most. temperature_K: of the bath at the start and at the end, linear between them. threshold: uncertainty beyond
-    which a trajectory ends, in the measure's unit; infinity: none ends so. force_limit_eV_A: see ``Limits``.
+    which a trajectory ends, in the measure's unit; infinity: none ends so. force_limit_eV_A: see ``Limits``. energy_limits_eV:
+    highest predicted energy of each trajectory's frames, shape (n,); None: there is no ceiling.
     """
 
     steps: int
     temperature_K: tuple[float, float]
     threshold: float
     force_limit_eV_A: float
+    energy_limits_eV: NDArray[np.float64] | None = None
 
     def temperature_at(self, step: int) -> float:
         """Return the temperature of the bath at a step, kelvin."""
@@ -165,14 +167,19 @@ class _Judge:
         with np.errstate(invalid="ignore"):
             unsure = values > course.threshold
             strong = walkers.strongest(now.forces) <= course.force_limit_eV_A
+            high = np.zeros(len(rows), dtype=bool)
+            if course.energy_limits_eV is not None:
+                high = self.prediction.mean["energy"] > course.energy_limits_eV[rows]
         over = state.step >= course.steps
         # Distances take longer than a small potential.
-        looked_at = unsure | ~strong | ~np.isfinite(values) | over | (state.step % LOOK_STEPS == 0)
+        looked_at = unsure | ~strong | high | ~np.isfinite(values) | over | (state.step % LOOK_STEPS == 0)
         ended = np.zeros(len(rows), dtype=bool)
         for k in np.flatnonzero(looked_at):
             row, atoms = int(rows[k]), slice(*walkers.structures.offsets[k : k + 2])
             limits = Limits(course.force_limit_eV_A, float(self.volumes[row]) or None)
             fault = fault_of(walkers.structures[int(k)], now.forces[atoms], limits)
+            if not fault and high[k]:
+                fault = "the energy is beyond pool.explore.max_energy_eV_atom"
             if not fault and not np.isfinite(values[k]):
                 fault = "the uncertainty is not a finite number"
             if fault:

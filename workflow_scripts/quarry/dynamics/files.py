@@ -21,6 +21,8 @@ EXPLORATION = "exploration"
 """Attribute of a file of candidates: how they were found, as JSON."""
 NEW = "new"
 """In place of a fate: a geometry that was drawn to let the initial data grow; no trajectory was run."""
+NEAR_DUPLICATES = "near_duplicates"
+"""In an account: how many uncertain frames are left out, since one before them is nearly the same."""
 CANDIDATES = (NEW, "uncertain")
 """Fates whose frames are candidates."""
 
@@ -85,10 +87,11 @@ def words_of(account: dict[str, Any]) -> str:
         return f"{account[NEW]} geometries drawn to let the initial data grow"
     faults = ", ".join(f"{count} x {fault}" for fault, count in account["faults"].items())
     thrown = f"{account['unphysical']} were thrown away ({faults})" if account["unphysical"] else "none was thrown away"
+    alike = f" ({account[NEAR_DUPLICATES]} near-duplicates dropped)" if account.get(NEAR_DUPLICATES) else ""
     limit = f"{account['threshold']:.3g} {account['unit']}".rstrip()
     return (
         f"{account['trajectories']} trajectories, {account['steps']} steps: {account['uncertain']} met a frame whose "
-        f"uncertainty is beyond {limit}, {account['complete']} met none, {thrown}"
+        f"uncertainty is beyond {limit}{alike}, {account['complete']} met none, {thrown}"
     )
 
 

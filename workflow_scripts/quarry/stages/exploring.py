@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from quarry.config.dynamics import NAMED_THRESHOLDS, Explore, Growth
@@ -25,6 +26,7 @@ from quarry.sampling.wigner import sample_wigner, sample_wigner_motion
 from quarry.stages.arm_models import ArmModels
 from quarry.stopping.facts import Facts
 from quarry.structures import StructureSet
+from quarry.structures.copies import kind_of
 from quarry.structures.labelled import LabelledSet
 
 
@@ -70,6 +72,7 @@ def explore_candidates(models: ArmModels, iteration: int, group: int, last: Expl
         (settings.temperature_K[0], settings.temperature_K[1]),
         threshold,
         settings.max_force_eV_A,
+        energy_ceilings_eV(settings, labelled.without_rejected(), walkers.structures),
     )
     checkpoint = Path(output).with_suffix(".state.npz")
     state = explore(model, walkers, integrator_of(settings), course, measure, rngs, checkpoint)
@@ -124,6 +127,25 @@ def threshold_of(
             "number"
         )
     return found
+
+
+def energy_ceilings_eV(
+    settings: Explore, labelled: LabelledSet, structures: StructureSet
+) -> NDArray[np.float64] | None:
+    """Return the highest energy that a trajectory from each structure may reach, eV, shape (n,); None: there is no ceiling.
+
+    It is ``settings.max_energy_eV_atom`` for each atom above the lowest label of the same atoms in the same state, and infinity
+    where no such label is there.
+    """
+    if settings.max_energy_eV_atom is None or "energy" not in labelled.properties:
+        return None
+    lowest: dict[bytes, float] = {}
+    for structure, energy in zip(labelled.structures, labelled.properties["energy"], strict=True):
+        if np.isfinite(energy):
+            key = kind_of(structure)
+            lowest[key] = min(lowest.get(key, np.inf), float(energy))
+    found = [lowest.get(kind_of(one), np.inf) + settings.max_energy_eV_atom * len(one) for one in structures]
+    return np.array(found)
 
 
 def measure_of(settings: Explore, training: StructureSet, learnt: Sequence[str]) -> Measure:

@@ -9,13 +9,23 @@ from pathlib import Path
 from typing import Any
 
 from quarry.config.pool import DynamicsPool, SamplerPool
-from quarry.dynamics.files import CANDIDATES, EXPLORATION, Trajectories, account_of, words_of
+from quarry.dynamics.files import (
+    CANDIDATES,
+    EXPLORATION,
+    NEAR_DUPLICATES,
+    NEW,
+    Trajectories,
+    account_of,
+    words_of,
+)
 from quarry.labeling.engines.registry import make_engine
 from quarry.randomness import generator
 from quarry.sampling.samplers import sampled_structures
 from quarry.stages.arm_models import ArmModels
 from quarry.stages.filtering import Candidate, PoolFilter, counts_of
 from quarry.stages.pool_checks import check_structures
+from quarry.structures import Structure
+from quarry.structures.copies import CopyFinder
 from quarry.structures.files import read_job_input, write_pool
 from quarry.structures.labelled import LabelledSet
 
@@ -46,6 +56,8 @@ def sample_candidates(models: ArmModels, iteration: int, last: LastIteration, ou
         parts = [Trajectories.read(path) for path in last.trajectories]
         found = [part.structures[k] for part in parts for k, fate in enumerate(part.fates) if fate in CANDIDATES]
         account = account_of(parts)
+        if NEW not in account:
+            found, account[NEAR_DUPLICATES] = without_near_duplicates(found, pool.explore.near_duplicates_A)
         attributes[EXPLORATION], words = json.dumps(account, sort_keys=True), words_of(account)
     else:
         assert isinstance(pool, SamplerPool)
@@ -63,3 +75,17 @@ def sample_candidates(models: ArmModels, iteration: int, last: LastIteration, ou
     write_pool(output, pool_filter.kept, {"sampled": len(found), **attributes})
     rejected = f" ({counts_of(pool_filter.rejected)} rejected)" if pool_filter.rejected else ""
     return f"{words}; {len(pool_filter)} candidates{rejected}"
+
+
+def without_near_duplicates(structures: Sequence[Structure], tolerance_A: float | None) -> tuple[list[Structure], int]:
+    """Return the structures that are near none before them, in their order, and how many are left out.
+
+    tolerance_A: how far an atom of a near one may be off after the best superposition, Angstrom (``CopyFinder``); None: all stay.
+    Frames of one exploration alone are held against each other: one that the model is unsure of tells it something, however
+    near to a label it is, and another one beside it the same again.
+    """
+    if tolerance_A is None or not structures:
+        return list(structures), 0
+    partners, _ = CopyFinder(tolerance_A).add(structures)
+    stay = [structure for structure, partner in zip(structures, partners, strict=True) if partner < 0]
+    return stay, len(structures) - len(stay)

@@ -50,7 +50,7 @@ class Facts:
     train and evaluated (how many in all, among the training labels, and among those that the stop metric measures),
     error_share (of the squared error, carried by the latter) and ids (of some).
     exploration: what trajectories have found (``stages.exploring``), with pool.source: dynamics: threshold (in unit), number of
-    trajectories by fate, and steps that they took.
+    trajectories by fate, steps that they took, and near-duplicates that were left out.
     """
 
     arm: str

@@ -325,7 +325,10 @@ def spent_budget(stop: Stop, spent: Spent) -> Budget | None:
 def _few_new_points(progress: Progress) -> str | None:
     """The model was sure of nearly all that its own dynamics has visited."""
     wanted, last = progress.configuration.stop.min_new_points, progress.last
-    if wanted is None or "trajectories" not in last.exploration or last.pool_size >= wanted:
+    if wanted is None or "trajectories" not in last.exploration:
+        return None
+    # One of several frames that are nearly the same is labelled, but all were met.
+    if last.pool_size + last.exploration.get("near_duplicates", 0) >= wanted:
         return None
     if last.exploration["unphysical"] >= wanted:
         # They found little because they ended early.

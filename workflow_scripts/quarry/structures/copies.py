@@ -53,7 +53,7 @@ class CopyFinder:
         partners, displacements = np.full(len(structures), -1, dtype=np.int64), np.full(len(structures), np.inf)
         members: dict[bytes, list[int]] = {}
         for row, structure in enumerate(structures):
-            members.setdefault(_kind_of(structure), []).append(row)
+            members.setdefault(kind_of(structure), []).append(row)
         for key, rows in members.items():
             kind = self._kinds.setdefault(key, _Kind(self._tolerance_A))
             found = kind.add([structures[row] for row in rows], [self._count + row for row in rows])
@@ -81,7 +81,7 @@ def _join_chains(structures: Sequence[Structure], groups: NDArray[np.int64], tol
     """Join groups whose first structures are no copies but some others of them are, in place."""
     kinds: dict[bytes, list[int]] = {}
     for row in np.unique(groups).tolist():
-        kinds.setdefault(_kind_of(structures[row]), []).append(row)
+        kinds.setdefault(kind_of(structures[row]), []).append(row)
     members: dict[int, list[int]] = {}
     for row, first in enumerate(groups.tolist()):
         members.setdefault(first, []).append(row)
@@ -110,7 +110,8 @@ def _linked(structures: Sequence[Structure], one: list[int], other: list[int], t
     )
 
 
-def _kind_of(structure: Structure) -> bytes:
+def kind_of(structure: Structure) -> bytes:
+    """Return what copies have in common before any distance is looked at: atoms, charge, multiplicity and pbc."""
     state = [structure.charge, structure.multiplicity, *structure.pbc]
     return np.array([*state, *np.sort(structure.numbers)], dtype=np.int64).tobytes()
 
