@@ -25,6 +25,7 @@ ROOMS = (
     "reporting",
     "campaign",
     "stages",
+    "command_line",
 )
 """A room imports from rooms before it and from the modules beside them, which import from no room."""
 FOR_USERS = ("calculator",)

@@ -1,0 +1,56 @@
+"""``quarry SUBCOMMAND ...``: what all subcommands have in common."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from quarry import __version__
+from quarry.errors import QuarryError
+
+SUBCOMMANDS = ("status",)
+"""Modules of this package, each a subcommand of its name.
+
+Each has a docstring whose first line says what it does, ``add_arguments(parser)``, which declares its options, and
+``run(arguments)``, which returns the exit code. Its imports are light: what is heavy is imported where it is needed.
+"""
+INTERRUPTED = 130
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code. A mistake of the user gives one line on standard error and code 1.
+
+    given: arguments; None: those of the process.
+    """
+    arguments = _parser().parse_args(given)
+    try:
+        code: int = arguments.run(arguments)
+        sys.stdout.flush()
+        return code
+    except QuarryError as error:
+        print(f"Quarry: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # Whoever reads it (head, less) has seen enough; the interpreter would say so again when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="quarry", description="Looks at labeling campaigns. They are run and resumed by snakemake alone."
+    )
+    parser.add_argument("--version", action="version", version=f"Quarry {__version__}")
+    subparsers = parser.add_subparsers(metavar="SUBCOMMAND", required=True)
+    for name in SUBCOMMANDS:
+        module = import_module(f"quarry.command_line.{name}")
+        words = str(module.__doc__).partition("\n")[0]
+        subparser = subparsers.add_parser(name, help=words, description=words)
+        module.add_arguments(subparser)
+        subparser.set_defaults(run=module.run)
+    return parser
