@@ -4,10 +4,12 @@ from quarry.campaign.job import configuration_of, job
 
 configuration = configuration_of(snakemake)
 with job(snakemake, configuration.resources.of("score").threads):
+    from quarry.dynamics.files import read_exploration
     from quarry.stages.arm_models import models_of
+    from quarry.stages.assessment import cross_validates
     from quarry.stages.evaluation import EvaluationFiles, evaluate_model
 
-    given, made = snakemake.input, snakemake.output
+    given, made, iteration = snakemake.input, snakemake.output, int(snakemake.wildcards.iteration)
     evaluate_model(
         models_of(snakemake, configuration),
         EvaluationFiles(
@@ -18,5 +20,6 @@ with job(snakemake, configuration.resources.of("score").threads):
             previous=given.previous or None,
             truth=given.truth or None,
             audit=given.audit,
+            cross_validates=cross_validates(configuration, iteration, read_exploration(given.structures)),
         ),
     )

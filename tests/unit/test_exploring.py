@@ -19,6 +19,7 @@ from quarry.models.base import Informativeness
 from quarry.randomness import generator
 from quarry.sampling.modes import NormalModes
 from quarry.sampling.wigner import coordinate_variances, sample_wigner_motion
+from quarry.stages.assessment import cross_validates
 from quarry.stages.exploring import check_cells, energy_ceilings_eV, grows, threshold_of
 from quarry.stages.sampling import without_near_duplicates
 from quarry.stopping.progress import Progress
@@ -130,7 +131,13 @@ def test_constant_pressure_needs_cells():
 
 def history(exponent: float, batch: int, count: int, factor: float = 3.0):
     sizes = [batch * (t + 1) for t in range(count)]
-    return [facts(t, phase="initial", n_train=n, rmse=factor * n**exponent) for t, n in enumerate(sizes)]
+    return [grown(t, n, factor * n**exponent) for t, n in enumerate(sizes)]
+
+
+def grown(iteration: int, n: int, rmse: float, test: float = 7.0):
+    """The facts of an iteration of the initial data. rmse: by cross-validation. test: by the test set."""
+    errors = {"cross_validation": {"rmse": rmse}, "test": {"rmse": test}}
+    return facts(iteration, phase="initial", n_train=n, errors=errors)
 
 
 @pytest.mark.parametrize(("exponent", "last"), [(-0.5, 250), (-1.0, 450), (-2.0, 900)])
@@ -144,12 +151,38 @@ def test_data_grow_until_a_batch_gains_less_than_a_tenth(exponent, last):
 
 def test_an_error_that_rises_asks_for_more_and_the_end_is_for_good():
     assert grows(history(0.3, 50, 8), Growth(), 50)
-    small = [facts(0, phase="initial", n_train=50, rmse=0.9e-3)]
+    small = [grown(0, 50, 0.9e-3)]
     assert grows(small, Growth(), 50)
     assert grows(small, Growth(target_rmse="0.8 meV"), 50)
     assert not grows(small, Growth(target_rmse="1 meV"), 50)
     over = [*history(-0.5, 50, 6), facts(6, phase="query", n_train=350, rmse=99.0)]
     assert not grows(over, Growth(), 50)
+
+
+def test_initial_data_grow_by_cross_validation_or_by_the_test_set():
+    """By the errors of cross-validation 50 more gain little from 250 on, by those of the test set more than a tenth."""
+    both = [grown(t, n, n**-0.1, n**-2.0) for t, n in enumerate(range(50, 400, 50))]
+    assert not grows(both, Growth(), 50)
+    assert grows(both, Growth(error="test"), 50)
+    # Iterations without the error do not count, nor is one error of three enough.
+    without = [facts(t, phase="initial", n_train=50 * t + 50, rmse=0.01) for t in range(9)]
+    assert grows(without, Growth(), 50)
+    settings = dynamics(pool={"initial": None, "modes_file": "modes.json", "growth": {"error": "test"}}, test={"size": 0})
+    with pytest.raises(QuarryError, match=r"pool.growth.error: test, and test.size is 0"):
+        load_configuration(settings, "campaign.yaml")
+
+
+def test_cross_validation_is_for_the_initial_data_alone():
+    molecule = {"initial": None, "modes_file": "modes.json"}
+    by_folds, by_test, none = (
+        load_configuration(dynamics(pool={**molecule, "growth": growth}), "campaign.yaml")
+        for growth in ({}, {"error": "test"}, None)
+    )
+    new, met = {"phase": "initial", "new": 50}, {"phase": "query", "uncertain": 3}
+    assert cross_validates(by_folds, 0, None) and cross_validates(by_folds, 1, new)
+    assert not cross_validates(by_folds, 2, met)
+    assert not cross_validates(by_test, 0, None) and not cross_validates(none, 0, None)
+    assert not cross_validates(load_configuration(dynamics(), "campaign.yaml"), 0, None)
 
 
 # --- thresholds

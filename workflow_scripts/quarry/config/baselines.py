@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -80,6 +80,11 @@ class LearnsDifference(Section):
     """Learn the difference of the labels to a trained potential, which is added to the predictions (delta learning), for
     energies, forces and stresses; null: learn the labels themselves. Atomic reference energies of the difference are part of
     the model's own prior mean. Computed once for the pool, docs/models.md."""
+
+    @property
+    def of_means(self) -> Self:
+        """The same model without what only its standard deviations need."""
+        return self
 
     def input_files(self) -> list[str]:
         """Return the files that it reads."""

@@ -12,6 +12,8 @@ from quarry.config.units import FORCE_UNITS
 
 NAMED_THRESHOLDS = ("first", "each")
 """Thresholds that are found and not given."""
+CROSS_VALIDATION = "cross_validation"
+"""The error of cross-validation, as a metric and as what initial data grow by."""
 UNITS = {
     "energy": "an energy unit, e.g. 0.5 kcal/mol",
     "forces": "a unit of force, e.g. 0.5 eV/Angstrom",
@@ -32,6 +34,9 @@ class Growth(Section):
 
     gain: float = Field(default=0.1, gt=0, lt=1)
     """It is worth starting when the power law says that one more batch would lower the error by less than this share."""
+    error: Literal["cross_validation", "test"] = "cross_validation"
+    """Which RMSE: of cross-validation (validation.folds; each fold trains the model anew, but no network that only its standard
+    deviations need), or of the test set, which costs no training and of few structures is uncertain."""
     points: int = Field(default=5, ge=2)
     """Models that must have been trained before the power law is asked."""
     target_rmse: float | str | None = None

@@ -16,6 +16,8 @@ def dynamics_problem(c: Configuration) -> str | None:
             return "stop.min_new_points counts what trajectories find (pool.source: dynamics), and there are none; remove it"
         return None
     settings = c.pool.explore
+    if c.pool.grows_by is not None and c.pool.grows_by.error == "test" and not c.test.size:
+        return "pool.growth.error: test, and test.size is 0; raise it, or set cross_validation"
     if settings.threshold in NAMED_THRESHOLDS and not c.test.size:
         return (
             f"pool.explore.threshold: {settings.threshold} looks at the test set, and test.size is 0; raise it, or give a number "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -98,6 +98,11 @@ class Gmnn(LearnsDifference):
     def has_auxiliary(self) -> bool:
         """Whether the second network is an auxiliary one, which learns energies alone."""
         return self.uncertainty == "auxiliary"
+
+    @property
+    def of_means(self) -> Self:
+        """The same model without an auxiliary network, which predictions do not need."""
+        return self.model_copy(update={"uncertainty": "none"}) if self.has_auxiliary else self
 
     @property
     def n_readouts(self) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quarry.config.baselines import LearnsDifference
 from quarry.config.campaign import ArmSettings, Configuration
 from quarry.config.checks import model_incompatibility
 from quarry.config.model_traits import ModelTraits
@@ -69,9 +70,12 @@ class ArmModels:
             return None
         return FeatureCache.of_pool(self.features, self.configuration.descriptor, self.base)
 
-    def make(self) -> Model:
-        """Return an untrained model."""
-        return make_model(self.settings.model, self.target, self.descriptor, self.base, self.baseline)
+    def make(self, for_means: bool = False) -> Model:
+        """Return an untrained model. for_means: without what only its standard deviations need."""
+        settings = self.settings.model
+        if for_means and isinstance(settings, LearnsDifference):
+            settings = settings.of_means
+        return make_model(settings, self.target, self.descriptor, self.base, self.baseline)
 
     def load(self, path: str | Path) -> Model:
         """Read a trained model. Raises QuarryError for a file that is damaged or of another kind."""

@@ -12,6 +12,8 @@ from quarry.campaign.failure_table import open_failures, read_failures
 from quarry.campaign.iterations import folder_name
 from quarry.campaign.receipts import read_receipts
 from quarry.config.campaign import Configuration
+from quarry.config.dynamics import CROSS_VALIDATION
+from quarry.config.pool import DynamicsPool
 from quarry.labeling.ledger import LabelLedger
 from quarry.labeling.record import LabelRecord, read_valid_records
 from quarry.labeling.wanted import Wanted
@@ -37,8 +39,8 @@ def assess_iteration(
 
     pool_size: number of structures from which its batch was chosen. exploration: what was written beside sampled candidates.
     """
-    explored = dict(exploration or {})
-    phase = explored.pop("phase", "initial" if iteration == 0 else "query")
+    explored, phase = dict(exploration or {}), phase_of(iteration, exploration)
+    explored.pop("phase", None)
     found: dict[str, Any] = json.loads(Path(metrics).read_bytes())
     failed = len(open_failures(read_failures(failures)))
     facts = Facts(
@@ -55,6 +57,19 @@ def assess_iteration(
     )
     facts.write(output)
     return facts
+
+
+def phase_of(iteration: int, exploration: dict[str, Any] | None) -> str:
+    """Return the phase of an iteration, initial or query. exploration: what was written beside its candidates."""
+    return str((exploration or {}).get("phase", "query" if iteration else "initial"))
+
+
+def cross_validates(configuration: Configuration, iteration: int, exploration: dict[str, Any] | None) -> bool:
+    """Return whether the initial data grow by an error of cross-validation, and an iteration is one of these."""
+    pool = configuration.pool
+    growth = pool.grows_by if isinstance(pool, DynamicsPool) else None
+    wanted = growth is not None and growth.error == CROSS_VALIDATION
+    return wanted and phase_of(iteration, exploration) == "initial"
 
 
 class Payer(NamedTuple):

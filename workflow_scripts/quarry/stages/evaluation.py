@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from quarry.config.dynamics import CROSS_VALIDATION
 from quarry.config.targets import Target
 from quarry.errors import QuarryError
 from quarry.evaluation.intervals import change_interval, share_change_interval
@@ -34,7 +35,7 @@ class EvaluationFiles:
 
     model, dataset: of the iteration. predictions, metrics: what is written. previous: predictions of the iteration before.
     truth: the target of all structures of the pool, where a targeted search can be measured by them. audit: the table of the
-    labels' audit.
+    labels' audit. cross_validates: whether cross-validation is due whatever the stop rules look at.
     """
 
     model: str
@@ -44,14 +45,15 @@ class EvaluationFiles:
     previous: str | None = None
     truth: str | None = None
     audit: str | None = None
+    cross_validates: bool = False
 
 
 def evaluate_model(models: ArmModels, files: EvaluationFiles) -> None:
     """Write predictions beside labels for each metric, and errors with 95 % intervals.
 
-    The test set is always evaluated where there is one; the validation split and cross-validation where stop.metric
-    asks for them, with models trained anew on the rest, hyperparameters included. The predictions of the last iteration
-    are for rRMSE = |RMSE(N) - RMSE(N - step)| / RMSE(N) (lecture of P. O. Dral, 2024) and its interval.
+    The test set is always evaluated where there is one; the validation split and cross-validation where stop.metric (or
+    ``files``) asks for them, with models trained anew on the rest, hyperparameters included. The predictions of the last
+    iteration are for rRMSE = |RMSE(N) - RMSE(N - step)| / RMSE(N) (lecture of P. O. Dral, 2024) and its interval.
     """
     configuration, target = models.configuration, models.target
     labelled = LabelledSet.read(files.dataset)
@@ -71,7 +73,10 @@ def evaluate_model(models: ArmModels, files: EvaluationFiles) -> None:
     if len(test):
         results["test"] = Evaluated.of(target, test, trained.predict(test.structures, everything(models)))
     if metric != "test":
-        results[metric] = Evaluated.of(target, *_held_back(models, train, trained))
+        results[metric] = Evaluated.of(target, *_held_back(models, train, trained, metric))
+    if files.cross_validates and CROSS_VALIDATION not in results:
+        held_back = _held_back(models, train, trained, CROSS_VALIDATION, for_means=True)
+        results[CROSS_VALIDATION] = Evaluated.of(target, *held_back)
     # The bootstrap's stream depends on the metric only, so that equal errors give equal intervals in every arm.
     summary = {
         name: summary_of(result, target, generator(configuration.seed, "bootstrap", name))
@@ -122,14 +127,17 @@ def everything(models: ArmModels) -> frozenset[str]:
     return frozenset((*models.target.learnt, STD))
 
 
-def _held_back(models: ArmModels, train: TrainingData, trained: Model) -> tuple[TrainingData, Prediction]:
+def _held_back(
+    models: ArmModels, train: TrainingData, trained: Model, metric: str, for_means: bool = False
+) -> tuple[TrainingData, Prediction]:
     """Predict training labels by models that did not see them: a validation split, or every fold in turn.
 
-    trained: the model of all training labels. One that validates has predicted its validation data itself.
+    trained: the model of all training labels. One that validates has predicted its validation data itself. for_means: whether
+    standard deviations are not asked for.
     """
     configuration = models.configuration
     rng = generator(configuration.seed, "validation split")
-    if configuration.stop.metric == "validation":
+    if metric == "validation":
         rest, held = split(len(train), configuration, rng, train.groups)
         if models.traits.validates and isinstance(trained, Validated):
             return train.subset(held), trained.validation
@@ -139,7 +147,7 @@ def _held_back(models: ArmModels, train: TrainingData, trained: Model) -> tuple[
         parts = folds_of(rng.permutation(len(train)), count, train.groups)
     predictions, held_back = [], []
     for number, part in enumerate(parts):
-        model = models.make()
+        model = models.make(for_means)
         rest = np.setdiff1d(np.arange(len(train)), part)
         fit(models, model, train.subset(rest), "validation", number)
         judged = part[models.judged(train.structures.subset(rest), train.structures.subset(part))]

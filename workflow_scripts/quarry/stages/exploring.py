@@ -97,13 +97,19 @@ def grows(facts: Sequence[Facts], growth: Growth, batch: int) -> bool:
     """
     if facts[-1].phase != "initial":
         return False
-    if facts[-1].rmse is not None and facts[-1].rmse < growth.target_rmse_eV():
+    last = growth_rmse(facts[-1], growth)
+    if last is not None and last < growth.target_rmse_eV():
         return False
-    points = [(one.n_train, one.rmse) for one in facts if one.rmse]
+    points = [(one.n_train, rmse) for one in facts if (rmse := growth_rmse(one, growth))]
     if len(points) < growth.points or len({n for n, _ in points}) < 2:
         return True
     exponent = float(stats.linregress(*np.log(np.array(points, dtype=np.float64)).T).slope)
     return exponent > 0 or 1.0 - (1.0 + batch / points[-1][0]) ** exponent >= growth.gain
+
+
+def growth_rmse(facts: Facts, growth: Growth) -> float | None:
+    """Return the error of an iteration by which the initial data grow, eV, or None if it was not computed."""
+    return facts.errors.get(growth.error, {}).get("rmse")
 
 
 def threshold_of(
