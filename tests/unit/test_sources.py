@@ -152,7 +152,8 @@ class TestDataSet:
         # Another label is under no name by which somebody may train on it.
         assert second.info["source_REF_energy"] == -1.0 and second.info["source_DFT_gap"] == 1.5
         assert second.get_potential_energy() == -7.0 and second.info["source_energy"] == 2.0
-        assert not {"REF_energy", "DFT_gap", "source_file"} & set(third.info)
+        assert second.info["REF_energy"] == -7.0, "MACE's name is that of the label, not of the file's energy"
+        assert not {"source_REF_energy", "DFT_gap", "source_file"} & set(third.info)
 
     def test_charge_and_spin_have_the_names_of_mace_and_fairchem(self, tmp_path):
         self.labelled().write_extxyz(tmp_path / "a.extxyz")

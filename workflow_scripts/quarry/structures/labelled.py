@@ -18,9 +18,6 @@ from quarry.structures.files import read_structure_group, write_structure_group
 from quarry.structures.sources import Source, read_sources, write_sources
 from quarry.structures.structure import Structure, StructureSet
 
-SPINS_OF_OTHERS = ("total_spin", "spin")
-"""Names of the multiplicity in MACE (beside total_charge) and in fairchem (beside charge)."""
-
 
 @dataclass(frozen=True, eq=False)
 class LabelledSet:
@@ -83,6 +80,10 @@ class LabelledSet:
         atoms = slice(int(self.structures.offsets[index]), int(self.structures.offsets[index + 1]))
         return {name: values[atoms if PROPERTIES[name].of_atoms else index] for name, values in self.properties.items()}
 
+    def label(self, index: int) -> dict[str, Any]:
+        """Return what one label has, in the table's order, shaped as ``record``; of the excited states those that it has."""
+        return _without_nan(self.record(index))
+
     def joined(self, other: LabelledSet) -> LabelledSet:
         """Return this set followed by another."""
         both = (self, other)
@@ -90,7 +91,7 @@ class LabelledSet:
             structures=[s for part in both for s in part.structures],
             roles=[str(r) for part in both for r in part.roles],
             iterations=[int(i) for part in both for i in part.iterations],
-            properties=[_without_nan(part.record(i)) for part in both for i in range(len(part))],
+            properties=[part.label(i) for part in both for i in range(len(part))],
             state_reference=self.state_reference or other.state_reference,
             sources=[source for part in both for source in part.sources],
             rejected=self.rejected | other.rejected,
@@ -168,46 +169,14 @@ class LabelledSet:
             )
 
     def write_extxyz(self, path: str | Path) -> None:
-        """Write extended XYZ through ASE; ``ase.io.read`` gives energies, forces and stresses back.
+        """Write the labels as extended XYZ (``structures.frames``); ``ase.io.read`` gives energies, forces and stresses back.
 
-        Charge and multiplicity have the names of MACE and fairchem too; the user's own names (``Source.exported``) and file
-        and frame (source_file, source_frame) stand beside ours. Labels that are rejected are not in it: whoever reads it learns
-        from all of it.
+        Labels that are rejected are not in it: whoever reads it learns from all of it.
         """
-        from ase.calculators.singlepoint import SinglePointCalculator
-        from ase.io import write
+        # Here and not above: jobs that read labels need none of ASE.
+        from quarry.structures.frames import frames_of, write_frames
 
-        frames = []
-        for index in np.flatnonzero(self.used).tolist():
-            structure = self.structures[index]
-            atoms = structure.to_atoms()
-            if structure.features is None:
-                atoms.info.update(total_charge=structure.charge)
-                atoms.info.update(dict.fromkeys(SPINS_OF_OTHERS, structure.multiplicity))
-            atoms.info["structure_id"] = "s" + structure.structure_id
-            source = self.sources[index]
-            if source is not None:
-                atoms.info.update(source.exported())
-            if structure.features is not None:
-                # As lists (and those below): ASE would write an array of one number as a plain number.
-                atoms.info["features"] = structure.features.tolist()
-            atoms.info.update(role=str(self.roles[index]), iteration=int(self.iterations[index]))
-            properties = _without_nan(self.record(index))
-            results = {}
-            for name, value in properties.items():
-                entry = PROPERTIES[name]
-                if entry.ase:
-                    results[name] = value
-                elif entry.of_atoms:
-                    atoms.set_array(entry.key, value)
-                elif entry.one_number:
-                    atoms.info[entry.key] = int(value) if entry.whole else float(value)
-                else:
-                    atoms.info[entry.key] = value.tolist()
-            atoms.calc = SinglePointCalculator(atoms, **results)
-            frames.append(atoms)
-        with atomic_path(path) as temporary:
-            write(temporary, frames, format="extxyz")
+        write_frames(path, frames_of(self, np.flatnonzero(self.used).tolist()))
 
 
 def _packed(entry: Property, values: Sequence[Any], sizes: Sequence[int]) -> dict[str, NDArray[np.float64]]:
