@@ -1,26 +1,33 @@
-"""Growing clusters of water: do QS1 and QS2 rank force errors, and which sizes do strategies take?
+"""Growing clusters of water: which sizes do QS1 and QS2 take, what do they gain, do they rank force errors?
 
-    python benchmarks/potential_clusters.py --rows rows.jsonl --molecules 1 2 4 8 16 --each 40
+    python benchmarks/potential_clusters.py --rows rows.jsonl --molecules 2 7 12 24 40 --each 100 150 80 60 40
 
 In place of the clusters of V. Zaverkin, J. Kaestner, Mach. Learn.: Sci. Technol. 2, 035009 (2021), section 3.3: spheres of water
-with random places and turns, labelled by GFN2-xTB (tblite). A potential learns some of the three smallest classes, and all
-classes are ranked. Rows go to a file as they come.
+with random places and turns in five classes of size, labelled by GFN2-xTB (tblite). The first training set has clusters of the
+three smallest classes alone; candidates are of all. Each iteration trains a potential from random weights, measures it on a fixed
+test set, and takes 10 % more. Rows go to a file as they come.
 """
 
 import argparse
 import time
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from ase import Atoms
+from ase.units import kcal, mol
 from common import machine, print_table
-from potentials import chosen, errors_of_structures, force_errors, note, noted, trained
+from potentials import cell, chosen, errors_of_structures, force_errors, note, noted, sizes_upto, trained
 from scipy.spatial.transform import Rotation
 
 from quarry.models.base import TrainingData
 from quarry.randomness import generator
 from quarry.structures import Structure, StructureSet
 
+UNIT = kcal / mol
+CRITERIA = {"oed_energy": "energy", "oed_forces": "forces"}
+MEASURES = ("forces_rmse", "forces_maxe", "energy_rmse", "energy_maxe")
 WATER = np.array([[0.0, 0.0, 0.0], [0.757, 0.586, 0.0], [-0.757, 0.586, 0.0]])
 SPACING_A = 3.0
 
@@ -35,91 +42,141 @@ def cluster(n: int, rng: np.random.Generator) -> np.ndarray:
     return (grid[:, None] + turned + rng.normal(0.0, 0.04, turned.shape)).reshape(-1, 3)
 
 
-def labelled(sizes: list[int], each: int, seed: int) -> tuple[TrainingData, np.ndarray]:
-    """Return clusters with energies and forces, and the number of molecules of each."""
+def labelled(counts: np.ndarray, seed: int, folder: Path) -> TrainingData:
+    """Return clusters of so many molecules with energies and forces; what the folder has is not computed again."""
     from tblite.ase import TBLite
 
     rng, frames, energies, forces = generator(seed, "clusters"), [], [], []
-    counts = np.repeat(sizes, each)
-    for n in counts:
-        atoms = Atoms("OHH" * int(n), cluster(int(n), rng), calculator=TBLite(method="GFN2-xTB", verbosity=0))
-        energies.append(atoms.get_potential_energy())
-        forces.append(atoms.get_forces())
-        frames.append(Structure.create(atoms.numbers.tolist(), atoms.positions))
-    data = TrainingData(
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, n in enumerate(counts):
+        positions = cluster(int(n), rng)
+        path = folder / f"{seed}_{number:05d}_{n}.npz"
+        if not path.exists():
+            atoms = Atoms("OHH" * int(n), positions, calculator=TBLite(method="GFN2-xTB", verbosity=0))
+            np.savez(path, energy=atoms.get_potential_energy(), forces=atoms.get_forces())
+        label = np.load(path)
+        energies.append(float(label["energy"]))
+        forces.append(label["forces"])
+        frames.append(Structure.create([8, 1, 1] * int(n), positions))
+    return TrainingData(
         StructureSet.from_structures(frames), {"energy": np.array(energies), "forces": np.concatenate(forces)}
     )
-    return data, counts
 
 
 def study(options: argparse.Namespace, seed: int) -> None:
     """Write rows of one seed."""
-    began = time.process_time()
-    data, counts = labelled(options.molecules, options.each, seed)
-    labels_s = time.process_time() - began
-    small = counts <= sorted(options.molecules)[2]
-    order = generator(seed, "split").permutation(np.flatnonzero(small))
-    train, held = order[: options.train], order[options.train : options.train + options.validation]
-    rest = np.setdiff1d(np.arange(len(data)), np.concatenate([train, held]))
-    settings = {"learning_rate": options.learning_rate, "batch_size": 8}
-    model = trained(data.subset(train), data.subset(held), options.steps, seed, **settings)
-    off = errors_of_structures(model, data.subset(rest), 1e-3)
-    row = {"seed": seed, "train": len(train), "labels_s": labels_s, **force_errors(model, data.subset(rest), 1e-3)}
-    taken = {}
+    counts = np.repeat(options.molecules, options.each)
+    data = labelled(counts, seed, options.labels)
+    order = generator(seed, "split").permutation(len(data))
+    test = np.concatenate([order[counts[order] == n][: options.test] for n in options.molecules])
+    left = order[~np.isin(order, test)]
+    small = left[counts[left] <= sorted(options.molecules)[2]]
+    first, held = small[: options.initial], small[options.initial : options.initial + options.validation]
+    pool = left[~np.isin(left, held)]
+    sizes = sizes_upto(options.initial, options.upto)
+    done = {(r["seed"], r["strategy"], r["n"]) for r in noted(options.rows)}
     for strategy in options.strategies:
-        picked, scores = chosen(strategy, model, data, rest, train, options.batch, generator(seed, strategy))
-        taken[strategy] = [int((counts[picked] == n).sum()) for n in options.molecules]
-        if scores is not None:
-            row[f"{strategy} all"] = float(np.corrcoef(scores, off)[0, 1])
-            for n in options.molecules:
-                of = counts[rest] == n
-                row[f"{strategy} {n}"] = float(np.corrcoef(scores[of], off[of])[0, 1])
-    error = [float(off[counts[rest] == n].mean()) for n in options.molecules]
-    left = [int((counts[rest] == n).sum()) for n in options.molecules]
-    note(options.rows, {**row, "taken": taken, "error": error, "left": left, "cpu_s": time.process_time() - began})
+        train = first
+        for size, after in zip(sizes, [*sizes[1:], 0], strict=True):
+            if (seed, strategy, size) in done:
+                raise SystemExit(f"{options.rows} has rows of seed {seed}, {strategy}: take another file")
+            began, rest = time.process_time(), np.setdiff1d(pool, train)
+            settings = {"learning_rate": options.learning_rate, "batch_size": options.batch_size}
+            model = trained(data.subset(train), data.subset(held), options.steps, seed, **settings)
+            row: dict[str, Any] = {"seed": seed, "strategy": strategy, "n": size}
+            row |= force_errors(model, data.subset(test), UNIT)
+            off = errors_of_structures(model, data.subset(test), UNIT)
+            row["error"] = {int(n): float(off[counts[test] == n].mean()) for n in options.molecules}
+            if size == sizes[0]:
+                row["correlation"] = correlations(model, data, counts, rest, train)
+            if after:
+                picked, _ = chosen(strategy, model, data, rest, train, after - size, generator(seed, strategy, size))
+                row["taken"] = {int(n): int((counts[picked] == n).sum()) for n in options.molecules}
+                row["left"] = {int(n): int((counts[rest] == n).sum()) for n in options.molecules}
+                if strategy in CRITERIA:
+                    row["informativeness"] = informativeness(model, data, picked, train, CRITERIA[strategy])
+                train = np.concatenate([train, picked])
+            note(options.rows, {**row, "cpu_s": time.process_time() - began})
 
 
-def show(rows: list[dict], options: argparse.Namespace) -> None:
+def informativeness(
+    model: Any, data: TrainingData, picked: np.ndarray, train: np.ndarray, criterion: str
+) -> dict[str, float]:
+    """Return which share of what was selected is above both thresholds, and by how much on the average (figure 10)."""
+    found = model.informativeness(data.structures.subset(picked), data.structures.subset(train), frozenset({criterion}))
+    values, thresholds = found[criterion].values, found[criterion].known
+    return {
+        "above mean": float((values > thresholds.mean()).mean()),
+        "above median": float((values > np.median(thresholds)).mean()),
+        "over mean": float(values.mean() / thresholds.mean()),
+        "over median": float(np.median(values) / np.median(thresholds)),
+    }
+
+
+def correlations(
+    model: Any, data: TrainingData, counts: np.ndarray, rest: np.ndarray, train: np.ndarray
+) -> dict[str, dict[str, float]]:
+    """Return how QS1 and QS2 of the candidates go with their force errors: of all, and of each class."""
+    off = errors_of_structures(model, data.subset(rest), UNIT)
+    both = frozenset(CRITERIA.values())
+    found = model.informativeness(data.structures.subset(rest), data.structures.subset(train), both)
+    result = {}
+    for name, criterion in CRITERIA.items():
+        values = found[criterion].values
+        classes = {"all": np.ones(len(rest), dtype=bool)} | {str(n): counts[rest] == n for n in np.unique(counts)}
+        result[name] = {key: float(np.corrcoef(values[of], off[of])[0, 1]) for key, of in classes.items()}
+    return result
+
+
+def show(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
     print(f"{machine()}, torch {torch.__version__}; seeds {sorted({row['seed'] for row in rows})}")
-
-    def mean(values: list[float]) -> str:
-        return f"{np.mean(values):.2f}"
-
+    classes = [str(n) for n in options.molecules]
+    strategies = list(dict.fromkeys(row["strategy"] for row in rows))
+    last = max(row["n"] for row in rows)
     table: list[list[object]] = []
-    for place, n in enumerate(options.molecules):
-        cells = [mean([row["left"][place] for row in rows]), mean([row["error"][place] for row in rows])]
-        cells += [mean([row[f"{name} {n}"] for row in rows]) for name in ("oed_energy", "oed_forces")]
-        cells += [mean([row["taken"][name][place] for row in rows]) for name in options.strategies]
-        table.append([n, 3 * n, *cells])
-    everything = [mean([row[f"{name} all"] for row in rows]) for name in ("oed_energy", "oed_forces")]
-    table.append(
-        ["all", "", "", mean([row["forces_mae"] for row in rows]), *everything, *[""] * len(options.strategies)]
-    )
-    print_table(
-        f"Clusters of water, {options.train} of the smallest three learnt, {options.steps} steps; batches of {options.batch}",
-        ["molecules", "atoms", "candidates", "force MAE meV/Angstrom", "r(QS1, error)", "r(QS2, error)"]
-        + [f"taken by {name}" for name in options.strategies],
-        table,
-    )
-    print(
-        f"\n{sum(row['cpu_s'] for row in rows):.0f} CPU-s, {sum(row['labels_s'] for row in rows):.0f} of them for labels"
-    )
+    for n in sorted({row["n"] for row in rows}):
+        for strategy in strategies:
+            some = [row for row in rows if (row["n"], row["strategy"]) == (n, strategy)]
+            if some:
+                errors = [cell([row[name] for row in some], 2) for name in MEASURES]
+                table.append([n, strategy, *errors, *(cell([row["error"][c] for row in some], 2) for c in classes)])
+    head = ["labels", "strategy", "F RMSE", "F MAXE", "E RMSE", "E MAXE", *(f"F MAE of {c}" for c in classes)]
+    print_table(f"Errors on the fixed test set, kcal/mol (/Angstrom), {options.steps} steps", head, table)
+    table = []
+    for strategy in strategies:
+        for n in sorted({row["n"] for row in rows if row["n"] < last}):
+            some = [row for row in rows if (row["n"], row["strategy"]) == (n, strategy) and "taken" in row]
+            if some:
+                taken = [f"{np.mean([row['taken'][c] for row in some]):.1f}" for c in classes]
+                found = [row["informativeness"] for row in some if "informativeness" in row]
+                informed = [f"{np.mean([one[key] for one in found]):.2f}" for key in (found[0] if found else {})]
+                table.append([strategy, n, *taken, *(informed or [""] * 4)])
+    head = ["strategy", "labels", *(f"taken of {c}" for c in classes)]
+    head += ["share above mean", "above median", "mean over mean", "median over median"]
+    print_table("What is selected, by number of molecules, and its informativeness", head, table)
+    found = [row["correlation"] for row in rows if "correlation" in row and row["strategy"] == strategies[0]]
+    names = [[name, *(cell([one[name][c] for one in found], 2) for c in ("all", *classes))] for name in CRITERIA]
+    print_table("Pearson correlations with the force error, first potential", ["", "all", *classes], names)
+    print(f"\n{sum(row['cpu_s'] for row in rows):.0f} CPU-s")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", required=True, help="file that rows are appended to")
+    parser.add_argument("--labels", type=Path, required=True, help="folder for labels")
     parser.add_argument("--seeds", type=int, nargs="*", default=[1])
-    parser.add_argument("--molecules", type=int, nargs="*", default=[1, 3, 6, 12, 24])
-    parser.add_argument("--each", type=int, default=60, help="clusters of each size")
-    parser.add_argument("--train", type=int, default=100)
+    parser.add_argument("--molecules", type=int, nargs="*", default=[2, 7, 12, 24, 40])
+    parser.add_argument("--each", type=int, nargs="*", default=[100, 150, 80, 60, 40], help="clusters of each size")
+    parser.add_argument("--initial", type=int, default=140)
+    parser.add_argument("--upto", type=int, default=227)
     parser.add_argument("--validation", type=int, default=20)
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--batch", type=int, default=20)
-    parser.add_argument("--strategies", nargs="*", default=["random", "oed_energy", "oed_forces", "lcmd"])
+    parser.add_argument("--test", type=int, default=10, help="clusters of each size to measure errors")
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--batch-size", type=int, default=4, help="clusters of a step")
+    parser.add_argument("--strategies", nargs="*", default=["random", "oed_energy", "oed_forces"])
     parser.add_argument("--learning-rate", type=float, default=0.01)
-    options = parser.parse_args()
+    chosen_options = parser.parse_args()
     torch.set_num_threads(1)
-    for number in options.seeds:
-        study(options, number)
-    show(noted(options.rows), options)
+    for number in chosen_options.seeds:
+        study(chosen_options, number)
+    show(noted(chosen_options.rows), chosen_options)

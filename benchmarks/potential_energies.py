@@ -3,11 +3,10 @@
     python benchmarks/potential_energies.py --data FOLDER --rows rows.jsonl --seeds 1
 
 V. Zaverkin, J. Kaestner, Mach. Learn.: Sci. Technol. 2, 035009 (2021), section 3.2, cut: energies U0 of the molecules of QM9 that
-have one in the file, a cutoff of 3 Angstrom, 10 % more molecules in each iteration. Rows go to a file as they come.
+have one in the file, a cutoff of 3 Angstrom, batches that grow with the training set. Rows go to a file as they come.
 """
 
 import argparse
-import statistics
 import time
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,25 @@ from typing import Any
 import numpy as np
 import torch
 from ase.units import Hartree, kcal, mol
-from common import machine, print_table
-from potentials import chosen, force_errors, note, noted, sizes_upto, trained
+from common import print_table
+from potentials import (
+    add_options,
+    committee_spread,
+    note,
+    noted,
+    show_correlations,
+    show_errors,
+    sizes_upto,
+    split,
+    study,
+    trained,
+)
 
 from quarry.models.base import TrainingData
-from quarry.randomness import generator
 from quarry.structures import Structure, StructureSet
 
 UNIT = kcal / mol
+MEASURES = {"energy_mae": "MAE", "energy_rmse": "RMSE", "energy_maxe": "MAXE"}
 
 
 def qm9(folder: Path, most: int) -> TrainingData:
@@ -40,70 +50,67 @@ def molecules(data: Any, rows: np.ndarray) -> StructureSet:
     return StructureSet.from_structures(Structure.create(numbers[p].tolist(), positions[p]) for p in places)
 
 
-def study(data: TrainingData, options: argparse.Namespace, seed: int) -> None:
-    """Write rows of one seed."""
-    order = generator(seed, "split").permutation(len(data))
-    test, validation = order[: options.test], order[options.test : options.test + options.validation]
-    pool = order[options.test + options.validation :]
-    sizes = sizes_upto(options.initial, options.upto, options.fraction)
-    atoms = np.diff(data.structures.offsets)
-    for strategy in options.strategies:
-        train = pool[: sizes[0]]
-        for step, size in enumerate(sizes):
-            last = size == sizes[-1]
-            if strategy == "random" and not last:
-                train = pool[: sizes[step + 1]]
-                continue
-            began = time.process_time()
-            steps = options.long_steps if last else options.steps
-            settings = {"cutoff_A": 3.0, "learning_rate": options.learning_rate}
-            model = trained(data.subset(train), data.subset(validation), steps, seed, **settings)
-            row = {"seed": seed, "strategy": strategy, "n": size, "steps": steps, "last": last}
-            row |= {"atoms": float(atoms[train].mean())}
-            row |= force_errors(model, data.subset(test), UNIT)
-            if not last:
-                rest = np.setdiff1d(pool, train)
-                n = sizes[step + 1] - size
-                train = np.concatenate([train, chosen(strategy, model, data, rest, train, n, generator(seed, step))[0]])
-            note(options.rows, {**row, "cpu_s": time.process_time() - began})
+def correlations(data: TrainingData, options: argparse.Namespace, seed: int, **settings: Any) -> None:
+    """Write how QS1 of a random training set goes with the energy's error, and with a committee's deviation."""
+    began = time.process_time()
+    _, validation, pool = split(len(data), options, seed)
+    train, others = data.subset(pool[: options.correlated_at]), data.subset(pool[options.correlated_at :])
+    others, held = others.subset(np.arange(min(len(others), options.correlated))), data.subset(validation)
+    model = trained(train, held, options.long_steps, seed, **settings)
+    off = np.abs(model.predict(others.structures, frozenset({"energy"})).mean["energy"] - others.targets["energy"])
+    change = model.informativeness(others.structures, train.structures, frozenset({"energy"}))["energy"].values
+    spread = committee_spread(train, held, others, options.committee_steps, seed + 2000, **settings)["energy"]
+    # The paper takes the square root, to compare with a standard deviation.
+    pairs = {
+        "root of QS1, error": (np.sqrt(change), off),
+        "committee's deviation, error": (spread, off),
+        "root of QS1, committee's deviation": (np.sqrt(change), spread),
+    }
+    row = {name: float(np.corrcoef(*pair)[0, 1]) for name, pair in pairs.items()}
+    row = {"seed": seed, "kind": "correlation", "n": len(train), **row, "cpu_s": time.process_time() - began}
+    note(options.rows, row)
 
 
-def show(rows: list[dict]) -> None:
-    print(f"{machine()}, torch {torch.__version__}; seeds {sorted({row['seed'] for row in rows})}")
+def show_sizes(rows: list[dict[str, Any]], data: TrainingData, options: argparse.Namespace) -> None:
+    """Print the mean number of atoms of the molecules that each iteration selected (figure 7)."""
+    atoms, sizes = np.diff(data.structures.offsets), sizes_upto(options.initial, options.upto, options.fraction)
+    sets = {strategy: [] for strategy in options.strategies}
+    for row in rows:
+        if row["kind"] == "train":
+            sets[row["strategy"]].append(atoms[row["rows"]])
     table = []
-    last = [row for row in rows if row["last"]]
-    for strategy in dict.fromkeys(row["strategy"] for row in last):
-        some = [row for row in last if row["strategy"] == strategy]
-
-        def cell(name: str, some: list[dict] = some) -> str:
-            values = [row[name] for row in some]
-            return f"{statistics.mean(values):.2f}" + (f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else "")
-
-        names = ("energy_mae", "energy_rmse", "energy_maxe", "atoms")
-        table.append([some[0]["n"], strategy, len(some), *(cell(name) for name in names)])
-    head = ["labels", "strategy", "seeds", "MAE", "RMSE", "MAXE", "atoms in a molecule"]
-    print_table("Energies U0 of QM9 on a fixed test set, kcal/mol", head, table)
-    print(f"\n{sum(row['cpu_s'] for row in rows):.0f} CPU-s for the rows")
+    for low, high in zip([0, *sizes], sizes, strict=False):
+        means = [f"{np.mean([one[low:high].mean() for one in some]):.1f}" if some else "" for some in sets.values()]
+        table.append([high, *means])
+    print_table(f"Mean number of atoms of what is selected; of all: {atoms.mean():.1f}", ["labels", *sets], table)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--rows", required=True, help="file that rows are appended to")
-    parser.add_argument("--seeds", type=int, nargs="*", default=[1])
-    parser.add_argument("--strategies", nargs="*", default=["random", "oed_energy"])
+    add_options(
+        parser,
+        strategies=["random", "oed_energy"],
+        initial=500,
+        upto=2000,
+        test=2000,
+        validation=100,
+        steps=1000,
+        long_steps=5000,
+        long_at=[500, 1079, 2119],
+        learning_rate=0.01,
+        correlated_at=1000,
+        committee_steps=1000,
+    )
     parser.add_argument("--molecules", type=int, default=16771)
-    parser.add_argument("--initial", type=int, default=500)
-    parser.add_argument("--upto", type=int, default=1500)
-    parser.add_argument("--fraction", type=float, default=0.1, help="labels of a batch, of those that are there")
-    parser.add_argument("--test", type=int, default=2000)
-    parser.add_argument("--validation", type=int, default=200)
-    parser.add_argument("--steps", type=int, default=1000, help="of a training that only selects")
-    parser.add_argument("--long-steps", type=int, default=4000, help="of a training that is measured")
-    parser.add_argument("--learning-rate", type=float, default=0.01)
-    options = parser.parse_args()
+    chosen_options = parser.parse_args()
     torch.set_num_threads(1)
-    examples = qm9(options.data, options.molecules)
-    for number in options.seeds:
-        study(examples, options, number)
-    show(noted(options.rows))
+    examples = qm9(chosen_options.data, chosen_options.molecules)
+    learning = {"learning_rate": chosen_options.learning_rate, "batch_size": chosen_options.batch_size, "cutoff_A": 3.0}
+    for number in chosen_options.seeds:
+        study(examples, chosen_options, number, UNIT, **learning)
+        if chosen_options.correlated_at:
+            correlations(examples, chosen_options, number, **learning)
+    everything = noted(chosen_options.rows)
+    show_errors(everything, MEASURES, chosen_options.long_steps)
+    show_sizes(everything, examples, chosen_options)
+    show_correlations(everything)
