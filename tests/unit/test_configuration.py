@@ -158,6 +158,14 @@ MISTAKES_IN_FILES = [
     ({"labeling.method": {}}, "labeling.method", "unknown key"),
     ({"labeling.arguments": [1]}, "labeling.arguments", "dictionary"),
     ({"pool": WIGNER["pool"]}, "pool.geometry_method", "needs a PySCF method"),
+    (
+        {
+            "pool": WIGNER["pool"],
+            "labeling": {"engine": "ase", "calculator": "ase.calculators.emt:EMT", "properties": ["energy"]},
+        },
+        "pool.geometry_method",
+        "needs a PySCF method",
+    ),
 ]
 
 

@@ -167,7 +167,9 @@ def test_initial_data_grow_by_cross_validation_or_by_the_test_set():
     # Iterations without the error do not count, nor is one error of three enough.
     without = [facts(t, phase="initial", n_train=50 * t + 50, rmse=0.01) for t in range(9)]
     assert grows(without, Growth(), 50)
-    settings = dynamics(pool={"initial": None, "modes_file": "modes.json", "growth": {"error": "test"}}, test={"size": 0})
+    settings = dynamics(
+        pool={"initial": None, "modes_file": "modes.json", "growth": {"error": "test"}}, test={"size": 0}
+    )
     with pytest.raises(QuarryError, match=r"pool.growth.error: test, and test.size is 0"):
         load_configuration(settings, "campaign.yaml")
 

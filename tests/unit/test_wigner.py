@@ -16,7 +16,7 @@ from quarry.errors import QuarryError
 from quarry.labeling.engines.pyscf_engine import PyscfEngine
 from quarry.sampling import normal_modes as module
 from quarry.sampling.modes import NormalModes
-from quarry.sampling.normal_modes import compute_normal_modes
+from quarry.sampling.normal_modes import AnalyticHessian, DisplacedHessian, compute_normal_modes
 from quarry.sampling.wigner import coordinate_variances, sample_wigner
 from quarry.structures import Structure
 
@@ -30,7 +30,7 @@ HESSIAN_EV_A2 = 27.211386245988 / 0.529177210903**2
 def water() -> NormalModes:
     start = Structure.create([8, 1, 1], np.array([[0.0, 0.0, 0.1173], [0.0, 0.7572, -0.4692], [0.0, -0.7572, -0.4692]]))
     lines: list[str] = []
-    modes = compute_normal_modes(start, METHOD, 1, lines.append)
+    modes = compute_normal_modes(start, AnalyticHessian(METHOD, 1), lines.append)
     assert lines[0].startswith("optimisation step 0: -20")
     assert lines[-1].startswith("frequencies (1/cm): 2169.8 ")
     return modes
@@ -39,7 +39,7 @@ def water() -> NormalModes:
 @pytest.fixture(scope="module")
 def hydrogen() -> NormalModes:
     start = Structure.create([1, 1], np.array([[0.0, 0.0, 0.0], [0.3, 0.4, 0.6]]))
-    return compute_normal_modes(start, METHOD, 1, lambda _: None)
+    return compute_normal_modes(start, AnalyticHessian(METHOD, 1), lambda _: None)
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +47,15 @@ def water_hessian(water: NormalModes) -> np.ndarray:
     """The Hessian at the minimum, eV/Angstrom^2, shape (9, 9): the modes' own ingredient, but not the modes."""
     hessian = PyscfEngine(METHOD).hessian(water.equilibrium, 1)
     return hessian.transpose(0, 2, 1, 3).reshape(9, 9) * HESSIAN_EV_A2
+
+
+def test_modes_of_forces_are_those_of_second_derivatives(water):
+    """An engine without a Hessian has one by differences of its forces."""
+    engine = PyscfEngine(METHOD.model_copy(update={"forces": True, "convergence_hartree": 1e-10}))
+    found = compute_normal_modes(water.equilibrium, DisplacedHessian(engine, 1), lambda _: None, optimise=False)
+    np.testing.assert_allclose(found.frequencies_cm, water.frequencies_cm, atol=0.5)
+    np.testing.assert_allclose(found.modes, water.modes, atol=2e-3)
+    assert found.method["hessian_step_A"] == module.STEP_A
 
 
 def coth(x: np.ndarray) -> np.ndarray:
@@ -206,7 +215,7 @@ def test_damaged_files_are_reported(tmp_path: Path, content: str) -> None:
 def test_linear_molecule_has_3n_minus_5_modes() -> None:
     # Started bent by a few degrees and in no particular direction.
     start = np.array([[-1.1, 0.05, 0.02], [0.0, 0.0, 0.0], [1.1, 0.12, 0.03]])
-    modes = compute_normal_modes(Structure.create([8, 6, 8], start), METHOD, 1, lambda _: None)
+    modes = compute_normal_modes(Structure.create([8, 6, 8], start), AnalyticHessian(METHOD, 1), lambda _: None)
     assert len(modes.frequencies_cm) == 4
     assert modes.frequencies_cm[0] == pytest.approx(modes.frequencies_cm[1], abs=0.5)
     assert np.abs(modes.equilibrium.positions[:, :2]).max() == 0.0
@@ -216,14 +225,14 @@ def test_linear_molecule_has_3n_minus_5_modes() -> None:
 def test_saddle_point_is_refused_with_its_frequencies() -> None:
     straight = Structure.create([8, 1, 1], np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 0.95], [0.0, 0.0, -0.95]]))
     with pytest.raises(QuarryError, match=r"imaginary frequencies \(2\d\d\di, 2\d\d\di 1/cm\)"):
-        compute_normal_modes(straight, METHOD, 1, lambda _: None)
+        compute_normal_modes(straight, AnalyticHessian(METHOD, 1), lambda _: None)
 
 
 def test_coarse_grid_does_not_drive_the_molecule_away() -> None:
     # At level 1 the net force on water is 0.003 eV/Angstrom, six times the limit of the optimisation.
     start = Structure.create([8, 1, 1], np.array([[0.0, 0.0, 0.12], [0.0, 0.77, -0.47], [0.0, -0.77, -0.47]]))
     coarse = PyscfMethod(xc="pbe", basis="sto-3g", grid_level=1)
-    modes = compute_normal_modes(start, coarse, 1, lambda _: None)
+    modes = compute_normal_modes(start, AnalyticHessian(coarse, 1), lambda _: None)
     assert np.abs(modes.equilibrium.positions.mean(axis=0) - start.positions.mean(axis=0)).max() < 1e-5
 
 
@@ -265,14 +274,14 @@ def test_mistakes_of_the_start_geometry(
 ) -> None:
     start = Structure.create(numbers, np.array(positions), multiplicity=multiplicity)
     with pytest.raises(QuarryError, match=pattern):
-        compute_normal_modes(start, METHOD, 1, lambda _: None)
+        compute_normal_modes(start, AnalyticHessian(METHOD, 1), lambda _: None)
 
 
 def test_optimisation_that_does_not_end_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_STEPS", 1)
     start = Structure.create([1, 1], np.array([[0.0, 0, 0], [0, 0, 1.5]]))
     with pytest.raises(QuarryError, match="not converged after 1 steps"):
-        compute_normal_modes(start, METHOD, 1, lambda _: None)
+        compute_normal_modes(start, AnalyticHessian(METHOD, 1), lambda _: None)
 
 
 def test_mistakes_of_sampling(hydrogen: NormalModes) -> None:

@@ -21,7 +21,7 @@ from quarry.config.pool import LowModes
 from quarry.errors import QuarryError
 from quarry.randomness import generator
 from quarry.sampling.modes import NormalModes
-from quarry.sampling.normal_modes import compute_normal_modes
+from quarry.sampling.normal_modes import AnalyticHessian, compute_normal_modes
 from quarry.sampling.wigner import low_modes_message, sample_wigner
 from quarry.stages.filtering import Candidate, PoolFilter
 from quarry.stages.pool import build_pool, compute_modes
@@ -185,7 +185,9 @@ STRAIGHT_WATER = [[0.0, 0.0, 0.0], [0.0, 0.0, 0.932613], [0.0, 0.0, -0.932613]]
 class TestStartGeometryAsItIs:
     def modes(self, numbers: list[int], positions: Any, lines: list[str] | None = None) -> NormalModes:
         start = Structure.create(numbers, np.array(positions))
-        return compute_normal_modes(start, METHOD, 1, (lines if lines is not None else []).append, optimise=False)
+        return compute_normal_modes(
+            start, AnalyticHessian(METHOD, 1), (lines if lines is not None else []).append, optimise=False
+        )
 
     def test_a_linear_molecule_has_3n_minus_5_modes(self) -> None:
         """In any direction, and straight to a hair only."""
@@ -204,7 +206,7 @@ class TestStartGeometryAsItIs:
         # Bent water is no line: taken to the last digit.
         minimum = [[0.0, 0.0, 0.118], [0.0, 0.758, -0.4724], [0.0, -0.758, -0.4724]]
         start = compute_normal_modes(
-            Structure.create([8, 1, 1], np.array(minimum)), METHOD, 1, lambda _: None
+            Structure.create([8, 1, 1], np.array(minimum)), AnalyticHessian(METHOD, 1), lambda _: None
         ).equilibrium
         assert (self.modes([8, 1, 1], start.positions).equilibrium.positions == start.positions).all()
 

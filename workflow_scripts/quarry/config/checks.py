@@ -99,7 +99,8 @@ def _uninformative(c: Configuration) -> str | None:
 
 def _engine(c: Configuration) -> str | None:
     """Return what the engine cannot do that another section asks for, or None."""
-    if c.labeling.geometry_method is None and needs_geometry_method(c.initial_pool):
+    own_modes = c.labeling.geometry_method is not None or c.labeling.has_forces_for_modes
+    if not own_modes and needs_geometry_method(c.initial_pool):
         return (
             "pool.geometry_method: a wigner pool needs a PySCF method for its Hessian when labeling.engine is "
             f"{c.labeling.engine}"

@@ -65,7 +65,8 @@ class WignerPool(FixedPool):
     multiplicity_key: str | None = None
     """Name under which the file gives its multiplicity 2S + 1."""
     geometry_method: PyscfMethod | None = None
-    """Method of the optimisation and Hessian; null: the labels' own method (PySCF)."""
+    """Method of the optimisation and Hessian; null: the labels' own (PySCF; of engine ase the Hessian by finite differences of
+    forces)."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> WignerPool:
@@ -201,7 +202,8 @@ class DynamicsPool(Section):
     multiplicity: int = Field(default=1, gt=0, le=MOST_CHARGES)
     """Spin multiplicity 2S + 1 of the molecule."""
     geometry_method: PyscfMethod | None = None
-    """Method of the optimisation and Hessian, a cheaper one perhaps; null: the labels' own method (PySCF)."""
+    """Method of the optimisation and Hessian, a cheaper one perhaps; null: the labels' own (PySCF; of engine ase the Hessian by
+    finite differences of forces)."""
     growth: Growth | None = Growth()
     """Whether initial data grow before trajectories are run; null, and without normal modes: they start from iteration 0."""
     explore: Explore = Explore()

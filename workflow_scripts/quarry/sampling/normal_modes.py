@@ -1,21 +1,23 @@
-"""Geometry optimisation and harmonic normal modes of one molecule, with the engine that labels too."""
+"""Geometry optimisation and harmonic normal modes of one molecule, with the engine that labels too, or with PySCF."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
+import ase.units
 import numpy as np
 import scipy.linalg
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.optimize import BFGS
 from numpy.typing import NDArray
+from pyscf import gto
 from pyscf.hessian import thermo
 
 from quarry.config.methods import PyscfMethod
 from quarry.errors import QuarryError
-from quarry.labeling.engines.base import EngineResult
+from quarry.labeling.engines.base import Engine, EngineResult
 from quarry.labeling.engines.pyscf_engine import PyscfEngine
 from quarry.sampling.modes import NormalModes
 from quarry.structures import Structure
@@ -28,26 +30,90 @@ no meaning."""
 MAX_STEPS = 500
 LINEAR_A = 5e-3
 """A molecule with all atoms this close to a straight line is linear: an optimised bend is exact to about 1e-3."""
+STEP_A = 0.005
+"""By how much an atom is moved for central differences of forces: the error of a wavenumber is about 0.1 1/cm."""
 SCF_HARTREE = 1e-10
 """The SCF converges at least this far here: Hessian and force limit need better orbitals than an energy."""
 
 
-def compute_normal_modes(
-    start: Structure, method: PyscfMethod, threads: int, log: Callable[[str], None], optimise: bool = True
-) -> NormalModes:
-    """Optimise a molecule and compute its harmonic normal modes with PySCF's analytic Hessian.
+class Hessian(Protocol):
+    """A method of the geometry: energies and forces, and second derivatives."""
 
-    optimise: False takes the start geometry as it is; one that is straight to 0.005 Angstrom is laid along z, and exactly.
-    log gets a line per optimisation step, or one with the largest force, and one about the result.
+    @property
+    def engine(self) -> Engine:
+        """Labels geometries with energy and forces."""
+        ...
+
+    threads: int
+
+    def of(self, structure: Structure) -> NDArray[np.float64]:
+        """Return the second derivatives of the energy, hartree/bohr^2, shape (n_atoms, n_atoms, 3, 3)."""
+        ...
+
+    def identity(self) -> dict[str, Any]:
+        """Return the method as the file of normal modes names it."""
+        ...
+
+
+class AnalyticHessian:
+    """A method of PySCF, with its own second derivatives."""
+
+    def __init__(self, method: PyscfMethod, threads: int) -> None:
+        """method: the labels' own may leave forces out and ask for excited states; a geometry is the other way round."""
+        self._method = method.model_copy(update={"forces": True, "excitations": None})
+        limit = min(method.convergence_hartree, SCF_HARTREE)
+        self.engine, self.threads = PyscfEngine(self._method.model_copy(update={"convergence_hartree": limit})), threads
+
+    def of(self, structure: Structure) -> NDArray[np.float64]:
+        """Return the second derivatives (``Hessian.of``)."""
+        return self.engine.hessian(structure, self.threads)
+
+    def identity(self) -> dict[str, Any]:
+        """Return the method (``Hessian.identity``)."""
+        return PyscfEngine(self._method).method_identity()
+
+
+class DisplacedHessian:
+    """Any engine whose labels have forces: their central differences, each atom moved by ``STEP_A`` in each direction."""
+
+    def __init__(self, engine: Engine, threads: int) -> None:
+        """engine: labels with energy and forces."""
+        self.engine, self.threads = engine, threads
+
+    def of(self, structure: Structure) -> NDArray[np.float64]:
+        """Return the second derivatives (``Hessian.of``), 6 labels for each atom."""
+        n = len(structure)
+        found = np.empty((n, 3, n, 3))
+        for atom, axis in np.ndindex(n, 3):
+            forces = []
+            for sign in (1.0, -1.0):
+                positions = structure.positions.copy()
+                positions[atom, axis] += sign * STEP_A
+                moved = Structure(structure.numbers, positions, structure.charge, structure.multiplicity)
+                forces.append(np.array(_label(self.engine, moved, self.threads).properties["forces"]))
+            found[atom, axis] = (forces[1] - forces[0]) / (2.0 * STEP_A)
+        flat = found.reshape(3 * n, 3 * n)
+        symmetric = (0.5 * (flat + flat.T)).reshape(n, 3, n, 3)
+        return symmetric.transpose(0, 2, 1, 3) * ase.units.Bohr**2 / ase.units.Hartree
+
+    def identity(self) -> dict[str, Any]:
+        """Return the method (``Hessian.identity``)."""
+        return {**self.engine.method_identity(), "hessian_step_A": STEP_A}
+
+
+def compute_normal_modes(
+    start: Structure, source: Hessian, log: Callable[[str], None], optimise: bool = True
+) -> NormalModes:
+    """Optimise a molecule and compute its harmonic normal modes.
+
+    source: the method of both. optimise: False takes the start geometry as it is; one that is straight to 0.005 Angstrom is laid
+    along z, and exactly. log gets a line per optimisation step, or one with the largest force, and one about the result.
     Raises QuarryError if the optimisation or an SCF does not converge, if it ends at a saddle point, and without an
     optimisation if the start geometry is no minimum.
     """
     if len(start) < 2:
         raise QuarryError("pool.molecule: a single atom has no vibrations; a wigner pool needs at least two atoms")
-    # The labels' own method may leave forces out and ask for excited states; a geometry is the other way round.
-    method = method.model_copy(update={"forces": True, "excitations": None})
-    tight = method.model_copy(update={"convergence_hartree": min(method.convergence_hartree, SCF_HARTREE)})
-    engine = PyscfEngine(tight)
+    engine, threads = source.engine, source.threads
     equilibrium = _optimised(start, engine, threads, log) if optimise else start
     if _distance_from_line(equilibrium.positions).max() < LINEAR_A:
         # On a straight line the Hessian has 3N - 5 vibrations; a hair beside it a bend would pass for a rotation.
@@ -57,9 +123,9 @@ def compute_normal_modes(
     label = _label(engine, equilibrium, threads)
     if not optimise:
         _check_stationary(_forces(label, equilibrium), log)
-    hessian = engine.hessian(equilibrium, threads)
-    masses = engine.molecule(equilibrium).atom_mass_list(isotope_avg=True)
-    analysis = thermo.harmonic_analysis(engine.molecule(equilibrium), hessian, imaginary_freq=False, mass=masses)
+    hessian, molecule = source.of(equilibrium), _bare_molecule(equilibrium)
+    masses = molecule.atom_mass_list(isotope_avg=True)
+    analysis = thermo.harmonic_analysis(molecule, hessian, imaginary_freq=False, mass=masses)
     frequencies = np.asarray(analysis["freq_wavenumber"], dtype=np.float64)
     log("frequencies (1/cm): " + " ".join(f"{f:.1f}" for f in frequencies))
     modes = NormalModes(
@@ -68,7 +134,7 @@ def compute_normal_modes(
         modes=_with_fixed_signs(np.asarray(analysis["norm_mode"], dtype=np.float64)),
         masses_u=np.asarray(masses, dtype=np.float64),
         energy_eV=label.properties["energy"],
-        method=PyscfEngine(method).method_identity(),
+        method=source.identity(),
     )
     if optimise:
         remedy = "start from a geometry without its symmetry, or choose a finer pool.geometry_method.grid_level"
@@ -92,7 +158,7 @@ def _check_stationary(forces: NDArray[np.float64], log: Callable[[str], None]) -
 class _EngineCalculator(Calculator):
     """ASE's view of the engine; positions are not rounded on the way, or the forces would be rough."""
 
-    def __init__(self, engine: PyscfEngine, structure: Structure, threads: int) -> None:
+    def __init__(self, engine: Engine, structure: Structure, threads: int) -> None:
         super().__init__()
         self.implemented_properties = ["energy", "forces"]
         self.engine, self.structure, self.threads = engine, structure, threads
@@ -109,7 +175,7 @@ def _forces(label: EngineResult, structure: Structure) -> NDArray[np.float64]:
     return _without_rigid_motion(np.array(label.properties["forces"]), structure.positions)
 
 
-def _label(engine: PyscfEngine, structure: Structure, threads: int) -> EngineResult:
+def _label(engine: Engine, structure: Structure, threads: int) -> EngineResult:
     result = engine.label(structure, threads)
     if result.status != "ok":
         raise QuarryError(
@@ -117,6 +183,14 @@ def _label(engine: PyscfEngine, structure: Structure, threads: int) -> EngineRes
             "check geometry, charge and multiplicity, or choose another pool.geometry_method"
         )
     return result
+
+
+def _bare_molecule(structure: Structure) -> gto.Mole:
+    """Return nuclei without a basis, which is all that the analysis of a Hessian asks for."""
+    molecule = gto.Mole()
+    atoms = [(int(z), tuple(place)) for z, place in zip(structure.numbers, structure.positions, strict=True)]
+    molecule.build(dump_input=False, parse_arg=False, verbose=0, atom=atoms, unit="Angstrom", basis={}, spin=None)
+    return molecule
 
 
 def _without_rigid_motion(forces: NDArray[np.float64], positions: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -133,7 +207,7 @@ def _without_rigid_motion(forces: NDArray[np.float64], positions: NDArray[np.flo
     return (flat - basis @ (basis.T @ flat)).reshape(-1, 3)
 
 
-def _optimised(start: Structure, engine: PyscfEngine, threads: int, log: Callable[[str], None]) -> Structure:
+def _optimised(start: Structure, engine: Engine, threads: int, log: Callable[[str], None]) -> Structure:
     """Return the nearest stationary point by BFGS, rounded as structures are."""
     atoms = Atoms(numbers=start.numbers, positions=start.positions)
     atoms.calc = _EngineCalculator(engine, start, threads)

@@ -116,13 +116,12 @@ def check_size(configuration: Configuration, pool_filter: PoolFilter) -> None:
         )
 
 
-def geometry_method(configuration: Configuration) -> PyscfMethod:
-    """Return the method of the optimisation and Hessian of a wigner pool."""
+def geometry_method(configuration: Configuration) -> PyscfMethod | None:
+    """Return the method of the optimisation and Hessian of a wigner pool; None: the engine of the labels, which is not PySCF."""
     pool = configuration.initial_pool
     assert isinstance(pool, WignerPool)
     if pool.geometry_method is not None:
         return pool.geometry_method
-    assert configuration.labeling.geometry_method is not None
     return configuration.labeling.geometry_method
 
 
@@ -130,12 +129,17 @@ def compute_modes(
     configuration: Configuration, base: Path, output: str, threads: int, log: Callable[[str], None]
 ) -> None:
     """Optimise the molecule of a wigner pool and compute its normal modes."""
-    from quarry.sampling.normal_modes import compute_normal_modes
+    from quarry.sampling.normal_modes import AnalyticHessian, DisplacedHessian, compute_normal_modes
 
     pool = configuration.initial_pool
     assert isinstance(pool, WignerPool)
-    start = read_start(pool, base)
-    compute_normal_modes(start, geometry_method(configuration), threads, log, pool.optimise).write(output)
+    start, method = read_start(pool, base), geometry_method(configuration)
+    if method is None:
+        engine = make_engine(configuration.labeling, base, configuration.resources.label)
+        source = DisplacedHessian(engine, threads)
+    else:
+        source = AnalyticHessian(method, threads)
+    compute_normal_modes(start, source, log, pool.optimise).write(output)
 
 
 def read_start(pool: WignerPool, base: Path) -> Structure:

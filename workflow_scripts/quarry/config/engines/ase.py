@@ -65,6 +65,11 @@ class AseLabeling(LabelingBase):
         """Return what the calculator is asked for."""
         return "properties", frozenset(self.properties)
 
+    @property
+    def has_forces_for_modes(self) -> bool:
+        """Whether the calculator is asked for forces."""
+        return "forces" in self.properties
+
     def input_files(self) -> list[str]:
         """Return the files that keyword arguments name."""
         return list(self.files.values())

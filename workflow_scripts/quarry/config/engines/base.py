@@ -62,6 +62,11 @@ class LabelingBase(Section):
         """The method of the optimisation and Hessian of a wigner pool that names none; None: the pool must name one."""
         return None
 
+    @property
+    def has_forces_for_modes(self) -> bool:
+        """Whether its own forces can give the normal modes of a wigner pool, by displacing each atom."""
+        return False
+
     @classmethod
     def names_of_shared_keys(cls) -> tuple[str, ...]:
         """Return the keys that all engines share; they decide how labels come about, not which numbers they are."""

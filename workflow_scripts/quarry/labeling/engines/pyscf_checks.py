@@ -64,15 +64,18 @@ def check_method(method: PyscfMethod, elements: Sequence[int], where: str = "lab
         _probe(method, where)
 
 
-def check_wigner(method: PyscfMethod, start: Structure, where: str = "pool.geometry_method") -> None:
+def check_wigner(method: PyscfMethod | None, start: Structure, where: str = "pool.geometry_method") -> None:
     """Raise QuarryError if normal modes of a molecule cannot be computed with a method.
 
-    start: the molecule. Checks the method for its elements and tries a Hessian of H2 (H3 for open shells).
+    method: None if it is that of another engine, whose Hessian is made of forces. start: the molecule. Checks the method for its
+    elements and tries a Hessian of H2 (H3 for open shells).
     """
     if len(start) < 2:
         raise QuarryError(
             "pool.source: wigner needs at least two atoms, a single atom has no vibrations; use source: file"
         )
+    if method is None:
+        return
     check_method(method, [int(z) for z in start.numbers], where)
     advice = f"set {where} to a method that has one, e.g. {{xc: b3lyp, basis: 6-31g*}}"
     if not is_hartree_fock(method.xc) and libxc.is_nlc(method.xc):
