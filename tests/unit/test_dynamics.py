@@ -73,6 +73,13 @@ def test_trajectories_side_by_side_are_those_of_ase_one_by_one():
     assert found.fates == [Fate.COMPLETE] * 2
 
 
+def test_the_first_frames_after_a_labelled_one_end_no_trajectory():
+    walkers = walkers_of(CU3, CU4)
+    found = run(EmtModel(), walkers, replace(course(30, 0.1), certain_steps=10))
+    assert found.fates == [Fate.UNCERTAIN] * 2
+    assert found.ends.tolist() == [10, 10]
+
+
 def test_a_trajectory_ends_at_its_first_uncertain_frame():
     walkers = walkers_of(CU3, CU4, temperature_K=1500.0)
     threshold = 2.9

@@ -45,7 +45,8 @@ class Course:
 
     steps: at most. temperature_K: of the bath at the start and at the end, linear between them. threshold: uncertainty beyond
     which a trajectory ends, in the measure's unit; infinity: none ends so. force_limit_eV_A: see ``Limits``. energy_limits_eV:
-    highest predicted energy of each trajectory's frames, shape (n,); None: there is no ceiling.
+    highest predicted energy of each trajectory's frames, shape (n,); None: there is no ceiling. certain_steps: first steps, whose
+    frames end no trajectory however unsure the model is of them.
     """
 
     steps: int
@@ -53,6 +54,7 @@ class Course:
     threshold: float
     force_limit_eV_A: float
     energy_limits_eV: NDArray[np.float64] | None = None
+    certain_steps: int = 0
 
     def temperature_at(self, step: int) -> float:
         """Return the temperature of the bath at a step, kelvin."""
@@ -165,7 +167,7 @@ class _Judge:
         if state.step % max(1, course.steps // TRACE_POINTS) == 0:
             state.trace.append((state.step, float(np.max(values)), float(np.median(values))))
         with np.errstate(invalid="ignore"):
-            unsure = values > course.threshold
+            unsure = (values > course.threshold) & (state.step >= course.certain_steps)
             strong = walkers.strongest(now.forces) <= course.force_limit_eV_A
             high = np.zeros(len(rows), dtype=bool)
             if course.energy_limits_eV is not None:

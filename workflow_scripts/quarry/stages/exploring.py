@@ -30,6 +30,10 @@ from quarry.structures.copies import kind_of
 from quarry.structures.labelled import LabelledSet
 
 
+LABELLED_STEPS = 10
+"""Steps before a trajectory from a labelled structure may end: its first frames have their label, or nearly."""
+
+
 @dataclass(frozen=True)
 class Explored:
     """What an exploration starts from.
@@ -73,6 +77,7 @@ def explore_candidates(models: ArmModels, iteration: int, group: int, last: Expl
         threshold,
         settings.max_force_eV_A,
         energy_ceilings_eV(settings, labelled.without_rejected(), walkers.structures),
+        certain_steps=min(LABELLED_STEPS, settings.steps) if pool.starts == "labelled" else 0,
     )
     checkpoint = Path(output).with_suffix(".state.npz")
     state = explore(model, walkers, integrator_of(settings), course, measure, rngs, checkpoint)
