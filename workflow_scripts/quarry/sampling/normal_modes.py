@@ -44,7 +44,10 @@ class Hessian(Protocol):
         """Labels geometries with energy and forces."""
         ...
 
-    threads: int
+    @property
+    def threads(self) -> int:
+        """Threads of a label."""
+        ...
 
     def of(self, structure: Structure) -> NDArray[np.float64]:
         """Return the second derivatives of the energy, hartree/bohr^2, shape (n_atoms, n_atoms, 3, 3)."""

@@ -29,7 +29,6 @@ from quarry.structures import StructureSet
 from quarry.structures.copies import kind_of
 from quarry.structures.labelled import LabelledSet
 
-
 LABELLED_STEPS = 10
 """Steps before a trajectory from a labelled structure may end: its first frames have their label, or nearly."""
 

@@ -129,14 +129,14 @@ def compute_modes(
     configuration: Configuration, base: Path, output: str, threads: int, log: Callable[[str], None]
 ) -> None:
     """Optimise the molecule of a wigner pool and compute its normal modes."""
-    from quarry.sampling.normal_modes import AnalyticHessian, DisplacedHessian, compute_normal_modes
+    from quarry.sampling.normal_modes import AnalyticHessian, DisplacedHessian, Hessian, compute_normal_modes
 
     pool = configuration.initial_pool
     assert isinstance(pool, WignerPool)
     start, method = read_start(pool, base), geometry_method(configuration)
     if method is None:
         engine = make_engine(configuration.labeling, base, configuration.resources.label)
-        source = DisplacedHessian(engine, threads)
+        source: Hessian = DisplacedHessian(engine, threads)
     else:
         source = AnalyticHessian(method, threads)
     compute_normal_modes(start, source, log, pool.optimise).write(output)
