@@ -13,6 +13,7 @@ import os
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -28,7 +29,7 @@ from quarry.models.regression import RegressionData
 
 NORMAL_95 = 1.959964
 
-MODELS = {
+MODELS: dict[str, Callable[[bool], Gpr | Kreg | Mlp]] = {
     "gpr": lambda c: Gpr(calibrate=c),
     "kreg": lambda c: Kreg(kind="kreg", calibrate=c),
     "kreg with forces": lambda c: Kreg(kind="kreg", calibrate=c),
@@ -47,6 +48,7 @@ def case(name: str, data: RegressionData, size: int, seed: int) -> dict[str, flo
     model = make_regression(MODELS[name](True), TARGETS["energy_forces" if with_forces else "homo"])
     model.fit(train, None, np.random.default_rng(seed))
     found = model.predict(test.structures, test.features)
+    assert found.std is not None
     z = (found.mean - test.targets) / np.hypot(found.std, found.noise_variance**0.5)
     factor = model.hyperparameters["std_factor"]
     return {

@@ -6,6 +6,7 @@ A folder holds them under the names below (``--data``); docs/studies.md says whe
 import itertools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase.units import Hartree, kcal, mol
@@ -112,7 +113,7 @@ def audited_sets(folder: Path) -> dict[str, Callable[[], LabelledSet]]:
     return {name: reader(*entry) for name, entry in made.items() if (folder / entry[0]).exists()}
 
 
-def _labels(numbers, positions, energies, forces=None) -> LabelledSet:
+def _labels(numbers: Any, positions: Any, energies: Any, forces: Any = None) -> LabelledSet:
     if np.ndim(positions) == 1:
         positions = np.array([[[0.0, 0.0, 0.0], [0.0, 0.0, r]] for r in positions])
     structures = StructureSet.from_structures(Structure.create([*map(int, numbers)], frame) for frame in positions)
@@ -124,7 +125,7 @@ def _labels(numbers, positions, energies, forces=None) -> LabelledSet:
     )
 
 
-def _many(table, properties) -> LabelledSet:
+def _many(table: Any, properties: dict[str, np.ndarray]) -> LabelledSet:
     frames = itertools.pairwise(table["offsets"].tolist())
     numbers, positions = table["Z"], table["R"]
     structures = StructureSet.from_structures(
@@ -135,7 +136,7 @@ def _many(table, properties) -> LabelledSet:
     )
 
 
-def _qm9_energies(data) -> LabelledSet:
+def _qm9_energies(data: Any) -> LabelledSet:
     rows = np.flatnonzero(np.isfinite(data["u0_hartree"]))
     offsets = data["offsets"].astype(np.int64)
     numbers, positions = data["Z"], data["R"]
@@ -149,7 +150,7 @@ def _qm9_energies(data) -> LabelledSet:
     )
 
 
-def _one_molecule(numbers, positions, energies, forces) -> RegressionData:
+def _one_molecule(numbers: Any, positions: Any, energies: Any, forces: Any) -> RegressionData:
     structures = StructureSet.from_structures(Structure.create(numbers.tolist(), frame) for frame in positions)
     features = compute_features(structures, InverseDistances(kind="inverse_distances"), structures[0])
     return RegressionData(
@@ -157,7 +158,7 @@ def _one_molecule(numbers, positions, energies, forces) -> RegressionData:
     )
 
 
-def _molecules(numbers, positions, offsets, values) -> RegressionData:
+def _molecules(numbers: Any, positions: Any, offsets: Any, values: Any) -> RegressionData:
     frames = itertools.pairwise(offsets)
     structures = StructureSet.from_structures(
         Structure.create(numbers[a:b].tolist(), positions[a:b]) for a, b in frames

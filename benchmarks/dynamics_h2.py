@@ -34,7 +34,7 @@ if __name__ == "__main__":
     from quarry.structures import Structure
 
     engine = PyscfEngine(PyscfMethod(xc="b3lyp", basis="6-31g*", forces=True))
-    lengths = np.linspace(*arguments.lengths, arguments.points)
+    lengths = np.linspace(arguments.lengths[0], arguments.lengths[1], arguments.points)
     labels = [engine.label(Structure.create([1, 1], np.array([[0, 0, 0], [0, 0, r]])), 1) for r in lengths]
     energies = np.array([label.properties["energy"] for label in labels])
     forces = np.array([label.properties["forces"][1][2] for label in labels])

@@ -132,7 +132,9 @@ def alarm_rows(replicates: int) -> list[list[object]]:
         row: list[object] = [size]
         for name, (draw, _, _) in DISTRIBUTIONS.items():
             rng = generator(SEED, "tails", name, size)
-            said = [heavy_tail_warning(draw(rng, size), range(size)) is not None for _ in range(replicates)]
+            said = [
+                heavy_tail_warning(draw(rng, size), list(map(str, range(size)))) is not None for _ in range(replicates)
+            ]
             row.append(f"{100 * float(np.mean(said)):.1f}")
         rows.append(row)
     return rows

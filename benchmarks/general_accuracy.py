@@ -8,9 +8,10 @@ optimal one. Prints MAE on a random test set, and the difference from random sel
 
 import statistics
 import time
+from collections.abc import Sequence
 
 from common import print_table
-from pool_study import Plan, Pool, arguments, begin, end, mean_and_std, read, run
+from pool_study import Plan, Pool, Runs, arguments, begin, end, mean_and_std, read, run
 from scipy.special import stdtrit
 
 from quarry.config.models import Gpr
@@ -53,7 +54,7 @@ def main() -> None:
     end(began)
 
 
-def table_of(runs, sizes):
+def table_of(runs: Runs, sizes: Sequence[int]) -> tuple[list[str], list[list[str]]]:
     rows = []
     for strategy, found in runs.items():
         mae = [mean_and_std([rows_[step]["mae"] for rows_ in found]) for step in range(len(sizes))]
@@ -61,7 +62,7 @@ def table_of(runs, sizes):
     return ["strategy", *(str(size) for size in sizes), "last: difference from random (paired)"], rows
 
 
-def difference(runs, strategy: str) -> str:
+def difference(runs: Runs, strategy: str) -> str:
     """Return the mean difference of MAE from random selection at the last size, with its 95 % interval over seeds."""
     if strategy == "random" or "random" not in runs:
         return ""

@@ -139,7 +139,7 @@ def main() -> None:
     if "--machines" in sys.argv:
         compare_machines([case for case in HARD_CASES if not wanted or any(name in case.name for name in wanted)])
         return
-    rows, rescuers, rescued = [], Counter(), 0
+    rows, rescuers, rescued = [], Counter[str](), 0
     start = time.process_time()
     for case in HARD_CASES:
         if wanted and not any(name in case.name for name in wanted):

@@ -17,6 +17,7 @@ import statistics
 import sys
 import time
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -34,10 +35,11 @@ from quarry.models.registry import make_regression
 from quarry.models.regression import RegressionData
 
 REFERENCES = ("kreg", "scikit-learn", "held-out grid")
+Predict = Callable[[], np.ndarray]
 
 
-def by_quarry(settings):
-    def predict(train: RegressionData, test: RegressionData):
+def by_quarry(settings: Gpr | Kreg) -> Callable[[RegressionData, RegressionData], Predict]:
+    def predict(train: RegressionData, test: RegressionData) -> Predict:
         model = make_regression(settings, TARGETS["homo"])
         model.fit(RegressionData(train.structures, train.features, train.targets), None, np.random.default_rng(0))
         return lambda: model.predict(test.structures, test.features, with_std=False).mean
@@ -45,7 +47,7 @@ def by_quarry(settings):
     return predict
 
 
-def by_scikit_learn(train: RegressionData, test: RegressionData):
+def by_scikit_learn(train: RegressionData, test: RegressionData) -> Predict:
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
@@ -64,7 +66,7 @@ def by_scikit_learn(train: RegressionData, test: RegressionData):
     return lambda: mean + scale * process.predict(test.features)
 
 
-def by_held_out_grid(train: RegressionData, test: RegressionData):
+def by_held_out_grid(train: RegressionData, test: RegressionData) -> Predict:
     """25 length scales and 41 noise variances: by eigenvalues, so that it is exhaustive."""
     held = len(train) // 5
     mean, scale, middle = (
@@ -106,7 +108,7 @@ METHODS = {
 }
 
 
-def case(data: RegressionData, size: int, seed: int, methods) -> dict[str, tuple[float, float]]:
+def case(data: RegressionData, size: int, seed: int, methods: Sequence[str]) -> dict[str, tuple[float, float]]:
     """Return RMSE over the standard deviation of the test labels, and CPU-seconds of training, of each method."""
     order = np.random.default_rng([seed, 1]).permutation(len(data))
     train, test = data.subset(order[:size]), data.subset(order[size : size + 1000])

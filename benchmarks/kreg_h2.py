@@ -16,7 +16,7 @@ from common import machine, print_table
 
 from quarry.campaign.job import set_threads
 
-PUBLISHED = ["MLatom 2.1", "", "0.148445", "1.89e-12", "4.80e-07", "", "4.90e-07"]
+PUBLISHED: list[object] = ["MLatom 2.1", "", "0.148445", "1.89e-12", "4.80e-07", "", "4.90e-07"]
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -46,7 +46,9 @@ if __name__ == "__main__":
     def hydrogen(path: str) -> list[list[object]]:
         with np.load(path) as archive:
             lengths, energies = archive["R_A"], archive["E_fci_hartree"]
-        structures = StructureSet.from_structures(Structure.create([1, 1], [[0, 0, 0], [0, 0, r]]) for r in lengths)
+        structures = StructureSet.from_structures(
+            Structure.create([1, 1], np.array([[0.0, 0.0, 0.0], [0.0, 0.0, r]])) for r in lengths
+        )
         features = inverse_distances(structures, structures[int(np.argmin(energies))])
         data = RegressionData(structures, features, energies)
         every, n_held = np.arange(len(data)), 90

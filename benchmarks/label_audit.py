@@ -72,9 +72,9 @@ def reordered(labels: LabelledSet) -> np.ndarray:
 def with_copies(rng: np.random.Generator, labels: LabelledSet) -> LabelledSet:
     """Return labels whose last one is the mirror image of the first one, and 0.1 eV higher."""
     size = len(labels.structures[0])
-    structures = [*list(labels.structures)[:-1], None]
     first = labels.structures[0]
-    structures[-1] = Structure(first.numbers, first.positions * [1, 1, -1] + 1.0, first.charge, first.multiplicity)
+    mirrored = Structure(first.numbers, first.positions * [1, 1, -1] + 1.0, first.charge, first.multiplicity)
+    structures = [*list(labels.structures)[:-1], mirrored]
     E, F = labels.properties["energy"].copy(), labels.properties["forces"].copy()
     E[-1], F[-size:] = E[0] + 0.1, F[:size] * [1, 1, -1]
     return replace(forces(energies(labels, E), F), structures=StructureSet.from_structures(structures))
@@ -101,7 +101,7 @@ def faults() -> Iterator[tuple[str, str, Callable[[np.random.Generator, Labelled
     yield (
         "energies near -40,000 eV in single precision",
         "precision",
-        lambda rng, x: energies(x, np.float64(np.float32(props(x)[0] - 4e4))),
+        lambda rng, x: energies(x, (props(x)[0] - 4e4).astype(np.float32).astype(np.float64)),
     )
     yield "energies with 3 decimals", "precision", lambda rng, x: energies(x, np.round(props(x)[0], 3))
     yield "energy + 3e5 eV in 1 of 20", "absurd_", lambda rng, x: energies(x, props(x)[0] + 3e5 * some(rng, x, 0.05))
@@ -113,13 +113,17 @@ def faults() -> Iterator[tuple[str, str, Callable[[np.random.Generator, Labelled
     yield "mirror image + 0.1 eV", "copies", with_copies
 
 
+Draw = Callable[[np.random.Generator, int], LabelledSet]
+"""Draws so many labels by chance."""
+
+
 def findings_of(labels: LabelledSet, seed: int) -> list:
     """Return what an audit with the default tolerances finds."""
     return audit_labels(labels, generator(seed, "audit"), TOLERANCE_EV_PER_A, 1e-4)
 
 
 def first_size(
-    draw: Callable[[np.random.Generator, int], LabelledSet], fault, check: str, seeds: int, most: int
+    draw: Draw, fault: Callable[[np.random.Generator, LabelledSet], LabelledSet], check: str, seeds: int, most: int
 ) -> str:
     """Return from how many labels on a mistake is found in 95 % of the draws."""
     for size in (size for size in SIZES if size <= most):
@@ -144,7 +148,7 @@ def main() -> None:
     options = parser.parse_args()
     sets = {name: make() for name, make in audited_sets(options.data).items()} if options.data else {}
 
-    def draws(whole: LabelledSet) -> Callable[[np.random.Generator, int], LabelledSet]:
+    def draws(whole: LabelledSet) -> Draw:
         return lambda rng, size: whole.subset(np.sort(rng.permutation(len(whole))[:size]))
 
     rows: list[list[object]] = []
@@ -168,7 +172,7 @@ def main() -> None:
         ["labels", "how many", "audits", "with errors", "with errors or warnings", "checks"],
         rows,
     )
-    both = {TOY: (water, 1000)}
+    both: dict[str, tuple[Draw, int]] = {TOY: (water, 1000)}
     both |= {name: (draws(sets[name]), len(sets[name])) for name in sets if "forces" in sets[name].properties}
     rows = [
         [

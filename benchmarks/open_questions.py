@@ -8,6 +8,7 @@ run it on files of several descriptors. overlap: labels saved by a targeted sear
 wanted, in the tail or in the centre of the distribution; one plot.
 """
 
+import argparse
 import time
 
 import numpy as np
@@ -51,16 +52,23 @@ def main() -> None:
     end(began)
 
 
-def compare(pool, options, sizes, model, title) -> None:
+Curves = dict[tuple[str, str], list[tuple[float, float]]]
+"""Mean and standard deviation of the saving of each share, by strategy and place."""
+
+
+def compare(pool: Pool, options: argparse.Namespace, sizes: list[int], model: Gpr | Mlp, title: str) -> None:
     runs = {}
     for strategy in options.strategies:
         runs[strategy] = [run(pool, Plan(strategy, model, sizes, seed, options.test_size)) for seed in options.seeds]
     print_table(f"{title} (mean ± std over seeds)", *table_of(runs, sizes))
 
 
-def overlap(features, values, options, sizes, model) -> None:
+def overlap(
+    features: np.ndarray, values: np.ndarray, options: argparse.Namespace, sizes: list[int], model: Gpr | Mlp
+) -> None:
     """Print and plot the saving of greedy_mean and property_search at the last size for each wanted share."""
-    table, curves = [], {}
+    table: list[list[str]] = []
+    curves: Curves = {}
     for place in ("tail", "centre"):
         for share in SHARES:
             pool = Pool(features, values, *ends(values, share, place))
@@ -72,7 +80,9 @@ def overlap(features, values, options, sizes, model) -> None:
                     value, ceiling = saving(rows, share)
                     saved.append(100 * value)
                     of_ceiling.append(100 * value / ceiling)
-                curves.setdefault((strategy, place), []).append((np.mean(saved), np.std(saved, ddof=len(saved) > 1)))
+                curves.setdefault((strategy, place), []).append(
+                    (float(np.mean(saved)), float(np.std(saved, ddof=len(saved) > 1)))
+                )
                 cells += [mean_and_std(saved, 1), mean_and_std(of_ceiling, 1)]
             table.append(cells)
     print_table(
@@ -84,7 +94,7 @@ def overlap(features, values, options, sizes, model) -> None:
         draw(curves, options.plot)
 
 
-def ends(values, share: float, place: str) -> tuple[float, float]:
+def ends(values: np.ndarray, share: float, place: str) -> tuple[float, float]:
     """Return the range of the highest structures, or of those around the median."""
     if place == "tail":
         return float(np.quantile(values, 1 - share)), np.inf
@@ -92,7 +102,7 @@ def ends(values, share: float, place: str) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def saving(rows, rate: float) -> tuple[float, float]:
+def saving(rows: list[dict[str, float]], rate: float) -> tuple[float, float]:
     """Return what is saved at the yield that random selection has with all labels, and the ceiling of that."""
     n, n0, found0 = rows[-1]["n"], rows[0]["n"], rows[0]["found"]
     needed = labels_for(rows, rate * n)
@@ -101,7 +111,7 @@ def saving(rows, rate: float) -> tuple[float, float]:
     return (1 - needed / n if needed is not None else -(1 - rows[-1]["found"] / rate / n)), ceiling
 
 
-def draw(curves, path: str) -> None:
+def draw(curves: Curves, path: str) -> None:
     import matplotlib.pyplot as plt
 
     from quarry.reporting.plots import COLOURS, STYLE

@@ -40,10 +40,10 @@ class Pool:
     maximum: float = np.inf
     classes: tuple[str, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.wanted = in_range(self.values, self.minimum, self.maximum)
 
-    def data(self, rows) -> RegressionData:
+    def data(self, rows: np.ndarray) -> RegressionData:
         return RegressionData(nothing(len(rows)), self.features[rows], self.values[rows], self.classes)
 
 
@@ -76,6 +76,10 @@ class Plan:
     evaluate_last: bool = True
 
 
+Runs = dict[str, list[list[dict[str, float]]]]
+"""Rows of each strategy and seed."""
+
+
 def run(pool: Pool, plan: Plan) -> list[dict[str, float]]:
     """Return one row of figures for each size of the training set.
 
@@ -103,7 +107,9 @@ def run(pool: Pool, plan: Plan) -> list[dict[str, float]]:
             view = view_of(pool, model, candidates, train, needs, query, plan, generator(plan.seed, step, "embed"))
             if plan.held_out and view.mean is not None:
                 rates = classification_rates(pool.values[candidates], view.mean, pool.minimum, pool.maximum)
-                row |= {"pool_tpr": rates["tpr"], "pool_fpr": rates["fpr"]}
+                for name in ("tpr", "fpr"):
+                    rate = rates[name]
+                    row[f"pool_{name}"] = np.nan if rate is None else rate
             rng = generator(plan.seed, plan.strategy, step, "propose")
             chosen = chosen_by(strategy, plan.strategy, view, plan.sizes[step + 1] - size, rng)
             train = np.concatenate([train, candidates[chosen]])
@@ -114,7 +120,7 @@ def run(pool: Pool, plan: Plan) -> list[dict[str, float]]:
     return rows
 
 
-def evaluate(pool: Pool, model, test) -> dict[str, float]:
+def evaluate(pool: Pool, model: Any, test: np.ndarray) -> dict[str, float]:
     prediction = model.predict(nothing(len(test)), pool.features[test])
     if pool.classes:
         return {"accuracy": float(np.mean(prediction.mean == pool.values[test]))}
@@ -127,7 +133,16 @@ def evaluate(pool: Pool, model, test) -> dict[str, float]:
     return {name: float(value) for name, value in found.items()}
 
 
-def view_of(pool, model, candidates, train, needs, query, plan, rng) -> PoolView:
+def view_of(
+    pool: Pool,
+    model: Any,
+    candidates: np.ndarray,
+    train: np.ndarray,
+    needs: frozenset[str],
+    query: Query,
+    plan: Plan,
+    rng: np.random.Generator,
+) -> PoolView:
     """Return what the strategy sees; the model is asked for what it needs, and for means where these are measured."""
     fields: dict[str, Any] = {}
     features = pool.features[candidates]
@@ -173,7 +188,7 @@ def arguments(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def read(options) -> tuple[np.ndarray, np.ndarray]:
+def read(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
     """Return features and labels; rows without a label are left out."""
     with h5py.File(options.features, "r") as handle:
         features, values = handle[options.feature_set][()], handle[options.labels][()]
@@ -183,7 +198,7 @@ def read(options) -> tuple[np.ndarray, np.ndarray]:
     return features[rows] if len(rows) < len(values) else features, values[rows]
 
 
-def begin(options, what: str) -> None:
+def begin(options: argparse.Namespace, what: str) -> None:
     """Set the threads and say what is measured where."""
     threadpool_limits(limits=options.threads)
     try:

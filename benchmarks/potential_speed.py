@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -79,27 +80,33 @@ def step(options: argparse.Namespace) -> None:
     from potential_selection import ethanol
     from potentials import trained
 
-    from quarry.models.adam import Adam
-    from quarry.models.gmnn.training import labelled, loss_and_gradient
+    from quarry.models.gmnn.neighbours import Neighbourhoods
+    from quarry.models.gmnn.potential import initial_parameters, potential_of
+    from quarry.models.gmnn.training import Examples, labelled, optimisers_of
+    from quarry.models.gmnn.training import step as training_step
 
     data = ethanol(options.data).subset(np.arange(2 * BATCH))
     first, second = data.subset(np.arange(BATCH)), data.subset(np.arange(BATCH, 2 * BATCH))
     model = trained(first, second, 3, 1)
-    count = model.hyperparameters["parameters"]
-    # What a step of ``quarry.models.gmnn.training.train`` is.
-    potential, examples = model._potential(torch.device("cpu")), model._examples(first)
-    assert model._trained is not None
+    settings, elements = model.settings, model.elements
+    examples = Examples(
+        Neighbourhoods.of(first.structures, settings.cutoff_A),
+        np.searchsorted(elements, first.structures.numbers),
+        first.targets["energy"] - first.targets["energy"].mean(),
+        first.targets["forces"],
+        None,
+    )
+    potential = potential_of(settings.cutoff_A, len(elements), torch.float32, torch.device("cpu"))
     with torch.inference_mode():
-        parameters = model._trained.parameters.map(torch.clone)
-        optimiser = Adam([], parameters.tensors, 1e-3, 0.0, amsgrad=True)
+        parameters = initial_parameters(len(elements), settings.hidden, 1.0, np.random.default_rng(1)).map(torch.clone)
+        optimisers = optimisers_of(parameters, settings)
 
         def one() -> None:
-            data = labelled(examples, np.arange(BATCH), potential)
-            gradient = loss_and_gradient(potential, parameters, data, model.settings, True)[1]
-            assert gradient is not None
-            optimiser.step(gradient.tensors)
+            batch = labelled(examples, np.arange(BATCH), potential)
+            training_step(potential, parameters, optimisers, batch, settings, 1e-3)
 
         steps = timed(one, options.repeats)
+    count = model.hyperparameters["parameters"]
     want = frozenset({"energy", "forces"})
     predicted = timed(lambda: model.predict(first.structures, want), options.repeats)
     rows = [["gmnn", count, *in_ms(steps), *in_ms(predicted, BATCH)]]
@@ -156,9 +163,8 @@ def trajectories(options: argparse.Namespace) -> None:
     rows: list[list[object]] = []
     for number in (1, 100):
         some = data.structures.subset(np.arange(number) % len(data))
-        times = timed(
-            lambda some=some: model.predict(some, frozenset({"energy", "forces"})), max(5, options.repeats // 4)
-        )
+        forces = partial(model.predict, some, frozenset({"energy", "forces"}))
+        times = timed(forces, max(5, options.repeats // 4))
         rows.append(
             [
                 number,
@@ -193,7 +199,7 @@ def atoms(options: argparse.Namespace) -> None:
     rows: list[list[object]] = []
     for side in (3, 5, 7, 10):
         one = StructureSet.from_structures([box(side)])
-        times = timed(lambda one=one: model.predict(one, frozenset({"energy", "forces", "stress"})), 3)
+        times = timed(partial(model.predict, one, frozenset({"energy", "forces", "stress"})), 3)
         rows.append([3 * side**3, *in_ms(times), *in_ms(times, 3 * side**3)])
     table(
         "Periodic boxes of water, energy, forces and stress",

@@ -15,7 +15,7 @@ from quarry.config.gmnn import Gmnn
 from quarry.config.query import INFORMATIVENESS, Query, criteria
 from quarry.models.base import STD, TrainingData
 from quarry.models.gmnn.model import GaussianMomentModel
-from quarry.query.base import PoolView
+from quarry.query.base import PoolView, Ranks
 from quarry.query.strategies import chosen_by, make_strategy, needs_of
 from quarry.randomness import generator
 
@@ -60,7 +60,7 @@ def chosen(
         fields |= {f"labelled_{INFORMATIVENESS}{name}": of[name].known for name in wanted}
     view = PoolView(features=np.zeros((len(candidates), 0)), **fields)
     picked = chosen_by(made, name, view, n, rng)
-    return candidates[picked], made.score(view) if wanted else None
+    return candidates[picked], made.score(view) if isinstance(made, Ranks) and wanted else None
 
 
 def force_errors(model: GaussianMomentModel, data: TrainingData, unit: float) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from quarry.config.models import Model
 from quarry.config.targets import target_of
 from quarry.descriptors.cache import FeatureCache
 from quarry.descriptors.compute import prepare
-from quarry.descriptors.features_file import write_features
+from quarry.descriptors.features_file import read_settled, write_features
 from quarry.models.base import TrainingData
 from quarry.models.baseline_cache import write_baselines
 from quarry.models.registry import make_model
@@ -185,9 +185,8 @@ class Features:
             write_features(path, pool, None, prepare(pool, section, reference), section.kind)
 
         name = f"{case.name.split()[0]} {settings['kind']} {settings.get('pooling', '')}".strip()
-        cache = FeatureCache.of_pool(self._once(name, make), section)
-        cache._reference = reference
-        return cache
+        path = self._once(name, make)
+        return FeatureCache(section, read_settled(path), reference, path)
 
     def baseline(self, case: Case) -> str:
         def make(path: str) -> None:
@@ -218,8 +217,8 @@ if __name__ == "__main__":
             wanted = frozenset(target.learnt)
             seeds = arguments.seeds[:1] if "one seed" in case.name else arguments.seeds
             found: dict[tuple[str, int, str], list[float]] = {}
-            for way, model, descriptor in ways:
-                section: Model = TypeAdapter(Model).validate_python(model)
+            for way, network, descriptor in ways:
+                section: Model = TypeAdapter(Model).validate_python(network)
                 cache = None if descriptor is None else features.of(case, descriptor)
                 known = features.baseline(case) if section.baseline is not None else None
                 for seed in seeds:
@@ -238,7 +237,7 @@ if __name__ == "__main__":
                             found.setdefault((way, n, f"{name} MAE"), []).append(float(np.mean(np.abs(off))))
             plain = case.ways[0][0]
             rows: list[list[object]] = []
-            for way, _, _ in ways:
+            for way in (way[0] for way in ways):
                 for n in case.sizes:
                     row: list[object] = [way, n]
                     for name in target.learnt:

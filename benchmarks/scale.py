@@ -67,6 +67,7 @@ def make_campaign(path: Path, iterations: int, batch: int, stored: int) -> tuple
     outputs = (campaign.paths.structures, campaign.paths.reference, campaign.paths.filtered)
     build_pool(campaign.configuration, path, None, *outputs)
     paths, descriptor = campaign.paths, campaign.configuration.descriptor
+    assert descriptor is not None
     build_features(paths.structures, paths.reference, descriptor, paths.features)
     engine = make_engine(campaign.configuration.labeling)
     method = engine.method_identity()
@@ -136,16 +137,23 @@ def write_iterations(campaign: Campaign, iterations: int, batch: int) -> None:
             file.write_text("placeholder\n")
         n = (t + 1) * batch
         left = len(ids) - n - 10
-        counts = {
-            "n_train": n,
-            "n_test": 10,
-            "n_labels": n + 10,
-            "n_failed": 0,
-            "pool_size": len(ids),
-            "pool_left": left,
-        }
-        change = {"rrmse": 0.5, "rrmse_low": 0.4, "rrmse_high": 0.6}
-        facts = Facts("main", t, "query", **counts, target="energy", metric="test", errors={}, **change)
+        facts = Facts(
+            arm="main",
+            iteration=t,
+            phase="query",
+            n_train=n,
+            n_test=10,
+            n_labels=n + 10,
+            n_failed=0,
+            pool_size=len(ids),
+            pool_left=left,
+            target="energy",
+            metric="test",
+            errors={},
+            rrmse=0.5,
+            rrmse_low=0.4,
+            rrmse_high=0.6,
+        )
         facts.write(paths.facts("main", t))
         Cost(0, batch, 0, 0.0, 0.0, 0.0, 0.0).write(paths.cost("main", t))
         outputs = [f for stage in paths.stages("main", t, ArmPlan(proposed=t > 0)) for f in stage]

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import yaml
-from ase.io import read, write
+from ase.io import iread, write
 from common import SNAKEMAKE, machine, print_table
 
 METHOD = {
@@ -80,7 +80,7 @@ if __name__ == "__main__":
     parser.add_argument("--per-job", type=int, nargs="+", default=[1, 6])
     parser.add_argument("--repeats", type=int, default=1)
     arguments = parser.parse_args()
-    frames = read(arguments.file, f":{arguments.labels}")
+    frames = list(iread(arguments.file, f":{arguments.labels}"))
     print(machine())
     for repeat in range(arguments.repeats):
         rows: list[list[object]] = []

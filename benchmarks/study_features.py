@@ -42,7 +42,7 @@ def main() -> None:
     print(f"{options.out}: {features.shape[0]} x {features.shape[1]}, {time.perf_counter() - began:.0f} s; {machine()}")
 
 
-def settings_of(options):
+def settings_of(options: argparse.Namespace) -> CoulombMatrix | Mbtr:
     if options.descriptor == "coulomb_matrix":
         return CoulombMatrix(kind="coulomb_matrix")
     grid = {"minimum": 0.0, "maximum": 1.1, "points": options.points, "sigma": 0.02}

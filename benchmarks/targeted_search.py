@@ -6,16 +6,17 @@ Prints the share found, the labels saved by both definitions beside their ceilin
 held-out pool (figure 6), and the errors on random and in-range test structures (figure 7).
 """
 
+import argparse
 import time
 
 import numpy as np
 from common import print_table
-from pool_study import Plan, Pool, arguments, begin, end, labels_for, mean_and_std, read, run
+from pool_study import Plan, Pool, Runs, arguments, begin, end, labels_for, mean_and_std, read, run
 
 from quarry.config.models import Gpr
 
 
-def savings(rows, step: int, rate: float) -> tuple[float, float, float, float]:
+def savings(rows: list[dict[str, float]], step: int, rate: float) -> tuple[float, float, float, float]:
     """Return the saving at a step and its ceiling, against equal finds and at random's yield.
 
     rate: share of wanted structures in the pool; random selection finds rate * n of n in expectation. Against equal finds:
@@ -65,7 +66,7 @@ def main() -> None:
     end(began)
 
 
-def reachable(pool: Pool, options, seed: int) -> tuple[int, float]:
+def reachable(pool: Pool, options: argparse.Namespace, seed: int) -> tuple[int, float]:
     """Return the wanted structures outside the test set, and their share there."""
     from quarry.randomness import generator
 
@@ -73,7 +74,7 @@ def reachable(pool: Pool, options, seed: int) -> tuple[int, float]:
     return int(pool.wanted[rest].sum()), float(pool.wanted[rest].mean())
 
 
-def report(all_runs, totals) -> None:
+def report(all_runs: Runs, totals: list[tuple[int, float]]) -> None:
     table = []
     for strategy, runs in all_runs.items():
         for step in range(len(runs[0])):

@@ -8,8 +8,10 @@ process with fixed hyperparameters; designs of 1 + K, R + K arms or U splits are
 import argparse
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from common import machine, print_table
@@ -55,13 +57,15 @@ def main() -> None:
 # Simulated campaigns
 
 
-def campaigns_of(campaigns, arms, purpose, saved=0.0, noise=0.0, **chance):
+def campaigns_of(
+    campaigns: int, arms: int, purpose: tuple[Any, ...], saved: float = 0.0, noise: float = 0.0, **chance: float
+) -> np.ndarray:
     return simulated(generator(1, "verdicts", *purpose), campaigns, arms, saved, noise, **chance)
 
 
 def simulations(campaigns: int) -> None:
-    at = grid(SIZES[0], SIZES[-1], SIZES)
-    weights, last = smoothing_weights(SIZES, at).T, len(at) - 1
+    at = grid(SIZES[0], SIZES[-1], SIZES.tolist())
+    weights, last = smoothing_weights(SIZES.tolist(), at).T, len(at) - 1
     for title, noise in NOISES.items():
         rows = []
         for repeats, number in [*DESIGNS, *((0, n) for n in SPLITS)]:
@@ -71,7 +75,7 @@ def simulations(campaigns: int) -> None:
                 arms = campaigns_of(campaigns, repeats or number, (*names, "main"), saved, **noise)
                 controls = campaigns_of(campaigns, number, (*names, "control"), **noise)
                 exact = [campaigns_of(1, 1, names, share) @ weights for share in (saved, 0.0)]
-                truth = point(*(e[:, 0] for e in exact), at, last).estimate()[0]
+                truth = point(exact[0][:, 0], exact[1][:, 0], at, last).estimate()[0]
                 if not repeats:
                     shared = generator(1, "shared", *names).normal(0, 0.2, (campaigns, number, 1))
                     arms, controls = arms + shared, controls + shared
@@ -87,7 +91,7 @@ def simulations(campaigns: int) -> None:
         rows.append(
             [
                 design(repeats, number),
-                percent(np.mean([by_spread_of_pairs(*c) != "none" for c in zip(*groups, strict=True)])),
+                percent(float(np.mean([by_spread_of_pairs(*c) != "none" for c in zip(*groups, strict=True)]))),
             ]
         )
     print_table(
@@ -113,7 +117,7 @@ def account(found: Differences, truth: float) -> tuple[float, float, float]:
     return float(np.mean((low > 0) | (high < 0))), float(np.mean(inside)), float(np.mean(low > 0))
 
 
-def row_of(cells) -> list[str]:
+def row_of(cells: Sequence[Sequence[float]]) -> list[str]:
     return [percent(cells[0][0]), *(percent(value) for cell in cells[1:] for value in cell[1:])]
 
 
@@ -212,20 +216,21 @@ def influences(errors: np.ndarray, measure: str, weights: np.ndarray) -> list[np
     return list(raised / (power * raised.mean(axis=-2, keepdims=True)) @ weights)
 
 
-def replays(name: str, data: DataSet, options) -> None:
+def replays(name: str, data: DataSet, options: argparse.Namespace) -> None:
     runs, count = Replays(data), options.arms
     seeds = range(100, 100 + count)
     random = np.array([runs.errors(False, 7, seed) for seed in seeds])
     active = np.array([runs.errors(True, 7, seed) for seed in seeds])
     splits = [
-        np.array([runs.errors(kind, seed, seed + 1000 * k) for seed in seeds]) for k, kind in enumerate((0, 1, 0))
+        np.array([runs.errors(kind, seed, seed + 1000 * k) for seed in seeds])
+        for k, kind in enumerate((False, True, False))
     ]
     at = grid(STEPS[0], STEPS[-1], STEPS, points=40)
     weights, last = smoothing_weights(STEPS, at).T, len(at) - 1
     rows = []
     for measure in MEASURES:
         whole = [logarithms(e, measure) @ weights for e in (active, random)]
-        truth = float(point(*(w.mean(axis=0) for w in whole), at, last).estimate())
+        truth = float(point(whole[0].mean(axis=0), whole[1].mean(axis=0), at, last).estimate())
         spread = [100 * w[:, last].std(ddof=1) for w in whole]
         # The largest of more structures is larger: it is judged by the test set of each draw.
         of = f"saved {truth:.0f} of {STEPS[-1]}" if measure in MEANS else "of each test set"
@@ -268,7 +273,15 @@ MEANS = ("RMSE", "MAE")
 """Measures that estimate those of all structures."""
 
 
-def drawn(active, random, measure, at, weights, truth, draws):
+def drawn(
+    active: np.ndarray,
+    random: np.ndarray,
+    measure: str,
+    at: np.ndarray,
+    weights: np.ndarray,
+    truth: float,
+    draws: int,
+) -> np.ndarray:
     """Return for each design the shares of draws: false verdicts of random against random arms, coverage, saved, wasted.
 
     The arms of a draw are a part of all, its test structures a part of those held back: their means come nearer to those
@@ -308,7 +321,7 @@ def drawn(active, random, measure, at, weights, truth, draws):
     return np.mean(kept, axis=0)
 
 
-def drawn_splits(pairs, number, at, truth, draws):
+def drawn_splits(pairs: Sequence[np.ndarray], number: int, at: np.ndarray, truth: float, draws: int) -> np.ndarray:
     """The same for splits. Without a saving: two random arms of each split, in an order by chance."""
     last, count = len(at) - 1, len(pairs[0])
     random, active, other = pairs
@@ -324,7 +337,7 @@ def drawn_splits(pairs, number, at, truth, draws):
         low, high = found.interval()
         made_good = whole + (found.mean - whole) / math.sqrt(1 - number / count)
         inside = covers(found, made_good, truth)
-        kept.append((null[0] > 0 or null[1] < 0, inside, low > 0, high < 0))
+        kept.append([bool(what) for what in (null[0] > 0 or null[1] < 0, inside, low > 0, high < 0)])
     return np.mean(kept, axis=0)
 
 

@@ -128,6 +128,31 @@ def _with_spread(gradient: Parameters, parameters: Parameters, trace: Trace, off
     return gradient
 
 
+def optimisers_of(parameters: Parameters, settings: Gmnn) -> list[Adam]:
+    """Return what changes the parameters: of the network, and of the spread if there is one."""
+    optimisers = [Adam([], parameters.of_network, settings.learning_rate, 0.0, amsgrad=True)]
+    if parameters.spread:
+        # Not AMSGrad, which keeps the step that large deviations at the start would have.
+        optimisers.append(Adam([], parameters.spread, settings.learning_rate, 0.0))
+    return optimisers
+
+
+def step(
+    potential: Potential,
+    parameters: Parameters,
+    optimisers: Sequence[Adam],
+    data: Labelled,
+    settings: Gmnn,
+    rate: float,
+) -> None:
+    """Change the parameters by one step. data: a mini-batch. rate: learning rate."""
+    _, gradient = loss_and_gradient(potential, parameters, data, settings, True)
+    assert gradient is not None
+    for optimiser, part in zip(optimisers, (gradient.of_network, gradient.spread), strict=False):
+        optimiser.rate = rate
+        optimiser.step(part)
+
+
 @dataclass
 class Trained:
     """Parameters of the best epoch, that epoch, and its loss on the held-out data (NaN without such data)."""
@@ -181,10 +206,7 @@ def _train(
     order = seeded(rng, torch.device("cpu"))
     parameters = parameters.map(lambda t: t.to(potential.device, potential.dtype).clone())
     best = parameters.map(torch.clone)
-    optimisers = [Adam([], parameters.of_network, settings.learning_rate, 0.0, amsgrad=True)]
-    if parameters.spread:
-        # Not AMSGrad, which keeps the step that large deviations at the start would have.
-        optimisers.append(Adam([], parameters.spread, settings.learning_rate, 0.0))
+    optimisers = optimisers_of(parameters, settings)
     progress = Progress()
     if checkpoint is not None and (checkpoint / STATE).exists():
         progress = _resume(checkpoint / STATE, parameters, best, optimisers, order) or progress
@@ -194,13 +216,7 @@ def _train(
         progress.epoch += 1
         rate = settings.learning_rate * progress.factor * settings.share_of_rate(progress.epoch)
         for rows in torch.randperm(len(learn), generator=order).split(settings.batch_size):
-            _, gradient = loss_and_gradient(
-                potential, parameters, labelled(learn, rows.numpy(), potential), settings, True
-            )
-            assert gradient is not None
-            for optimiser, part in zip(optimisers, (gradient.of_network, gradient.spread), strict=False):
-                optimiser.rate = rate
-                optimiser.step(part)
+            step(potential, parameters, optimisers, labelled(learn, rows.numpy(), potential), settings, rate)
         if held is not None:
             now = sum(float(loss_and_gradient(potential, parameters, b, settings, False)[0]) for b in held_out)
             progress.waited += 1
