@@ -66,15 +66,15 @@ def correlations(data: TrainingData, options: argparse.Namespace, seed: int, **s
         "committee's deviation, error": (spread, off),
         "root of QS1, committee's deviation": (np.sqrt(change), spread),
     }
-    row = {name: float(np.corrcoef(*pair)[0, 1]) for name, pair in pairs.items()}
-    row = {"seed": seed, "kind": "correlation", "n": len(train), **row, "cpu_s": time.process_time() - began}
+    found = {name: float(np.corrcoef(*pair)[0, 1]) for name, pair in pairs.items()}
+    row = {"seed": seed, "kind": "correlation", "n": len(train), **found, "cpu_s": time.process_time() - began}
     note(options.rows, row)
 
 
 def show_sizes(rows: list[dict[str, Any]], data: TrainingData, options: argparse.Namespace) -> None:
     """Print the mean number of atoms of the molecules that each iteration selected (figure 7)."""
     atoms, sizes = np.diff(data.structures.offsets), sizes_upto(options.initial, options.upto, options.fraction)
-    sets = {strategy: [] for strategy in options.strategies}
+    sets: dict[str, list[np.ndarray]] = {strategy: [] for strategy in options.strategies}
     for row in rows:
         if row["kind"] == "train":
             sets[row["strategy"]].append(atoms[row["rows"]])

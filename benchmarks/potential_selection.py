@@ -76,8 +76,8 @@ def correlations(data: TrainingData, options: argparse.Namespace, seed: int, **s
         "QS2, committee's deviation of forces": (first["forces"], spread["forces"]),
         "committee's deviation of forces, error": (spread["forces"], off),
     }
-    row = {name: float(np.corrcoef(*pair)[0, 1]) for name, pair in pairs.items()}
-    row = {"seed": seed, "kind": "correlation", "n": len(train), **row, "cpu_s": time.process_time() - began}
+    found = {name: float(np.corrcoef(*pair)[0, 1]) for name, pair in pairs.items()}
+    row = {"seed": seed, "kind": "correlation", "n": len(train), **found, "cpu_s": time.process_time() - began}
     note(options.rows, row)
 
 
