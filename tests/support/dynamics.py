@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from ase.calculators.emt import EMT
 
-from quarry.models.base import Prediction
+from quarry.models.base import STD_GRADIENT, Prediction, UncertaintyGradient
 
 
 @dataclass
@@ -49,3 +49,31 @@ class Springs:
             {"energy": energies, "forces": forces, "stress": np.zeros((n, 3, 3))},
             {"energy": np.full(n, self.uncertainty)},
         )
+
+
+@dataclass
+class TwoWells:
+    """An atom in two wells along x at -1 and 1 Angstrom and springs across; the uncertainty of the energy grows with x.
+
+    barrier_eV: between the wells. spring: eV/Angstrom^2. slope: of the uncertainty, 1/Angstrom. calls: as of ``EmtModel``.
+    """
+
+    barrier_eV: float = 0.5
+    spring: float = 30.0
+    slope: float = 1e-3
+    calls: int = 0
+    die_after: int | None = None
+
+    def predict(self, structures, want):
+        self.calls += 1
+        if self.die_after is not None and self.calls > self.die_after:
+            raise KeyboardInterrupt
+        x = structures.positions[:, 0]
+        forces = -self.spring * structures.positions
+        forces[:, 0] = -4.0 * self.barrier_eV * x * (x * x - 1.0)
+        energies = self.barrier_eV * (x * x - 1.0) ** 2
+        energies += 0.5 * self.spring * (structures.positions[:, 1:] ** 2).sum(axis=1)
+        gradient = np.zeros_like(structures.positions)
+        gradient[:, 0] = self.slope
+        said = UncertaintyGradient(gradient) if STD_GRADIENT in want else None
+        return Prediction({"energy": energies, "forces": forces}, {"energy": 10.0 + self.slope * x}, std_gradient=said)

@@ -52,6 +52,32 @@ class Growth(Section):
         return self
 
 
+ELEMENT = r"[A-Z][a-z]?"
+"""How a chemical symbol is spelled."""
+
+
+class Bias(Section):
+    """A force along the gradient of the model's uncertainty, which draws trajectories to where the model knows little
+    (V. Zaverkin et al., npj Comput. Mater. 10, 83 (2024)). docs/dynamics.md.
+    """
+
+    uncertainty: Literal["energy"] = "energy"
+    """Whose gradient: that of the standard deviation of the energy, whatever ends a trajectory."""
+    strength: float = Field(default=0.25, ge=0, le=10)
+    """Root mean square of the bias force over that of the predicted force, on the atoms that it acts on; 0: no bias."""
+    stress_strength: float | None = Field(default=None, ge=0, le=10)
+    """The same of the bias stress and the predicted stress, in ensemble npt; null: as strength."""
+    skip_elements: list[Annotated[str, Field(pattern=f"^{ELEMENT}$")]] = []
+    """Elements whose atoms it does not act on: [H] keeps it from being spent on stretching bonds of hydrogen."""
+    average_fs: float = Field(default=50.0, gt=0)
+    """Time over which forces are averaged to find the scale of the bias force, fs."""
+
+    @property
+    def acts(self) -> bool:
+        """Whether there is a bias at all."""
+        return self.strength > 0 or bool(self.stress_strength)
+
+
 class Explore(Section):
     """Trajectories on the potential of the last model, each of which ends at the first frame that the model is unsure of. These
     frames are the candidates. docs/dynamics.md.
@@ -91,6 +117,11 @@ class Explore(Section):
     """How unsure is too unsure. first: the median plus 3 scaled median absolute deviations of the uncertainties of the test
     set's structures (which no model learns), by the first model that is explored with; each: the same by each model; or a
     number with its unit: 0.5 kcal/mol, 0.5 eV/Angstrom, of informativeness without one."""
+    calibration: Literal["none", "conformal"] = "none"
+    """none: uncertainties are the model's standard deviations. conformal: they are bounds, times the factor below which 95 % of
+    the errors of the test set are (split conformal prediction); threshold is then one of errors."""
+    bias: Bias | None = None
+    """A force that draws trajectories to where the model is unsure; null: none."""
     max_force_eV_A: float = Field(default=50.0, gt=0)
     """A frame with a larger predicted force on an atom is no chemistry and no candidate, eV/Angstrom."""
     max_energy_eV_atom: float | None = Field(default=5.0, gt=0)
@@ -107,6 +138,18 @@ class Explore(Section):
             raise ValueError(f"threshold = {self.threshold!r}: nothing is surer than that; set it above 0")
         if self.time_step_fs > self.length_fs:
             raise ValueError(f"time_step_fs = {self.time_step_fs:g} is longer than length_fs = {self.length_fs:g}")
+        if self.calibration == "conformal" and self.uncertainty == "informativeness":
+            raise ValueError("calibration: conformal compares with errors, and informativeness is none; set none")
+        return self
+
+    @model_validator(mode="after")
+    def _bias(self) -> Explore:
+        if self.bias is None or not self.bias.acts:
+            return self
+        if self.ensemble == "nve":
+            raise ValueError("bias heats molecules, and ensemble: nve has no thermostat that cools them; set langevin")
+        if self.bias.stress_strength is not None and self.ensemble != "npt":
+            raise ValueError("bias.stress_strength acts on cells that change (ensemble: npt); remove it")
         return self
 
     def given_threshold(self) -> float:

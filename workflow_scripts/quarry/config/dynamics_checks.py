@@ -8,6 +8,9 @@ from quarry.config.dynamics import NAMED_THRESHOLDS, UNITS
 from quarry.config.model_traits import ModelTraits
 from quarry.config.pool import DynamicsPool
 
+FEWEST_CONFORMAL = 19
+"""With fewer errors the largest one bounds less than 95 % of further ones."""
+
 
 def dynamics_problem(c: Configuration) -> str | None:
     """Return what trajectories lack, or None."""
@@ -22,6 +25,11 @@ def dynamics_problem(c: Configuration) -> str | None:
         return (
             f"pool.explore.threshold: {settings.threshold} looks at the test set, and test.size is 0; raise it, or give a number "
             f"with {UNITS[settings.uncertainty]}"
+        )
+    if settings.calibration == "conformal" and c.test.size < FEWEST_CONFORMAL:
+        return (
+            f"pool.explore.calibration: conformal needs {FEWEST_CONFORMAL} errors of the test set for a bound that 95 % of them "
+            f"keep, and test.size is {c.test.size}; raise it, or set none"
         )
     return None
 
@@ -40,6 +48,12 @@ def model_without_trajectories(c: Configuration, where: str, traits: ModelTraits
         return (
             f"{where}: trajectories (pool.source: dynamics) need {' and '.join(lacking)}, which this model does not predict; use "
             "gmnn, kreg with target: energy_forces, or gpr with descriptor.kind: inverse_distances"
+        )
+    bias = settings.bias
+    if bias is not None and bias.acts and not (smooth and bias.uncertainty in traits.uncertainty_gradients):
+        return (
+            f"{where}: pool.explore.bias needs the gradient of the uncertainty of the {bias.uncertainty}, which this model does "
+            "not give; use gpr, kreg, or gmnn with model.uncertainty: auxiliary, committee or shallow_ensemble"
         )
     if settings.uncertainty == "informativeness":
         return (

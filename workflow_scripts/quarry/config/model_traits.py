@@ -25,7 +25,8 @@ class ModelTraits:
 
     learns: sets of properties that it learns at once (energy, forces, dipole_norm, class ...); it need not be given all of a
     set. std: whether it predicts standard deviations. feature_maps: kinds of them that ``features`` gives, the default
-    first. informativeness: properties of which it says how much a label would tell it (energy, forces). votes: whether it
+    first. informativeness: properties of which it says how much a label would tell it (energy, forces).
+    uncertainty_gradients: uncertainties that it can differentiate (energy: the energy's standard deviation). votes: whether it
     counts the votes of a committee on classes. member_jobs: how many jobs train its members, 0: one job trains it.
     needs_descriptor: whether it learns from the descriptor and not from structures; descriptors: the kinds that it takes, empty:
     all. needs_atoms: key that needs the atoms of a structure; empty: rows of features do too. validates: whether it chooses its
@@ -40,6 +41,7 @@ class ModelTraits:
     std: bool = False
     feature_maps: tuple[str, ...] = ()
     informativeness: tuple[str, ...] = ()
+    uncertainty_gradients: tuple[str, ...] = ()
     votes: bool = False
     member_jobs: int = 0
     needs_descriptor: bool = False
@@ -58,6 +60,7 @@ class ModelTraits:
         object.__setattr__(self, "learns", sets)
         object.__setattr__(self, "feature_maps", tuple(self.feature_maps))
         object.__setattr__(self, "informativeness", tuple(self.informativeness))
+        object.__setattr__(self, "uncertainty_gradients", tuple(self.uncertainty_gradients))
         object.__setattr__(self, "derivatives", tuple(self.derivatives))
 
     @property

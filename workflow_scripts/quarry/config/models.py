@@ -72,6 +72,7 @@ class Gpr(LearnsDifference):
         return ModelTraits(
             learns=one_of(NUMBERS),
             std=True,
+            uncertainty_gradients=("energy",),
             feature_maps=("kernel",),
             derivatives=("forces",),
             needs_descriptor=True,
@@ -232,6 +233,7 @@ class Kreg(LearnsDifference):
         return ModelTraits(
             learns=(*one_of(NUMBERS), *several),
             std=True,
+            uncertainty_gradients=("energy",),
             feature_maps=("kernel",),
             derivatives=("forces",),
             needs_descriptor=True,

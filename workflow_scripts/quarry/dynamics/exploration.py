@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quarry.dynamics.bias import Bias
 from quarry.dynamics.integrators import Forces, Integrator, Surroundings
 from quarry.dynamics.physical import Limits, fault_of
 from quarry.dynamics.uncertainty import Measure
@@ -67,8 +68,8 @@ class Exploration:
     """What became of trajectories; arrays have one entry for each of them.
 
     walkers: the last frame of each that has ended (of the others, where they were put last). fates, faults: how and why it
-    ended. ends: the step at which it ended. uncertainty: at the last frame. trace: the largest uncertainty of all that were
-    running, by step: (step, largest, median).
+    ended. ends: the step at which it ended. uncertainty: at the last frame. averages: see ``Bias.added``. trace: the largest
+    uncertainty of all that were running, by step: (step, largest, median).
     """
 
     walkers: Walkers
@@ -76,6 +77,7 @@ class Exploration:
     faults: list[str]
     ends: NDArray[np.int64]
     uncertainty: NDArray[np.float64]
+    averages: NDArray[np.float64]
     trace: list[tuple[int, float, float]] = field(default_factory=list)
     step: int = 0
 
@@ -83,7 +85,8 @@ class Exploration:
     def begin(walkers: Walkers) -> Exploration:
         """Return trajectories at their start."""
         n = len(walkers)
-        return Exploration(walkers, [Fate.RUNNING] * n, [""] * n, np.zeros(n, dtype=np.int64), np.full(n, np.nan))
+        ends, unknown = np.zeros(n, dtype=np.int64), np.full(n, np.nan)
+        return Exploration(walkers, [Fate.RUNNING] * n, [""] * n, ends, unknown, Bias.no_averages(n))
 
     def rows(self, fate: Fate) -> NDArray[np.int64]:
         """Return which trajectories have a fate."""
@@ -107,19 +110,27 @@ def explore(
     measure: Measure,
     generators: Sequence[np.random.Generator],
     checkpoint: Path | None = None,
+    bias: Bias | None = None,
 ) -> Exploration:
     """Run trajectories side by side, each to its first uncertain or unphysical frame or its full length.
 
     model: predicts energies and forces, and what ``measure`` wants. generators: one for each trajectory. checkpoint: a file where
-    the state is left about every half minute; what an earlier, killed attempt left there is taken up, to the same end.
+    the state is left about every half minute; what an earlier, killed attempt left there is taken up, to the same end. bias: what
+    acts beside the model's forces.
     """
     wants = measure.wants | {"energy", "forces"} | ({"stress"} if start.structures.pbc.any() else set())
+    wants |= frozenset() if bias is None else bias.wants
     judge = _Judge(model, measure, course, np.abs(np.linalg.det(start.structures.cells)))
 
     def potential(walkers: Walkers) -> Forces:
         judge.seen = _named(walkers.structures)
         judge.prediction = model.predict(judge.seen, frozenset(wants))
-        return Forces(judge.prediction.mean["forces"], judge.prediction.mean.get("stress"))
+        forces = Forces(judge.prediction.mean["forces"], judge.prediction.mean.get("stress"))
+        if bias is None:
+            return forces
+        gradient = bias.gradient(model, judge.seen, judge.prediction)
+        forces, state.averages[rows] = bias.added(forces, gradient, walkers, state.averages[rows])
+        return forces
 
     taken_up = None if checkpoint is None else _taken_up(checkpoint, start, generators)
     if taken_up is None:
@@ -163,12 +174,13 @@ class _Judge:
     ) -> tuple[NDArray[np.int64], Walkers, Forces]:
         """Note the frames of the trajectories ``rows``; return those that go on."""
         values, course = self.measure.of(self.model, self.seen, self.prediction), self.course
+        forces = self.prediction.mean["forces"]
         state.uncertainty[rows], state.ends[rows] = values, state.step
         if state.step % max(1, course.steps // TRACE_POINTS) == 0:
             state.trace.append((state.step, float(np.max(values)), float(np.median(values))))
         with np.errstate(invalid="ignore"):
             unsure = (values > course.threshold) & (state.step >= course.certain_steps)
-            strong = walkers.strongest(now.forces) <= course.force_limit_eV_A
+            strong = walkers.strongest(forces) <= course.force_limit_eV_A
             high = np.zeros(len(rows), dtype=bool)
             if course.energy_limits_eV is not None:
                 high = self.prediction.mean["energy"] > course.energy_limits_eV[rows]
@@ -179,7 +191,7 @@ class _Judge:
         for k in np.flatnonzero(looked_at):
             row, atoms = int(rows[k]), slice(*walkers.structures.offsets[k : k + 2])
             limits = Limits(course.force_limit_eV_A, float(self.volumes[row]) or None)
-            fault = fault_of(walkers.structures[int(k)], now.forces[atoms], limits)
+            fault = fault_of(walkers.structures[int(k)], forces[atoms], limits)
             if not fault and high[k]:
                 fault = "the energy is beyond pool.explore.max_energy_eV_atom"
             if not fault and not np.isfinite(values[k]):
@@ -221,6 +233,7 @@ def _write(path: Path, state: Exploration, now: Forces, generators: Sequence[np.
     arrays |= {
         "ends": state.ends,
         "uncertainty": state.uncertainty,
+        "averages": state.averages,
         "forces": now.forces,
         "rest": np.array(json.dumps(rest)),
     }
@@ -241,7 +254,8 @@ def _taken_up(
         with np.load(path, allow_pickle=False) as data:
             rest, stress = json.loads(str(data["rest"])), data.get("stress")
             positions, velocities, cells = data["positions"], data["velocities"], data["cells"]
-            ends, uncertainty, now = data["ends"], data["uncertainty"], Forces(data["forces"], stress)
+            ends, uncertainty, averages = data["ends"], data["uncertainty"], data["averages"]
+            now = Forces(data["forces"], stress)
         fates = [Fate(fate) for fate in rest["fates"]]
         if positions.shape != start.structures.positions.shape or len(fates) != len(start):
             return None
@@ -249,6 +263,7 @@ def _taken_up(
             rng.bit_generator.state = was
         walkers = replace(start.moved(positions, cells), velocities=velocities)
         trace = [(int(step), largest, middle) for step, largest, middle in rest["trace"]]
-        return Exploration(walkers, fates, list(rest["faults"]), ends, uncertainty, trace, rest["step"]), now
+        found = Exploration(walkers, fates, list(rest["faults"]), ends, uncertainty, averages, trace, rest["step"])
+        return found, now
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
         return None

@@ -17,6 +17,8 @@ from quarry.structures import StructureSet
 
 STD = "std"
 """What ``predict`` is asked for beside properties where standard deviations are wanted."""
+STD_GRADIENT = "std_gradient"
+"""What ``predict`` is asked for where the gradient of the energy's standard deviation is wanted too."""
 
 
 def has_rows_of_atoms(name: str) -> bool:
@@ -67,6 +69,18 @@ def check_labels(kind: str, data: TrainingData, learnt: Sequence[str]) -> None:
             raise QuarryError(f"model.kind: {kind}: a training label's {name} is not a finite number; leave it out")
 
 
+@dataclass(frozen=True, eq=False)
+class UncertaintyGradient:
+    """How the uncertainty of each structure, in its unit, changes.
+
+    by_positions: with the positions, per Angstrom, shape (n_atoms_total, 3). by_strain: with the strain of the cell over its
+    volume, per Angstrom^3, shape (n, 3, 3), NaN of molecules; None: not known.
+    """
+
+    by_positions: NDArray[np.float64]
+    by_strain: NDArray[np.float64] | None = None
+
+
 @dataclass
 class Prediction:
     """What a model says of n structures.
@@ -74,7 +88,8 @@ class Prediction:
     mean, std: by property, shaped as ``TrainingData.targets``; std lacks properties without standard deviations. Of a class
     the mean is the most probable one. probabilities: of each class, shape (n, n_classes); votes: share of a committee's
     members that choose it. noise_variance: what the model takes for noise of a label, by property, in the unit squared;
-    errors from labels are to be compared with std^2 and this together.
+    errors from labels are to be compared with std^2 and this together. std_gradient: of the energy's standard deviation, where
+    ``STD_GRADIENT`` was wanted.
     """
 
     mean: dict[str, NDArray[np.float64]]
@@ -82,6 +97,7 @@ class Prediction:
     probabilities: NDArray[np.float64] | None = None
     votes: NDArray[np.float64] | None = None
     noise_variance: dict[str, float] = field(default_factory=dict)
+    std_gradient: UncertaintyGradient | None = None
 
     @staticmethod
     def joined(parts: Sequence[Prediction]) -> Prediction:
@@ -142,8 +158,9 @@ class Model(Protocol):
     def predict(self, structures: StructureSet, want: frozenset[str]) -> Prediction:
         """Predict properties of structures.
 
-        want: the properties, and ``STD`` where standard deviations of them are wanted, which some models save work
-        without. More than is wanted may be given. Raises QuarryError for structures that the model cannot judge.
+        want: the properties; ``STD`` where standard deviations of them are wanted, which some models save work without; with that
+        ``STD_GRADIENT`` for the gradient of the energy's, of models whose traits say that they have it. More than is wanted may
+        be given. Raises QuarryError for structures that the model cannot judge.
         """
         ...
 

@@ -14,11 +14,21 @@ from quarry.config.targets import CLASS, Target
 from quarry.descriptors.cache import FeatureCache
 from quarry.errors import QuarryError
 from quarry.files import atomic_path
-from quarry.models.base import STD, Model, Prediction, TrainingData, by_property, main_values
+from quarry.models.base import (
+    STD,
+    STD_GRADIENT,
+    Model,
+    Prediction,
+    TrainingData,
+    UncertaintyGradient,
+    by_property,
+    main_values,
+)
 from quarry.models.regression import (
     Committee,
     Embeds,
     HasSlopes,
+    HasStdSlopes,
     Regression,
     RegressionData,
     RegressionPrediction,
@@ -75,7 +85,7 @@ class DescriptorModel:
         self.regression.join([member.regression for member in members])
 
     def predict(self, structures: StructureSet, want: frozenset[str]) -> Prediction:
-        """Predict what was learnt, and of an energy the forces, where they are wanted.
+        """Predict what was learnt, and of an energy the forces and the gradient of its std, where they are wanted.
 
         Raises QuarryError where they are and the descriptor has no derivatives, and as the regression's ``predict``.
         """
@@ -83,6 +93,9 @@ class DescriptorModel:
         found = self._by_property(self.regression.predict(structures, features, with_std=STD in want))
         if "forces" in want and "forces" not in found.mean and isinstance(self.regression, HasSlopes):
             found.mean["forces"] = self.cache.forces(structures, self.regression.slopes(structures, features))
+        if STD_GRADIENT in want and isinstance(self.regression, HasStdSlopes):
+            slopes = self.regression.std_slopes(structures, features)
+            found.std_gradient = UncertaintyGradient(-self.cache.forces(structures, slopes))
         return found
 
     def features(self, structures: StructureSet, kind: str, rng: np.random.Generator) -> NDArray[np.floating]:

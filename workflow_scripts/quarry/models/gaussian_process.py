@@ -136,6 +136,28 @@ class GaussianProcess:
                 explained = explained + arrays.squares_by_column(panel)
         return mean, signal - explained
 
+    def std_slopes(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Return the derivatives of the standard deviations by the features, shape (n, d); 0 where nothing is unknown.
+
+        std^2 = s - k(x, X) K^-1 k(X, x), with the weights w = K^-1 k(X, x) and k' = k (x_j - x) / l^2: std' = -w k' / std.
+        """
+        arrays, slopes = self._arrays, np.zeros(features.shape)
+        points, halves = self._points, self._halves
+        signal, length = self.hyperparameters.signal_variance, self.hyperparameters.length_scale
+        for begin, end in panels(len(features), BLOCK):
+            rows, row_halves = self._scaled(features[begin:end])
+            kernel = arrays.empty(len(points), end - begin)
+            kernel_panel(arrays, points, rows, halves, row_halves, signal, kernel)
+            known = arrays.numpy(kernel).copy()
+            solve_with_factor(arrays, self._factorised(), kernel)
+            shares = known * arrays.numpy(kernel)
+            variance = signal - shares.sum(axis=0)
+            slope = shares.T @ arrays.numpy(points) - shares.sum(axis=0)[:, None] * arrays.numpy(rows)
+            known_well = variance > 0
+            std = np.sqrt(np.where(known_well, variance, 1.0))
+            slopes[begin:end] = np.where(known_well[:, None], -slope / (length * std[:, None]), 0.0)
+        return slopes
+
     def prior_covariance(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
         """Return the kernel (equation 6) of all pairs, shape (n, n). features: shape (n, d)."""
         columns, halves = self._scaled(features)

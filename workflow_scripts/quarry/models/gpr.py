@@ -155,6 +155,18 @@ class GaussianProcessRegression:
         )
         return self.scale * found.signal_variance * slopes
 
+    def std_slopes(self, structures: StructureSet, features: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Return the derivatives of the standard deviation by the features, see ``HasStdSlopes``."""
+        process = self._checked(structures, features)
+        unit = self._calibration.factor * self.scale
+        own = process.predict(features)[1]
+        assert own is not None
+        own = unit * own
+        # That of the atomic references does not depend on the positions.
+        whole = np.hypot(own, self._baseline.extra_std(structures))
+        shares = np.divide(own, whole, out=np.zeros_like(whole), where=whole > 0)
+        return shares[:, None] * unit * process.std_slopes(features)
+
     def embed(
         self, structures: StructureSet, features: NDArray[np.floating], kind: str, rng: np.random.Generator
     ) -> NDArray[np.float32]:

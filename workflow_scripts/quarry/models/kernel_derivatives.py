@@ -235,6 +235,25 @@ class DerivativeProcess:
             std[begin : begin + step] = np.sqrt(np.maximum(1.0 - explained, 0.0))
         return values, slopes, std
 
+    def std_slopes(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the derivatives of the values' standard deviations by the features, shape (n, d); 0 where nothing is unknown.
+
+        std^2 = 1 - k(x, X) K^-1 k(X, x), whose derivative is -2 times that of a kernel model with the weights K^-1 k(X, x).
+        """
+        points, factor, slopes = self._points, self._factorised(), np.zeros(features.shape)
+        count = len(points.features)
+        for number in range(len(features)):
+            row = features[number : number + 1]
+            kernel = kernel_of_values(row, points, self._sigma)[0][0]
+            half = solve_triangular(factor, kernel, lower=True, check_finite=False)
+            weights = solve_triangular(factor, half, lower=True, trans="T", check_finite=False)
+            variance = 1.0 - float(half @ half)
+            if variance > 0:
+                directions = np.einsum("jpb,jb->jp", points.jacobians, weights[count:].reshape(count, -1))
+                _, found = values_and_slopes(row, points.features, self._sigma, weights[:count], directions)
+                slopes[number] = -found[0] / np.sqrt(variance)
+        return slopes
+
     def leave_out(self, blocks: Sequence[NDArray[np.int64]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return target minus prediction of the value of the first structure of each block, whose structures are all left
         out with their gradients, and its variance with the noise, both of shape (n_blocks,).

@@ -174,6 +174,10 @@ class Learnt:
             return process.predict(features, with_std=False)[1]
         return values_and_slopes(features, self.features, float(self.sigmas[0]), self.weights[:, 0], None)[1]
 
+    def std_slopes(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the derivatives of the standard deviation of the first target by the features, shape (n, d)."""
+        return self.calibration(0).factor * self.amplitudes[0] * self.process(0).std_slopes(features)
+
 
 def _amplitude(fit: float, count: int) -> float:
     return float(np.sqrt(max(fit, 0.0) / count))

@@ -189,6 +189,10 @@ class KernelRidgeRegression:
         """Return the derivatives of the predicted mean of the first target by the features, see ``HasSlopes``."""
         return self._checked(structures, features).slopes(features)
 
+    def std_slopes(self, structures: StructureSet, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the derivatives of the first target's standard deviation by the features, see ``HasStdSlopes``."""
+        return self._checked(structures, features).std_slopes(features)
+
     def embed(
         self, structures: StructureSet, features: NDArray[np.float64], kind: str, rng: np.random.Generator
     ) -> NDArray[np.float32]:

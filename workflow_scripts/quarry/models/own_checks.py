@@ -12,7 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quarry.errors import QuarryError, reason_of
-from quarry.models.base import STD, Informativeness, Prediction, has_rows_of_atoms
+from quarry.models.base import (
+    STD,
+    STD_GRADIENT,
+    Informativeness,
+    Prediction,
+    UncertaintyGradient,
+    has_rows_of_atoms,
+)
 from quarry.properties import PROPERTIES
 from quarry.structures import StructureSet
 
@@ -68,7 +75,7 @@ def checked_prediction(
                 f"{where}: {part} of a Prediction must be a dictionary by property, not {type(getattr(found, part)).__name__}"
             )
     mean, std = {}, {}
-    for name in sorted(want - {STD}):
+    for name in sorted(want - {STD, STD_GRADIENT}):
         if name not in found.mean:
             raise QuarryError(f"{where}: predict must give {name}, got {', '.join(map(str, found.mean)) or 'nothing'}")
         shape = _shape_of(name, structures, n_states)
@@ -87,7 +94,23 @@ def checked_prediction(
         for name in mean
         if name in found.noise_variance
     }
-    return Prediction(mean, std, noise_variance=noise, **shares)
+    gradient = _gradient(found.std_gradient, structures, where) if STD_GRADIENT in want else None
+    return Prediction(mean, std, noise_variance=noise, std_gradient=gradient, **shares)
+
+
+def _gradient(found: Any, structures: StructureSet | None, where: str) -> UncertaintyGradient:
+    if not isinstance(found, UncertaintyGradient):
+        raise QuarryError(
+            f"{where}: predict must give std_gradient, an UncertaintyGradient, which its uncertainty_gradients promise"
+        )
+    atoms = None if structures is None else len(structures.numbers)
+    by_positions = _numbers(found.by_positions, (atoms, 3), "std_gradient", where)
+    if found.by_strain is None:
+        return UncertaintyGradient(by_positions)
+    rows = None if structures is None else len(structures)
+    # Molecules have none: NaN.
+    whole = np.nan_to_num(np.asarray(found.by_strain, dtype=np.float64))
+    return UncertaintyGradient(by_positions, _numbers(whole, (rows, 3, 3), "std_gradient by strain", where))
 
 
 def checked_features(values: Any, structures: StructureSet, kind: str) -> NDArray[np.floating]:

@@ -176,6 +176,18 @@ class Committee(Protocol):
 
 
 @runtime_checkable
+class HasStdSlopes(Protocol):
+    """A regression whose standard deviation can be differentiated."""
+
+    def std_slopes(self, structures: StructureSet, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the derivatives of the standard deviation, of one number, by the features, shape (n, d).
+
+        0 where it is 0. Raises QuarryError as ``predict`` does.
+        """
+        ...
+
+
+@runtime_checkable
 class HasSlopes(Protocol):
     """A regression that can be differentiated."""
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from ase.data import chemical_symbols
 from numpy.typing import NDArray
 from scipy import stats
 
 from quarry.config.dynamics import NAMED_THRESHOLDS, Explore, Growth
 from quarry.config.pool import DynamicsPool, WignerPool
+from quarry.dynamics.bias import Bias
 from quarry.dynamics.exploration import Course, explore
 from quarry.dynamics.files import NEW, Trajectories
 from quarry.dynamics.integrators import Barostat, Integrator, Langevin, VelocityVerlet
@@ -65,7 +68,10 @@ def explore_candidates(models: ArmModels, iteration: int, group: int, last: Expl
         return "the initial data grow"
     model = models.load(last.model)
     measure = measure_of(settings, training, models.target.learnt)
-    test = labelled.subset(labelled.indices("test")).structures
+    factor, test = {}, labelled.subset(labelled.indices("test")).structures
+    if settings.calibration == "conformal":
+        held = models.data(labelled, "test")
+        measure, factor["calibration_factor"] = measure.calibrated(model, held.structures, held.targets)
     threshold = threshold_of(settings, facts, model, measure, test)
     numbers = range(group, settings.trajectories, settings.jobs)
     rngs = [generator(models.settings.seed, models.arm, iteration, "trajectory", number) for number in numbers]
@@ -79,8 +85,9 @@ def explore_candidates(models: ArmModels, iteration: int, group: int, last: Expl
         certain_steps=min(LABELLED_STEPS, settings.steps) if pool.starts == "labelled" else 0,
     )
     checkpoint = Path(output).with_suffix(".state.npz")
-    state = explore(model, walkers, integrator_of(settings), course, measure, rngs, checkpoint)
+    state = explore(model, walkers, integrator_of(settings), course, measure, rngs, checkpoint, bias_of(settings))
     whole = {"phase": "query", "threshold": threshold, "unit": measure.unit, "uncertainty": settings.uncertainty}
+    whole |= factor
     # Positions as they will be labelled, and with their own ids.
     frames = StructureSet.from_structures(structure.rounded() for structure in state.walkers.structures)
     trace = np.array(state.trace, dtype=np.float64).reshape(-1, 3)
@@ -173,6 +180,38 @@ def integrator_of(settings: Explore) -> Integrator:
     if settings.ensemble == "langevin":
         return thermostat
     return Barostat(thermostat, settings.pressure_GPa, settings.compressibility_per_GPa, settings.pressure_time_ps)
+
+
+def bias_of(settings: Explore) -> Bias | None:
+    """Return what draws trajectories to where the model is unsure; None: nothing."""
+    bias = settings.bias
+    if bias is None or not bias.acts:
+        return None
+    of_cells = bias.strength if bias.stress_strength is None else bias.stress_strength
+    return Bias(
+        MEASURES[bias.uncertainty],
+        bias.strength,
+        of_cells if settings.ensemble == "npt" else 0.0,
+        frozenset(chemical_symbols.index(symbol) for symbol in bias.skip_elements),
+        math.exp(-settings.time_step_fs / bias.average_fs),
+    )
+
+
+def check_bias(settings: Explore, structures: StructureSet) -> None:
+    """Raise QuarryError if the bias leaves out an element that no structure has, or leaves nothing in one of them."""
+    skipped = settings.bias.skip_elements if settings.bias is not None else []
+    strange = [symbol for symbol in skipped if symbol not in {chemical_symbols[n] for n in structures.numbers}]
+    if strange:
+        raise QuarryError(
+            f"pool.explore.bias.skip_elements: no structure of the pool has {', '.join(strange)}; remove it, or mend its spelling"
+        )
+    left = ~np.isin(structures.numbers, [chemical_symbols.index(symbol) for symbol in skipped])
+    none = np.flatnonzero(np.add.reduceat(left, structures.offsets[:-1]) == 0)
+    if skipped and len(none):
+        raise QuarryError(
+            f"pool.explore.bias.skip_elements: {', '.join(skipped)} is all that structure {structures.ids[none[0]]} has, so that "
+            "nothing is left to act on; remove one"
+        )
 
 
 def check_cells(settings: Explore, structures: StructureSet) -> None:

@@ -20,7 +20,7 @@ from quarry.labeling.store import method_id_of
 from quarry.networks.installed import check_extras
 from quarry.processes import only_this_process
 from quarry.sampling.samplers import make_sampler
-from quarry.stages.exploring import check_cells
+from quarry.stages.exploring import check_bias, check_cells
 from quarry.stages.filtering import PoolFilter
 from quarry.stages.geometry_checks import check_not_nm
 from quarry.stages.known_labels import check_known_labels
@@ -55,6 +55,8 @@ def check(configuration: Configuration, base: Path, jobs_have_own_environment: b
             check_cells(configuration.pool.explore, structures)
     else:
         structures, sources = StructureSet.from_structures([read_start(pool, base)]), []
+    if isinstance(configuration.pool, DynamicsPool):
+        check_bias(configuration.pool.explore, structures)
     engine = make_engine(configuration.labeling, base, configuration.resources.label)
     check_structures(configuration, base, engine, structures, sources)
     known = KnownLabelSource.of(configuration.labeling, base)

@@ -19,7 +19,15 @@ from quarry.config.gmnn import Gmnn
 from quarry.devices import device_of
 from quarry.errors import QuarryError
 from quarry.files import atomic_path
-from quarry.models.base import STD, Informativeness, Model, Prediction, TrainingData
+from quarry.models.base import (
+    STD,
+    STD_GRADIENT,
+    Informativeness,
+    Model,
+    Prediction,
+    TrainingData,
+    UncertaintyGradient,
+)
 from quarry.models.baselines import CompositionBaseline, read_baseline, write_baseline
 from quarry.models.calibration import FEW, Calibration, HeldOut
 from quarry.models.gmnn.beginning import carried_over, first_scales, held_rows
@@ -27,7 +35,7 @@ from quarry.models.gmnn.features import feature_map, sensitivities
 from quarry.models.gmnn.file import read_held, read_networks, write_held, write_networks
 from quarry.models.gmnn.neighbours import Batch, Neighbourhoods
 from quarry.models.gmnn.potential import Parameters, Potential, initial_parameters, potential_of
-from quarry.models.gmnn.readouts import initial_spread, said_by, said_together
+from quarry.models.gmnn.readouts import initial_spread, said_by, said_together, std_gradient
 from quarry.models.gmnn.refusals import check_elements, doubts_about
 from quarry.models.gmnn.training import Examples, Trained, blocks, train
 from quarry.models.model_file import check_version, intact
@@ -198,20 +206,26 @@ class GaussianMomentModel:
         Technol. 2, 035009 (2021)) or over the read-outs, times the factor of the calibration; of what was learnt only.
         Raises QuarryError for an element that was not learnt, atoms in one place, or a position that is not finite.
         """
-        derivatives = bool(want & {"forces", "stress"})
+        derivatives = bool(want & {"forces", "stress", STD_GRADIENT})
         n, n_atoms = len(structures), len(structures.numbers)
         mean = {"energy": self._baseline.mean(structures)}
         if derivatives:
             mean |= {"forces": np.zeros((n_atoms, 3)), "stress": np.zeros((n, 3, 3))}
         asked = set(mean) & set(self.learnt) if STD in want and self.settings.gives_std else set()
         std = {name: np.empty(mean[name].shape) for name in sorted(asked)}
+        gradient = None
+        if asked and STD_GRADIENT in want:
+            gradient = UncertaintyGradient(np.empty((n_atoms, 3)), np.empty((n, 3, 3)))
         for rows, batch, said, spread in self._said(structures, derivatives, bool(asked)):
             for name, values in said.items():
                 where = batch.atoms if name == "forces" else rows
                 mean[name][where] += values
                 if name in std:
                     std[name][where] = spread[name].std(axis=0) * self._calibration(name).factor
-        return Prediction(mean, std)
+            if gradient is not None and gradient.by_strain is not None:
+                found = std_gradient(spread, batch.owners.cpu().numpy(), self._calibration("energy").factor)
+                gradient.by_positions[batch.atoms], gradient.by_strain[rows] = found
+        return Prediction(mean, std, std_gradient=gradient)
 
     def _said(
         self, structures: StructureSet, derivatives: bool, with_spread: bool = True, plain: bool = False

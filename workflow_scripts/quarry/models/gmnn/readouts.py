@@ -105,6 +105,21 @@ def said_together(found: Sequence[tuple[Said, Said]], has_auxiliary: bool) -> tu
     return {name: values.mean(axis=0) for name, values in each.items()}, each
 
 
+def std_gradient(
+    each: Said, owners: NDArray[np.int64], factor: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the derivatives of the energies' standard deviation by the positions, and by the strain over the volume.
+
+    each: energy, forces and stress of each member or read-out. owners: structure of each atom. factor: of the standard deviation.
+    With d_k the deviation of member k from the mean, std' = sum_k d_k E_k' / (m std), as the d_k sum up to zero; 0 without any.
+    """
+    away = each["energy"] - each["energy"].mean(axis=0)
+    std = away.std(axis=0)
+    shares = factor * np.divide(away, len(away) * std, out=np.zeros_like(away), where=std > 0)
+    by_positions = -np.einsum("ka,kai->ai", shares[:, owners], each["forces"])
+    return by_positions, np.einsum("kn,knij->nij", shares, each["stress"])
+
+
 def _derivatives(potential: Potential, trace: Trace, network: AtomicNetwork) -> dict[str, NDArray[np.float64]]:
     """Return forces and stress of the network of a trace, or of one with another last layer."""
     gradient, strain = potential.derivatives(trace, network)
