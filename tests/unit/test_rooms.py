@@ -24,6 +24,7 @@ ROOMS = (
     "submission",
     "reporting",
     "campaign",
+    "status",
     "stages",
     "command_line",
 )

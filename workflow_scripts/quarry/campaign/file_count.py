@@ -13,8 +13,8 @@ LOOSE_PER_JOB = 4
 """Files of a label job until its iteration is packed: input, records, log, and Snakemake's record."""
 OF_PACKING = 2
 """Files of a packed iteration beside its rules' own: the archive, and Snakemake's mark in the folder of job inputs."""
-OTHERS = 4
-"""Manifest, the store's description of the method, cached checks of the start, and the log of one run of Snakemake."""
+OTHERS = 5
+"""Manifest, how it was last run, the store's description of the method, cached checks of the start, and one log of Snakemake."""
 
 
 def files_at_end(configuration: Configuration, iterations: Mapping[str, int], labels: int) -> int:

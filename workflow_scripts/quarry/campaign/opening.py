@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from quarry.campaign.campaign import Campaign
 from quarry.campaign.closing import changed_ends
 from quarry.campaign.folders import check_project
 from quarry.campaign.invocation import Invocation, command_line, invocation_of
+from quarry.campaign.last_run import begin_run
 from quarry.campaign.nested import end_with_parent
 from quarry.campaign.packed import packed_record
 from quarry.campaign.paths import MANIFEST, CampaignPaths
@@ -160,6 +162,8 @@ def start_campaign(workflow: Any, campaign: Campaign) -> None:
                 )
         else:
             campaign.start()
+            if campaign.invocation is Invocation.RUN:
+                _write_run(workflow, campaign)
             if campaign.invocation in (Invocation.RUN, Invocation.DRY_RUN):
                 for line in changed_ends(campaign):
                     say(line)
@@ -170,6 +174,16 @@ def start_campaign(workflow: Any, campaign: Campaign) -> None:
     except OSError as error:
         # A folder in place of a file, a file of somebody else's: nothing that a start could repair.
         sys.exit(f"Quarry: {error.filename or campaign.paths.root}: {error.strerror or error}; correct or remove it")
+
+
+def _write_run(workflow: Any, campaign: Campaign) -> None:
+    """Write down how this run was asked for, for whoever looks at it while it runs or afterwards."""
+    settings, logs = workflow.resource_settings, workflow.logger_manager.get_logfile()
+    jobs = None if workflow.local_exec else settings.nodes
+    machine = {"cores": settings.cores, "jobs": jobs, "log": logs[0] if logs else None}
+    # A disk that does not take it ends no run.
+    with suppress(OSError):
+        begin_run(campaign.paths.last_run, campaign.configuration, campaign.targets, machine)
 
 
 def _shown(file: Path) -> str:

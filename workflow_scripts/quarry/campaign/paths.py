@@ -33,6 +33,7 @@ class CampaignPaths:
         self.verification = f"{self.root}/verification"
         self.manifest = f"{self.root}/{MANIFEST}"
         self.lease = f"{self.root}/.lease.json"
+        self.last_run = f"{self.root}/last_run.json"
         self.failed = f"{self.root}/failed"
         self.set_aside = f"{self.root}/set_aside"
         self.retries = f"{self.root}/retries.json"

@@ -1,0 +1,103 @@
+"""A campaign as one picture in a terminal: a few lines that stay in their place while it runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from quarry.status.facts import ArmStatus, CampaignStatus
+from quarry.status.text import arm_words, batch_words, end_words, job_words, state_words, status_lines, trend_words
+
+REFRESH_S = 2.0
+BAR_WIDTH = 26
+MOST_ARMS = 4
+"""Arms that have lines of their own; the others are counted."""
+MOST_JOBS = 3
+
+
+def picture(status: CampaignStatus, now: Sequence[str] = (), state: str | None = None) -> RenderableType:
+    """Return the picture. now: what runs at this moment, if somebody knows it better than the files. state: the first line;
+    None: what the files say.
+    """
+    rows = Table.grid(padding=(0, 1))
+    rows.add_column(no_wrap=True)
+    rows.add_column(no_wrap=True)
+    rows.add_column(overflow="ellipsis", no_wrap=True)
+    if status.max_labels:
+        left = f"{status.labels} of {status.max_labels} labels"
+        rows.add_row("budget", _bar(status.labels, status.max_labels), left)
+    else:
+        rows.add_row("labels", "", str(status.labels))
+    arms = _shown(status.arms)
+    for arm in arms:
+        rows.add_row(*_arm_row(arm))
+        if trend := trend_words(arm):
+            rows.add_row("", "", trend)
+    if len(status.arms) > len(arms):
+        rows.add_row("", "", f"and {len(status.arms) - len(arms)} more arms")
+    hours = f"{status.core_hours:.3g} core-hours"
+    hours += f" of {status.max_core_hours:g}" if status.max_core_hours is not None else ""
+    rows.add_row("cost", "" if not status.max_core_hours else _bar(status.core_hours, status.max_core_hours), hours)
+    if words := end_words(status):
+        rows.add_row("ends", "", words)
+    failed = sum(failure.count for failure in status.failures)
+    if failed:
+        last = status.failures[0]
+        rows.add_row("failed", "", f"{failed} labels; last: {last.failure_class}: {last.last_message}")
+    lines = list(now) or [job_words(job) for job in sorted(status.jobs, key=lambda job: -(job.elapsed_s or 0.0))]
+    shown = lines[:MOST_JOBS] + ([f"and {len(lines) - MOST_JOBS} more"] if len(lines) > MOST_JOBS else [])
+    head = Text(
+        f"{status.campaign}: {state_words(status) if state is None else state}",
+        style="bold",
+        overflow="ellipsis",
+        no_wrap=True,
+    )
+    jobs = [Text(line, style="dim", overflow="ellipsis", no_wrap=True) for line in shown]
+    return Group(head, rows, *jobs)
+
+
+def watch(read: Callable[[], CampaignStatus], console: Console | None = None) -> None:
+    """Show a campaign until nobody runs it any more. read: returns its status. Without a terminal it is printed again and
+    again where it has changed.
+    """
+    console = console or Console()
+    status = read()
+    if not console.is_terminal:
+        before = ""
+        while status.main_process.is_alive:
+            text = "\n".join(line for line in status_lines(status) if " for " not in line)
+            if text != before:
+                console.print(text, markup=False, highlight=False, soft_wrap=True)
+            before = text
+            time.sleep(REFRESH_S)
+            status = read()
+        return
+    with Live(picture(status), console=console, auto_refresh=False, transient=True) as live:
+        # A terminal that is left at once (kill -9, a lost connection) has its cursor.
+        console.show_cursor(True)
+        while status.main_process.is_alive:
+            time.sleep(REFRESH_S)
+            status = read()
+            live.update(picture(status), refresh=True)
+
+
+def _shown(arms: Sequence[ArmStatus]) -> list[ArmStatus]:
+    """Return the arms that have lines of their own: the first, and those that have something to do."""
+    first, rest = arms[:1], arms[1:]
+    return [*first, *sorted(rest, key=lambda arm: arm.iteration_now is None)[: MOST_ARMS - 1]]
+
+
+def _arm_row(arm: ArmStatus) -> tuple[RenderableType, RenderableType, RenderableType]:
+    if arm.batch is None or arm.iteration_now is None:
+        return arm.arm, "", arm_words(arm)
+    return arm.arm, _bar(arm.batch.done, arm.batch.labels), f"iteration {arm.iteration_now}: {batch_words(arm.batch)}"
+
+
+def _bar(done: float, total: float) -> RenderableType:
+    return ProgressBar(total=max(total, 1e-9), completed=min(done, total), width=BAR_WIDTH)
