@@ -9,7 +9,8 @@ with job(snakemake, configuration.resources.of("score").threads):
     from quarry.stages.assessment import cross_validates
     from quarry.stages.evaluation import EvaluationFiles, evaluate_model
 
-    given, made, iteration = snakemake.input, snakemake.output, int(snakemake.wildcards.iteration)
+    given, made = snakemake.input, snakemake.output
+    arm, iteration = snakemake.wildcards.arm, int(snakemake.wildcards.iteration)
     evaluate_model(
         models_of(snakemake, configuration),
         EvaluationFiles(
@@ -20,6 +21,6 @@ with job(snakemake, configuration.resources.of("score").threads):
             previous=given.previous or None,
             truth=given.truth or None,
             audit=given.audit,
-            cross_validates=cross_validates(configuration, iteration, read_exploration(given.structures)),
+            cross_validates=cross_validates(configuration, arm, iteration, read_exploration(given.structures)),
         ),
     )

@@ -30,6 +30,7 @@ from support.campaigns import stand_in_configuration
 from support.dynamics import EmtModel
 from support.progress import facts
 
+FOLDS = "cross_validation"
 QUERY = {"strategy": "random", "batch": {"schedule": "constant", "size": 2}}
 INITIAL = {"source": "file", "files": ["pool.extxyz"]}
 WATER = Structure.create([8, 1, 1], np.array([[0.0, 0.0, 0.117], [0.0, 0.757, -0.469], [0.0, -0.757, -0.469]]))
@@ -155,30 +156,30 @@ def grown(iteration: int, n: int, rmse: float, test: float = 7.0):
 @pytest.mark.parametrize(("exponent", "last"), [(-0.5, 250), (-1.0, 450), (-2.0, 900)])
 def test_data_grow_until_a_batch_gains_less_than_a_tenth(exponent, last):
     """With e = a N^b and batches of 50 the gain is 1 - (1 + 50 / N)^b: below 0.1 from N = 214, 450 and 925 on."""
-    growing = [n for n in range(50, 1500, 50) if grows(history(exponent, 50, n // 50), Growth(), 50)]
+    growing = [n for n in range(50, 1500, 50) if grows(history(exponent, 50, n // 50), Growth(), 50, FOLDS)]
     by_rule = [n for n in range(50, 1500, 50) if n < 250 or 1 - (1 + 50 / n) ** exponent >= 0.1]
     assert growing == by_rule
     assert max(growing) <= last
 
 
 def test_an_error_that_rises_asks_for_more_and_the_end_is_for_good():
-    assert grows(history(0.3, 50, 8), Growth(), 50)
+    assert grows(history(0.3, 50, 8), Growth(), 50, FOLDS)
     small = [grown(0, 50, 0.9e-3)]
-    assert grows(small, Growth(), 50)
-    assert grows(small, Growth(target_rmse="0.8 meV"), 50)
-    assert not grows(small, Growth(target_rmse="1 meV"), 50)
+    assert grows(small, Growth(), 50, FOLDS)
+    assert grows(small, Growth(target_rmse="0.8 meV"), 50, FOLDS)
+    assert not grows(small, Growth(target_rmse="1 meV"), 50, FOLDS)
     over = [*history(-0.5, 50, 6), facts(6, phase="query", n_train=350, rmse=99.0)]
-    assert not grows(over, Growth(), 50)
+    assert not grows(over, Growth(), 50, FOLDS)
 
 
 def test_initial_data_grow_by_cross_validation_or_by_the_test_set():
     """By the errors of cross-validation 50 more gain little from 250 on, by those of the test set more than a tenth."""
     both = [grown(t, n, n**-0.1, n**-2.0) for t, n in enumerate(range(50, 400, 50))]
-    assert not grows(both, Growth(), 50)
-    assert grows(both, Growth(error="test"), 50)
+    assert not grows(both, Growth(), 50, FOLDS)
+    assert grows(both, Growth(), 50, "test")
     # Iterations without the error do not count, nor is one error of three enough.
     without = [facts(t, phase="initial", n_train=50 * t + 50, rmse=0.01) for t in range(9)]
-    assert grows(without, Growth(), 50)
+    assert grows(without, Growth(), 50, FOLDS)
     settings = dynamics(
         pool={"initial": None, "modes_file": "modes.json", "growth": {"error": "test"}}, test={"size": 0}
     )
@@ -188,15 +189,20 @@ def test_initial_data_grow_by_cross_validation_or_by_the_test_set():
 
 def test_cross_validation_is_for_the_initial_data_alone():
     molecule = {"initial": None, "modes_file": "modes.json"}
-    by_folds, by_test, none = (
-        load_configuration(dynamics(pool={**molecule, "growth": growth}), "campaign.yaml")
-        for growth in ({}, {"error": "test"}, None)
-    )
+
+    def cross_validated(growth, iteration, exploration, **changes):
+        settings = dynamics(pool={**molecule, "growth": growth}, **changes)
+        return cross_validates(load_configuration(settings, "campaign.yaml"), "main", iteration, exploration)
+
     new, met = {"phase": "initial", "new": 50}, {"phase": "query", "uncertain": 3}
-    assert cross_validates(by_folds, 0, None) and cross_validates(by_folds, 1, new)
-    assert not cross_validates(by_folds, 2, met)
-    assert not cross_validates(by_test, 0, None) and not cross_validates(none, 0, None)
-    assert not cross_validates(load_configuration(dynamics(), "campaign.yaml"), 0, None)
+    assert cross_validated({}, 0, None) and cross_validated({}, 1, new)
+    assert not cross_validated({}, 2, met)
+    assert not cross_validated({"error": "test"}, 0, None) and not cross_validated(None, 0, None)
+    # Networks take too long for it, unless it is asked for.
+    network = {"model": {"kind": "gmnn", "uncertainty": "auxiliary"}}
+    assert not cross_validated({}, 0, None, **network)
+    assert cross_validated({"error": "cross_validation"}, 0, None, **network)
+    assert not cross_validates(load_configuration(dynamics(), "campaign.yaml"), "main", 0, None)
 
 
 # --- thresholds

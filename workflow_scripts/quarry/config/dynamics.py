@@ -34,13 +34,18 @@ class Growth(Section):
 
     gain: float = Field(default=0.1, gt=0, lt=1)
     """It is worth starting when the power law says that one more batch would lower the error by less than this share."""
-    error: Literal["cross_validation", "test"] = "cross_validation"
+    error: Literal["cross_validation", "test"] | None = None
     """Which RMSE: of cross-validation (validation.folds; each fold trains the model anew, but no network that only its standard
-    deviations need), or of the test set, which costs no training and of few structures is uncertain."""
+    deviations need), or of the test set, which costs no training and of few structures is uncertain. null: cross_validation for
+    models that train in seconds (gpr, kreg), test for networks."""
     points: int = Field(default=5, ge=2)
     """Models that must have been trained before the power law is asked."""
     target_rmse: float | str | None = None
     """It is worth starting too when the RMSE is below this: a number in eV, or with an energy unit. null: not asked."""
+
+    def metric(self, trains_in_seconds: bool) -> str:
+        """Return which error counts, as facts name it. trains_in_seconds: of the model's traits."""
+        return self.error or (CROSS_VALIDATION if trains_in_seconds else "test")
 
     def target_rmse_eV(self) -> float:
         """Return target_rmse in eV, 0 where it is not asked. Raises ValueError for a text that is no energy."""

@@ -19,7 +19,8 @@ def dynamics_problem(c: Configuration) -> str | None:
             return "stop.min_new_points counts what trajectories find (pool.source: dynamics), and there are none; remove it"
         return None
     settings = c.pool.explore
-    if c.pool.grows_by is not None and c.pool.grows_by.error == "test" and not c.test.size:
+    growth, arms = c.pool.grows_by, [c.arm(name).model.traits for name in c.arm_names]
+    if growth is not None and not c.test.size and any(growth.metric(a.trains_in_seconds) == "test" for a in arms):
         return "pool.growth.error: test, and test.size is 0; raise it, or set cross_validation"
     if settings.threshold in NAMED_THRESHOLDS and not c.test.size:
         return (

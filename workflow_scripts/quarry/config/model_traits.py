@@ -33,7 +33,8 @@ class ModelTraits:
     hyperparameters on validation data that are split off for it. gpus: GPUs that its jobs ask for.
     known_elements: whether it refuses structures with elements that it has not learnt. derivatives: properties that it gives with
     energies whether it has learnt them or not (forces, stress; of a model of the descriptor where that has derivatives).
-    warm_start: whether it can begin from the model of the previous iteration. remedies: what to set for a thing that is missing
+    warm_start: whether it can begin from the model of the previous iteration. trains_in_seconds: whether a training on some
+    hundred labels takes no longer than a label or two. remedies: what to set for a thing that is missing
     (std, votes, atoms), for messages.
     """
 
@@ -50,6 +51,7 @@ class ModelTraits:
     validates: bool = False
     gpus: int = 0
     warm_start: bool = False
+    trains_in_seconds: bool = False
     known_elements: bool = False
     derivatives: tuple[str, ...] = ()
     remedies: Mapping[str, str] = field(default_factory=dict)

@@ -64,12 +64,13 @@ def phase_of(iteration: int, exploration: dict[str, Any] | None) -> str:
     return str((exploration or {}).get("phase", "query" if iteration else "initial"))
 
 
-def cross_validates(configuration: Configuration, iteration: int, exploration: dict[str, Any] | None) -> bool:
-    """Return whether the initial data grow by an error of cross-validation, and an iteration is one of these."""
+def cross_validates(configuration: Configuration, arm: str, iteration: int, exploration: dict[str, Any] | None) -> bool:
+    """Return whether the initial data of an arm grow by the error of cross-validation, and an iteration is one of these."""
     pool = configuration.pool
     growth = pool.grows_by if isinstance(pool, DynamicsPool) else None
-    wanted = growth is not None and growth.error == CROSS_VALIDATION
-    return wanted and phase_of(iteration, exploration) == "initial"
+    if growth is None or phase_of(iteration, exploration) != "initial":
+        return False
+    return growth.metric(configuration.arm(arm).model.traits.trains_in_seconds) == CROSS_VALIDATION
 
 
 class Payer(NamedTuple):

@@ -62,7 +62,8 @@ def explore_candidates(models: ArmModels, iteration: int, group: int, last: Expl
     training = labelled.subset(labelled.indices("train")).structures
     modes = _modes(pool, last.modes, models.base or Path())
     batch = batch_size(models.settings.query.batch, iteration, len(training))
-    if pool.grows_by is not None and grows(facts, pool.grows_by, batch):
+    growth = pool.grows_by
+    if growth is not None and grows(facts, growth, batch, growth.metric(models.traits.trains_in_seconds)):
         found = _drawn(models, pool, modes, iteration, batch if group == 0 else 0)
         found.write(output)
         return "the initial data grow"
@@ -98,29 +99,24 @@ def explore_candidates(models: ArmModels, iteration: int, group: int, last: Expl
     return f"{len(fates)} trajectories, {int(state.ends.sum())} steps: {met} met a frame beyond {threshold:.3g} {measure.unit}"
 
 
-def grows(facts: Sequence[Facts], growth: Growth, batch: int) -> bool:
+def grows(facts: Sequence[Facts], growth: Growth, batch: int, metric: str) -> bool:
     """Return whether the initial data shall grow by another batch before dynamics is worth starting.
 
-    facts: of all iterations so far. A power law ``a N^b`` is fitted to the errors of all models by least squares in the
-    logarithms; it is worth starting when ``1 - (1 + batch / N)^b``, the share of the error that another batch would take, is
-    below ``growth.gain`` (Y.-F. Hou et al., J. Chem. Theory Comput. 20, 7744 (2024)). An error that grows asks for more labels,
-    one below ``growth.target_rmse`` for none.
+    facts: of all iterations so far. metric: which of their errors counts. A power law ``a N^b`` is fitted to the errors of all
+    models by least squares in the logarithms; it is worth starting when ``1 - (1 + batch / N)^b``, the share of the error that
+    another batch would take, is below ``growth.gain`` (Y.-F. Hou et al., J. Chem. Theory Comput. 20, 7744 (2024)). An error that
+    grows asks for more labels, one below ``growth.target_rmse`` for none.
     """
     if facts[-1].phase != "initial":
         return False
-    last = growth_rmse(facts[-1], growth)
+    last = facts[-1].errors.get(metric, {}).get("rmse")
     if last is not None and last < growth.target_rmse_eV():
         return False
-    points = [(one.n_train, rmse) for one in facts if (rmse := growth_rmse(one, growth))]
+    points = [(one.n_train, rmse) for one in facts if (rmse := one.errors.get(metric, {}).get("rmse"))]
     if len(points) < growth.points or len({n for n, _ in points}) < 2:
         return True
     exponent = float(stats.linregress(*np.log(np.array(points, dtype=np.float64)).T).slope)
     return exponent > 0 or 1.0 - (1.0 + batch / points[-1][0]) ** exponent >= growth.gain
-
-
-def growth_rmse(facts: Facts, growth: Growth) -> float | None:
-    """Return the error of an iteration by which the initial data grow, eV, or None if it was not computed."""
-    return facts.errors.get(growth.error, {}).get("rmse")
 
 
 def threshold_of(
