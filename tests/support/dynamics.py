@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from ase import Atoms
 from ase.calculators.emt import EMT
 
 from quarry.models.base import STD_GRADIENT, Prediction, UncertaintyGradient
@@ -77,3 +79,44 @@ class TwoWells:
         gradient[:, 0] = self.slope
         said = UncertaintyGradient(gradient) if STD_GRADIENT in want else None
         return Prediction({"energy": energies, "forces": forces}, {"energy": 10.0 + self.slope * x}, std_gradient=said)
+
+
+@dataclass
+class OfAtoms:
+    """Any energy (eV) of ASE atoms; forces by central differences. The uncertainty of the energy is ``unsure`` of the atoms."""
+
+    energy: Callable[[Atoms], float]
+    unsure: Callable[[Atoms], float] = lambda atoms: 0.0
+    step_A: float = 1e-5
+
+    def predict(self, structures, want):
+        energies, forces, std = [], [], []
+        for structure in structures:
+            atoms = structure.to_atoms()
+            energies.append(self.energy(atoms))
+            std.append(self.unsure(atoms))
+            if "forces" in want:
+                forces.append(self.forces(atoms))
+        mean = {"energy": np.array(energies)} | ({"forces": np.concatenate(forces)} if forces else {})
+        return Prediction(mean, {"energy": np.array(std)})
+
+    def forces(self, atoms):
+        found = np.zeros((len(atoms), 3))
+        for place in np.ndindex(found.shape):
+            for sign in (1.0, -1.0):
+                moved = atoms.copy()
+                moved.positions[place] += sign * self.step_A
+                found[place] -= sign * self.energy(moved) / (2.0 * self.step_A)
+        return found
+
+
+def double_well(atoms):
+    """Return the energy of a diatomic with minima at 1 and 2 Angstrom and a barrier of 1 eV at 1.5 Angstrom."""
+    return 16.0 * ((atoms.get_distance(0, 1) - 1.5) ** 2 - 0.25) ** 2
+
+
+def threefold(atoms):
+    """Return the energy of a chain of four atoms with stiff bonds and angles and a threefold torsion: minima at 60, 180, 300."""
+    wanted = ((0, 1, 1.0), (1, 2, 1.45), (2, 3, 1.0), (0, 2, 1.9), (1, 3, 1.9))
+    stiff = sum(20.0 * (atoms.get_distance(i, j) - length) ** 2 for i, j, length in wanted)
+    return stiff + 0.2 * (1.0 + np.cos(3.0 * np.radians(atoms.get_dihedral(0, 1, 2, 3))))

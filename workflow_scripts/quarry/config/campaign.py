@@ -19,7 +19,7 @@ from quarry.config.engines.registry import Labeling
 from quarry.config.filters import Filters
 from quarry.config.learning import Stop, Test, Validation
 from quarry.config.models import Gpr, Model
-from quarry.config.pool import InitialPool, Pool, TablePool, WignerPool, files_of
+from quarry.config.pool import DynamicsPool, InitialPool, Pool, TablePool, WignerPool, files_of
 from quarry.config.query import OPTIONS, Query
 from quarry.config.resources import Forecast, Resources
 from quarry.config.search import Search
@@ -298,6 +298,7 @@ def _merged(base: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:
 def inputs_of(configuration: Configuration, base: Path) -> list[Path]:
     """Return every input file that the configuration names, resolved against the campaign file's folder."""
     names = files_of(configuration.initial_pool)
+    names += configuration.pool.input_files() if isinstance(configuration.pool, DynamicsPool) else []
     if configuration.reference:
         names.append(configuration.reference)
     names += configuration.labeling.input_files()

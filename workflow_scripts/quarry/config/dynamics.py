@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from quarry.config.base import Section, energy_in_ev
+from quarry.config.samplers import Sampler
 from quarry.config.units import FORCE_UNITS
 
 NAMED_THRESHOLDS = ("first", "each")
@@ -88,8 +89,11 @@ class Explore(Section):
     frames are the candidates. docs/dynamics.md.
     """
 
+    sampler: Sampler | None = None
+    """What looks for candidates in place of these trajectories: a kind (relaxation, conformers, normal_modes, torsions,
+    elastic_band, reaction) or an import path, with its keys; docs/samplers.md."""
     trajectories: int = Field(default=100, gt=0)
-    """Trajectories of an iteration, all of them from new starts."""
+    """Trajectories of an iteration, or relaxations, scans ... of its sampler, all of them from new starts."""
     jobs: int = Field(default=1, gt=0)
     """Jobs that share them; those of a job run side by side, as one calculation."""
     starts: Literal["wigner", "labelled"] | None = None
@@ -143,6 +147,9 @@ class Explore(Section):
             raise ValueError(f"threshold = {self.threshold!r}: nothing is surer than that; set it above 0")
         if self.time_step_fs > self.length_fs:
             raise ValueError(f"time_step_fs = {self.time_step_fs:g} is longer than length_fs = {self.length_fs:g}")
+        idle = [key for key in OF_TIME if getattr(self, key) != type(self).model_fields[key].default]
+        if self.sampler is not None and not self.sampler.has_time and idle:
+            raise ValueError(f"{self.sampler.noun} have no time, and no use for {' and '.join(idle)}; remove it")
         if self.calibration == "conformal" and self.uncertainty == "informativeness":
             raise ValueError("calibration: conformal compares with errors, and informativeness is none; set none")
         return self
@@ -180,6 +187,12 @@ class Explore(Section):
         """Time steps of a trajectory."""
         return max(1, round(self.length_fs / self.time_step_fs))
 
+
+OF_TIME = (
+    *("ensemble", "time_step_fs", "length_fs", "friction_per_ps", "pressure_GPa", "compressibility_per_GPa"),
+    *("pressure_time_ps", "bias"),
+)
+"""Keys that a sampler without dynamics has no use for."""
 
 DEFAULTS = {
     "target": "energy_forces",

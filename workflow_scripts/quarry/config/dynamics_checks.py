@@ -40,14 +40,16 @@ def model_without_trajectories(c: Configuration, where: str, traits: ModelTraits
     if not isinstance(c.pool, DynamicsPool):
         return None
     settings, learnt = c.pool.explore, c.goal.learnt
-    needed = ["forces"] + ["stress"] * (settings.ensemble == "npt")
+    needed = ["forces"] * (settings.sampler is None or settings.sampler.needs_forces)
+    needed += ["stress"] * (settings.ensemble == "npt")
+    noun = "trajectories" if settings.sampler is None else settings.sampler.noun
     # Of a model of the descriptor only where that has derivatives.
     smooth = not traits.needs_descriptor or isinstance(c.descriptor, InverseDistances)
     given = traits.derivatives if smooth else ()
     lacking = [name for name in needed if name not in given and name not in learnt]
     if lacking:
         return (
-            f"{where}: trajectories (pool.source: dynamics) need {' and '.join(lacking)}, which this model does not predict; use "
+            f"{where}: {noun} (pool.source: dynamics) need {' and '.join(lacking)}, which this model does not predict; use "
             "gmnn, kreg with target: energy_forces, or gpr with descriptor.kind: inverse_distances"
         )
     bias = settings.bias

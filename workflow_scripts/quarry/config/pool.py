@@ -218,9 +218,16 @@ class DynamicsPool(Section):
         _ = self.initial_pool
         if not self.has_modes and self.explore.starts == "wigner":
             raise ValueError("explore.starts: wigner needs normal modes, and initial has none; set labelled")
+        sampler = self.explore.sampler
+        if not self.has_modes and sampler is not None and sampler.needs_modes:
+            raise ValueError(f"explore.sampler: {sampler.noun} need normal modes, and initial has none; give molecule")
         if not self.has_modes and self.growth is not None and "growth" in self.model_fields_set:
             raise ValueError("growth: it draws geometries from normal modes, and initial has none; set null")
         return self
+
+    def input_files(self) -> list[str]:
+        """Return the files that the sampler starts from."""
+        return [] if self.explore.sampler is None else self.explore.sampler.input_files()
 
     @property
     def grows_by(self) -> Growth | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from quarry.dynamics.bias import Bias
 from quarry.dynamics.integrators import Forces, Integrator, Surroundings
-from quarry.dynamics.physical import Limits, fault_of
+from quarry.dynamics.physical import ABOVE_CEILING, Limits, fault_of
 from quarry.dynamics.uncertainty import Measure
-from quarry.dynamics.walkers import Walkers
+from quarry.dynamics.walkers import Walkers, as_frames
 from quarry.files import atomic_path
 from quarry.models.base import Model, Prediction
-from quarry.structures import StructureSet
+from quarry.structures import Structure, StructureSet
 
 CHECKPOINT_S = 30.0
 """Seconds of work that a killed exploration loses at most, about."""
@@ -32,11 +32,15 @@ TRACE_POINTS = 200
 
 
 class Fate(StrEnum):
-    """How a trajectory ended: at a frame that the model is unsure of, at one that is no chemistry, or at its full length."""
+    """How a trajectory ended: at a frame that the model is unsure of, at one that is no chemistry, at its full length, or where
+    it was to go.
+    """
 
     UNCERTAIN = "uncertain"
     UNPHYSICAL = "unphysical"
     COMPLETE = "complete"
+    REACTANTS = "reactants"
+    PRODUCTS = "products"
     RUNNING = "running"
 
 
@@ -47,7 +51,8 @@ class Course:
     steps: at most. temperature_K: of the bath at the start and at the end, linear between them. threshold: uncertainty beyond
     which a trajectory ends, in the measure's unit; infinity: none ends so. force_limit_eV_A: see ``Limits``. energy_limits_eV:
     highest predicted energy of each trajectory's frames, shape (n,); None: there is no ceiling. certain_steps: first steps, whose
-    frames end no trajectory however unsure the model is of them.
+    frames end no trajectory however unsure the model is of them. goal: of a frame, the fate of a trajectory that has come where
+    it was to go, or None; asked every ``LOOK_STEPS`` steps.
     """
 
     steps: int
@@ -56,6 +61,7 @@ class Course:
     force_limit_eV_A: float
     energy_limits_eV: NDArray[np.float64] | None = None
     certain_steps: int = 0
+    goal: Callable[[Structure], Fate | None] | None = None
 
     def temperature_at(self, step: int) -> float:
         """Return the temperature of the bath at a step, kelvin."""
@@ -123,7 +129,7 @@ def explore(
     judge = _Judge(model, measure, course, np.abs(np.linalg.det(start.structures.cells)))
 
     def potential(walkers: Walkers) -> Forces:
-        judge.seen = _named(walkers.structures)
+        judge.seen = as_frames(walkers.structures)
         judge.prediction = model.predict(judge.seen, frozenset(wants))
         forces = Forces(judge.prediction.mean["forces"], judge.prediction.mean.get("stress"))
         if bias is None:
@@ -193,13 +199,15 @@ class _Judge:
             limits = Limits(course.force_limit_eV_A, float(self.volumes[row]) or None)
             fault = fault_of(walkers.structures[int(k)], forces[atoms], limits)
             if not fault and high[k]:
-                fault = "the energy is beyond pool.explore.max_energy_eV_atom"
+                fault = ABOVE_CEILING
             if not fault and not np.isfinite(values[k]):
                 fault = "the uncertainty is not a finite number"
             if fault:
                 state.fates[row], state.faults[row] = Fate.UNPHYSICAL, fault
             elif unsure[k]:
                 state.fates[row] = Fate.UNCERTAIN
+            elif course.goal is not None and (reached := course.goal(walkers.structures[int(k)])):
+                state.fates[row] = reached
             elif over:
                 state.fates[row] = Fate.COMPLETE
             ended[k] = state.fates[row] is not Fate.RUNNING
@@ -208,11 +216,6 @@ class _Judge:
         gone, left = np.flatnonzero(ended), np.flatnonzero(~ended)
         state.put(rows[gone], walkers.subset(gone))
         return rows[left], walkers.subset(left), now.subset(walkers, left)
-
-
-def _named(structures: StructureSet) -> StructureSet:
-    """Return structures with ids that no other structure has: caches must not take them for known ones."""
-    return replace(structures, ids=np.array([f"frame {k}" for k in range(len(structures))]))
 
 
 def _write(path: Path, state: Exploration, now: Forces, generators: Sequence[np.random.Generator]) -> None:

@@ -13,7 +13,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from quarry.config.samplers import TAGS
 from quarry.files import atomic_path
+from quarry.imports import named
 from quarry.structures import StructureSet
 from quarry.structures.files import read_structure_group, write_structure_group
 
@@ -26,14 +28,17 @@ NEAR_DUPLICATES = "near_duplicates"
 CANDIDATES = (NEW, "uncertain")
 """Fates whose frames are candidates."""
 
+SURE = ("complete", "reactants", "products")
+"""Fates of trajectories that met no uncertain frame."""
+
 
 @dataclass(frozen=True, eq=False)
 class Trajectories:
     """How trajectories ended; arrays have an entry for each.
 
-    structures: their last frames. fates: new, uncertain, unphysical or complete. faults: why one is unphysical, or empty. ends:
-    the step of the last frame. uncertainty: of it. trace: shape (n_points, 3): a step, the largest uncertainty of the
-    trajectories that were running, and the median. facts: threshold, unit, and what else is the same for all.
+    structures: their last frames. fates: new, uncertain, unphysical, complete, reactants or products. faults: why one is
+    unphysical, or empty. ends: the step of the last frame. uncertainty: of it. trace: shape (n_points, 3): a step, the largest
+    uncertainty of the trajectories that were running, and the median. facts: threshold, unit, and what else is the same for all.
     """
 
     structures: StructureSet
@@ -72,10 +77,13 @@ def account_of(parts: Sequence[Trajectories]) -> dict[str, Any]:
     faults = Counter(fault for part in parts for fault in part.faults if fault)
     if fates[NEW]:
         return {**parts[0].facts, NEW: fates[NEW]}
+    section = TAGS.get(parts[0].facts.get("sampler", ""))
     return {
         **parts[0].facts,
         "trajectories": sum(fates.values()),
-        **{fate: fates[fate] for fate in ("uncertain", "unphysical", "complete")},
+        **{fate: fates[fate] for fate in ("uncertain", "unphysical")},
+        "complete": sum(fates[fate] for fate in SURE),
+        **({"found": named(section.summary)(parts)} if section is not None and section.summary else {}),
         "steps": int(sum(part.ends.sum() for part in parts)),
         "faults": dict(sorted(faults.items())),
     }
@@ -89,9 +97,10 @@ def words_of(account: dict[str, Any]) -> str:
     thrown = f"{account['unphysical']} were thrown away ({faults})" if account["unphysical"] else "none was thrown away"
     alike = f" ({account[NEAR_DUPLICATES]} near-duplicates dropped)" if account.get(NEAR_DUPLICATES) else ""
     limit = f"{account['threshold']:.3g} {account['unit']}".rstrip()
+    found = "".join(f", {count} {name.replace('_', ' ')}" for name, count in account.get("found", {}).items())
     return (
-        f"{account['trajectories']} trajectories, {account['steps']} steps: {account['uncertain']} met a frame whose "
-        f"uncertainty is beyond {limit}{alike}, {account['complete']} met none, {thrown}"
+        f"{account['trajectories']} {account.get('noun', 'trajectories')}, {account['steps']} steps: {account['uncertain']} met "
+        f"a frame whose uncertainty is beyond {limit}{alike}, {account['complete']} met none, {thrown}{found}"
     )
 
 

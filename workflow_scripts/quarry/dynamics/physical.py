@@ -18,6 +18,8 @@ FARTHEST = 4.0
 VOLUME_FACTOR = 2.0
 """A cell has collapsed or burst where its volume has changed by more than this factor, up or down."""
 
+ABOVE_CEILING = "the energy is beyond pool.explore.max_energy_eV_atom"
+
 
 @dataclass(frozen=True)
 class Limits:

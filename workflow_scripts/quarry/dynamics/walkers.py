@@ -80,6 +80,11 @@ class Walkers:
         return replace(self, velocities=self.velocities - drift[self.owners])
 
 
+def as_frames(structures: StructureSet) -> StructureSet:
+    """Return structures with ids that no other structure has: caches must not take them for known ones."""
+    return replace(structures, ids=np.array([f"frame {k}" for k in range(len(structures))]))
+
+
 def heated(walkers: Walkers, temperature_K: float, generators: Sequence[np.random.Generator]) -> Walkers:
     """Return walkers with velocities of the Maxwell-Boltzmann distribution, without motion of the centre of mass.
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -18,6 +19,9 @@ from quarry.dynamics.bias import Bias
 from quarry.dynamics.exploration import Course, explore
 from quarry.dynamics.files import NEW, Trajectories
 from quarry.dynamics.integrators import Barostat, Integrator, Langevin, VelocityVerlet
+from quarry.dynamics.paths import Judgement, Walks, follow
+from quarry.dynamics.samplers.base import Origin
+from quarry.dynamics.samplers.registry import make_sampler, owner_of
 from quarry.dynamics.uncertainty import MEASURES, Measure, informativeness_of, outlier_threshold
 from quarry.dynamics.walkers import Walkers, heated
 from quarry.errors import QuarryError
@@ -74,29 +78,59 @@ def explore_candidates(models: ArmModels, iteration: int, group: int, last: Expl
         held = models.data(labelled, "test")
         measure, factor["calibration_factor"] = measure.calibrated(model, held.structures, held.targets)
     threshold = threshold_of(settings, facts, model, measure, test)
-    numbers = range(group, settings.trajectories, settings.jobs)
+    whole: dict[str, Any] = {
+        "phase": "query",
+        "threshold": threshold,
+        "unit": measure.unit,
+        "uncertainty": settings.uncertainty,
+        **factor,
+    }
+    numbers = numbers_of(settings, group)
     rngs = [generator(models.settings.seed, models.arm, iteration, "trajectory", number) for number in numbers]
-    walkers = _starts(pool, modes, training, rngs)
-    course = Course(
-        settings.steps,
-        (settings.temperature_K[0], settings.temperature_K[1]),
-        threshold,
-        settings.max_force_eV_A,
-        energy_ceilings_eV(settings, labelled.without_rejected(), walkers.structures),
-        certain_steps=min(LABELLED_STEPS, settings.steps) if pool.starts == "labelled" else 0,
-    )
-    checkpoint = Path(output).with_suffix(".state.npz")
-    state = explore(model, walkers, integrator_of(settings), course, measure, rngs, checkpoint, bias_of(settings))
-    whole = {"phase": "query", "threshold": threshold, "unit": measure.unit, "uncertainty": settings.uncertainty}
-    whole |= factor
-    # Positions as they will be labelled, and with their own ids.
-    frames = StructureSet.from_structures(structure.rounded() for structure in state.walkers.structures)
-    trace = np.array(state.trace, dtype=np.float64).reshape(-1, 3)
-    fates = tuple(str(fate) for fate in state.fates)
-    Trajectories(frames, fates, tuple(state.faults), state.ends, state.uncertainty, trace, whole).write(output)
+    known = labelled.without_rejected()
+    checkpoint, section = Path(output).with_suffix(".state.npz"), settings.sampler
+    sampler = None if section is None else make_sampler(section, Origin(models.base or Path(), modes))
+    if section is not None:
+        whole |= {"sampler": section.kind, "noun": section.noun}
+    if section is not None and not section.has_time:
+        assert sampler is not None
+        starts = _starts(pool, modes, training, rngs).structures
+        elements = frozenset(training.numbers.tolist())
+        ceilings = energy_ceilings_eV(settings, known, starts)
+        judgement = Judgement(measure, threshold, settings.max_force_eV_A, section.needs_forces, elements)
+        walks = Walks(starts, numbers, rngs, ceilings, owner_of(section))
+        found = follow(sampler, model, walks, judgement, whole, checkpoint)
+    else:
+        first_K, last_K = settings.temperature_K
+        walkers = _starts(pool, modes, training, rngs) if sampler is None else sampler.starts(model, first_K, rngs)
+        ceilings = energy_ceilings_eV(settings, known, walkers.structures)
+        course = Course(settings.steps, (first_K, last_K), threshold, settings.max_force_eV_A, ceilings)
+        if sampler is not None:
+            course = replace(course, goal=sampler.goal)
+        elif pool.starts == "labelled":
+            course = replace(course, certain_steps=min(LABELLED_STEPS, settings.steps))
+        state = explore(model, walkers, integrator_of(settings), course, measure, rngs, checkpoint, bias_of(settings))
+        # Positions as they will be labelled, and with their own ids.
+        frames = StructureSet.from_structures(structure.rounded() for structure in state.walkers.structures)
+        trace = np.array(state.trace, dtype=np.float64).reshape(-1, 3)
+        fates = tuple(str(fate) for fate in state.fates)
+        found = Trajectories(frames, fates, tuple(state.faults), state.ends, state.uncertainty, trace, whole)
+    found.write(output)
     checkpoint.unlink(missing_ok=True)
-    met = fates.count("uncertain")
-    return f"{len(fates)} trajectories, {int(state.ends.sum())} steps: {met} met a frame beyond {threshold:.3g} {measure.unit}"
+    met, noun = found.fates.count("uncertain"), whole.get("noun", "trajectories")
+    return f"{len(found.fates)} {noun}, {int(found.ends.sum())} steps: {met} met a frame beyond {threshold:.3g} {measure.unit}"
+
+
+def numbers_of(settings: Explore, group: int) -> list[int]:
+    """Return the numbers of the walks that a job has."""
+    if settings.sampler is None:
+        return list(range(group, settings.trajectories, settings.jobs))
+    together, count = settings.sampler.together, settings.sampler.count(settings.trajectories)
+    return [
+        number
+        for first in range(group, count // together, settings.jobs)
+        for number in range(first * together, (first + 1) * together)
+    ]
 
 
 def grows(facts: Sequence[Facts], growth: Growth, batch: int, metric: str) -> bool:
@@ -217,6 +251,15 @@ def check_cells(settings: Explore, structures: StructureSet) -> None:
             "pool.explore.ensemble: npt changes the volume of cells, and some structures of the pool are not periodic in three "
             "directions; set langevin"
         )
+
+
+def check_sampler(pool: DynamicsPool, base: Path) -> None:
+    """Make the sampler that the configuration names. Raises QuarryError if a file or a user's class cannot be used."""
+    assert pool.explore.sampler is not None
+    modes = None
+    if pool.explore.sampler.needs_modes and pool.modes_file is not None:
+        modes = _modes(pool, "", base)
+    make_sampler(pool.explore.sampler, Origin(base, modes))
 
 
 def _modes(pool: DynamicsPool, computed: str, base: Path) -> NormalModes | None:

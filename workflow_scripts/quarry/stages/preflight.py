@@ -20,7 +20,7 @@ from quarry.labeling.store import method_id_of
 from quarry.networks.installed import check_extras
 from quarry.processes import only_this_process
 from quarry.sampling.samplers import make_sampler
-from quarry.stages.exploring import check_bias, check_cells
+from quarry.stages.exploring import check_bias, check_cells, check_sampler
 from quarry.stages.filtering import PoolFilter
 from quarry.stages.geometry_checks import check_not_nm
 from quarry.stages.known_labels import check_known_labels
@@ -44,6 +44,8 @@ def check(configuration: Configuration, base: Path, jobs_have_own_environment: b
         check_extras(configuration)
     if isinstance(configuration.pool, SamplerPool):
         make_sampler(configuration.pool, base)
+    if isinstance(configuration.pool, DynamicsPool) and configuration.pool.explore.sampler is not None:
+        check_sampler(configuration.pool, base)
     if not isinstance(pool, WignerPool):
         # Near-duplicates are left to build_pool: they take minutes in a large pool.
         pool_filter = PoolFilter(configuration.pool_filters, read_reference(configuration, base))

@@ -271,12 +271,16 @@ class Spent:
 
 def _no_candidate(exploration: Mapping[str, Any]) -> str:
     """Return why there was nothing to choose from. exploration: of the facts, empty where a sampler made candidates."""
+    noun = exploration.get("noun", "trajectories")
     if not exploration.get("unphysical"):
-        return "the trajectories gave no new candidate" if exploration else "the sampler gave no new candidate"
+        return f"the {noun} gave no new candidate" if exploration else "the sampler gave no new candidate"
     often = max(exploration["faults"], key=exploration["faults"].get)
+    remedy = "more initial data (query.initial, pool.growth) or a smaller time step may help"
+    if "noun" in exploration:
+        remedy = "look at pool.explore.sampler, or begin with more initial data (query.initial, pool.growth)"
     return (
-        f"the trajectories gave no new candidate: {exploration['unphysical']} of {exploration['trajectories']} were thrown away, "
-        f"most of them because {often}; more initial data (query.initial, pool.growth) or a smaller time step may help"
+        f"the {noun} gave no new candidate: {exploration['unphysical']} of {exploration['trajectories']} were thrown away, "
+        f"most of them because {often}; {remedy}"
     )
 
 
@@ -334,8 +338,9 @@ def _few_new_points(progress: Progress) -> str | None:
         # They found little because they ended early.
         return None
     found, met = last.exploration["trajectories"], last.exploration["uncertain"]
+    noun = last.exploration.get("noun", "trajectories")
     return (
-        f"converged: {met} of {found} trajectories met a structure that the model was unsure of, {last.pool_size} of them new, "
+        f"converged: {met} of {found} {noun} met a structure that the model was unsure of, {last.pool_size} of them new, "
         f"fewer than {wanted}"
     )
 

@@ -1,0 +1,393 @@
+"""What looks for candidates beside thermal trajectories: each sampler against something independent, ends, a killed job."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, molecule
+from ase.calculators.emt import EMT
+from ase.io import write
+from ase.optimize import FIRE
+from ase.vibrations import Vibrations
+
+from quarry.config.dynamics import Explore
+from quarry.config.samplers import (
+    Conformers,
+    ElasticBand,
+    NormalModeScan,
+    OwnSampler,
+    Reaction,
+    Relaxation,
+    TorsionScan,
+)
+from quarry.dynamics import exploration
+from quarry.dynamics.exploration import Course, Fate, explore
+from quarry.dynamics.files import Trajectories, account_of, words_of
+from quarry.dynamics.integrators import VelocityVerlet
+from quarry.dynamics.paths import NO_FRAME, Judgement, Walks, follow
+from quarry.dynamics.samplers.base import Origin
+from quarry.dynamics.samplers.registry import make_sampler, owner_of
+from quarry.dynamics.samplers.torsions import rotatable_bonds, turned
+from quarry.dynamics.uncertainty import MEASURES
+from quarry.dynamics.walkers import BOLTZMANN_EV_K
+from quarry.errors import QuarryError
+from quarry.randomness import generator
+from quarry.sampling.hessian import modes_of
+from quarry.sampling.modes import NormalModes
+from quarry.stages.exploring import numbers_of
+from quarry.structures import Structure, StructureSet
+from support.dynamics import EmtModel, OfAtoms, double_well, threefold
+
+CU4 = Atoms("Cu4", [[0, 0, 0], [2.6, 0, 0], [1.1, 2.3, 0], [1.1, 0.7, 2.1]])
+DIATOMIC = Atoms("N2", [[0, 0, 0], [0, 0, 1.5]])
+CHAIN = Atoms("HOOH", [[-0.5, 0.86, 0], [0, 0, 0], [1.45, 0, 0], [1.95, -0.86, 0]])
+FACTS = {
+    "phase": "query",
+    "threshold": 1.0,
+    "unit": "eV",
+    "uncertainty": "energy",
+    "sampler": "relaxation",
+    "noun": "walks",
+}
+
+
+def walk(section, model, starts, threshold=np.inf, base=None, modes=None, checkpoint=None, facts=FACTS, limit=1e3):
+    """Return what a sampler's walks find, one from each start."""
+    sampler = make_sampler(section, Origin(base, modes))
+    structures = StructureSet.from_structures([Structure.from_atoms(atoms) for atoms in starts])
+    elements = frozenset(structures.numbers.tolist())
+    judgement = Judgement(MEASURES["energy"], threshold, limit, section.needs_forces, elements)
+    rngs = [generator(5, "walk", k) for k in range(len(starts))]
+    walks = Walks(structures, range(len(starts)), rngs, owner=owner_of(section))
+    return follow(sampler, model, walks, judgement, facts, checkpoint)
+
+
+# --- relaxations
+
+
+def test_relaxations_end_in_the_minimum_that_ase_finds_with_another_optimiser():
+    for optimiser in ("bfgs", "lbfgs", "fire"):
+        section = Relaxation(kind="relaxation", optimiser=optimiser, max_force_eV_A=1e-3, steps=500)
+        found = walk(section, EmtModel(), [CU4])
+        expected = CU4.copy()
+        expected.calc = EMT()
+        FIRE(expected, logfile=None).run(fmax=1e-4, steps=2000)
+        assert found.fates == ("complete",)
+        distances = found.structures[0].to_atoms().get_all_distances()
+        np.testing.assert_allclose(distances, expected.get_all_distances(), atol=5e-3)
+
+
+def test_a_walk_ends_at_its_first_uncertain_frame():
+    """The largest distance shrinks: unsure is how close the atoms are."""
+    model = OfAtoms(double_well, unsure=lambda atoms: 1.0 / atoms.get_distance(0, 1))
+    start = Atoms("N2", [[0, 0, 0], [0, 0, 1.4]])
+    whole = walk(Relaxation(kind="relaxation"), model, [start])
+    assert whole.fates == ("complete",)
+    assert whole.uncertainty[0] == pytest.approx(1.0, abs=2e-3)
+    part = walk(Relaxation(kind="relaxation"), model, [start], threshold=0.8)
+    assert part.fates == ("uncertain",)
+    assert part.uncertainty[0] > 0.8 and 0 < part.ends[0] < whole.ends[0]
+
+
+@pytest.mark.parametrize("died_after", [3, 20])
+def test_a_killed_exploration_goes_on_to_the_same_end(died_after, tmp_path, monkeypatch):
+    monkeypatch.setattr(exploration, "CHECKPOINT_S", 0.0)
+    rng, section = np.random.default_rng(0), Relaxation(kind="relaxation", optimiser="fire", steps=7)
+    starts = [CU4.copy() for _ in range(4)]
+    for atoms in starts:
+        atoms.positions += rng.normal(0, 0.1, atoms.positions.shape)
+    counted = EmtModel()
+    whole = walk(section, counted, starts)
+    with pytest.raises(KeyboardInterrupt):
+        walk(section, EmtModel(die_after=died_after), starts, checkpoint=tmp_path / "state.npz")
+    again = EmtModel()
+    found = walk(section, again, starts, checkpoint=tmp_path / "state.npz")
+    whole.write(tmp_path / "whole.h5")
+    found.write(tmp_path / "found.h5")
+    assert (tmp_path / "whole.h5").read_bytes() == (tmp_path / "found.h5").read_bytes()
+    # Each walk asks 8 times; those that had ended are not walked again.
+    assert again.calls == counted.calls - 8 * (died_after // 8) == 32 - 8 * (died_after // 8)
+    # What another threshold left is not taken up.
+    other = walk(section, EmtModel(), starts, checkpoint=tmp_path / "state.npz", facts={**FACTS, "threshold": 2.0})
+    assert other.facts["threshold"] == 2.0
+
+
+def test_frames_that_are_no_chemistry_are_thrown_away():
+    close = Atoms("Cu2", [[0, 0, 0], [0, 0, 0.6]])
+    assert walk(Relaxation(kind="relaxation"), EmtModel(), [close], limit=1e9).faults[0].startswith("two atoms")
+    nothing = OfAtoms(lambda atoms: float("nan"))
+    assert walk(Relaxation(kind="relaxation"), nothing, [DIATOMIC]).fates == ("unphysical",)
+    cell = bulk("Cu", cubic=True)
+    found = walk(Relaxation(kind="relaxation", steps=3), EmtModel(), [cell])
+    assert found.fates == ("complete",) and found.structures[0].cell is not None
+
+
+# --- scans
+
+
+def test_normal_mode_scans_go_along_each_mode_both_ways():
+    water = molecule("H2O")
+    water.calc = EMT()
+    FIRE(water, logfile=None).run(fmax=1e-4, steps=1000)
+    modes = modes_of(water)
+    settings = NormalModeScan(kind="normal_modes", displacement_A=0.3, points=6)
+    sampler = make_sampler(settings, Origin(None, modes))
+    equilibrium = modes.equilibrium.positions
+    shifts = []
+    for number in range(2 * len(modes.modes) + 1):
+        frames = list(sampler.path(water, number, generator(1, number)))
+        shift = frames[-1].positions - equilibrium
+        assert len(frames) == 6
+        assert np.linalg.norm(shift, axis=1).max() == pytest.approx(0.3)
+        np.testing.assert_allclose(frames[2].positions - equilibrium, shift / 2, atol=1e-12)
+        shifts.append(shift)
+    np.testing.assert_allclose(shifts[0], -shifts[1])
+    overlap = np.einsum("i,ix,ix", modes.masses_u, shifts[0], shifts[2])
+    assert overlap == pytest.approx(0.0, abs=1e-8)
+    # Without forces, and to the first frame that is uncertain.
+    model = OfAtoms(lambda atoms: 0.0, unsure=lambda atoms: float(np.abs(atoms.positions - equilibrium).max()))
+    found = walk(settings, model, [water], threshold=0.1, modes=modes)
+    assert found.fates == ("uncertain",) and found.ends[0] < 5
+
+
+def test_bonds_that_can_be_turned_are_those_of_chemistry():
+    counts = {
+        name: len(rotatable_bonds(molecule(name), 1.25)) for name in ("CH3CH2OH", "C6H6", "H2O", "H2O2", "C3H6_D3h")
+    }
+    assert counts == {"CH3CH2OH": 2, "C6H6": 0, "H2O": 0, "H2O2": 1, "C3H6_D3h": 0}
+    butane = molecule("trans-butane")
+    bonds = rotatable_bonds(butane, 1.25)
+    assert len(bonds) == 3
+    middle = next(bond for bond in bonds if len(bond[2]) == 7)
+    assert not {middle[0]} & set(middle[2].tolist())
+
+
+def test_torsion_scans_turn_a_bond_once_around_and_change_nothing_else():
+    start = molecule("H2O2")
+    section = TorsionScan(kind="torsions", points=8)
+    frames = list(make_sampler(section, Origin(None)).path(start, 0, generator(0)))
+    order = [2, 0, 1, 3]
+    angles = np.array([atoms.get_dihedral(*order) for atoms in frames])
+    np.testing.assert_allclose(np.diff(angles) % 360, np.full(7, np.diff(angles)[0] % 360), atol=1e-6)
+    assert np.diff(angles)[0] % 360 in (pytest.approx(45.0), pytest.approx(315.0))
+    for i, j in ((0, 1), (0, 2), (1, 3), (1, 2), (0, 3)):
+        lengths = [atoms.get_distance(i, j) for atoms in frames]
+        np.testing.assert_allclose(lengths, lengths[0], atol=1e-9)
+    whole = turned(start, rotatable_bonds(start, 1.25)[0], 360.0)
+    np.testing.assert_allclose(whole.positions, start.positions, atol=1e-9)
+    with pytest.raises(QuarryError, match="H2O has no bond that can be turned"):
+        list(make_sampler(section, Origin(None)).path(molecule("H2O"), 0, generator(0)))
+
+
+# --- bands
+
+
+def test_a_band_climbs_to_the_barrier_of_the_model(tmp_path):
+    for name, length in (("one.xyz", 1.0), ("two.xyz", 2.0)):
+        write(tmp_path / name, Atoms("N2", [[0, 0, 0], [0, 0, length]]))
+    section = ElasticBand(kind="elastic_band", minima=["one.xyz", "two.xyz"], images=4, max_force_eV_A=0.01)
+    assert section.count(100) == 1
+    found = walk(section, OfAtoms(double_well), [DIATOMIC], base=tmp_path)
+    assert found.fates == ("complete",) * 6
+    lengths = [one.to_atoms().get_distance(0, 1) for one in found.structures]
+    energies = [double_well(one.to_atoms()) for one in found.structures]
+    assert max(energies) == pytest.approx(1.0, abs=1e-4)
+    assert lengths[int(np.argmax(energies))] == pytest.approx(1.5, abs=2e-3)
+    assert lengths == sorted(lengths)
+    # Only images that are uncertain are candidates, at the first step where there are some.
+    unsure = OfAtoms(double_well, unsure=lambda atoms: atoms.get_distance(0, 1))
+    first = walk(section, unsure, [DIATOMIC], threshold=1.55, base=tmp_path)
+    assert first.fates.count("uncertain") == 3 and set(first.ends.tolist()) == {0}
+
+
+def test_minima_that_make_no_band_are_refused(tmp_path):
+    write(tmp_path / "n2.xyz", DIATOMIC)
+    write(tmp_path / "hoo.xyz", CHAIN)
+    (tmp_path / "empty.xyz").write_text("")
+    for minima, words in (
+        (["n2.xyz", "hoo.xyz"], "hoo.xyz has other atoms than n2.xyz"),
+        (["n2.xyz", "n2.xyz"], "n2.xyz is the structure before it"),
+        (["n2.xyz", "empty.xyz"], "empty.xyz is no structure"),
+        (["n2.xyz", "absent.xyz"], "absent.xyz is no structure"),
+    ):
+        with pytest.raises(QuarryError, match=words):
+            make_sampler(ElasticBand(kind="elastic_band", minima=minima), Origin(tmp_path))
+
+
+# --- conformers
+
+
+def test_a_threefold_torsion_has_two_conformers():
+    """At 60 and 300 degrees they are mirror images; at 180 there is the other one."""
+    section = Conformers(kind="conformers", max_force_eV_A=0.01)
+    facts = {**FACTS, "sampler": "conformers", "noun": Conformers.noun}
+    found = walk(section, OfAtoms(threefold), [CHAIN] * 8, facts=facts)
+    angles = np.array([one.to_atoms().get_dihedral(0, 1, 2, 3) for one in found.structures])
+    assert np.abs((angles - 60.0 + 60.0) % 120.0 - 60.0).max() < 3.0
+    assert len({round(angle / 60) for angle in angles}) > 1
+    account = account_of([found])
+    assert account["found"] == {"distinct_conformers": 2}
+    assert words_of(account).endswith(", 2 distinct conformers")
+
+
+# --- reactive trajectories
+
+
+def reaction(tmp_path, atoms=DIATOMIC, **changes):
+    write(tmp_path / "ts.xyz", atoms)
+    settings = {"kind": "reaction", "transition_state": "ts.xyz", "breaking": [[0, 1]]}
+    # Bonds of 1 and 2 Angstrom: 0.70 and 1.41 of the sum of the radii.
+    return Reaction(**{**settings, "formed_within": 0.85, "broken_beyond": 1.25, **changes})
+
+
+def test_pairs_of_a_barrier_without_recrossing_are_all_reactive(tmp_path):
+    section = reaction(tmp_path)
+    sampler, model = make_sampler(section, Origin(tmp_path)), OfAtoms(double_well)
+    rngs = [generator(1, "pair", k) for k in range(20)]
+    start = sampler.starts(model, 300.0, rngs)
+    np.testing.assert_allclose(start.velocities[:2], -start.velocities[2:4])
+    # Forward: the bond lengthens.
+    assert (start.velocities[1::4, 2] - start.velocities[0::4, 2] > 0).all()
+    course = Course(400, (300.0, 300.0), np.inf, 1e3, goal=sampler.goal)
+    state = explore(model, start, VelocityVerlet(0.5), course, MEASURES["energy"], rngs)
+    assert state.fates == [Fate.PRODUCTS, Fate.REACTANTS] * 10
+    end = state.walkers
+    potential = model.predict(end.structures, frozenset()).mean["energy"]
+    np.testing.assert_allclose(end.kinetic_eV + potential, 1.0 + start.kinetic_eV, atol=5e-3)
+    facts = {**FACTS, "sampler": "reaction", "noun": "trajectories"}
+    fates = tuple(str(fate) for fate in (*state.fates, Fate.PRODUCTS, Fate.PRODUCTS, Fate.REACTANTS, Fate.UNCERTAIN))
+    frames = StructureSet.from_structures([Structure.from_atoms(DIATOMIC)] * 24)
+    whole = Trajectories(frames, fates, ("",) * 24, np.ones(24, dtype=int), np.ones(24), np.zeros((0, 3)), facts)
+    account = account_of([whole])
+    assert account["found"] == {
+        "reactive_pairs": 10,
+        "returned_pairs": 1,
+        "unfinished_pairs": 1,
+        "reactants": 11,
+        "products": 12,
+    }
+    assert account["complete"] == 23
+
+
+def test_the_energy_along_the_reaction_coordinate_is_that_of_those_that_cross(tmp_path):
+    """Flux-weighted: p exp(-p^2 / 2 m k_B T), with the mean energy k_B T and the mean square (k_B T)^2 twice."""
+    sampler = make_sampler(reaction(tmp_path), Origin(tmp_path))
+    start = sampler.starts(OfAtoms(double_well), 500.0, [generator(2, k) for k in range(8000)])
+    energies = start.kinetic_eV[::2] / (BOLTZMANN_EV_K * 500.0)
+    assert energies.mean() == pytest.approx(1.0, rel=0.05)
+    assert (energies**2).mean() == pytest.approx(2.0, rel=0.1)
+
+
+def test_normal_modes_from_forces_are_those_of_ase(tmp_path):
+    for name, count in (("H2O", 3), ("N2", 1)):
+        atoms = molecule(name)
+        atoms.calc = EMT()
+        FIRE(atoms, logfile=None).run(fmax=1e-4, steps=2000)
+        modes = modes_of(atoms)
+        vibrations = Vibrations(atoms, name=str(tmp_path / name), delta=0.005)
+        vibrations.run()
+        expected = vibrations.get_frequencies().real[-count:]
+        np.testing.assert_allclose(modes.frequencies_cm, expected, rtol=2e-3)
+        modes.check("these", "none")
+
+
+def test_a_transition_state_that_is_none_is_refused(tmp_path):
+    n2 = molecule("N2")
+    n2.calc = EMT()
+    modes = modes_of(n2)
+    modes.write(tmp_path / "modes.json")
+    for changes, words in (
+        ({"transition_state": "modes.json"}, "modes.json has 0 imaginary modes, and a transition state has one"),
+        ({"breaking": [[0, 2]]}, "names an atom that ts.xyz has not"),
+        ({"transition_state": "absent.xyz"}, "absent.xyz is no structure"),
+    ):
+        with pytest.raises(QuarryError, match=words):
+            make_sampler(reaction(tmp_path, **changes), Origin(tmp_path))
+    saddle = replace(modes, frequencies_cm=-modes.frequencies_cm)
+    saddle.write(tmp_path / "modes.json")
+    sampler = make_sampler(reaction(tmp_path, transition_state="modes.json"), Origin(tmp_path))
+    assert isinstance(sampler.modes, NormalModes)
+
+
+# --- own samplers
+
+OWN = """
+import time
+from ase import Atoms
+class Nothing:
+    def path(self, start, number, rng):
+        return None if number else []
+class Breaks:
+    def path(self, start, number, rng):
+        yield start
+        1 / 0
+class Hangs:
+    def path(self, start, number, rng):
+        yield start
+        time.sleep(60)
+class Numbers:
+    def path(self, start, number, rng):
+        yield 1
+class Gold:
+    def path(self, start, number, rng):
+        yield Atoms("Au4", start.positions)
+class NotFinite:
+    def path(self, start, number, rng):
+        start.positions[0] = float("nan")
+        yield start
+class Exits:
+    def path(self, start, number, rng):
+        raise SystemExit(3)
+class NoPath:
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("Breaks", "wrong_paths:Breaks failed in path \\(ZeroDivisionError"),
+        ("Hangs", "wrong_paths:Hangs failed in path \\(TimeIsUp: it has taken longer than 0.2 s"),
+        ("Numbers", "wrong_paths:Numbers gave int as a frame; it must yield ASE atoms"),
+        ("Gold", "wrong_paths:Gold gave Au, which the model has not learnt"),
+        ("Exits", "wrong_paths:Exits failed in path \\(it called sys.exit"),
+        ("NoPath", "has no method path"),
+        ("Absent", "cannot import"),
+    ],
+)
+def test_a_users_sampler_that_fails_gets_one_line(name, words, tmp_path):
+    (tmp_path / "wrong_paths.py").write_text(OWN)
+    section = OwnSampler(kind=f"wrong_paths:{name}", time_limit_s=0.2)
+    began = time.monotonic()
+    with pytest.raises(QuarryError, match=words) as refused:
+        walk(section, EmtModel(), [CU4], base=tmp_path)
+    assert "\n" not in str(refused.value) and time.monotonic() - began < 5.0
+
+
+def test_a_users_sampler_that_returns_nothing_is_counted(tmp_path):
+    (tmp_path / "wrong_paths.py").write_text(OWN)
+    found = walk(OwnSampler(kind="wrong_paths:Nothing"), EmtModel(), [CU4], base=tmp_path)
+    assert (found.fates, found.faults) == (("unphysical",), (NO_FRAME,))
+    with pytest.raises(QuarryError, match="returned None from path"):
+        walk(OwnSampler(kind="wrong_paths:Nothing"), EmtModel(), [CU4, CU4], base=tmp_path)
+    found = walk(OwnSampler(kind="wrong_paths:NotFinite"), EmtModel(), [CU4], base=tmp_path)
+    assert found.faults == ("a position or force is not a finite number",)
+
+
+# --- shares of jobs
+
+
+def test_jobs_share_all_walks_and_pairs_stay_together():
+    for sampler, count in (
+        ("relaxation", 7),
+        ({"kind": "reaction", "transition_state": "a.xyz", "breaking": [[0, 1]]}, 6),
+    ):
+        settings = Explore(sampler=sampler, trajectories=7, jobs=3)
+        shares = [numbers_of(settings, group) for group in range(3)]
+        assert sorted(number for share in shares for number in share) == list(range(count))
+        if count == 6:
+            assert shares == [[0, 1], [2, 3], [4, 5]]
