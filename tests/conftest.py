@@ -8,6 +8,8 @@ from hypothesis import settings
 
 # Before any library reads it: workers that take all cores each wait for each other, sixty times as long for small networks.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Tests read what Snakemake says of its jobs.
+os.environ.setdefault("QUARRY_TERMINAL", "snakemake")
 
 # A shell lets what it starts in the background ignore Ctrl-C, and all that is started from there inherits it.
 with suppress(ValueError):

@@ -121,7 +121,9 @@ class CampaignFolder:
 
     def env(self) -> dict[str, str]:
         keep = {k: v for k, v in os.environ.items() if not k.startswith("QUARRY_")}
-        return {**keep, "XDG_CONFIG_HOME": str(self.path / "xdg"), **self.environment}
+        # Tests read what Snakemake says of its jobs.
+        shown = {"QUARRY_TERMINAL": "snakemake"}
+        return {**keep, "XDG_CONFIG_HOME": str(self.path / "xdg"), **shown, **self.environment}
 
     def run(self, *arguments: str, timeout: float = 300) -> Outcome:
         """Run Snakemake to its end."""

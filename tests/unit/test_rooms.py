@@ -25,6 +25,7 @@ ROOMS = (
     "reporting",
     "campaign",
     "status",
+    "run_output",
     "stages",
     "command_line",
 )

@@ -48,6 +48,15 @@ def check_arguments(options: Any) -> None:
         sys.exit(f"Quarry: {error}")
 
 
+def offer_output() -> None:
+    """Let ``--logger quarry`` be known, also where Quarry is not installed and its Snakefile is all there is of it."""
+    from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry
+
+    import snakemake_logger_plugin_quarry as plugin
+
+    LoggerPluginRegistry().register_plugin(plugin.__name__, plugin)
+
+
 def check_directory(given: Path | None, is_run: bool) -> None:
     """Raise QuarryError for a working directory that is none, or that takes no files.
 

@@ -103,6 +103,9 @@ def open_campaign(workflow: Any, config: dict[str, Any]) -> Campaign:
     if inclusion.is_module and inclusion.has_configuration:
         base, origin = Path.cwd(), f"config of module {inclusion.name}"
     invocation, targets = invocation_of(workflow)
+    if inclusion.is_module or invocation is Invocation.INSPECTION:
+        for output in _outputs(workflow):
+            output.pass_on()
     is_elsewhere = not inclusion.has_configuration and Path.cwd() != PROJECT
     if is_elsewhere and invocation is not Invocation.JOB:
         lacking = f"module {inclusion.name} has no config" if inclusion.is_module else "no --configfile is given"
@@ -162,6 +165,8 @@ def start_campaign(workflow: Any, campaign: Campaign) -> None:
                 )
         else:
             campaign.start()
+            for output in _outputs(workflow):
+                output.follow(campaign)
             if campaign.invocation is Invocation.RUN:
                 _write_run(workflow, campaign)
             if campaign.invocation in (Invocation.RUN, Invocation.DRY_RUN):
@@ -174,6 +179,11 @@ def start_campaign(workflow: Any, campaign: Campaign) -> None:
     except OSError as error:
         # A folder in place of a file, a file of somebody else's: nothing that a start could repair.
         sys.exit(f"Quarry: {error.filename or campaign.paths.root}: {error.strerror or error}; correct or remove it")
+
+
+def _outputs(workflow: Any) -> list[Any]:
+    """Return Quarry's logger plugin (``snakemake_logger_plugin_quarry``) in the main process, if it is switched on."""
+    return [handler for handler in workflow.logger_manager.get_log_handlers() if hasattr(handler, "follow")]
 
 
 def _write_run(workflow: Any, campaign: Campaign) -> None:

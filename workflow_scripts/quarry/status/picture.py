@@ -15,20 +15,19 @@ from quarry.status.facts import ArmStatus, CampaignStatus
 from quarry.status.text import arm_words, batch_words, end_words, job_words, state_words, status_lines, trend_words
 
 REFRESH_S = 2.0
-BAR_WIDTH = 26
+BAR_WIDTH, NAME_WIDTH = 24, 8
 MOST_ARMS = 4
 """Arms that have lines of their own; the others are counted."""
 MOST_JOBS = 3
 
 
-def picture(status: CampaignStatus, now: Sequence[str] = (), state: str | None = None) -> RenderableType:
-    """Return the picture. now: what runs at this moment, if somebody knows it better than the files. state: the first line;
-    None: what the files say.
-    """
-    rows = Table.grid(padding=(0, 1))
-    rows.add_column(no_wrap=True)
-    rows.add_column(no_wrap=True)
-    rows.add_column(overflow="ellipsis", no_wrap=True)
+def picture(status: CampaignStatus, is_own: bool = False) -> RenderableType:
+    """Return the picture. is_own: whether this process itself runs the campaign."""
+    rows = Table.grid(padding=(0, 1), expand=True)
+    rows.add_column(no_wrap=True, min_width=NAME_WIDTH, max_width=NAME_WIDTH, overflow="ellipsis")
+    has_bar = bool(status.max_labels or status.max_core_hours or any(arm.batch for arm in status.arms))
+    rows.add_column(no_wrap=True, min_width=BAR_WIDTH if has_bar else 0)
+    rows.add_column(overflow="ellipsis", no_wrap=True, ratio=1)
     if status.max_labels:
         left = f"{status.labels} of {status.max_labels} labels"
         rows.add_row("budget", _bar(status.labels, status.max_labels), left)
@@ -50,10 +49,12 @@ def picture(status: CampaignStatus, now: Sequence[str] = (), state: str | None =
     if failed:
         last = status.failures[0]
         rows.add_row("failed", "", f"{failed} labels; last: {last.failure_class}: {last.last_message}")
-    lines = list(now) or [job_words(job) for job in sorted(status.jobs, key=lambda job: -(job.elapsed_s or 0.0))]
+    lines = [job_words(job) for job in sorted(status.jobs, key=lambda job: -(job.elapsed_s or 0.0))]
     shown = lines[:MOST_JOBS] + ([f"and {len(lines) - MOST_JOBS} more"] if len(lines) > MOST_JOBS else [])
     head = Text(
-        f"{status.campaign}: {state_words(status) if state is None else state}",
+        f"{status.campaign}: Ctrl-C ends the run, the same command goes on"
+        if is_own
+        else f"{status.campaign}: {state_words(status)}",
         style="bold",
         overflow="ellipsis",
         no_wrap=True,

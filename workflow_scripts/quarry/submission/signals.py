@@ -14,7 +14,7 @@ from typing import Any
 from snakemake.scheduling.job_scheduler import JobScheduler
 
 from quarry.processes import end_children
-from quarry.terminal import say
+from quarry.terminal import put_right, say
 
 INTERRUPT_PROMISE_S = 60.0
 """Time that an interrupted run has to cancel its jobs and to end."""
@@ -56,5 +56,6 @@ def _end_late(promise_s: float) -> None:
     say(
         f"this run was interrupted {promise_s:.0f} s ago and has not ended; it is ended now, and the same command goes on"
     )
+    put_right()
     end_children()
     os._exit(INTERRUPTED)
