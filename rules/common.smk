@@ -113,9 +113,10 @@ def from_iterations(file, after=()):
     return paths
 
 
-def stop_message(arm):
-    """Return why an arm stopped, in words."""
-    return getattr(CAMPAIGN.stop_reason(arm, last_iteration(arm)), "words", "")
+def end_of(arm):
+    """Return the stop rule that ended an arm, and why in words; empty where none did."""
+    reason = CAMPAIGN.stop_reason(arm, last_iteration(arm))
+    return ["", ""] if reason is None else [reason.rule, reason.words]
 
 
 def products(wildcards):

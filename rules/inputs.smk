@@ -71,3 +71,9 @@ def facts_before(wildcards):
 def trajectories(wildcards):
     """Return what the iteration's trajectories have found, nothing where candidates come from elsewhere."""
     return PATHS.parts("explore", wildcards.arm, wildcards.iteration, CAMPAIGN.plans[wildcards.arm])
+
+
+def figures(wildcards):
+    """Return the pictures of the campaign by their names."""
+    files = [item for rule in CAMPAIGN.drawing_rules for item in PATHS.outputs(rule).items()]
+    return {name: path for name, path in files if path.endswith(".svg")}

@@ -25,10 +25,10 @@ with job(snakemake):
         plot_confusion(predictions, configuration.classification.names, metric, output.parity)
         write_class_table(histories, output.iterations)
     elif configuration.spectrum:
-        plot_state_learning_curve(histories, output.learning_curve, configuration.stop.rrmse)
+        plot_state_learning_curve(histories, configuration.stop, output.learning_curve)
         plot_state_parity(predictions, configuration.n_states, metric, output.parity)
         write_iteration_table(histories, target, output.iterations)
     else:
-        plot_learning_curve(histories, target, configuration.stop.rrmse, output.learning_curve)
+        plot_learning_curve(histories, target, configuration.stop, output.learning_curve)
         plot_parity(predictions, target, metric, output.parity)
         write_iteration_table(histories, target, output.iterations)

@@ -1,8 +1,12 @@
 """Real DFT from the molecule to the stop, and what a campaign leaves behind."""
 
+import base64
 import csv
+import html
+import re
 import shutil
 import subprocess
+from xml.etree import ElementTree
 
 import ase.io
 import h5py
@@ -114,6 +118,29 @@ def test_a_second_campaign_reuses_the_labels_and_stops_by_budget(h2, tmp_path):
     assert len(folder.stored() - stored) <= 4
 
 
+def test_overview(h2):
+    """The page holds the numbers of the last iteration, its pictures are whole, and it says what to know about them."""
+    folder, outcome = h2
+    page = (folder.results / "overview.html").read_text()
+    last, core_hours = history_of(folder)[-1], float(history_of(folder)[-1]["core_hours_total"])
+    text = html.unescape(re.sub(r"<style>.*?</style>|<[^>]+>", " ", page, flags=re.DOTALL))
+    for words in (
+        f"Ended: {last['stop_reason']}",
+        f"{core_hours:.3g}",
+        "PBE/sto-3g (pyscf)",
+        "pyscf 2.14.0",
+        "sun2020pyscf",
+    ):
+        assert words in text, words
+    assert f"{float(last['rrmse']):.3g}" in text and f"{last['n_labels']} of at most 60" in text
+    assert "Nothing says whether labels were saved" in text
+    pictures = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', page)
+    assert len(pictures) == 6, "learning curve, parity, errors, map, core-hours, time line"
+    for picture in pictures:
+        assert ElementTree.fromstring(base64.b64decode(picture)).tag.endswith("svg")
+    assert any("on one page: results/h2/overview.html" in line for line in outcome.lines)
+
+
 def test_report(h2, tmp_path):
     """The report holds the figures, and headless Chromium shows them."""
     folder, _ = h2
@@ -133,7 +160,11 @@ def test_report(h2, tmp_path):
         "--disable-sync",
         "--no-first-run",
     ]
-    for file, message in (("report.html", "Learning"), ("results/h2/figures/iterations.html", "Stopped: rRMSE")):
+    for file, message in (
+        ("report.html", "Learning"),
+        ("results/h2/figures/iterations.html", "Stopped: rRMSE"),
+        ("results/h2/overview.html", "Issues found"),
+    ):
         where = [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000", "--dump-dom"]
         command = [chromium, *options, *where, f"file://{folder.path / file}"]
         seen = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from quarry.config.learning import Stop
 from quarry.config.targets import TARGETS
 from quarry.reporting.plots import draw_bands, draw_changes, plot_learning_curve, write_iteration_table
 from quarry.stages.results import write_history
@@ -63,8 +64,11 @@ def test_table_and_curve(tmp_path, high, cells):
     for cell in [*cells, "RMSE per atom (meV/atom)", "<td>4</td>"]:
         assert cell in table, cell
     assert "nan" not in table and "None" not in table
-    plot_learning_curve({"main": file}, TARGETS["energy"], 0.1, str(tmp_path / "c.svg"))
-    assert "main, last: 0.12 of the std, R² 0.984" in (tmp_path / "c.svg").read_text()
+    stop = Stop(rrmse=0.1, rrmse_bound="upper", patience=3)
+    plot_learning_curve({"main": file}, TARGETS["energy"], stop, str(tmp_path / "c.svg"))
+    picture = (tmp_path / "c.svg").read_text()
+    assert "main, last: 0.12 of the std, R² 0.984" in picture
+    assert "stops with the upper end of the interval below 0.1, 3 times in a row" in picture
 
 
 def test_an_interval_without_an_upper_end_reaches_the_edge():

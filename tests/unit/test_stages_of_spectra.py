@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from quarry.campaign.loop import RULES
+from quarry.config.learning import Stop
 from quarry.errors import QuarryError
 from quarry.models.base import Prediction
 from quarry.spectra.cross_section import nuclear_ensemble, single_point
@@ -223,5 +224,7 @@ class TestFigures:
         # Of one iteration there is no relative change yet.
         for lines in (text, "\n".join(text.splitlines()[:2])):
             (tmp_path / "history.csv").write_text(lines + "\n")
-            plot_state_learning_curve({"main": str(tmp_path / "history.csv")}, str(tmp_path / "l.svg"), 0.1)
-            assert "stop below 0.1" in (tmp_path / "l.svg").read_text()
+            plot_state_learning_curve(
+                {"main": str(tmp_path / "history.csv")}, Stop(rrmse=0.1, patience=1), str(tmp_path / "l.svg")
+            )
+            assert "stops with the rRMSE below 0.1" in (tmp_path / "l.svg").read_text()

@@ -34,6 +34,7 @@ def closing_message(campaign: Campaign) -> str:
     made = product_of("publish_results") + product_of("publish_model")
     made += product_of("publish_spectrum") if campaign.configuration.spectrum else []
     lines.append(f"Quarry: results in {root}: {', '.join([*_shown(made), 'figures/'])}")
+    lines.append(f"Quarry: on one page: {root}/{product_of('write_overview')[0]}")
     lines.append(f"Quarry: report: the same command with --report {root}/report.html")
     return "\n".join(lines)
 

@@ -33,6 +33,7 @@ def drawing_rules(configuration: Configuration) -> list[str]:
         "draw_savings": bool(configuration.controls),
         "draw_function": configuration.is_function,
         "draw_spectrum": configuration.spectrum is not None,
+        "write_overview": True,
     }
     return [rule for rule, is_wanted in wanted.items() if is_wanted]
 

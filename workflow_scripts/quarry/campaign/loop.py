@@ -212,6 +212,7 @@ RULES = {
         Stage("draw_savings", {"savings": "savings.svg"}, Place.FIGURES),
         Stage("draw_function", {"function": "function.svg"}, Place.FIGURES),
         Stage("draw_spectrum", {"spectrum": "spectrum.svg"}, Place.FIGURES),
+        Stage("write_overview", {"overview": "overview.html"}, Place.CAMPAIGN),
     )
 }
 """Every rule whose files are accounted for by receipts (and the labels, which account for themselves)."""

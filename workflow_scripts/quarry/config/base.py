@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
@@ -22,6 +22,13 @@ class Section(BaseModel):
     """A section of the configuration: unknown keys and silent conversions are errors."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    cites: ClassVar[tuple[str, ...]] = ()
+    """What a paper that used it should cite, by names of ``quarry/stages/overview/references.bib``."""
+
+    def citations(self) -> tuple[str, ...]:
+        """Return what a paper that used it as it is set should cite; not of the sections in it."""
+        return self.cites
 
 
 def absurd_number(value: Any, key: str = "") -> str | None:

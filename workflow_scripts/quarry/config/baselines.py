@@ -24,6 +24,8 @@ def check_network(kind: str, model: str) -> None:
 class NetworkBaseline(Section):
     """A trained network of another package, which is not trained further."""
 
+    cites: ClassVar[tuple[str, ...]] = ("ramakrishnan2015delta",)
+
     kind: Literal["sevenn", "mace"]
     """Package of the network: sevenn (pip install sevenn==0.13.0) or mace (pip install mace-torch==0.3.16, which cannot be in
     one environment with sevenn)."""
@@ -50,6 +52,8 @@ class NetworkBaseline(Section):
 
 class CalculatorBaseline(Section):
     """Any calculator of ASE: a force field, a semi-empirical method, a trained potential."""
+
+    cites: ClassVar[tuple[str, ...]] = ("ramakrishnan2015delta", "larsen2017ase")
 
     extra: ClassVar[str] = ""
 

@@ -47,6 +47,8 @@ class InverseDistances(DescriptorBase):
 class CoulombMatrix(DescriptorBase):
     """The sorted Coulomb matrix, for pools of different molecules."""
 
+    cites: ClassVar[tuple[str, ...]] = ("rupp2012coulomb",)
+
     kind: Literal["coulomb_matrix"]
 
 
@@ -151,6 +153,8 @@ class Mbtr(DescriptorBase):
     (A. Stuke et al., J. Chem. Phys. 150, 204121 (2019); K. Ghosh's code), which used k2 alone.
     """
 
+    cites: ClassVar[tuple[str, ...]] = ("huo2022mbtr",)
+
     kind: Literal["mbtr"]
     k1: MbtrElements | None = None
     k2: MbtrPairs | None = MbtrPairs()
@@ -171,6 +175,8 @@ class Soap(DescriptorBase):
     """Smooth overlap of atomic positions, for pools of different molecules and of periodic structures (through the library
     dscribe).
     """
+
+    cites: ClassVar[tuple[str, ...]] = ("bartok2013soap", "himanen2020dscribe")
 
     takes_cells: ClassVar[bool] = True
 

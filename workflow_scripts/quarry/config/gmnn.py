@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -20,6 +20,8 @@ class Gmnn(LearnsDifference):
     descriptor. Standard deviations of energies, forces and stresses are the spread of several networks (committee), or of several
     read-outs of one (shallow_ensemble); strategies that look at the last layer or gradient need none.
     """
+
+    cites: ClassVar[tuple[str, ...]] = ("zaverkin2020gmnn", "zaverkin2021oed", "paszke2019pytorch")
 
     kind: Literal["gmnn"]
     cutoff_A: float = Field(default=4.0, gt=0.5, le=30.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -38,8 +38,13 @@ class Excitations(Section):
         return data | ({"characters": True} if self.characters else {})
 
 
+DAMPED_D3 = ("grimme2010d3", "grimme2011damping")
+
+
 class PyscfMethod(Section):
     """Level of theory for PySCF."""
+
+    cites: ClassVar[tuple[str, ...]] = ("sun2020pyscf", "lehtola2018libxc")
 
     xc: str
     """Density functional as libxc or PySCF names it (b3lyp, pbe0, HYB_GGA_XC_WB97X_D ...), or hf."""
@@ -63,3 +68,10 @@ class PyscfMethod(Section):
     """Compute forces (of the ground state); False saves their time where only energies or spectra are wanted."""
     excitations: Excitations | None = None
     """Excitation energies and oscillator strengths; null: none."""
+
+    def citations(self) -> tuple[str, ...]:
+        """Return the papers of PySCF, libxc and the dispersion correction."""
+        return (
+            *self.cites,
+            *({"d3bj": DAMPED_D3, "d4": ("caldeweyher2019d4",)}[self.dispersion] if self.dispersion else ()),
+        )

@@ -22,6 +22,8 @@ class Gpr(LearnsDifference):
     noise_variance: 1.0e-10 or 0.05 (eV^2).
     """
 
+    cites: ClassVar[tuple[str, ...]] = ("rasmussen2006gp",)
+
     kind: Literal["gpr"] = "gpr"
     prior_mean: Literal["auto", "zero", "constant", "composition"] = "auto"
     """Prior mean: zero, constant (mean of the training targets) or composition (atomic reference energies: a sum over the
@@ -90,6 +92,8 @@ class Mlp(LearnsDifference):
     mc_dropout that of several passes of one network with neurons left out at random. For target class the committee's
     votes, or the mean probabilities of the passes, take its place.
     """
+
+    cites: ClassVar[tuple[str, ...]] = ("paszke2019pytorch",)
 
     kind: Literal["mlp"]
     hidden: list[Annotated[int, Field(gt=0)]] = Field(default=[256, 256], min_length=1)
@@ -206,6 +210,8 @@ class Kreg(LearnsDifference):
     labels (validation.fraction), for target energy_forces of the smallest geometric mean of the RMSE of energies and of
     forces. The model is then trained on all training labels. The grids of default are those of ML-NEA.
     """
+
+    cites: ClassVar[tuple[str, ...]] = ("dral2017kreg",)
 
     kind: Literal["kreg"]
     prior_mean: Literal["constant", "zero"] = "constant"

@@ -77,6 +77,8 @@ class Sevenn(NetworkPotential):
     (2024)). Needs pip install sevenn==0.13.0. Molecules and cells.
     """
 
+    cites: ClassVar[tuple[str, ...]] = ("park2024sevennet",)
+
     kind: Literal["sevenn"]
     model: str = DEFAULT_NETWORK
     """The network that training starts from: 7net-0, 7net-0_22may2024 or 7net-l3i5, which come with the package, or a file,
@@ -94,6 +96,8 @@ class Mace(NetworkPotential):
     """MACE (I. Batatia, D. P. Kovacs, G. N. C. Simm, C. Ortner, G. Csanyi, NeurIPS 2022), from scratch or fine-tuned. Needs
     pip install mace-torch==0.3.16, which cannot be in one environment with sevenn. Molecules and cells.
     """
+
+    cites: ClassVar[tuple[str, ...]] = ("batatia2022mace",)
 
     kind: Literal["mace"]
     model: str | None = None
@@ -120,6 +124,8 @@ class Ani(NetworkPotential):
     """ANI (J. S. Smith, O. Isayev, A. E. Roitberg, Chem. Sci. 8, 3192 (2017)) by torchani, from scratch: a network for each
     element on symmetry functions. Needs pip install torchani==2.9.0. Molecules only.
     """
+
+    cites: ClassVar[tuple[str, ...]] = ("gao2020torchani",)
 
     maps: ClassVar[tuple[str, ...]] = ()
 

@@ -183,6 +183,8 @@ class DynamicsPool(Section):
     forces. Sections target, model, query, test and stop may be left out (docs/dynamics.md).
     """
 
+    cites: ClassVar[tuple[str, ...]] = ("hou2024al",)
+
     is_sampled: ClassVar[bool] = True
 
     source: Literal["dynamics"]

@@ -45,37 +45,42 @@ class Traits:
     """What a strategy reads of the model and the campaign, and which keys of query it understands.
 
     reads: of mean, std, probabilities, votes, embedding, informativeness_energy, informativeness_forces (what the model says of
-    the candidates) and range (``search``).
+    the candidates) and range (``search``). cites: as of a section (``Section.cites``).
+    takes_unseen: whether it takes candidates without looking at them: there is nothing that it could save.
     """
 
     reads: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
+    cites: tuple[str, ...] = ()
+    takes_unseen: bool = False
 
 
 OED_OPTIONS = ("min_informativeness", "threshold")
 """Keys of strategies that rank the training structures too."""
 
 STRATEGIES: dict[str, Traits] = {
-    "random": Traits(),
-    "sequence": Traits(),
+    "random": Traits(takes_unseen=True),
+    "sequence": Traits(takes_unseen=True),
     "uncertainty": Traits(("std",)),
-    "clusters": Traits(),
-    "uncertainty_clusters": Traits(("std",), ("share",)),
-    "property_search": Traits(("mean", "range")),
+    "clusters": Traits(cites=("ghosh2024active",)),
+    "uncertainty_clusters": Traits(("std",), ("share",), ("ghosh2024active",)),
+    "property_search": Traits(("mean", "range"), cites=("ghosh2024active",)),
     "max_min": Traits((), ("distance",)),
     "uncertainty_max_min": Traits(("std",), ("share", "distance")),
     "greedy_mean": Traits(("mean", "range")),
     "probability_in_range": Traits(("mean", "std", "range")),
     "expected_gain": Traits(("mean", "std", "range")),
-    "lcmd": Traits(("embedding",), ("embedding",)),
-    "k_means_plus_plus": Traits(("embedding",), ("embedding",)),
-    "maxdet": Traits(("embedding",), ("embedding",)),
-    "bait": Traits(("embedding",), ("embedding",)),
+    "lcmd": Traits(("embedding",), ("embedding",), ("holzmuller2023batch",)),
+    "k_means_plus_plus": Traits(("embedding",), ("embedding",), ("holzmuller2023batch",)),
+    "maxdet": Traits(("embedding",), ("embedding",), ("holzmuller2023batch",)),
+    "bait": Traits(("embedding",), ("embedding",), ("holzmuller2023batch", "ash2021bait")),
     "vote_entropy": Traits(("votes",)),
     "predictive_entropy": Traits(("probabilities",)),
-    "oed_energy": Traits(("informativeness_energy",), OED_OPTIONS),
-    "oed_forces": Traits(("informativeness_forces",), OED_OPTIONS),
-    "oed_total": Traits(("informativeness_energy", "informativeness_forces"), ("beta", *OED_OPTIONS)),
+    "oed_energy": Traits(("informativeness_energy",), OED_OPTIONS, ("zaverkin2021oed",)),
+    "oed_forces": Traits(("informativeness_forces",), OED_OPTIONS, ("zaverkin2021oed",)),
+    "oed_total": Traits(
+        ("informativeness_energy", "informativeness_forces"), ("beta", *OED_OPTIONS), ("zaverkin2021oed",)
+    ),
 }
 """What ``query.strategy`` may name, beside an import path."""
 
@@ -156,6 +161,15 @@ class Query(Section):
         if self.threshold is not None and self.min_informativeness is None:
             raise ValueError(f"threshold = {self.threshold} needs min_informativeness; set it, or remove threshold")
         return self
+
+    def citations(self) -> tuple[str, ...]:
+        """Return what the strategy's authors ask to cite."""
+        return () if self.is_user_defined else STRATEGIES[self.strategy].cites
+
+    @property
+    def takes_unseen(self) -> bool:
+        """Whether the strategy takes candidates without looking at them."""
+        return not self.is_user_defined and STRATEGIES[self.strategy].takes_unseen
 
     @property
     def is_user_defined(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -20,6 +20,8 @@ class Spectrum(Section):
     """Spectra of target excitations: ML-NEA (the whole pool is the ensemble), QC-NEA (labelled structures only), and the
     single-point convolution (B.-X. Xue, M. Barbatti, P. O. Dral, J. Phys. Chem. A 124, 7199 (2020)).
     """
+
+    cites: ClassVar[tuple[str, ...]] = ("xue2020mlnea",)
 
     n_states: int | None = Field(default=None, gt=0)
     """Lowest excited states that are learnt and make the spectrum; null: excitations.n_states of the PySCF method. Other

@@ -17,6 +17,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+from quarry.config.learning import Stop
 from quarry.config.targets import Target
 from quarry.evaluation.calibration import CURVE_LEVELS, coverage, rank_correlation
 from quarry.files import atomic_path
@@ -64,10 +65,10 @@ def _in_brackets(unit: str) -> str:
     return f" ({unit})" if unit else ""
 
 
-def plot_learning_curve(histories: dict[str, str], target: Target, limit: float | None, path: str) -> None:
+def plot_learning_curve(histories: dict[str, str], target: Target, stop: Stop, path: str) -> None:
     """Plot RMSE (with its 95 % interval) and rRMSE of every arm against the number of training labels.
 
-    histories: ``history.csv`` by arm. limit: the rRMSE at which the campaign stops, or None.
+    histories: ``history.csv`` by arm. stop: the stop rules, of which that by rRMSE is drawn.
     """
     tables = {arm: pd.read_csv(file) for arm, file in histories.items()}
     scale, unit = unit_for(target, max(float(t["rmse"].max()) for t in tables.values()))
@@ -87,10 +88,7 @@ def plot_learning_curve(histories: dict[str, str], target: Target, limit: float 
         top.set_ylabel(f"{metric} RMSE of the {target.words}{_in_brackets(unit)}")
         if len(tables) > 1 or top.get_legend_handles_labels()[1] != list(tables):
             top.legend(frameon=False, fontsize=8)
-        if limit is not None:
-            bottom.axhline(limit, color="0.4", linestyle="--", linewidth=1)
-            where = {"xy": (0.005, limit), "xycoords": ("axes fraction", "data"), "fontsize": 8, "color": "0.3"}
-            bottom.annotate(f"stop below {limit:g}", ha="left", va="top", **cast(Any, where))
+        draw_limit(bottom, stop)
         if any((table["rrmse"][table["iteration"] > 0] > 0).any() for table in tables.values()):
             bottom.set_yscale("log")
             plain_log_ticks(bottom)
@@ -98,6 +96,19 @@ def plot_learning_curve(histories: dict[str, str], target: Target, limit: float 
         bottom.set_xlabel("training labels")
         figure.align_ylabels()
         save_figure(figure, path)
+
+
+def draw_limit(axis: Axes, stop: Stop) -> None:
+    """Draw the rRMSE at which a campaign stops, where it has such a rule, and say what must be below it."""
+    if stop.rrmse is None:
+        return
+    axis.axhline(stop.rrmse, color="0.4", linestyle="--", linewidth=1)
+    what = "upper end of the interval" if stop.rrmse_bound == "upper" else "rRMSE"
+    often = "" if stop.patience == 1 else f", {stop.patience} times in a row"
+    where = {"xy": (0.005, stop.rrmse), "xycoords": ("axes fraction", "data"), "fontsize": 8, "color": "0.3"}
+    text = axis.annotate(f"stops with the {what} below {stop.rrmse:g}{often}", ha="left", va="top", **cast(Any, where))
+    # A limit that lies far below all values must not press the axes together to make room for its words.
+    text.set_in_layout(False)
 
 
 def _arm_message(arm: str, table: pd.DataFrame) -> str:
@@ -118,13 +129,21 @@ def draw_bands(axis: Axes, tables: dict[str, pd.DataFrame], scale: float = 1.0) 
     floor, edge = 0.5 * np.nanmin(numbers[:, 1]), 1.15 * np.nanmax(numbers)
     lowest = np.nanmin(np.where(numbers[:, 0] > floor, numbers[:, 0], np.inf), initial=np.nanmin(numbers[:, 1]))
     for table, colour in zip(tables.values(), COLOURS * len(tables), strict=False):
+        # Where there is no interval nothing is drawn: lines to no number have the layout make room for them somewhere.
+        table = table[table["rmse_low"].notna()]
+        if table.empty:
+            continue
         low, high = (scale * table[c].to_numpy(dtype=float) for c in ("rmse_low", "rmse_high"))
-        x, open_end = table["n_train"].to_numpy(dtype=float), np.isfinite(low) & np.isnan(high)
-        axis.fill_between(x, low, high, where=np.isfinite(high), color=colour, alpha=0.18, linewidth=0)
+        x, open_end = table["n_train"].to_numpy(dtype=float), np.isnan(high)
+        if not open_end.all():
+            axis.fill_between(
+                x, np.maximum(low, 0.87 * lowest), high, where=~open_end, color=colour, alpha=0.18, linewidth=0
+            )
         ends = np.where(open_end, edge, high)
         axis.vlines(x, np.maximum(low, 0.87 * lowest), ends, color=colour, alpha=0.3, linewidth=1)
-        arrows = np.full(int(open_end.sum()), edge)
-        axis.plot(x[open_end], arrows, "^", color=colour, alpha=0.6, markersize=5, clip_on=False, zorder=3)
+        if open_end.any():
+            arrows = np.full(int(open_end.sum()), edge)
+            axis.plot(x[open_end], arrows, "^", color=colour, alpha=0.6, markersize=5, clip_on=False, zorder=3)
     axis.set_ylim(0.87 * lowest, edge)
 
 

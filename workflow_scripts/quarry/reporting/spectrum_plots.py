@@ -13,8 +13,18 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
+from quarry.config.learning import Stop
 from quarry.config.targets import TARGETS
-from quarry.reporting.plots import COLOURS, STYLE, draw_bands, draw_changes, plain_log_ticks, save_figure, unit_for
+from quarry.reporting.plots import (
+    COLOURS,
+    STYLE,
+    draw_bands,
+    draw_changes,
+    draw_limit,
+    plain_log_ticks,
+    save_figure,
+    unit_for,
+)
 from quarry.spectra.cross_section import HC_EV_NM, CrossSection
 from quarry.spectra.files import Experiment, read_experiment, read_spectra
 
@@ -185,10 +195,10 @@ def plot_state_parity(predictions: dict[str, Any], n_states: int, metric: str, p
         save_figure(figure, path)
 
 
-def plot_state_learning_curve(histories: dict[str, str], path: str, threshold: float | None) -> None:
+def plot_state_learning_curve(histories: dict[str, str], stop: Stop, path: str) -> None:
     """Plot RMSE_geom (with its 95 % interval), the RMSE of energies and strengths, and rRMSE against the training labels.
 
-    histories: ``history.csv`` by arm. threshold: the rRMSE at which the campaign stops, or None.
+    histories: ``history.csv`` by arm. stop: the stop rules, of which that by rRMSE is drawn.
     """
     tables = {arm: pd.read_csv(file) for arm, file in histories.items()}
     with plt.rc_context(STYLE):
@@ -206,10 +216,7 @@ def plot_state_learning_curve(histories: dict[str, str], path: str, threshold: f
         energies.set_ylabel("RMSE, all energies (eV)")
         strengths.set_ylabel("RMSE, all oscillator strengths")
         relative.set_ylabel("rRMSE")
-        if threshold is not None:
-            relative.axhline(threshold, color="0.4", linestyle="--", linewidth=1)
-            where: Any = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "xytext": (2, -3)}
-            relative.annotate(f"stop below {threshold:g}", (0, threshold), va="top", fontsize=8, color="0.3", **where)
+        draw_limit(relative, stop)
         draw_bands(geometric, tables)
         for axis in (geometric, energies, strengths, relative):
             _fit_scale(axis)

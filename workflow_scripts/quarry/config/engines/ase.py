@@ -33,6 +33,8 @@ NameOfAse = Annotated[str, AfterValidator(_known_name), WithJsonSchema({"type": 
 class AseLabeling(LabelingBase):
     """Labels from any calculator of ASE."""
 
+    cites: ClassVar[tuple[str, ...]] = ("larsen2017ase",)
+
     takes_periodic: ClassVar[bool | None] = None
 
     engine: Literal["ase"]

@@ -1,0 +1,197 @@
+"""The overview: its findings, pictures, citations and page."""
+
+import base64
+import re
+from dataclasses import replace
+from xml.etree import ElementTree
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.decomposition import PCA
+
+from quarry.config.base import Section as Configured
+from quarry.config.loading import load_configuration
+from quarry.config.query import STRATEGIES
+from quarry.labeling.audit.findings import Finding as AuditFinding
+from quarry.reporting import overview_plots as plots
+from quarry.reporting.page import Figure, Finding, Page, Section, Table, Tile
+from quarry.reporting.plots import STYLE, draw_bands
+from quarry.stages.overview.findings import Evidence, findings_of
+from quarry.stages.overview.methods import ALWAYS, bibtex, citations, paragraph, references
+from support.campaigns import stand_in_configuration
+from support.progress import configuration, facts
+
+
+def evidence(errors=None, ended="rrmse", **changes):
+    """Evidence of a campaign about which there is nothing to say but that no random arm ran."""
+    good = {"rmse": 0.01, "rmse_low": 0.009, "rmse_high": 0.011, "n": 100, "rmse_over_std": 0.05, "coverage_95": 0.95}
+    last = facts(3, errors={"test": {**good, "rmse_over_std_high": 0.06, **(errors or {})}})
+    return replace(Evidence(configuration(rrmse=0.1), [last], ended), **changes)
+
+
+def about(evidence):
+    return {finding.what: finding for finding in findings_of(evidence)}
+
+
+def test_nothing_to_say_but_that_no_random_arm_ran():
+    found = findings_of(evidence())
+    assert [(finding.severity, finding.what) for finding in found] == [
+        ("note", "Nothing says whether labels were saved")
+    ]
+    assert "control: {seeds: [0, 1, 2]}" in found[0].remedy
+
+
+@pytest.mark.parametrize(
+    ("errors", "said", "severity"),
+    [
+        ({"rmse_high": None}, "The RMSE is not well known", "warning"),
+        ({"rmse_low": 0.004, "rmse_high": 0.02}, "The RMSE is not well known", "warning"),
+        ({"rmse_over_std": 0.9, "rmse_over_std_high": 1.2}, "no better than the mean", "error"),
+        ({"coverage_95": 0.80}, "uncertainties are too small", "warning"),
+        ({"coverage_95": 1.0, "n": 400}, "uncertainties are too large", "note"),
+    ],
+)
+def test_what_errors_show(errors, said, severity):
+    found = [finding for what, finding in about(evidence(errors)).items() if said in what]
+    assert len(found) == 1 and found[0].severity == severity and found[0].evidence and found[0].remedy
+
+
+@pytest.mark.parametrize(("coverage", "n"), [(0.90, 10), (1.0, 10), (0.92, 100)])
+def test_a_coverage_that_chance_explains_is_no_finding(coverage, n):
+    assert not any("uncertainties" in what for what in about(evidence({"coverage_95": coverage, "n": n})))
+
+
+def test_failures_audit_budget_cost_and_warnings():
+    row = {"status": "out_of_memory", "retried": ""}
+    rows = [dict(row), dict(row), {**row, "retried": "x"}]
+    audit = [
+        AuditFinding("a", "net_force", "error", 2.0, 0.1, "eV/Angstrom", "the net force is 2"),
+        AuditFinding("", "copies", "note", 0, 0, "1", "fine"),
+    ]
+    last = facts(3, warnings=["hyperparameters at a bound", "1 of 9 structures carries 77 % of the squared error"])
+    found = about(Evidence(configuration(rrmse=0.1), [last], "max_labels", rows, audit, None, 1.0, 3.0))
+    failed = found["2 labels failed: out of memory"]
+    assert "resources.label.memory_MB" in failed.remedy and "snakemake retry_failed" in failed.remedy
+    assert found["The audit of the labels: net force"].severity == "error"
+    assert "A budget ended the campaign, not convergence" in found
+    assert "3 core-hours for models, 1 for labels" in found["The models cost more than the labels"].evidence
+    assert found["Said by the last iteration"].evidence == "hyperparameters at a bound"
+    assert findings_of(Evidence(configuration(rrmse=0.1), [last], "max_labels", rows, audit))[0].severity == "error"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "said"),
+    [("wasted", "Labels were wasted"), ("none", "No labels were shown to be saved"), ("saved", None)],
+)
+def test_verdicts(verdict, said):
+    settings = load_configuration(
+        stand_in_configuration(control={"seeds": [0, 1, 2]}, stop={"rrmse": 0.1}), "campaign.yaml"
+    )
+    savings = {"columns": [{"verdict": verdict}], "words": ["12 labels"]}
+    found = about(evidence(configuration=settings, savings=savings))
+    assert set(found) == ({said} if said else set())
+
+
+def test_map_is_that_of_principal_components():
+    pool = np.random.default_rng(0).normal(size=(50, 6)) * np.array([5.0, 2.0, 1.0, 1.0, 0.5, 0.1])
+    there, chosen, shares = plots.principal_map(pool, pool[:7])
+    reference = PCA(2, svd_solver="full").fit(pool)
+    assert np.abs(there) == pytest.approx(np.abs(reference.transform(pool)))
+    assert shares == pytest.approx(tuple(reference.explained_variance_ratio_))
+    assert chosen == pytest.approx(there[:7])
+    line, _, shares = plots.principal_map(np.arange(5.0)[:, None], np.zeros((1, 1)))
+    assert line[:, 1] == pytest.approx(0.0) and shares == pytest.approx((1.0, 0.0))
+
+
+def test_running_at_once_counts_jobs():
+    rng = np.random.default_rng(1)
+    runs = [plots.Run(begin, begin + length, 0) for begin, length in rng.uniform(size=(40, 2))]
+    points = np.linspace(-0.1, 2.1, 60)
+    expected = [sum(run.begin <= point < run.end for run in runs) for point in points]
+    assert plots.running_at_once(runs, points).tolist() == expected
+
+
+def test_bands_leave_the_axes_their_room():
+    """Without intervals, without open ends and with lower ends of zero: invisible lines made the layout press the axes flat."""
+    for low, high in (([np.nan] * 3, [np.nan] * 3), ([0.0, 0.5, np.nan], [2.0, 1.0, np.nan]), ([0.5] * 3, [2.0] * 3)):
+        with plt.rc_context(STYLE):
+            figure, axis = plt.subplots(constrained_layout=True)
+            table = pd.DataFrame({"n_train": [1, 2, 3], "rmse": [1.0, 0.8, 0.7], "rmse_low": low, "rmse_high": high})
+            axis.plot(table["n_train"], table["rmse"])
+            draw_bands(axis, {"main": table})
+            axis.set_yscale("log")
+            figure.canvas.draw()
+            assert axis.get_position().height > 0.7
+            plt.close(figure)
+
+
+def sections_of(kind):
+    for child in kind.__subclasses__():
+        yield child
+        yield from sections_of(child)
+
+
+def test_every_citation_is_in_the_bibliography_and_every_entry_is_cited():
+    declared = {name for kind in sections_of(Configured) for name in kind.cites}
+    declared |= {name for traits in STRATEGIES.values() for name in traits.cites}
+    dispersed = [
+        load_configuration(
+            stand_in_configuration(
+                labeling={"engine": "pyscf", "method": {"xc": "pbe", "basis": "sto-3g", "dispersion": d}}
+            ),
+            "c",
+        )
+        for d in ("d3bj", "d4")
+    ]
+    declared |= {name for one in dispersed for name in citations(one)}
+    assert declared | set(ALWAYS) == set(references())
+    assert {"grimme2011damping", "sun2020pyscf"} <= set(citations(dispersed[0]))
+    for name, entry in references().items():
+        assert re.fullmatch(r"@\w+\{" + name + r",\n(  .+\n)+\}", entry), entry
+
+
+def test_methods_name_what_was_done():
+    settings = configuration(rrmse=0.1)
+    text = paragraph(settings, facts(3), 4, {"pyscf": "2.14.0", "quarry": "1"}, {}, "rRMSE 0.05 is below 0.1")
+    for words in (
+        "pyscf 2.14.0",
+        "1,000 structures",
+        "3 further iterations",
+        "210 structures",
+        "rRMSE 0.05 is below 0.1",
+        "seed",
+    ):
+        assert words in text, words
+    assert "molder2021snakemake" in bibtex(settings)
+
+
+def test_page_stands_by_itself_and_is_escaped(tmp_path):
+    plots.plot_core_hours({"labels": [1.0, 2.0], "training": [0.5, 0.1]}, tmp_path / "c.svg")
+    page = Page(
+        "a <b> & c",
+        "asked",
+        "ended",
+        "made",
+        [Tile("labels", "12", "of 20")],
+        [
+            Section("Empty one"),
+            Section(
+                "Cost",
+                figures=[Figure("hours", tmp_path / "c.svg", 'of "main"')],
+                tables=[Table("t", ["x"], [["1 < 2"]])],
+            ),
+            Section("Issues found", findings=[Finding("error", "wrong", "because", "do")]),
+        ],
+    )
+    page.write(tmp_path / "1.html")
+    page.write(tmp_path / "2.html")
+    text = (tmp_path / "1.html").read_text()
+    assert text == (tmp_path / "2.html").read_text()
+    assert "a &lt;b&gt; &amp; c" in text and "1 &lt; 2" in text and "Empty one" not in text
+    assert not re.search(r"(src|href)=\"(?!data:|#)", text) and "http" not in text.replace("http-equiv", "")
+    picture = re.search(r'src="data:image/svg\+xml;base64,([^"]+)"', text)
+    root = ElementTree.fromstring(base64.b64decode(picture[1]))
+    words = {"".join(node.itertext()) for node in root.iter() if node.tag.endswith("text")}
+    assert {"core-hours", "iteration", "training"} <= words

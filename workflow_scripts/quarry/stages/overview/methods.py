@@ -1,0 +1,99 @@
+"""A paragraph on methods for a paper, and the BibTeX of what it asks to cite."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from quarry import __version__
+from quarry.config.base import Section
+from quarry.config.campaign import Configuration
+from quarry.config.query import ConstantBatch, DoublingBatch
+from quarry.stopping.facts import Facts
+from quarry.stopping.messages import how_good
+
+REFERENCES = Path(__file__).with_name("references.bib")
+ALWAYS = ("molder2021snakemake",)
+"""What every campaign stands on."""
+
+
+def references() -> dict[str, str]:
+    """Return every entry of the bibliography by its name."""
+    entries = re.split(r"\n(?=@)", REFERENCES.read_text().strip())
+    return {entry.partition("{")[2].partition(",")[0]: entry for entry in entries}
+
+
+def citations(section: Section) -> list[str]:
+    """Return what a configuration asks to cite, each name once: of a section, and of all sections in it."""
+    return list(dict.fromkeys([*ALWAYS, *_of(section)]))
+
+
+def _of(value: Any) -> Iterator[str]:
+    if isinstance(value, Section):
+        yield from value.citations()
+        for name in type(value).model_fields:
+            yield from _of(getattr(value, name))
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            yield from _of(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _of(part)
+
+
+def bibtex(configuration: Configuration) -> str:
+    """Return the entries of what a campaign asks to cite."""
+    known = references()
+    return "\n".join(known[name] for name in citations(configuration))
+
+
+def level_of_theory(configuration: Configuration, manifest: Mapping[str, Any]) -> str:
+    """Return what labels were computed with, in a few words. manifest: of the campaign."""
+    labeling = configuration.labeling
+    method = getattr(labeling, "method", None)
+    if method is None or not hasattr(method, "xc"):
+        named = next(
+            (str(value) for key in ("calculator", "command", "function") if (value := getattr(labeling, key, None))), ""
+        )
+        return f"{labeling.engine}{f': {named}' if named else ''}"
+    dispersion = {"d3bj": "-D3(BJ)", "d4": "-D4"}.get(method.dispersion or "", "")
+    return f"{method.xc.upper()}{dispersion}/{method.basis} ({labeling.engine})"
+
+
+def paragraph(
+    configuration: Configuration,
+    facts: Facts,
+    iterations: int,
+    versions: Mapping[str, str],
+    manifest: Mapping[str, Any],
+    ended: str,
+) -> str:
+    """Return how the campaign was done, in sentences that a paper can take. facts: of the last iteration of arm main."""
+    names = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()) if name != "quarry")
+    model, query = configuration.model, configuration.query
+    size = {
+        ConstantBatch: "of {0.size} structures",
+        DoublingBatch: "of {0.size}, {0.size} x 2, {0.size} x 4 ... structures",
+    }
+    batch = size.get(type(query.batch), "of a fraction {0.fraction:g} of the training set").format(query.batch)
+    descriptor = f" with the descriptor {configuration.descriptor.kind}" if configuration.descriptor else ""
+    pool = getattr(configuration.pool, "source", "file")
+    sentences = [
+        f"Labels ({level_of_theory(configuration, manifest)}{f'; {names}' if names else ''}) were computed in a labeling "
+        f"campaign of Quarry {__version__}, a Snakemake workflow.",
+        f"From a pool of {facts.pool_size:,} structures (source: {pool}), {query.initial} were labelled first.",
+        f"In each of {iterations - 1} further iterations a model ({model.kind}{descriptor}) was trained, and the strategy "
+        f"{query.strategy} chose a batch {batch}.",
+        f"{facts.n_labels:,} structures were labelled in all, of which {facts.n_train:,} are training structures"
+        + (f" and {facts.n_test:,} the test set, drawn at random before the first batch" if facts.n_test else "")
+        + (f"; {facts.n_failed} labels failed" if facts.n_failed else "")
+        + ".",
+        f"The campaign ended because {ended}." if ended else "The campaign has not ended.",
+        f"At the end {how}."
+        if (how := how_good(facts.errors.get(facts.metric), facts.goal.unit)) and not ended
+        else "",
+        f"Every random choice follows from the seed {configuration.seed}.",
+    ]
+    return " ".join(sentence for sentence in sentences if sentence)
