@@ -123,7 +123,11 @@ def products(wildcards):
     """Return the files that a campaign leaves for its user."""
     spectrum = bool(CAMPAIGN.configuration.spectrum)
     of_arm = ["collect_results", "describe_model"] + ["compute_spectrum"] * spectrum
-    of_campaign = ["publish_results", "publish_model"] + ["publish_spectrum"] * spectrum + CAMPAIGN.drawing_rules
+    of_campaign = (
+        ["publish_results", "describe_dataset", "publish_model"]
+        + ["publish_spectrum"] * spectrum
+        + CAMPAIGN.drawing_rules
+    )
     arms = [path for arm in CAMPAIGN.arms for rule in of_arm for path in PATHS.outputs(rule, arm).values()]
     return arms + [path for rule in of_campaign for path in PATHS.outputs(rule).values()]
 

@@ -99,3 +99,24 @@ rule publish_model:
         "../envs/learn.yaml"
     script:
         "../workflow_scripts/publish_results.py"
+
+
+rule describe_dataset:
+    """Put the parts of the data set, its card and its metadata beside it."""
+    message:
+        f"describing the data set in {CAMPAIGN.paths.root}"
+    input:
+        **PATHS.outputs("publish_results"),
+        # What its author says of it; an inspection before the first run has no such file.
+        settings=lambda wildcards: [PATHS.dataset_settings] if Path(CAMPAIGN.paths.dataset_settings).exists() else [],
+    output:
+        **PATHS.outputs("describe_dataset"),
+    params:
+        manifest=CAMPAIGN.paths.manifest,
+    log:
+        f"{PATHS.logs}/describe_dataset.log",
+    localrule: True
+    conda:
+        "../envs/learn.yaml"
+    script:
+        "../workflow_scripts/describe_dataset.py"

@@ -44,9 +44,8 @@ def test_the_campaign_of_an_earlier_version_goes_on(kind, tmp_path):
     assert len(whole) >= 2 and stored
 
     if kind == "finished":
-        assert rules_to_run(folder) == dict.fromkeys(["describe_model", "publish_model", "all"], 1), (
-            "its model is a product"
-        )
+        new = ["describe_model", "publish_model", "describe_dataset", "all"]
+        assert rules_to_run(folder) == dict.fromkeys(new, 1), "its model is a product, and its data set has a card"
     outcome = folder.run()
     assert outcome.code == 0, outcome.text[-3000:]
     assert not outcome.nothing_to_do

@@ -16,7 +16,15 @@ from support.campaigns import REPOSITORY, CampaignFolder, stand_in_configuration
 from support.graph import all_rules, graph_of, jobs_of, rules_to_run
 
 PER_ITERATION = {"select_batch", "merge_labels", "train_model", "evaluate_model", "assess_iteration"}
-PRODUCTS = {"collect_results", "describe_model", "publish_results", "publish_model", "draw_figures", "all"}
+PRODUCTS = {
+    "collect_results",
+    "describe_model",
+    "publish_results",
+    "publish_model",
+    "describe_dataset",
+    "draw_figures",
+    "all",
+}
 
 
 @pytest.fixture(scope="module")

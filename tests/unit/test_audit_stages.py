@@ -27,6 +27,7 @@ from quarry.stages.targets import training_data
 from quarry.stages.training import train_model
 from quarry.stopping.progress import Progress
 from quarry.stopping.rules import absurd_message, held_back, stop_reason
+from quarry.structures.frames import write_extxyz
 from quarry.structures.labelled import LabelledSet
 from support.arms import models_in
 from support.iterations import POOL, Iteration, record
@@ -130,7 +131,7 @@ def test_left_out_labels_in_files(tmp_path):
     some.write(tmp_path / "d.h5", {})
     again = LabelledSet.read(tmp_path / "d.h5")
     assert again.rejected == some.rejected and again.indices("train").tolist() == [0, 1, 3]
-    again.write_extxyz(tmp_path / "d.extxyz")
+    write_extxyz(again, tmp_path / "d.extxyz")
     assert [atoms.get_potential_energy() for atoms in ase.io.read(tmp_path / "d.extxyz", ":")] == [0.0, 1.0, 3.0]
     part = again.subset(np.array([3, 2]))
     assert part.structures.ids.tolist() == [POOL[3].structure_id, POOL[2].structure_id]

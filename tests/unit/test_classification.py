@@ -27,6 +27,7 @@ from quarry.stages.training import train_model
 from quarry.stopping.facts import Cost
 from quarry.stopping.progress import Progress
 from quarry.stopping.rules import stop_reason
+from quarry.structures.frames import write_extxyz
 from quarry.structures.labelled import LabelledSet
 from support.arms import models_in
 from support.campaigns import stand_in_configuration
@@ -212,7 +213,7 @@ class TestStages:
         chosen, labels = [pool[i] for i in (3, 1, 4)], [{"class": 1.0}, {"class": 0.0}, {"energy": 2.0}]
         packed = LabelledSet.from_records(chosen, ["train"] * 3, [0] * 3, labels)
         packed.write(tmp_path / "d.h5", {})
-        packed.write_extxyz(tmp_path / "d.extxyz")
+        write_extxyz(packed, tmp_path / "d.extxyz")
         assert [atoms.info.get("class") for atoms in ase.io.read(tmp_path / "d.extxyz", ":")] == [1, 0, None]
         own = configuration(**{**CLASS, "classification": OWN})
         data = training_data(LabelledSet.read(tmp_path / "d.h5"), "train", features, own)

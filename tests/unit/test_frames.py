@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from quarry.structures.files import read_files
-from quarry.structures.frames import frames_of, reference_atoms, write_frames
+from quarry.structures.frames import frames_of, reference_atoms, write_extxyz, write_frames
 from quarry.structures.labelled import LabelledSet
 from quarry.structures.sources import Source
 from quarry.structures.structure import Structure
@@ -13,7 +13,7 @@ from support.data_sets import of_all_kinds
 
 
 def written(labelled, tmp_path):
-    labelled.write_extxyz(tmp_path / "a.extxyz")
+    write_extxyz(labelled, tmp_path / "a.extxyz")
     return ase.io.read(tmp_path / "a.extxyz", ":")
 
 
@@ -78,7 +78,7 @@ def test_the_user_s_own_type_of_a_free_atom_is_kept(tmp_path):
 
 def test_a_pool_is_read_of_it_again(tmp_path):
     labelled = of_all_kinds()
-    labelled.write_extxyz(tmp_path / "a.extxyz")
+    write_extxyz(labelled, tmp_path / "a.extxyz")
     again = read_files([(tmp_path / "a.extxyz", ":")], 0, 1)
     assert again.ids.tolist() == labelled.structures.ids.tolist()
 

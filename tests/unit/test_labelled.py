@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from quarry.properties import PROPERTIES
 from quarry.structures import Structure
+from quarry.structures.frames import write_extxyz
 from quarry.structures.labelled import LabelledSet
 
 RNG = np.random.default_rng(5)
@@ -108,7 +109,7 @@ class TestHdf5:
 class TestExtendedXyz:
     @pytest.fixture
     def frames(self, tmp_path):
-        full().write_extxyz(tmp_path / "a.extxyz")
+        write_extxyz(full(), tmp_path / "a.extxyz")
         return ase.io.read(tmp_path / "a.extxyz", index=":")
 
     def test_ase_gives_energies_and_forces_back(self, frames):
@@ -139,18 +140,18 @@ class TestExtendedXyz:
 
     def test_a_single_excited_state_is_an_array_too(self, tmp_path):
         one = label(STRUCTURES[0], excitation_energies=[4.5], oscillator_strengths=[0.25])
-        LabelledSet.from_records(STRUCTURES[:1], ["train"], [0], [one]).write_extxyz(tmp_path / "a.extxyz")
+        write_extxyz(LabelledSet.from_records(STRUCTURES[:1], ["train"], [0], [one]), tmp_path / "a.extxyz")
         found = ase.io.read(tmp_path / "a.extxyz").info
         assert np.shape(found["excitation_energies_eV"]) == (1,) and found["oscillator_strengths"] == [0.25]
 
     def test_the_same_labels_give_the_same_bytes(self, tmp_path):
-        full().write_extxyz(tmp_path / "a.extxyz")
-        full().write_extxyz(tmp_path / "b.extxyz")
+        write_extxyz(full(), tmp_path / "a.extxyz")
+        write_extxyz(full(), tmp_path / "b.extxyz")
         assert (tmp_path / "a.extxyz").read_bytes() == (tmp_path / "b.extxyz").read_bytes()
 
     def test_a_label_that_lacks_forces_has_none_in_the_file(self, tmp_path):
         properties = [label(STRUCTURES[0]), {"energy": -1.0, "lumo": None}]
-        LabelledSet.from_records(STRUCTURES[:2], ["train"] * 2, [0, 0], properties).write_extxyz(tmp_path / "a.extxyz")
+        write_extxyz(LabelledSet.from_records(STRUCTURES[:2], ["train"] * 2, [0, 0], properties), tmp_path / "a.extxyz")
         complete, partial = ase.io.read(tmp_path / "a.extxyz", index=":")
         assert complete.get_forces().shape == (3, 3)
         assert partial.get_potential_energy() == -1.0

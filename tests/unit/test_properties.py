@@ -22,6 +22,7 @@ from quarry.labeling.plain import check_numbers
 from quarry.labeling.record import LabelRecord
 from quarry.properties import PROPERTIES, Property, Shape, answerable, given_by, statable
 from quarry.structures import Structure
+from quarry.structures.frames import write_extxyz
 from quarry.structures.labelled import LabelledSet
 
 WATER = Structure.create([8, 1, 1], np.random.default_rng(1).normal(0, 1, (3, 3)))
@@ -133,7 +134,7 @@ class TestOneMoreLine:
             assert one.record(2)[entry.name].shape == entry.dimensions(3)
 
     def test_frames(self, entry, tmp_path):
-        self.packed(entry).write_extxyz(tmp_path / "a.extxyz")
+        write_extxyz(self.packed(entry), tmp_path / "a.extxyz")
         frames = ase.io.read(tmp_path / "a.extxyz", ":")
         for atoms, structure in zip(frames[:2], (WATER, HYDROGEN), strict=True):
             place = atoms.arrays if entry.of_atoms else atoms.info

@@ -20,6 +20,7 @@ from quarry.files import canonical_json
 from quarry.labeling.engines.registry import make_engine
 from quarry.labeling.engines.replay import ReplayEngine
 from quarry.structures import Structure, StructureSet
+from quarry.structures.frames import write_extxyz
 from quarry.structures.geometries import TOLERANCE_A, GeometryIndex
 from quarry.structures.labelled import LabelledSet
 from support.campaigns import REPOSITORY
@@ -205,7 +206,7 @@ def test_the_product_of_a_campaign_can_be_replayed(tmp_path: Path) -> None:
     given = [{"energy": 0.1 * i, "gap": 5.0 + i, "forces": s.positions.tolist()} for i, s in enumerate(structures)]
     labelled = LabelledSet.from_records(structures, ["train"] * 4, [0] * 4, given)
     labelled.write(tmp_path / "dataset.h5", {})
-    labelled.write_extxyz(tmp_path / "dataset.extxyz")
+    write_extxyz(labelled, tmp_path / "dataset.extxyz")
     group = {"numbers": "structures/numbers", "positions": "structures/positions", "offsets": "structures/offsets"}
     of_table = replay(
         tmp_path,

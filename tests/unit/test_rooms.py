@@ -26,6 +26,7 @@ ROOMS = (
     "campaign",
     "status",
     "run_output",
+    "product",
     "stages",
     "command_line",
 )

@@ -11,6 +11,7 @@ from ase import Atoms
 from quarry.stages.pool import build_pool
 from quarry.structures import Structure
 from quarry.structures.files import FileSource, find_in_file, read_files, read_pool, read_pool_sources, write_pool
+from quarry.structures.frames import write_extxyz
 from quarry.structures.labelled import LabelledSet
 from quarry.structures.sources import Source
 from support.campaigns import WATER
@@ -142,7 +143,7 @@ class TestDataSet:
         assert before.joined(self.labelled(slice(0, 1))).sources == [None] * 3 + list(self.labelled().sources[:1])
 
     def test_extended_xyz(self, tmp_path):
-        self.labelled().write_extxyz(tmp_path / "a.extxyz")
+        write_extxyz(self.labelled(), tmp_path / "a.extxyz")
         first, second, third = ase.io.read(tmp_path / "a.extxyz", ":")
         assert first.info["source_file"] == "b.extxyz" and first.info["source_frame"] == 4
         assert first.info["config_type"] == "md" and first.info["n"] == 7 and first.info["role"] == "train"
@@ -156,7 +157,7 @@ class TestDataSet:
         assert not {"source_REF_energy", "DFT_gap", "source_file"} & set(third.info)
 
     def test_charge_and_spin_have_the_names_of_mace_and_fairchem(self, tmp_path):
-        self.labelled().write_extxyz(tmp_path / "a.extxyz")
+        write_extxyz(self.labelled(), tmp_path / "a.extxyz")
         for atoms, structure in zip(ase.io.read(tmp_path / "a.extxyz", ":"), self.STRUCTURES, strict=True):
             assert atoms.info["total_charge"] == atoms.info["charge"] == structure.charge
             assert (
@@ -169,7 +170,7 @@ class TestDataSet:
         "gone", [("multiplicity",), ("multiplicity", "total_spin"), ("charge", "multiplicity", "spin")]
     )
     def test_each_of_the_names_is_read_alone(self, tmp_path, gone):
-        self.labelled().write_extxyz(tmp_path / "a.extxyz")
+        write_extxyz(self.labelled(), tmp_path / "a.extxyz")
         frames = ase.io.read(tmp_path / "a.extxyz", ":")
         for atoms in frames:
             for name in gone:

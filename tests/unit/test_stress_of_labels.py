@@ -21,6 +21,7 @@ from quarry.labeling.store import LabelStore
 from quarry.labeling.wanted import Wanted
 from quarry.stages.verification import CHECK_ROTATIONS, VERIFY, compare_labels, recompute_label, rotated_copy
 from quarry.structures.files import FileSource, read_files
+from quarry.structures.frames import write_extxyz
 from quarry.structures.labelled import LabelledSet
 from support.campaigns import stand_in_configuration
 from support.crystals import MOLECULE, STRESSES, STRUCTURES, VOIGT, ase_section, slope
@@ -65,7 +66,7 @@ class TestDataSet:
             everything, ["train"] * 4, range(4), [*properties, {"energy": -2.0, "charges": [-0.5, 0.25, 0.25]}]
         )
         labels.write(tmp_path / "a.h5", {})
-        labels.write_extxyz(tmp_path / "a.extxyz")
+        write_extxyz(labels, tmp_path / "a.extxyz")
         return labels, tmp_path / "a.extxyz"
 
     def test_ase_gives_it_back(self, written):

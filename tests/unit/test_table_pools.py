@@ -37,6 +37,7 @@ from quarry.structures.files import (
     write_job_input,
     write_pool,
 )
+from quarry.structures.frames import write_extxyz
 from quarry.structures.labelled import LabelledSet
 from quarry.structures.tables import read_feature_rows, read_numbers
 from support.arms import models_in
@@ -112,7 +113,7 @@ class TestRows:
             write_pool(folder / "pool.h5", StructureSet.from_structures([row, row]))
             labelled = LabelledSet.from_records([row], ["train"], [0], [{"value": 1 / 3}])
             labelled.write(folder / "dataset.h5", {})
-            labelled.write_extxyz(folder / "dataset.extxyz")
+            write_extxyz(labelled, folder / "dataset.extxyz")
             of_job_input = read_job_input(folder / "leaf.extxyz")[0].structure
             of_ase = ase.io.read(folder / "dataset.extxyz")
             of_pool, of_dataset = (

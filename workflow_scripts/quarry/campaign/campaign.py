@@ -124,7 +124,7 @@ class Campaign:
         wanted = manifests.with_store(wanted, self.configuration.labeling.store)
         if wanted != old:
             manifests.save(self.paths.manifest, wanted)
-        self._write_spectrum_settings()
+        self._write_settings()
         store = Path(self.configuration.labeling.store) / checked["method_id"]
         self.recovery.restore(store, say)
         self.recovery.repair(say, store)
@@ -179,14 +179,19 @@ class Campaign:
             say(line)
         return bool(line)
 
-    def _write_spectrum_settings(self) -> None:
-        """Write how spectra are to be broadened where that has changed: the file is an input of the rule that makes them."""
-        spectrum, path = self.configuration.spectrum, Path(self.paths.spectrum_settings)
-        if spectrum is None:
-            return
-        wanted = canonical_json(spectrum.model_dump(mode="json", exclude={*LEARNT, "experiment"}))
-        if not path.exists() or path.read_bytes() != wanted.encode():
-            write_text(path, wanted)
+    def _write_settings(self) -> None:
+        """Write how spectra are to be broadened, and what the card of the data set is to say, where that has changed: the files
+        are inputs of the rules that make them.
+        """
+        settings = self.configuration
+        dumped = {self.paths.dataset_settings: settings.dataset.model_dump(mode="json")}
+        if settings.spectrum is not None:
+            of_spectrum = settings.spectrum.model_dump(mode="json", exclude={*LEARNT, "experiment"})
+            dumped[self.paths.spectrum_settings] = of_spectrum
+        for name, data in dumped.items():
+            wanted, path = canonical_json(data), Path(name)
+            if not path.exists() or path.read_bytes() != wanted.encode():
+                write_text(path, wanted)
 
     def _sealed(self, arm: str) -> int:
         """Return how many leading iterations of an arm are finished for good and left out of the graph.

@@ -58,6 +58,7 @@ def _of_products(configuration: Configuration) -> int:
         "describe_model": arms,
         "publish_results": 1,
         "publish_model": 1,
+        "describe_dataset": 1,
     }
     if configuration.knows_pool:
         jobs["collect_pool_labels"] = 1
@@ -67,5 +68,5 @@ def _of_products(configuration: Configuration) -> int:
         jobs |= {"compute_spectrum": arms, "publish_spectrum": 1}
     jobs |= dict.fromkeys(drawing_rules(configuration), 1)
     count = sum(number * (2 * len(product_of(rule)) + 2 + bool(RULES[rule].benchmark)) for rule, number in jobs.items())
-    # Normal modes: no receipt. Settings of the spectrum: made by no rule.
-    return count + 4 * configuration.computes_modes + (configuration.spectrum is not None)
+    # Normal modes: no receipt. Settings of the data set and of the spectrum: made by no rule.
+    return count + 4 * configuration.computes_modes + 1 + (configuration.spectrum is not None)

@@ -169,6 +169,14 @@ _PRODUCT = {
 _MODEL = {"description": "model/model.json", "training": "model/training.h5", "readme": "model/README.md"}
 """What stands beside the model: rules of their own make it, so that a campaign that an earlier version finished gets it, and
 nothing else is made again."""
+_DATASET = {
+    "train": "train.extxyz",
+    "validation": "validation.extxyz",
+    "test": "test.extxyz",
+    "card": "dataset_card.md",
+    "metadata": "ro-crate-metadata.json",
+}
+"""What goes with the data set, by a rule of its own for the same reason."""
 _SPECTRUM = {
     "ensemble": "ensemble.h5",
     "ml_nea": "cross-section/cross-section_ml-nea.dat",
@@ -198,6 +206,7 @@ RULES = {
         Stage("compute_spectrum", _SPECTRUM, Place.ARM, resources="score", runs_model=True),
         Stage("publish_results", _PRODUCT, Place.CAMPAIGN),
         Stage("publish_model", _MODEL, Place.CAMPAIGN),
+        Stage("describe_dataset", _DATASET, Place.CAMPAIGN),
         Stage("publish_spectrum", _SPECTRUM, Place.CAMPAIGN),
         Stage(
             "draw_figures",

@@ -30,6 +30,7 @@ class CampaignPaths:
         self.reference = f"{self.pool}/reference.extxyz"
         self.filtered = f"{self.pool}/filtered.csv"
         self.spectrum_settings = f"{self.root}/spectrum_settings.json"
+        self.dataset_settings = f"{self.root}/dataset_settings.json"
         self.verification = f"{self.root}/verification"
         self.manifest = f"{self.root}/{MANIFEST}"
         self.lease = f"{self.root}/.lease.json"

@@ -13,6 +13,7 @@ from quarry.config.base import Form, Section, energy_in_ev
 from quarry.config.baselines import Baseline
 from quarry.config.classification import Classification
 from quarry.config.control import Control, control_names, split_names
+from quarry.config.dataset import DatasetCard
 from quarry.config.descriptors import Descriptor, InverseDistances
 from quarry.config.dynamics import DEFAULTS
 from quarry.config.engines.registry import Labeling
@@ -95,6 +96,7 @@ class Configuration(Section):
     resources: Resources = Resources()
     verification: Verification = Verification()
     forecast: Forecast = Forecast()
+    dataset: DatasetCard = DatasetCard()
 
     @model_validator(mode="before")
     @classmethod
@@ -267,10 +269,10 @@ class Configuration(Section):
     def identity(self, with_defaults: bool = True) -> dict[str, Any]:
         """Return the campaign's identity: the sections and keys that decide its batches, labels and models.
 
-        These are all but stop rules, resources, verification, forecast, and of section labeling the keys that all engines
-        share and those that change no number (``LabelingBase.free_keys``). with_defaults: also keys with default values.
+        These are all but stop rules, resources, verification, forecast, dataset, and of section labeling the keys that all
+        engines share and those that change no number (``LabelingBase.free_keys``). with_defaults: also keys with default values.
         """
-        excluded = {"stop", "resources", "verification", "forecast", "name"}
+        excluded = {"stop", "resources", "verification", "forecast", "dataset", "name"}
         data = self.model_dump(mode="json", exclude=excluded, exclude_defaults=not with_defaults)
         for key in (*self.labeling.names_of_shared_keys(), *self.labeling.free_keys):
             data["labeling"].pop(key, None)

@@ -10,6 +10,7 @@ from quarry.csv_tables import write_dicts
 from quarry.files import copy_file
 from quarry.stages.errors import CALIBRATION_BESIDE
 from quarry.stopping.facts import Cost, Facts
+from quarry.structures.frames import write_extxyz
 from quarry.structures.labelled import LabelledSet
 
 HISTORY_COLUMNS = (
@@ -202,7 +203,7 @@ def collect_results(
     copy_file(last["audit"], output["audit"])
     copy_file(last["dataset"], output["dataset"])
     copy_file(last["model"], output["model"])
-    LabelledSet.read(last["dataset"]).write_extxyz(output["extxyz"])
+    write_extxyz(LabelledSet.read(last["dataset"]), output["extxyz"])
     facts = [Facts.read(path) for path in facts_files]
     costs = [Cost.read(Path(path).with_name("cost.json")) for path in facts_files]
     columns = json.loads(Path(savings).read_bytes())["columns"] if savings else []

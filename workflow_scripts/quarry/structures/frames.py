@@ -11,11 +11,10 @@ import numpy as np
 from quarry.files import atomic_path
 from quarry.properties import PROPERTIES
 from quarry.structures.filters import is_isolated_atom
+from quarry.structures.labelled import LabelledSet
 
 if TYPE_CHECKING:
     from ase import Atoms
-
-    from quarry.structures.labelled import LabelledSet
 
 SPINS_OF_OTHERS = ("total_spin", "spin")
 """Names of the multiplicity in MACE (beside total_charge) and in fairchem (beside charge)."""
@@ -35,6 +34,14 @@ def frames_of(labelled: LabelledSet, rows: Iterable[int]) -> list[Atoms]:
     """
     references = reference_atoms(labelled)
     return [_frame(labelled, index, index in references) for index in rows]
+
+
+def write_extxyz(labelled: LabelledSet, path: str | Path) -> None:
+    """Write labels as extended XYZ; ``ase.io.read`` gives energies, forces and stresses back.
+
+    Labels that are rejected are not in it: whoever reads it learns from all of it.
+    """
+    write_frames(path, frames_of(labelled, np.flatnonzero(labelled.used).tolist()))
 
 
 def write_frames(path: str | Path, frames: Iterable[Atoms]) -> None:
@@ -89,6 +96,8 @@ def _frame(labelled: LabelledSet, index: int, is_reference: bool) -> Atoms:
     results: dict[str, Any] = {}
     for name, value in labelled.label(index).items():
         entry = PROPERTIES[name]
+        if entry.rank == 2:
+            value = full_3x3_to_voigt_6_stress(value)
         if entry.ase:
             results[name] = value
             name = REFERENCE + entry.name
@@ -99,8 +108,6 @@ def _frame(labelled: LabelledSet, index: int, is_reference: bool) -> Atoms:
         elif entry.one_number:
             atoms.info[name] = int(value) if entry.whole else float(value)
         else:
-            atoms.info[name] = full_3x3_to_voigt_6_stress(value) if entry.rank == 2 else value
-            if not entry.ase:
-                atoms.info[name] = value.tolist()
+            atoms.info[name] = value if entry.ase else value.tolist()
     atoms.calc = SinglePointCalculator(atoms, **results)
     return atoms

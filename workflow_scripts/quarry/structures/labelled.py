@@ -168,16 +168,6 @@ class LabelledSet:
                 rejected=frozenset(i.decode() for i in handle["left_out"][()]) if "left_out" in handle else frozenset(),
             )
 
-    def write_extxyz(self, path: str | Path) -> None:
-        """Write the labels as extended XYZ (``structures.frames``); ``ase.io.read`` gives energies, forces and stresses back.
-
-        Labels that are rejected are not in it: whoever reads it learns from all of it.
-        """
-        # Here and not above: jobs that read labels need none of ASE.
-        from quarry.structures.frames import frames_of, write_frames
-
-        write_frames(path, frames_of(self, np.flatnonzero(self.used).tolist()))
-
 
 def _packed(entry: Property, values: Sequence[Any], sizes: Sequence[int]) -> dict[str, NDArray[np.float64]]:
     """Return the array of a property by its name; nothing if no label has a number.

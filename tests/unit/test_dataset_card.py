@@ -1,0 +1,128 @@
+"""What goes with a data set: its parts as files, its card, its metadata."""
+
+import json
+from hashlib import sha256
+from importlib.util import find_spec
+from pathlib import Path
+
+import ase.io
+import pytest
+from pydantic import ValidationError
+
+from quarry.command_line.main import main
+from quarry.config.dataset import DatasetCard
+from quarry.product.describing import WORDS, describe_dataset
+from support.data_sets import campaign_of, of_all_kinds
+
+SETTINGS = {
+    "title": "Waters and coppers",
+    "description": "For tests.",
+    "license": "CC-BY-4.0",
+    "creators": [{"name": "A. Person", "orcid": "0000-0002-1825-0097", "affiliation": "University"}, {"name": "B"}],
+    "cite": "doi:10.1000/1",
+}
+
+
+def described(folder, settings=None):
+    identity = {"validation": {"fraction": 0.6}}
+    paths = campaign_of(folder, of_all_kinds(), iterations=2, settings=settings, identity=identity)
+    describe_dataset(paths, paths.outputs("describe_dataset"))
+    return paths
+
+
+def test_parts_are_files_and_every_label_is_in_one(tmp_path):
+    described(tmp_path / "mine")
+    parts = {name: ase.io.read(tmp_path / "mine" / f"{name}.extxyz", ":") for name in ("train", "validation", "test")}
+    ids = [atoms.info["structure_id"] for frames in parts.values() for atoms in frames]
+    whole = [atoms.info["structure_id"] for atoms in ase.io.read(tmp_path / "mine" / "dataset.extxyz", ":")]
+    assert sorted(ids) == sorted(whole)
+    assert [atoms.info["role"] for atoms in parts["test"]] == ["test"]
+    assert sum(atoms.info.get("config_type") == "IsolatedAtom" for atoms in parts["train"]) == 2, "MACE looks there"
+
+
+def test_card(tmp_path):
+    described(tmp_path / "mine", SETTINGS)
+    card = (tmp_path / "mine" / "dataset_card.md").read_text()
+    for words in (
+        "# Waters and coppers\n",
+        "For tests. 6 labelled structures",
+        "CC-BY-4.0",
+        "A. Person (University, https://orcid.org/0000-0002-1825-0097); B",
+        "doi:10.1000/1",
+        "method.xc b3lyp",
+        "| stress | eV/Angstrom^3 | 3 x 3 numbers | 1 |",
+        "1 x net_force (warning)",
+        "0.01 eV/A \\| too much",
+        "1 out_of_time",
+        "End: the budget is spent.",
+        "charge -1 with multiplicity 1 (1)",
+        "Free atoms as references (config_type=IsolatedAtom): 2.",
+    ):
+        assert words in card, words
+    assert "scf_not_converged" not in card, "it was tried again"
+    for name in WORDS:
+        if name != "dataset_card.md":
+            assert f"| `{name}` |" in card
+            assert sha256((tmp_path / "mine" / name).read_bytes()).hexdigest() in card
+
+
+def test_metadata(tmp_path):
+    described(tmp_path / "mine", SETTINGS)
+    crate = json.loads((tmp_path / "mine" / "ro-crate-metadata.json").read_text())
+    entities = {entity["@id"]: entity for entity in crate["@graph"]}
+    assert len(entities) == len(crate["@graph"])
+    root = entities["./"]
+    assert root["license"] == {"@id": "https://spdx.org/licenses/CC-BY-4.0"} and root["license"]["@id"] in entities
+    assert {part["@id"] for part in root["hasPart"]} == set(WORDS)
+    for part in root["hasPart"]:
+        content = (tmp_path / "mine" / part["@id"]).read_bytes()
+        assert entities[part["@id"]]["sha256"] == sha256(content).hexdigest()
+        assert entities[part["@id"]]["contentSize"] == str(len(content))
+    for reference in (*root["creator"], *root["variableMeasured"]):
+        assert reference["@id"] in entities
+    assert entities["#energy"]["unitText"] == "eV"
+
+
+@pytest.mark.skipif(find_spec("rocrate") is None, reason="rocrate is not installed (extra test)")
+@pytest.mark.parametrize("settings", [None, SETTINGS])
+def test_metadata_is_read_by_rocrate(settings, tmp_path):
+    from rocrate.rocrate import ROCrate
+
+    described(tmp_path / "mine", settings)
+    crate = ROCrate(tmp_path / "mine")
+    assert crate.name == (settings or {}).get("title", "Data set of the Quarry campaign mine")
+    assert {entity.id for entity in crate.data_entities} == set(WORDS)
+    assert crate.version == "1.1"
+
+
+def test_the_same_campaign_gives_the_same_bytes(tmp_path):
+    found = []
+    for folder in ("a", "b"):
+        paths = described(tmp_path / folder / "mine", SETTINGS)
+        found.append([Path(path).read_bytes() for path in paths.outputs("describe_dataset").values()])
+    assert found[0] == found[1]
+
+
+def test_without_a_licence_the_card_says_so(tmp_path, capsys):
+    described(tmp_path / "mine")
+    assert main(["card", str(tmp_path / "mine")]) == 0
+    printed = capsys.readouterr().out
+    assert printed == (tmp_path / "mine" / "dataset_card.md").read_text() and "dataset.license" in printed
+
+
+def test_a_card_of_an_earlier_end_is_not_printed(tmp_path, capsys):
+    paths = described(tmp_path / "mine")
+    of_all_kinds().write(paths.iteration("dataset.h5", "main", 2), {})
+    assert main(["card", str(tmp_path / "mine")]) == 0
+    assert "not finished; took the 6 labels of arm main that are merged (up to iteration 2)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["CC-BY-4.0", "CC0-1.0", "ODbL-1.0", "MIT OR Apache-2.0"])
+def test_licences(name):
+    assert DatasetCard(license=name).license == name
+
+
+@pytest.mark.parametrize("name", ["", "Creative Commons", "my licence", "CC BY 4.0"])
+def test_no_licences(name):
+    with pytest.raises(ValidationError, match="SPDX"):
+        DatasetCard(license=name)

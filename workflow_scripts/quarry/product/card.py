@@ -1,0 +1,308 @@
+"""The card of a data set: what is in it, how it was made, and how it is read. The same campaign gives the same words."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase.data import chemical_symbols
+from ase.formula import Formula
+
+from quarry import __version__
+from quarry.files import sha256_of
+from quarry.product.campaign_data import CampaignData
+from quarry.product.split import COPY_OF_TEST, LEFT_OUT, PARTS
+from quarry.properties import PROPERTIES, Property
+from quarry.structures.compositions import element_counts
+from quarry.structures.frames import REFERENCE, reference_atoms
+from quarry.structures.structure import StructureSet
+
+SHOWN = 12
+"""Formulas, and findings of the audit, that the card names."""
+SHAPES = {
+    "scalar": "number",
+    "vector": "3 numbers",
+    "tensor": "3 x 3 numbers",
+    "per_atom": "number of each atom",
+    "per_atom_vector": "3 numbers of each atom",
+    "per_state": "number of each excited state",
+}
+WITHOUT_LICENSE = (
+    "none stated: without one nobody but its author may use the data (dataset.license in the campaign file, "
+    "e.g. CC-BY-4.0)"
+)
+
+
+@dataclass(frozen=True)
+class ProductFile:
+    """A file of the product. name: in the campaign's folder. words: what it is. size: bytes."""
+
+    name: str
+    words: str
+    sha256: str
+    size: int
+
+    @staticmethod
+    def of(root: Path, name: str, words: str) -> ProductFile:
+        """Return a file of a campaign's folder with its checksum."""
+        path = root / name
+        return ProductFile(name, words, sha256_of(path), path.stat().st_size)
+
+
+def title_of(data: CampaignData) -> str:
+    """Return the title of the data set."""
+    return str(data.settings.get("title") or f"Data set of the Quarry campaign {data.root.resolve().name}")
+
+
+def description_of(data: CampaignData) -> str:
+    """Return in one paragraph what the data set is."""
+    labelled = data.labelled
+    own = data.settings.get("description")
+    counts = ", ".join(f"{len(data.rows([part]))} {part}" for part in PARTS)
+    names = ", ".join(name for name in labelled.properties if _count(data, name))
+    made = f"{int(labelled.used.sum())} labelled structures ({counts}) with {names}; labels by {level_of_theory(data.manifest)}."
+    return f"{str(own).rstrip('.')}. {made}" if own else made
+
+
+def level_of_theory(manifest: Mapping[str, Any]) -> str:
+    """Return the method of the labels in one line, with its hash."""
+    said = ", ".join(f"{key} {_short(value)}" for key, value in _said(manifest.get("method", {})))
+    return f"{said or 'a method that is not stated'} (method {manifest['method_id']} of the label store)"
+
+
+def formulas_of(structures: StructureSet) -> dict[str, int]:
+    """Return how many structures there are of each formula (Hill)."""
+    elements = np.unique(structures.numbers)
+    symbols = [chemical_symbols[number] for number in elements]
+    counts, numbers = np.unique(element_counts(structures, elements).astype(np.int64), axis=0, return_counts=True)
+    return {
+        Formula.from_dict({s: int(n) for s, n in zip(symbols, row, strict=True) if n}).format("hill"): int(number)
+        for row, number in zip(counts, numbers, strict=True)
+        if row.any()
+    }
+
+
+def card_of(data: CampaignData, files: Sequence[ProductFile]) -> str:
+    """Return the card as Markdown. files: of the product, with checksums; none for a campaign that has none yet."""
+    sections = [
+        [f"# {title_of(data)}", "", description_of(data)],
+        _at_a_glance(data),
+        _properties(data),
+        _structures(data),
+        _making(data),
+        _quality(data),
+        _splits(data),
+        _reading(data),
+        _files(files),
+    ]
+    return "\n\n".join("\n".join(section) for section in sections if section) + "\n"
+
+
+def _at_a_glance(data: CampaignData) -> list[str]:
+    settings, manifest = data.settings, data.manifest
+    creators = "; ".join(_person(creator) for creator in settings.get("creators", []))
+    rows = [
+        ("licence", settings.get("license") or WITHOUT_LICENSE),
+        ("made by", creators or "not stated (dataset.creators in the campaign file)"),
+        *([("cite", settings["cite"])] if settings.get("cite") else []),
+        ("campaign", f"{data.root.resolve().name}, id {manifest['campaign_id']}, begun {manifest.get('created', '?')}"),
+        ("state", data.words.partition(": ")[2]),
+        ("software", f"Quarry {manifest.get('quarry', '?')} (campaign), {__version__} (this card)"),
+    ]
+    return ["| | |", "|---|---|", *(f"| {name} | {_cell(value)} |" for name, value in rows)]
+
+
+def _properties(data: CampaignData) -> list[str]:
+    lines = [
+        "## Labels",
+        "",
+        "Positions are in Angstrom. Stress is positive where the cell wants to shrink, as in ASE.",
+        "",
+        "| property | unit | shape | structures | smallest | largest | in extended XYZ |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, values in data.labelled.properties.items():
+        entry, known = PROPERTIES[name], values[np.isfinite(values)]
+        span = (f"{known.min():.6g}", f"{known.max():.6g}") if len(known) else ("", "")
+        row = (name, entry.unit, SHAPES[entry.shape], _count(data, name), *span, _extxyz_names(entry))
+        lines.append(f"| {' | '.join(map(str, row))} |")
+    return lines
+
+
+def _extxyz_names(entry: Property) -> str:
+    return f"`{entry.name}`, `{REFERENCE}{entry.name}`" if entry.ase else f"`{entry.key}`"
+
+
+def _structures(data: CampaignData) -> list[str]:
+    structures = data.labelled.structures.subset(np.flatnonzero(data.labelled.used))
+    if structures.features is not None:
+        return ["## Structures", "", f"Rows of a table of {structures.features.shape[1]} features, without atoms."]
+    formulas = formulas_of(structures)
+    common = sorted(formulas, key=lambda name: (-formulas[name], name))
+    shown = ", ".join(f"{name} ({formulas[name]})" for name in common[:SHOWN])
+    more = f" and {len(common) - SHOWN} more formulas" if len(common) > SHOWN else ""
+    states = Counter(zip(structures.charges.tolist(), structures.multiplicities.tolist(), strict=True))
+    said = ", ".join(f"charge {c} with multiplicity {m} ({n})" for (c, m), n in sorted(states.items()))
+    sizes = np.diff(structures.offsets)
+    atoms = len(reference_atoms(data.labelled))
+    return [
+        "## Structures",
+        "",
+        f"- Elements: {', '.join(chemical_symbols[number] for number in np.unique(structures.numbers))}.",
+        f"- Formulas: {shown}{more}.",
+        f"- Atoms in a structure: {sizes.min()} to {sizes.max()}." if len(sizes) else "- No structure.",
+        f"- Charges and multiplicities 2S + 1: {said}.",
+        f"- Periodic: {int(structures.pbc.any(axis=1).sum())} of {len(structures)}.",
+        f"- Free atoms as references (config_type=IsolatedAtom): {atoms or 'none'}.",
+    ]
+
+
+def _making(data: CampaignData) -> list[str]:
+    identity, manifest = data.manifest["identity"], data.manifest
+    query, pool = identity.get("query", {}), identity.get("pool", {})
+    schedule = query.get("batch") or {}
+    batches = ", ".join(f"{key} {value}" for key, value in schedule.items())
+    inputs = [f"`{name}` (SHA-256 {digest[:16]}...)" for name, digest in manifest.get("inputs", {}).items()]
+    counts = Counter(data.labelled.iterations.tolist())
+    each = ", ".join(str(counts[iteration]) for iteration in range(data.iteration + 1))
+    why = data.history[-1]["stop_reason"] if data.history else "not finished"
+    lines = [
+        "## How it was made",
+        "",
+        f"- Labels by {level_of_theory(manifest)}.",
+        f"- Structures from: {_origin(pool)}.",
+        f"- Chosen by: strategy {query.get('strategy', '?')}, {query.get('initial', '?')} at first, then batches ({batches}), "
+        f"by a model `{identity.get('model', {}).get('kind', '?')}` of {_target(identity.get('target'))}; "
+        f"seed {identity.get('seed')}.",
+        f"- Test set: {identity.get('test', {}).get('size', '?')} structures drawn at random before anything else.",
+        f"- Labels of iterations 0 to {data.iteration}: {each}.",
+        f"- End: {why}.",
+    ]
+    return lines + ([f"- Input files: {', '.join(inputs)}."] if inputs else [])
+
+
+def _quality(data: CampaignData) -> list[str]:
+    found = [row for row in data.audit if row.get("severity") in ("error", "warning")]
+    kinds = Counter((row["severity"], row["check"]) for row in found)
+    failed = Counter(row["status"] for row in data.failures if not row.get("retried"))
+    audit = ", ".join(f"{number} x {check} ({severity})" for (severity, check), number in sorted(kinds.items()))
+    if not data.audit:
+        audit = "no table of an audit"
+    lines = [
+        "## Are the labels right?",
+        "",
+        f"- Audit (net forces, energies against forces, precision, absurd values, copies): {audit or 'nothing found'}.",
+        *(f"  - {_cell(row['words'])}" for row in found[:SHOWN]),
+        f"- Failed labels, which are not in the data set: "
+        f"{', '.join(f'{number} {status}' for status, number in sorted(failed.items())) or 'none'}.",
+        f"- Left out by hand (labeling.leave_out): {int((~data.labelled.used).sum()) or 'none'}.",
+    ]
+    if data.history and data.history[-1].get("rmse"):
+        last = data.history[-1]
+        interval = f" (95 %: {last.get('rmse_low') or 0} to {last.get('rmse_high') or 'open'})"
+        lines.append(
+            f"- The campaign's last model: RMSE {last['rmse']}{interval} in the target's unit, R2 {last.get('r2', '?')}, "
+            f"by {last['metric']}."
+        )
+    return lines
+
+
+def _splits(data: CampaignData) -> list[str]:
+    identity = data.manifest["identity"]
+    ordered = (identity.get("validation") or {}).get("order") == "sequence"
+    how = (
+        "the last training labels in the order in which they were chosen"
+        if ordered
+        else "a share of the training labels by a hash of their ids and the seed: a label stays on its side when others come"
+    )
+    files = [f"| {part} | {len(data.rows([part]))} | `{part}.extxyz` |" for part in PARTS]
+    apart = [
+        f"| {part} | {len(data.rows([part]))} | {where} |"
+        for part, where in ((COPY_OF_TEST, "`dataset.extxyz` alone"), (LEFT_OUT, "`dataset.h5` alone"))
+        if len(data.rows([part]))
+    ]
+    return [
+        "## Splits",
+        "",
+        f"The test set is the campaign's own. Validation: {how}. Copies (rotated, mirrored, equal atoms in another order) are on "
+        "one side. The training labels were chosen by a strategy: they are no random sample of the pool.",
+        "",
+        "| part | labels | file |",
+        "|---|---|---|",
+        *files,
+        *apart,
+    ]
+
+
+def _reading(data: CampaignData) -> list[str]:
+    if data.labelled.structures.features is not None:
+        return []
+    return [
+        "## How to read it",
+        "",
+        "```python",
+        "import ase.io",
+        "",
+        'frames = ase.io.read("dataset.extxyz", ":")  # frames[0].get_potential_energy(), .get_forces(), .info["total_charge"]',
+        "```",
+        "",
+        "```console",
+        "mace_run_train --train_file train.extxyz --valid_file validation.extxyz --test_file test.extxyz ...",
+        "quarry export --format table --to dataset.csv     # pandas.read_csv; also ase-db, qcschema, hdf5, extxyz",
+        "```",
+        "",
+        "SevenNet: `load_trainset_path: ['train.extxyz']` and `load_validset_path: ['validation.extxyz']` in its input file.",
+        "fairchem: `charge` and `spin` are in each frame. `dataset.h5`: docs/dataset.md of Quarry says every field, shape, unit.",
+    ]
+
+
+def _files(files: Sequence[ProductFile]) -> list[str]:
+    if not files:
+        return []
+    rows = [f"| `{file.name}` | {file.words} | {file.size} | `{file.sha256}` |" for file in files]
+    return ["## Files", "", "| file | what | bytes | SHA-256 |", "|---|---|---|---|", *rows]
+
+
+def _count(data: CampaignData, name: str) -> int:
+    return sum(name in data.labelled.label(row) for row in np.flatnonzero(data.labelled.used).tolist())
+
+
+def _person(creator: Mapping[str, Any]) -> str:
+    more = [creator["affiliation"]] if creator.get("affiliation") else []
+    more += [f"https://orcid.org/{creator['orcid']}"] if creator.get("orcid") else []
+    return f"{creator['name']} ({', '.join(more)})" if more else str(creator["name"])
+
+
+def _said(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the keys of a section, and of those in it, that say something."""
+    for key, value in section.items():
+        if isinstance(value, Mapping):
+            yield from _said(value, f"{prefix}{key}.")
+        elif value not in (None, False, "", []):
+            yield prefix + key, value
+
+
+def _origin(pool: Mapping[str, Any]) -> str:
+    """Return where the pool comes from, in one line."""
+    files = [entry["path"] if isinstance(entry, Mapping) else str(entry) for entry in pool.get("files", [])]
+    rest = {key: value for key, value in pool.items() if key not in ("source", "files")}
+    words = [f"source {pool.get('source', '?')}", *([f"files {', '.join(files)}"] if files else [])]
+    return "; ".join([*words, *(f"{key} {_short(value)}" for key, value in _said(rest))])
+
+
+def _short(value: Any) -> str:
+    text = re.sub(r"\s+", " ", str(value))
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def _target(target: Any) -> str:
+    return ", ".join(target) if isinstance(target, list) else str(target)
+
+
+def _cell(value: Any) -> str:
+    return " ".join(str(value).split()).replace("|", "\\|")
