@@ -44,7 +44,7 @@ def test_the_campaign_of_an_earlier_version_goes_on(kind, tmp_path):
     assert len(whole) >= 2 and stored
 
     if kind == "finished":
-        new = ["describe_model", "publish_model", "describe_dataset", "all"]
+        new = ["describe_model", "publish_model", "describe_dataset", "write_overview", "all"]
         assert rules_to_run(folder) == dict.fromkeys(new, 1), "its model is a product, and its data set has a card"
     outcome = folder.run()
     assert outcome.code == 0, outcome.text[-3000:]

@@ -23,6 +23,7 @@ PRODUCTS = {
     "publish_model",
     "describe_dataset",
     "draw_figures",
+    "write_overview",
     "all",
 }
 
