@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from quarry.errors import QuarryError
+from quarry.models.gmnn.bilinear import CompiledSums, TorchSums, from_blocks, in_blocks, width_for
 from quarry.models.gmnn.contractions import Contractions
 from quarry.models.gmnn.moments import R_MIN_A, Moments
 from quarry.models.gmnn.neighbours import Neighbourhoods
@@ -100,8 +101,28 @@ def test_invariants_for_other_numbers_of_radial_functions(n_radial):
     adjoint = torch.randn(2, made.count, dtype=torch.float64)
     gradient, _ = made.gradient(at, adjoint)
     step = 1e-6 * torch.randn_like(moments)
-    up, down = (made.features(m, made.products(m)) for m in (moments + step, moments - step))
+    up, down = (made.features(made.products(m), 2) for m in (moments + step, moments - step))
     assert torch.allclose((adjoint * (up - down)).sum(), 2 * (gradient * step).sum(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("n_atoms", [1, 7, 800])
+def test_sums_of_products_are_the_same_in_compiled_loops_and_in_torch(n_atoms):
+    """Those of torch run where there is a GPU. 800 atoms are more than one block."""
+    rng = np.random.default_rng(n_atoms)
+    terms = {tuple(rng.integers(0, (6, 4, 5)).tolist()): float(rng.normal()) for _ in range(40)}
+    # One sum without terms, and one that is not asked for.
+    terms = {key: factor for key, factor in terms.items() if key[0] != 2}
+    x, y = (torch.from_numpy(rng.normal(size=(n_atoms, count))) for count in (4, 5))
+    wanted = torch.zeros(n_atoms, 5, dtype=torch.float64)
+    for (k, left, right), factor in terms.items():
+        if k < 5:
+            wanted[:, k] += factor * x[:, left] * y[:, right]
+    columns = [in_blocks(rows, width_for(n_atoms)) for rows in (x, y)]
+    for kind in (CompiledSums, TorchSums):
+        one = kind(terms, 5, torch.float64, torch.device("cpu"))
+        found = one(*columns)
+        assert torch.allclose(from_blocks(found, n_atoms), wanted, atol=1e-12)
+        assert torch.allclose(one(*columns, found.clone()), 2 * found, atol=1e-12)
 
 
 def test_rotations_and_reflections_turn_forces_and_stress():

@@ -124,7 +124,7 @@ class Potential:
         slopes = self.moments.radial(weights, geometry.slopes)
         moments = self.moments.sum(radial, geometry.monomials)
         products = self.contractions.products(moments)
-        outputs, passed = network.forward(self.contractions.features(moments, products), curved)
+        outputs, passed = network.forward(self.contractions.features(products, len(elements)), curved)
         seeds = parameters.scale[elements]
         return Trace(
             batch, elements, types, weights, geometry, radial, slopes, products, network, passed, outputs, seeds
@@ -168,7 +168,7 @@ class Potential:
             torch.cat([radial, trace.radial], 2), torch.cat([trace.geometry.monomials, tangent.monomials], 2)
         )
         products = self.contractions.products_tangent(trace.products, moments)
-        return tangent, products, self.contractions.features_tangent(moments, trace.products, products)
+        return tangent, products, self.contractions.features_tangent(trace.products, products, len(moments))
 
     def energy_gradient(self, parameters: Parameters, trace: Trace, energies: Tensor) -> Parameters:
         """Return the gradient of a loss of energies alone by the parameters. energies: its derivatives by them."""
