@@ -1,6 +1,6 @@
 """Growing clusters of water: which sizes do QS1 and QS2 take, what do they gain, do they rank force errors?
 
-    python benchmarks/potential_clusters.py --rows rows.jsonl --molecules 2 7 12 24 40 --each 90 110 60 40 30
+    python benchmarks/potential_clusters.py --rows rows.jsonl --labels FOLDER --molecules 2 7 12 30 60 --each 90 110 60 40 26
 
 In place of the clusters of V. Zaverkin, J. Kaestner, Mach. Learn.: Sci. Technol. 2, 035009 (2021), section 3.3: spheres of water
 with random places and turns in five classes of size, labelled by GFN2-xTB (tblite). The first training set has clusters of the
@@ -20,6 +20,7 @@ from ase import Atoms
 from ase.units import kcal, mol
 from common import machine, print_table
 from potentials import cell, chosen, errors_of_structures, force_errors, note, noted, sizes_upto, trained
+from scipy.spatial.distance import cdist
 from scipy.spatial.transform import Rotation
 
 from quarry.models.base import TrainingData
@@ -31,16 +32,28 @@ CRITERIA = {"oed_energy": "energy", "oed_forces": "forces"}
 MEASURES = ("forces_rmse", "forces_maxe", "energy_rmse", "energy_maxe")
 WATER = np.array([[0.0, 0.0, 0.0], [0.757, 0.586, 0.0], [-0.757, 0.586, 0.0]])
 SPACING_A = 3.0
+CONTACT_A = 1.6
+TRIES = 50
 
 
 def cluster(n: int, rng: np.random.Generator) -> np.ndarray:
-    """Return positions (Angstrom) of n molecules: the innermost points of a shaken cubic grid, turned and bent at random."""
+    """Return positions (Angstrom) of n molecules: the innermost points of a shaken cubic grid, turned and bent at random.
+
+    A molecule is turned again while an atom of it is nearer than CONTACT_A to one of another.
+    """
     side = np.arange(-4, 5)
     grid = SPACING_A * np.array([(i, j, k) for i in side for j in side for k in side], dtype=float)
     grid = grid[np.argsort((grid**2).sum(axis=1) + rng.uniform(0, 2, len(grid)))][:n]
     grid += rng.uniform(-0.25, 0.25, grid.shape)
-    turned = np.stack([rotation.apply(WATER) for rotation in Rotation.random(n, random_state=int(rng.integers(2**31)))])
-    return (grid[:, None] + turned + rng.normal(0.0, 0.04, turned.shape)).reshape(-1, 3)
+    placed = np.zeros((0, 3))
+    for place in grid:
+        for _ in range(TRIES):
+            turned = Rotation.random(random_state=int(rng.integers(2**31))).apply(WATER)
+            molecule = place + turned + rng.normal(0.0, 0.04, turned.shape)
+            if not len(placed) or cdist(molecule, placed).min() > CONTACT_A:
+                break
+        placed = np.concatenate([placed, molecule])
+    return placed
 
 
 def labelled(counts: np.ndarray, seed: int, folder: Path) -> TrainingData:
@@ -169,13 +182,15 @@ if __name__ == "__main__":
     parser.add_argument("--rows", required=True, help="file that rows are appended to")
     parser.add_argument("--labels", type=Path, required=True, help="folder for labels")
     parser.add_argument("--seeds", type=int, nargs="*", default=[1])
-    parser.add_argument("--molecules", type=int, nargs="*", default=[2, 7, 12, 24, 40])
-    parser.add_argument("--each", type=int, nargs="*", default=[90, 110, 60, 40, 30], help="clusters of each size")
+    parser.add_argument("--molecules", type=int, nargs="*", default=[2, 7, 12, 30, 60, 126])
+    parser.add_argument("--each", type=int, nargs="*", default=[90, 110, 60, 40, 26, 3], help="clusters of each size")
     parser.add_argument("--initial", type=int, default=140)
     parser.add_argument("--upto", type=int, default=227)
     parser.add_argument("--fraction", type=float, default=0.1, help="labels of a batch, of those that are there")
     parser.add_argument("--validation", type=int, default=20)
-    parser.add_argument("--test", type=int, default=8, help="clusters of each size to measure errors")
+    parser.add_argument(
+        "--test", type=int, default=8, help="clusters of each size to measure errors, all of a size of fewer"
+    )
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--batch-size", type=int, default=4, help="clusters of a step")
     parser.add_argument(
