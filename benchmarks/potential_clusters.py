@@ -5,8 +5,7 @@
 In place of the clusters of V. Zaverkin, J. Kaestner, Mach. Learn.: Sci. Technol. 2, 035009 (2021), section 3.3: spheres of water
 with random places and turns in five classes of size, labelled by GFN2-xTB (tblite). The first training set has clusters of the
 three smallest classes alone; candidates are of all. Each iteration trains a potential from random weights, measures it on a fixed
-test set, and takes
-more. Rows go to a file as they come.
+test set, and selects. Rows go to a file as they come.
 """
 
 import argparse
