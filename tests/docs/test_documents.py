@@ -178,9 +178,10 @@ def test_every_campaign_file_has_a_right_mind(checkout):
         assert outcome.returncode == 0, outcome.stdout + outcome.stderr
 
 
-def test_the_readme_names_every_failure_class():
+def test_the_page_on_failures_names_every_class():
     from quarry.campaign.failure_table import REMEDIES
     from quarry.failures import FAILURE_CLASSES
 
-    assert [name for name in FAILURE_CLASSES if f"`{name}`" not in README] == []
+    page = (REPOSITORY / "docs" / "failures.md").read_text()
+    assert [name for name in FAILURE_CLASSES if f"`{name}`" not in page] == []
     assert set(REMEDIES) == set(FAILURE_CLASSES)
