@@ -10,7 +10,7 @@ deviations as they are). Coverage: share of the bins of 20 degrees that the refe
 10th frame) and labels have visited. Errors: of a potential trained longer on the labels, on frames of the reference, evenly from
 its bins. Rows are written as they come, and an arm that is there is not done again.
 
-.venv/bin/python benchmarks/dynamics_alanine.py alanine/ --labels 64 --steps 1200
+.venv/bin/python benchmarks/dynamics_alanine.py alanine/
 """
 
 import argparse
@@ -24,7 +24,7 @@ import numpy as np
 from common import machine, print_table
 from numpy.typing import NDArray
 
-BINS, WALKERS, INITIAL, HELD = 18, 8, 16, 20
+BINS, WALKERS, HELD = 18, 8, 20
 STARTS = ((-150.0, 150.0), (-80.0, 80.0), (60.0, -60.0), (60.0, 45.0))
 """Dihedral angles from which the reference starts, degrees: the minima lie near them."""
 ARMS = {
@@ -33,7 +33,7 @@ ARMS = {
     "hot": {"temperature_K": 600.0, "strength": 0.0, "calibrated": True},
     "uncalibrated": {"temperature_K": 300.0, "strength": 0.25, "calibrated": False},
 }
-THRESHOLD_EV_A, TIME_STEP_FS, EVERY = 1.5, 0.5, 10
+THRESHOLD_EV_A, EVERY = 1.5, 10
 
 
 def bins_of(angles: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -52,17 +52,16 @@ class Reference:
     held: NDArray[np.float64]
 
     @staticmethod
-    def of(path: Path, steps: int, n_test: int) -> "Reference":
-        """Return what is in a file; if there is none, run the force field and write it."""
+    def of(path: Path, steps: int, n_test: int, n_start: int) -> "Reference":
+        """Return what is in a file; if there is none, run the force field and write it. n_start: labels that arms start from."""
         from alanine_dipeptide import dihedrals, trajectory
 
         if not path.exists():
             runs = [trajectory(600.0, steps, 50, 10 + k, start=angles) for k, angles in enumerate(STARTS)]
-            frames = np.concatenate(runs)
-            cold = trajectory(300.0, 50 * (INITIAL + HELD), 50, 3)
-            np.savez(path, frames=frames, cold=cold)
+            np.savez(path, frames=np.concatenate(runs))
         with np.load(path) as data:
-            frames, cold = data["frames"], data["cold"]
+            frames = data["frames"]
+        cold = trajectory(300.0, 50 * (n_start + HELD), 50, 3)
         where = bins_of(dihedrals(frames))
         visited = np.unique(where)
         rng = np.random.default_rng(0)
@@ -72,7 +71,7 @@ class Reference:
         while len(chosen) < n_test:
             chosen += [rows.pop() for rows in by_bin if rows]
         order = rng.permutation(len(cold))
-        return Reference(visited, frames[chosen[:n_test]], cold[order[:INITIAL]], cold[order[INITIAL:]])
+        return Reference(visited, frames[chosen[:n_test]], cold[order[:n_start]], cold[order[n_start:]])
 
 
 @dataclass
@@ -129,7 +128,12 @@ def explored(model: Any, frames: NDArray[np.float64], arm: str, reference: Refer
     given, seen = ARMS[arm], Seen()
     temperature = float(given["temperature_K"])
     settings = Explore.model_validate(
-        {"ensemble": "langevin", "temperature_K": temperature, "time_step_fs": TIME_STEP_FS, "friction_per_ps": 10.0}
+        {
+            "ensemble": "langevin",
+            "temperature_K": temperature,
+            "time_step_fs": options.time_step_fs,
+            "friction_per_ps": 10.0,
+        }
         | {"uncertainty": "forces", "bias": {"strength": given["strength"], "skip_elements": ["H"]}}
     )
     measure, factor = MEASURES["forces"], 1.0
@@ -148,12 +152,14 @@ def explored(model: Any, frames: NDArray[np.float64], arm: str, reference: Refer
     start = heated(Walkers.at_rest(labelled(frames[rows]).structures), temperature, rngs)
     course = Course(options.steps, (temperature, temperature), THRESHOLD_EV_A, 50.0, certain_steps=options.certain)
     watched = Measure(measure.wants, noted, measure.unit, measure.words)
-    state = explore(model, start, integrator_of(settings), course, watched, rngs, None, bias_of(settings))
+    state = explore(
+        model, start, integrator_of(settings), course, watched, rngs, None, bias_of(settings, start.structures)
+    )
     return state, seen.bins, factor
 
 
-def run(arm: str, seed: int, reference: Reference, options: Any) -> list[dict[str, Any]]:
-    """Run an arm to its number of labels; return what is known after each iteration."""
+def run(arm: str, seed: int, reference: Reference, options: Any, first: Any) -> list[dict[str, Any]]:
+    """Run an arm to its number of labels; return what is known after each iteration. first: the model that all begin with."""
     from alanine_dipeptide import dihedrals
 
     known, frames, test = set(reference.visited.tolist()), reference.start, labelled(reference.test)
@@ -162,7 +168,7 @@ def run(arm: str, seed: int, reference: Reference, options: Any) -> list[dict[st
     unphysical, begin = 0, time.process_time()
     while True:
         last = len(frames) >= options.labels
-        model = trained(frames, options.final if last else options.train, seed, 1 if last else 2)
+        model = trained(frames, options.final if last else options.train, seed, 1 if last else 2) if rows else first
         said = model.predict(test.structures, frozenset({"energy", "forces"}))
         off = said.mean["energy"] - test.targets["energy"]
         row = {
@@ -196,7 +202,11 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=Path, help="where rows and reference are kept")
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument(
+        "--start", type=int, default=8, help="labels of the first model: frames of the force field at 300 K"
+    )
     parser.add_argument("--labels", type=int, default=512)
+    parser.add_argument("--time-step-fs", type=float, default=0.5)
     parser.add_argument("--steps", type=int, default=20_000, help="of a trajectory")
     parser.add_argument("--certain", type=int, default=100, help="first steps that end no trajectory")
     parser.add_argument("--train", type=int, default=2000, help="steps of training in an iteration")
@@ -205,14 +215,16 @@ if __name__ == "__main__":
     parser.add_argument("--test", type=int, default=300, help="structures of the test set")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    found = Reference.of(arguments.folder / "reference.npz", arguments.reference, arguments.test)
+    found = Reference.of(arguments.folder / "reference.npz", arguments.reference, arguments.test, arguments.start)
     print(f"the reference visits {len(found.visited)} of {BINS**2} bins", flush=True)
     table = []
     for number in arguments.seeds:
+        first: Any = None
         for name in arguments.arms:
             path = arguments.folder / f"{name}_{number}.json"
             if not path.exists():
-                path.write_text(json.dumps(run(name, number, found, arguments), indent=1))
+                first = first or trained(found.start, arguments.train, number, 2)
+                path.write_text(json.dumps(run(name, number, found, arguments, first), indent=1))
             end = json.loads(path.read_text())[-1]
             columns = (
                 "labels",

@@ -18,7 +18,7 @@ from quarry.dynamics import exploration
 from quarry.dynamics.bias import Bias
 from quarry.dynamics.exploration import Course, explore
 from quarry.dynamics.integrators import Forces, Langevin
-from quarry.dynamics.uncertainty import MEASURES
+from quarry.dynamics.uncertainty import MEASURES, informativeness_of
 from quarry.dynamics.walkers import Walkers, heated
 from quarry.errors import QuarryError
 from quarry.models.base import STD, STD_GRADIENT, TrainingData, UncertaintyGradient
@@ -31,6 +31,7 @@ from support.potentials import strained_copper, toy_data, trained
 from support.toys import EQUILIBRIUM, NUMBERS, labelled, set_of
 
 ALL = frozenset({"energy", "forces", "stress", STD, STD_GRADIENT})
+NOTHING = StructureSet.from_structures([])
 BIASED = {"ensemble": "langevin", "bias": {"strength": 0.8}}
 
 
@@ -102,6 +103,24 @@ def test_the_gradient_of_a_kernel_models_standard_deviation_is_that_of_finite_di
         moved[(1, *index)] -= step
         up, down = (model.predict(set_of(part), want).std["energy"][index[0]] for part in moved)
         assert found[index] == pytest.approx((up - down) / (2 * step), rel=1e-2, abs=2e-5), index
+
+
+@pytest.mark.parametrize("count", [40, 3])
+def test_the_gradient_of_the_informativeness_is_that_of_finite_differences(count):
+    """Of more energies than weights and of fewer, where it is that of the numerator."""
+    training, step = toy_data(count), 4e-3
+    model = trained(training, epochs=5)
+    at, rng = toy_data(6, seed=9).structures, np.random.default_rng(0)
+    measure = informativeness_of(training.structures, frozenset({"energy"}))
+    found = measure.gradient(model, at, None)
+    owners = np.repeat(np.arange(len(at)), np.diff(at.offsets))
+    for _ in range(4):
+        along = rng.normal(size=at.positions.shape)
+        up, down = (
+            measure.of(model, replace(at, positions=at.positions + sign * step * along), None) for sign in (1, -1)
+        )
+        slopes = np.bincount(owners, (found.by_positions * along).sum(axis=1))
+        np.testing.assert_allclose((up - down) / (2 * step), slopes, rtol=5e-2, atol=1e-2 * np.abs(slopes).max())
 
 
 # --- strength
@@ -196,9 +215,9 @@ def test_biased_trajectories_reach_the_second_well_and_others_do_not():
 
 
 def test_no_strength_is_no_bias_to_the_last_digit():
-    assert bias_of(Explore(ensemble="langevin", bias={"strength": 0})) is None
-    assert bias_of(Explore(bias={"strength": 0})) is None
-    assert bias_of(Explore()) is None
+    assert bias_of(Explore(ensemble="langevin", bias={"strength": 0}), NOTHING) is None
+    assert bias_of(Explore(bias={"strength": 0}), NOTHING) is None
+    assert bias_of(Explore(), NOTHING) is None
     plain, nothing = run(TwoWells(), 3, None, 200), run(TwoWells(), 3, bias(strength=0.0), 200)
     np.testing.assert_array_equal(plain.walkers.structures.positions, nothing.walkers.structures.positions)
     np.testing.assert_array_equal(plain.uncertainty, nothing.uncertainty)
@@ -238,13 +257,13 @@ def test_a_biased_trajectory_does_not_depend_on_those_beside_it():
 
 def test_settings_become_a_bias():
     made = bias_of(
-        Explore(ensemble="langevin", bias={"skip_elements": ["H", "Cl"], "average_fs": 25.0}, time_step_fs=0.5)
+        Explore(ensemble="langevin", bias={"skip_elements": ["H", "Cl"], "average_fs": 25.0}, time_step_fs=0.5), NOTHING
     )
     assert (made.strength, made.stress_strength, made.skipped) == (0.25, 0.0, frozenset({1, 17}))
     assert made.kept == pytest.approx(np.exp(-0.02))
-    cell = bias_of(Explore(ensemble="npt", bias={"strength": 0.3}))
+    cell = bias_of(Explore(ensemble="npt", bias={"strength": 0.3}), NOTHING)
     assert (cell.strength, cell.stress_strength) == (0.3, 0.3)
-    assert bias_of(Explore(ensemble="npt", bias={"stress_strength": 0.1})).stress_strength == 0.1
+    assert bias_of(Explore(ensemble="npt", bias={"stress_strength": 0.1}), NOTHING).stress_strength == 0.1
 
 
 @pytest.mark.parametrize(

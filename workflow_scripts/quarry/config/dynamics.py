@@ -67,8 +67,9 @@ class Bias(Section):
     (V. Zaverkin et al., npj Comput. Mater. 10, 83 (2024)). docs/dynamics.md.
     """
 
-    uncertainty: Literal["energy"] = "energy"
-    """Whose gradient: that of the standard deviation of the energy, whatever ends a trajectory."""
+    uncertainty: Literal["energy", "informativeness"] = "energy"
+    """Whose gradient, whatever ends a trajectory: that of the standard deviation of the energy, or of the informativeness of its
+    label (gmnn, which needs no standard deviation for it)."""
     strength: float = Field(default=0.25, ge=0, le=10)
     """Root mean square of the bias force over that of the predicted force, on the atoms that it acts on; 0: no bias."""
     stress_strength: float | None = Field(default=None, ge=0, le=10)

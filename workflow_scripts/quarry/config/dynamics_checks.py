@@ -12,6 +12,13 @@ FEWEST_CONFORMAL = 19
 """With fewer errors the largest one bounds less than 95 % of further ones."""
 
 
+REMEDIES = {
+    "energy": "use gpr, kreg, or gmnn with model.uncertainty: auxiliary, committee or shallow_ensemble",
+    "informativeness": "use gmnn",
+}
+"""Which models have the gradient of each uncertainty."""
+
+
 def dynamics_problem(c: Configuration) -> str | None:
     """Return what trajectories lack, or None."""
     if not isinstance(c.pool, DynamicsPool):
@@ -55,8 +62,8 @@ def model_without_trajectories(c: Configuration, where: str, traits: ModelTraits
     bias = settings.bias
     if bias is not None and bias.acts and not (smooth and bias.uncertainty in traits.uncertainty_gradients):
         return (
-            f"{where}: pool.explore.bias needs the gradient of the uncertainty of the {bias.uncertainty}, which this model does "
-            "not give; use gpr, kreg, or gmnn with model.uncertainty: auxiliary, committee or shallow_ensemble"
+            f"{where}: pool.explore.bias needs the gradient of the uncertainty ({bias.uncertainty}), which this model does not "
+            f"give; {REMEDIES[bias.uncertainty]}"
         )
     if settings.uncertainty == "informativeness":
         return (

@@ -130,7 +130,7 @@ class Gmnn(LearnsDifference):
             feature_maps=("last_layer", "gradient", "last_layer_forces", "gradient_forces"),
             derivatives=("forces", "stress"),
             informativeness=("energy", "forces"),
-            uncertainty_gradients=("energy",) if self.gives_std else (),
+            uncertainty_gradients=("energy", "informativeness") if self.gives_std else ("informativeness",),
             needs_atoms="model.kind: gmnn",
             gpus=int(self.device == "cuda"),
             warm_start=self.start == "last",

@@ -26,8 +26,9 @@ class ModelTraits:
     learns: sets of properties that it learns at once (energy, forces, dipole_norm, class ...); it need not be given all of a
     set. std: whether it predicts standard deviations. feature_maps: kinds of them that ``features`` gives, the default
     first. informativeness: properties of which it says how much a label would tell it (energy, forces).
-    uncertainty_gradients: uncertainties that it can differentiate (energy: the energy's standard deviation). votes: whether it
-    counts the votes of a committee on classes. member_jobs: how many jobs train its members, 0: one job trains it.
+    uncertainty_gradients: uncertainties that it can differentiate (energy: the energy's standard deviation; informativeness:
+    that of the energy). votes: whether it counts the votes of a committee on classes. member_jobs: how many jobs train its
+    members, 0: one job trains it.
     needs_descriptor: whether it learns from the descriptor and not from structures; descriptors: the kinds that it takes, empty:
     all. needs_atoms: key that needs the atoms of a structure; empty: rows of features do too. validates: whether it chooses its
     hyperparameters on validation data that are split off for it. gpus: GPUs that its jobs ask for.

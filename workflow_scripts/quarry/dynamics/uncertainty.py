@@ -14,6 +14,7 @@ from quarry.models.base import (
     STD,
     STD_GRADIENT,
     HasInformativeness,
+    HasInformativenessGradient,
     Model,
     Prediction,
     UncertaintyGradient,
@@ -149,11 +150,15 @@ MEASURES = {
 
 def informativeness_of(known: StructureSet, learnt: frozenset[str]) -> Measure:
     """Return the measure of optimal experimental design, ``relative_informativeness``. known: all training structures. learnt:
-    properties whose labels are asked about (energy, forces).
+    properties whose labels are asked about (energy, forces); its gradient is that of energies alone.
     """
 
     def of(model: Model, structures: StructureSet, prediction: Prediction) -> NDArray[np.float64]:
         assert isinstance(model, HasInformativeness)
         return relative_informativeness(model, structures, known, learnt)
 
-    return Measure(frozenset({"energy"}), of, "", "informativeness")
+    def gradient(model: Model, structures: StructureSet, prediction: Prediction) -> UncertaintyGradient:
+        assert isinstance(model, HasInformativenessGradient)
+        return model.informativeness_gradient(structures, known)
+
+    return Measure(frozenset({"energy"}), of, "", "informativeness", gradient=gradient)

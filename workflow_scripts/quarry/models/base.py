@@ -226,6 +226,18 @@ class HasInformativeness(Protocol):
         ...
 
 
+@runtime_checkable
+class HasInformativenessGradient(Protocol):
+    """A model whose informativeness of energies can be differentiated."""
+
+    def informativeness_gradient(self, structures: StructureSet, known: StructureSet) -> UncertaintyGradient:
+        """Return the gradient of ``relative_informativeness`` of the energies of structures, without unit.
+
+        known: all training structures.
+        """
+        ...
+
+
 def relative_informativeness(
     model: HasInformativeness, structures: StructureSet, known: StructureSet, want: frozenset[str]
 ) -> NDArray[np.float64]:

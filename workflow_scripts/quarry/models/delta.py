@@ -21,11 +21,13 @@ from quarry.models.base import (
     Committee,
     HasFeatureMaps,
     HasInformativeness,
+    HasInformativenessGradient,
     HasReach,
     Informativeness,
     Model,
     Prediction,
     TrainingData,
+    UncertaintyGradient,
     Validated,
 )
 from quarry.models.baseline_cache import DERIVATIVES, BaselineCache
@@ -94,6 +96,11 @@ class DeltaModel:
         """Return how much labels would tell the model of the difference."""
         assert isinstance(self.model, HasInformativeness)
         return self.model.informativeness(structures, known, want)
+
+    def informativeness_gradient(self, structures: StructureSet, known: StructureSet) -> UncertaintyGradient:
+        """Return the gradient of the informativeness to the model of the difference."""
+        assert isinstance(self.model, HasInformativenessGradient)
+        return self.model.informativeness_gradient(structures, known)
 
     def beyond_reach(self, structures: StructureSet) -> NDArray[np.bool_]:
         """Return which structures have no two atoms within the reach of the model of the difference, see ``HasReach``."""

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cholesky, solve_triangular
+from scipy.linalg import cho_solve, cholesky, solve_triangular
 
 from quarry.errors import QuarryError
 from quarry.models.base import Informativeness
@@ -82,6 +82,16 @@ class InformationMatrix:
         owners = np.repeat(np.arange(len(counts)), counts)
         return np.bincount(owners, change, minlength=len(counts)) / counts
 
+    def slopes(self, block: Sensitivities) -> NDArray[np.float64]:
+        """Return the derivatives of ``change`` by the sensitivities of structures with one output each, shape (n, n_weights).
+
+        Of equation 14: 2 A^-1 g / (1 + q)^2; where A is singular, of its numerator.
+        """
+        rows = block.rows.astype(np.float64)
+        solved = cho_solve((self._factor, True), rows.T, check_finite=False).T
+        quotients = (rows * solved).sum(axis=1, keepdims=True)
+        return np.asarray(2.0 * solved if self.saturated else 2.0 * solved / (1.0 + quotients) ** 2)
+
 
 class Known:
     """What the training structures fix, which many others are compared with."""
@@ -94,6 +104,15 @@ class Known:
     def change(self, others: Iterable[Sensitivities]) -> Informativeness:
         """Return the expected change by structures, shape (n,), and by those of the training set, shape (n_known,)."""
         return Informativeness(self._of(others), self._changes)
+
+    @property
+    def own(self) -> NDArray[np.float64]:
+        """The expected change by each structure of the training set, shape (n_known,)."""
+        return self._changes
+
+    def slopes(self, others: Sensitivities) -> NDArray[np.float64]:
+        """Return how the expected change by structures goes with their sensitivities, ``InformationMatrix.slopes``."""
+        return self._matrix.slopes(others)
 
     def _of(self, blocks: Iterable[Sensitivities]) -> NDArray[np.float64]:
         return np.concatenate([np.zeros(0), *(self._matrix.change(block) for block in blocks)])

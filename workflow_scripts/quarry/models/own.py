@@ -16,11 +16,12 @@ from quarry.config.models import OwnModel
 from quarry.errors import QuarryError
 from quarry.files import atomic_path
 from quarry.imports import call_user_code, check_arguments, load
-from quarry.models.base import Informativeness, Model, Prediction, TrainingData
+from quarry.models.base import Informativeness, Model, Prediction, TrainingData, UncertaintyGradient
 from quarry.models.own_checks import (
     METHODS,
     check_methods,
     checked_features,
+    checked_gradient,
     checked_hyperparameters,
     checked_informativeness,
     checked_prediction,
@@ -39,7 +40,8 @@ def own_class(settings: OwnModel, base: Path | None) -> Any:
     traits = getattr(made, "traits", None)
     if not isinstance(traits, ModelTraits):
         raise QuarryError(f"model.kind: {settings.kind} says nothing of what it can do; add traits = ModelTraits(...)")
-    optional = {"features": traits.feature_maps, "informativeness": traits.informativeness}
+    optional: dict[str, object] = {"features": traits.feature_maps, "informativeness": traits.informativeness}
+    optional["informativeness_gradient"] = "informativeness" in traits.uncertainty_gradients
     check_methods(made, settings.kind, [name for name in METHODS if optional.get(name, True)])
     if traits.needs_descriptor or traits.member_jobs:
         key = "needs_descriptor" if traits.needs_descriptor else "member_jobs"
@@ -105,6 +107,12 @@ class UserModel:
         """Return how informative labels would be, see ``HasInformativeness``; the numbers are checked."""
         found = self._ask("informativeness", lambda: self.model.informativeness(structures, known, want))
         return checked_informativeness(found, want, (len(structures), len(known)), self.settings.kind)
+
+    def informativeness_gradient(self, structures: StructureSet, known: StructureSet) -> UncertaintyGradient:
+        """Return the gradient of the informativeness of energies, see ``HasInformativenessGradient``; it is checked."""
+        asked = "informativeness_gradient"
+        found = self._ask(asked, lambda: self.model.informativeness_gradient(structures, known))
+        return checked_gradient(found, structures, f"model.kind: {self.settings.kind}: {asked}")
 
     @property
     def validation(self) -> Prediction:

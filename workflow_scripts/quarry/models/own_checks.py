@@ -30,6 +30,7 @@ METHODS: dict[str, tuple[int, tuple[str, ...], str]] = {
     "load": (1, (), "load(cls, path)"),
     "features": (3, (), "features(self, structures, kind, rng)"),
     "informativeness": (3, (), "informativeness(self, structures, known, want)"),
+    "informativeness_gradient": (2, (), "informativeness_gradient(self, structures, known)"),
 }
 """Methods of a class: how many arguments they are called with by place, which by name, and how they are to be defined."""
 
@@ -94,23 +95,26 @@ def checked_prediction(
         for name in mean
         if name in found.noise_variance
     }
-    gradient = _gradient(found.std_gradient, structures, where) if STD_GRADIENT in want else None
+    gradient = None
+    if STD_GRADIENT in want:
+        gradient = checked_gradient(found.std_gradient, structures, f"{where}: std_gradient of a Prediction")
     return Prediction(mean, std, noise_variance=noise, std_gradient=gradient, **shares)
 
 
-def _gradient(found: Any, structures: StructureSet | None, where: str) -> UncertaintyGradient:
+def checked_gradient(found: Any, structures: StructureSet | None, where: str) -> UncertaintyGradient:
+    """Return a gradient, NaN of molecules' strains as 0. where: what gave it. Raises QuarryError as ``checked_prediction``."""
     if not isinstance(found, UncertaintyGradient):
         raise QuarryError(
-            f"{where}: predict must give std_gradient, an UncertaintyGradient, which its uncertainty_gradients promise"
+            f"{where} must be an UncertaintyGradient, as its uncertainty_gradients promise, not {type(found).__name__}"
         )
     atoms = None if structures is None else len(structures.numbers)
-    by_positions = _numbers(found.by_positions, (atoms, 3), "std_gradient", where)
+    by_positions = _numbers(found.by_positions, (atoms, 3), "by_positions", where)
     if found.by_strain is None:
         return UncertaintyGradient(by_positions)
     rows = None if structures is None else len(structures)
     # Molecules have none: NaN.
     whole = np.nan_to_num(np.asarray(found.by_strain, dtype=np.float64))
-    return UncertaintyGradient(by_positions, _numbers(whole, (rows, 3, 3), "std_gradient by strain", where))
+    return UncertaintyGradient(by_positions, _numbers(whole, (rows, 3, 3), "by_strain", where))
 
 
 def checked_features(values: Any, structures: StructureSet, kind: str) -> NDArray[np.floating]:

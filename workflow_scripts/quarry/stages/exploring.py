@@ -109,7 +109,9 @@ def explore_candidates(models: ArmModels, iteration: int, group: int, last: Expl
             course = replace(course, goal=sampler.goal)
         elif pool.starts == "labelled":
             course = replace(course, certain_steps=min(LABELLED_STEPS, settings.steps))
-        state = explore(model, walkers, integrator_of(settings), course, measure, rngs, checkpoint, bias_of(settings))
+        state = explore(
+            model, walkers, integrator_of(settings), course, measure, rngs, checkpoint, bias_of(settings, training)
+        )
         # Positions as they will be labelled, and with their own ids.
         frames = StructureSet.from_structures(structure.rounded() for structure in state.walkers.structures)
         trace = np.array(state.trace, dtype=np.float64).reshape(-1, 3)
@@ -212,14 +214,14 @@ def integrator_of(settings: Explore) -> Integrator:
     return Barostat(thermostat, settings.pressure_GPa, settings.compressibility_per_GPa, settings.pressure_time_ps)
 
 
-def bias_of(settings: Explore) -> Bias | None:
-    """Return what draws trajectories to where the model is unsure; None: nothing."""
+def bias_of(settings: Explore, training: StructureSet) -> Bias | None:
+    """Return what draws trajectories to where the model is unsure; None: nothing. training: all training structures."""
     bias = settings.bias
     if bias is None or not bias.acts:
         return None
     of_cells = bias.strength if bias.stress_strength is None else bias.stress_strength
     return Bias(
-        MEASURES[bias.uncertainty],
+        MEASURES.get(bias.uncertainty) or informativeness_of(training, frozenset({"energy"})),
         bias.strength,
         of_cells if settings.ensemble == "npt" else 0.0,
         frozenset(chemical_symbols.index(symbol) for symbol in bias.skip_elements),

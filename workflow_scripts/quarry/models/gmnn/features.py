@@ -10,6 +10,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from quarry.models.gmnn.atomic_network import BIAS, AtomicNetwork
@@ -40,6 +41,34 @@ def sensitivities(
     found = force_sensitivities(potential, parameters, trace)
     counts = 3 * torch.bincount(batch.owners, minlength=n).cpu().numpy()
     return Sensitivities(found.cpu().numpy(), counts, 3)
+
+
+def change_gradient(
+    potential: Potential,
+    parameters: Parameters,
+    batch: Batch,
+    elements: Tensor,
+    slopes: Callable[[Sensitivities], NDArray[np.float64]],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the derivatives of a function of the energies' sensitivities by the positions, and by the strain over the volume.
+
+    slopes: its derivatives by the sensitivities of each structure. With these as weights of the last layer, of each structure
+    its own, they are the derivatives of the energy.
+    """
+    n, trace = len(batch.volumes), potential.atoms(parameters, batch, elements)
+    rows = last_layer_features(trace, n)[:, :-1].cpu().numpy()
+    last = torch.from_numpy(slopes(Sensitivities(rows, np.ones(n, dtype=np.int64)))).to(trace.seeds)
+    gradient, strain = potential.derivatives(trace, _OwnReadouts(parameters, last[batch.owners]))
+    by_strain = (strain / batch.volumes[:, None, None]).double().cpu().numpy()
+    return gradient.double().cpu().numpy(), 0.5 * (by_strain + by_strain.transpose(0, 2, 1))
+
+
+class _OwnReadouts(AtomicNetwork):
+    """A network whose last layer differs from atom to atom, for ``backward``. last: its weights, shape (n_atoms, n_hidden)."""
+
+    def __init__(self, parameters: Parameters, last: Tensor) -> None:
+        super().__init__(parameters.weights, parameters.biases)
+        self._weights[-1] = last[:, None] / math.sqrt(last.shape[1])
 
 
 def last_layer_features(trace: Trace, n: int) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +30,9 @@ from quarry.models.base import (
 from quarry.models.baselines import CompositionBaseline, read_baseline, write_baseline
 from quarry.models.calibration import FEW, Calibration, HeldOut
 from quarry.models.gmnn.beginning import carried_over, first_scales, held_rows
-from quarry.models.gmnn.features import feature_map, sensitivities
+from quarry.models.gmnn.features import feature_map
 from quarry.models.gmnn.file import read_held, read_networks, write_held, write_networks
+from quarry.models.gmnn.informing import Block, Informing
 from quarry.models.gmnn.neighbours import Batch, Neighbourhoods
 from quarry.models.gmnn.potential import Parameters, Potential, initial_parameters, potential_of
 from quarry.models.gmnn.readouts import initial_spread, said_by, said_together, std_gradient
@@ -40,7 +40,6 @@ from quarry.models.gmnn.refusals import check_elements, doubts_about
 from quarry.models.gmnn.training import Examples, Trained, blocks, train
 from quarry.models.model_file import check_version, intact
 from quarry.models.network import check_members
-from quarry.models.optimal_design import Known, Sensitivities
 from quarry.structures import StructureSet
 from quarry.structures.compositions import unfamiliar
 
@@ -66,7 +65,7 @@ class GaussianMomentModel:
         self._doubts: list[str] = []
         self._held: HeldOut | None = None
         self._calibrations: dict[str, Calibration] = {}
-        self._informed: tuple[bytes, dict[str, list[Known]]] = (b"", {})
+        self._informed: Informing | None = None
 
     def fit(
         self,
@@ -129,7 +128,7 @@ class GaussianMomentModel:
     ) -> tuple[TrainingData, TrainingData, list[np.random.Generator]]:
         """Set what all networks share; return what they learn, what is held out from them, and the generator of each."""
         data = data.subset(np.argsort(data.structures.ids, kind="stable"))
-        self._informed = (b"", {})
+        self._informed = None
         self._doubts = doubts_about(data, self.learnt)
         streams, shared = [rng], rng
         if self.settings.networks > 1:
@@ -279,24 +278,24 @@ class GaussianMomentModel:
         """Return the expected change of the output variance by labels of structures, by criterion: energy (QS1), forces (QS2).
 
         ``quarry.models.optimal_design``. The information matrix is that of all known structures, those too that early stopping
-        looks at: their labels are there. It is kept for the next structures. Of a committee the mean over its members.
+        looks at: their labels are there. Of a committee the mean over its members.
         """
+        return self._informing_of().change(structures, known, want)
 
-        def blocks(some: StructureSet, criterion: str, member: int) -> Iterator[Sensitivities]:
-            potential, networks = self._ready(some)
-            for rows, batch, own in self._batches(some, potential):
-                yield sensitivities(potential, networks[member], batch, own, len(rows), criterion)
+    @torch.inference_mode()
+    def informativeness_gradient(self, structures: StructureSet, known: StructureSet) -> UncertaintyGradient:
+        """Return the gradient of the relative informativeness of energies, ``HasInformativenessGradient``."""
+        return self._informing_of().gradient(structures, known)
 
-        ids, members = known.ids.tobytes(), range(len(self._informing))
-        if self._informed[0] != ids:
-            self._informed = (ids, {})
-        kept = self._informed[1]
-        for criterion in sorted(want - kept.keys()):
-            kept[criterion] = [Known(partial(blocks, known, criterion, m)) for m in members]
-        return {
-            name: Informativeness.mean([kept[name][m].change(blocks(structures, name, m)) for m in members])
-            for name in sorted(want)
-        }
+    def _informing_of(self) -> Informing:
+        if self._informed is None:
+            self._informed = Informing(self._informed_blocks, len(self._informing))
+        return self._informed
+
+    def _informed_blocks(self, structures: StructureSet) -> Iterator[Block]:
+        potential, networks = self._ready(structures, self._informing)
+        for rows, batch, own in self._batches(structures, potential):
+            yield rows, batch, own, potential, networks
 
     def _potential(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Potential:
         return potential_of(self.settings.cutoff_A, len(self.elements), dtype, device)
