@@ -1,15 +1,17 @@
-"""How fast does gmnn learn and predict, beside torchani, and how does it grow with pool and atoms?
+"""How fast does gmnn learn and predict, beside torchani, apax and mace, and how does it grow with pool and atoms?
 
     python benchmarks/potential_speed.py --data FOLDER --parts step pool trajectories atoms --torchani OTHER/bin/python
 
-step: training steps and predictions of 32 ethanols with energies and forces. torchani runs the same, an ANI-like network of its
-defaults, in another environment (--torchani: its Python). pool: plain energies of the molecules of QM9, and QS1 of the same.
-trajectories: a step of molecular dynamics of one ethanol and of 100 at a time. atoms: water boxes of up to 3,000 atoms. CPU time
-of this process, one thread; the least and the median of repeats, since other work on a machine can only add to it.
+step: training steps and predictions of 32 ethanols with energies and forces; the other packages do the same, each in an
+environment of its own (--torchani, --apax, --mace: its Python; ``other_potentials.py``). pool: plain energies of the molecules
+of QM9, and QS1 of the same. trajectories: Langevin dynamics of one ethanol and of 100 at a time, alone and with QS1 of every
+frame. atoms: water boxes of up to 3,000 atoms. CPU time of this process, one thread; the least and the median of repeats, since
+other work on a machine can only add to it.
 """
 
 import argparse
 import importlib.metadata
+import json
 import platform
 import resource
 import statistics
@@ -22,40 +24,9 @@ from pathlib import Path
 
 import numpy as np
 
-STEPS, BATCH, ATOMS = 40, 32, 9
-ANI = """
-import sys, time, torch
-import torchani
-torch.set_num_threads(1)
-import numpy as np
-data = np.load(sys.argv[1])
-symbols = ["H", "C", "O"]
-index = {1: 0, 6: 1, 8: 2}
-from torchani.arch import simple_ani
-model = simple_ani(symbols, lot="none", self_energies="zero", repulsion=False, periodic_table_index=False)
-species = torch.tensor([[index[int(z)] for z in data["Z"]]] * 32)
-R = torch.tensor(data["R"][:32], dtype=torch.float32)
-E = torch.zeros(32)
-F = torch.zeros(32, 9, 3)
-optimiser = torch.optim.Adam(model.parameters(), lr=1e-3, amsgrad=True)
-def step():
-    x = R.clone().requires_grad_(True)
-    e = model((species, x)).energies
-    f = -torch.autograd.grad(e.sum(), x, create_graph=True)[0]
-    loss = ((e - E) ** 2).mean() + 100 * ((f - F) ** 2).mean()
-    optimiser.zero_grad(); loss.backward(); optimiser.step()
-def predict():
-    x = R.clone().requires_grad_(True)
-    e = model((species, x)).energies
-    torch.autograd.grad(e.sum(), x)
-print(sum(p.numel() for p in model.parameters()))
-for f in (step, predict):
-    for _ in range(5): f()
-    times = []
-    for _ in range(int(sys.argv[2])):
-        t = time.process_time(); f(); times.append(time.process_time() - t)
-    print(" ".join(f"{t:.6f}" for t in times))
-"""
+STEPS, BATCH = 40, 32
+OTHERS = ("torchani", "apax", "mace")
+"""Packages that ``other_potentials.py`` knows, each in an environment of its own."""
 
 
 def timed(run: Callable[[], object], repeats: int) -> list[float]:
@@ -109,18 +80,29 @@ def step(options: argparse.Namespace) -> None:
     count = model.hyperparameters["parameters"]
     want = frozenset({"energy", "forces"})
     predicted = timed(lambda: model.predict(first.structures, want), options.repeats)
-    rows = [["gmnn", count, *in_ms(steps), *in_ms(predicted, BATCH)]]
-    if options.torchani:
-        file = options.data / "ethanol_zaverkin_1000K.npz"
-        command = [options.torchani, "-W", "ignore", "-c", ANI, str(file), str(options.repeats)]
-        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip().splitlines()[-3:]
-        theirs = [[float(word) for word in line.split()] for line in lines[1:]]
-        rows.append(["torchani", lines[0], *in_ms(theirs[0]), *in_ms(theirs[1], BATCH)])
-    table(
-        f"{BATCH} ethanols with energies and forces, CPU-ms",
-        ["", "parameters", "training step, least", "median", "prediction of one, least", "median"],
-        rows,
-    )
+    rows: list[list[object]] = [["gmnn", count, *in_ms(steps), *in_ms(predicted, BATCH), ""]]
+    file = options.data / "ethanol_zaverkin_1000K.npz"
+    for package in OTHERS:
+        python = getattr(options, package)
+        if python:
+            script = Path(__file__).with_name("other_potentials.py")
+            command = [python, "-W", "ignore", str(script), package, str(file), str(options.repeats)]
+            found = json.loads(
+                subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1]
+            )
+            times = [*in_ms(found["step_s"]), *in_ms(found["predict_s"], BATCH)]
+            name = f"{package} {found['version']}: {found['network']}"
+            rows.append([name, found["parameters"], *times, f"{found['first_s']:.1f}"])
+    head = [
+        "",
+        "parameters",
+        "training step, least",
+        "median",
+        "prediction of one, least",
+        "median",
+        "first of both, s",
+    ]
+    table(f"{BATCH} ethanols with energies and forces, CPU-ms", head, rows)
 
 
 def pool(options: argparse.Namespace) -> None:
@@ -158,23 +140,29 @@ def trajectories(options: argparse.Namespace) -> None:
     from potential_selection import ethanol
     from potentials import trained
 
-    data = ethanol(options.data).subset(np.arange(2 * BATCH))
-    model = trained(data.subset(np.arange(BATCH)), data.subset(np.arange(BATCH, 2 * BATCH)), 3, 1)
+    from quarry.dynamics.exploration import Course, explore
+    from quarry.dynamics.integrators import Langevin
+    from quarry.dynamics.uncertainty import Measure, informativeness_of
+    from quarry.dynamics.walkers import Walkers, heated
+    from quarry.randomness import generator
+
+    data = ethanol(options.data).subset(np.arange(6 * BATCH))
+    known, held = data.subset(np.arange(5 * BATCH)), data.subset(np.arange(5 * BATCH, 6 * BATCH))
+    model = trained(known, held, 200, 1, learning_rate=0.03)
+    learnt = frozenset({"energy"})
+    nothing = Measure(frozenset(), lambda model, structures, prediction: np.zeros(len(structures)), "", "nothing")
     rows: list[list[object]] = []
-    for number in (1, 100):
-        some = data.structures.subset(np.arange(number) % len(data))
-        forces = partial(model.predict, some, frozenset({"energy", "forces"}))
-        times = timed(forces, max(5, options.repeats // 4))
-        rows.append(
-            [
-                number,
-                *in_ms(times),
-                *(f"{number * 86400 * 0.5e-6 / t:.2f}" for t in (min(times), statistics.median(times))),
-            ]
-        )
+    for words, measure in (("-", nothing), ("QS1", informativeness_of(known.structures, learnt))):
+        for number, steps in ((1, options.md_steps), (100, max(2, options.md_steps // 5))):
+            generators = [generator(1, "walker", k) for k in range(number)]
+            start = heated(Walkers.at_rest(data.structures.subset(np.arange(number))), 300.0, generators)
+            course = Course(steps, (300.0, 300.0), np.inf, 1e6)
+            times = timed(partial(explore, model, start, Langevin(0.5, 1.0), course, measure, generators), 3)
+            days = [f"{number * steps * 86400 * 0.5e-6 / t:.1f}" for t in (min(times), statistics.median(times))]
+            rows.append([number, words, *in_ms(times, steps), *days])
     table(
-        "Forces of ethanols, as a time step of 0.5 fs needs them",
-        ["trajectories", "CPU-ms, least", "median", "ns a CPU-day, all together, most", "median"],
+        f"Langevin dynamics of ethanols at 300 K, steps of 0.5 fs ({options.md_steps} steps of one, a fifth of 100)",
+        ["trajectories", "judged by", "CPU-ms a step, least", "median", "ns a CPU-day, all together, most", "median"],
         rows,
     )
 
@@ -222,8 +210,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--parts", nargs="*", choices=list(PARTS), default=list(PARTS))
-    parser.add_argument("--torchani", default="", help="Python of an environment with torchani")
+    for package in OTHERS:
+        parser.add_argument(f"--{package}", default="", help=f"Python of an environment with {package}")
     parser.add_argument("--repeats", type=int, default=STEPS)
+    parser.add_argument("--md-steps", type=int, default=200)
     parser.add_argument("--molecules", type=int, default=128744, help="of the pool")
     parser.add_argument("--pool-repeats", type=int, default=1)
     parser.add_argument("--known", type=int, default=300)
