@@ -49,6 +49,8 @@ include: "rules/report.smk"
 include: "rules/spectrum.smk"
 include: "rules/forecast.smk"
 include: "rules/verify.smk"
+include: "rules/uses.smk"
+include: "rules/use_results.smk"
 
 
 whole_campaign = [*[walk_arm(arm) for arm in CAMPAIGN.arms], products]

@@ -128,8 +128,10 @@ def products(wildcards):
         + ["publish_spectrum"] * spectrum
         + CAMPAIGN.drawing_rules
     )
+    # The report has the uses of the potential that are there.
+    uses = [PATHS.use(f"{use}.svg") for use in CAMPAIGN.shown_uses]
     arms = [path for arm in CAMPAIGN.arms for rule in of_arm for path in PATHS.outputs(rule, arm).values()]
-    return arms + [path for rule in of_campaign for path in PATHS.outputs(rule).values()]
+    return arms + [path for rule in of_campaign for path in PATHS.outputs(rule).values()] + uses
 
 
 def from_product(file, arm=None):

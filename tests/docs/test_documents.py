@@ -19,7 +19,8 @@ from support.campaigns import REPOSITORY, WATER, stand_in_configuration
 from support.stages import make_facts
 
 README = (REPOSITORY / "README.md").read_text()
-BLOCKS = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+USES = (REPOSITORY / "docs" / "uses.md").read_text()
+BLOCKS = re.findall(r"```console\n(.*?)```", README + USES, re.DOTALL)
 COMMANDS = [line.split("  #")[0].strip() for block in BLOCKS for line in block.splitlines()]
 
 

@@ -16,6 +16,7 @@ ROOMS = (
     "models",
     "query",
     "labeling",
+    "uses",
     "sampling",
     "dynamics",
     "spectra",

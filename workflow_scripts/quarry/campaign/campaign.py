@@ -28,9 +28,11 @@ from quarry.campaign.replacing import has_label, set_aside
 from quarry.campaign.retries import TARGET, RetryRequest, read_requests, requests_for
 from quarry.campaign.retry_failed import retry_failed
 from quarry.campaign.times import refuse_future
+from quarry.campaign.uses import asked_uses, check_use, write_settings
 from quarry.config.campaign import MAIN_ARM, Configuration, drawn_files
 from quarry.config.control import no_verdict
 from quarry.config.spectrum import LEARNT
+from quarry.config.uses import USES
 from quarry.errors import QuarryError, reason_of
 from quarry.files import canonical_json, write_text
 from quarry.labeling.attempts import Attempts, needed, read_attempts
@@ -62,6 +64,7 @@ class Campaign:
         rule_name: returns the name that a rule has in the workflow.
         """
         self._asks_retries = rule_name(TARGET) in targets
+        self.asked_uses = asked_uses(targets, rule_name)
         self.targets = targets
         self.jobs_have_own_environment = jobs_have_own_environment
         self.configuration = configuration
@@ -86,6 +89,8 @@ class Campaign:
         """
         if self.invocation is Invocation.JOB:
             return
+        for use in self.asked_uses:
+            check_use(self.configuration, use)
         _ = self.own_rules
         runs = self.invocation is not Invocation.INSPECTION
         if runs:
@@ -125,6 +130,8 @@ class Campaign:
         if wanted != old:
             manifests.save(self.paths.manifest, wanted)
         self._write_settings()
+        if self.asked_uses:
+            write_settings(self.configuration, self.paths)
         store = Path(self.configuration.labeling.store) / checked["method_id"]
         self.recovery.restore(store, say)
         self.recovery.repair(say, store)
@@ -366,6 +373,12 @@ class Campaign:
         """How many displaced copies a check labels: none where an engine has finished labels only."""
         settings = self.configuration
         return settings.verification.displaced if settings.labeling.computes else 0
+
+    @property
+    def shown_uses(self) -> list[str]:
+        """The uses of the potential that an inspection shows: those whose pictures are there."""
+        shows = self.invocation is Invocation.INSPECTION
+        return [use for use in USES if shows and Path(self.paths.use(f"{use}.svg")).exists()]
 
     @property
     def drawing_rules(self) -> list[str]:

@@ -32,6 +32,7 @@ class CampaignPaths:
         self.spectrum_settings = f"{self.root}/spectrum_settings.json"
         self.dataset_settings = f"{self.root}/dataset_settings.json"
         self.verification = f"{self.root}/verification"
+        self.uses = f"{self.root}/uses"
         self.manifest = f"{self.root}/{MANIFEST}"
         self.lease = f"{self.root}/.lease.json"
         self.last_run = f"{self.root}/last_run.json"
@@ -94,6 +95,14 @@ class CampaignPaths:
     def recomputed(self, check: str = "{check}", seed: int | str = "{seed}", number: int | str = "{number}") -> str:
         """Return the path of a label that is computed again."""
         return f"{self.verification}/{check}/seed_{seed}/{number}.json"
+
+    def use(self, file: str) -> str:
+        """Return the path of a result of a use of the potential (``quarry.config.uses``)."""
+        return f"{self.uses}/{file}"
+
+    def use_step(self, file: str) -> str:
+        """Return the path of a file that the results of uses are put together from."""
+        return f"{self.uses}/steps/{file}"
 
     def outputs(self, rule: str, arm: str = "{arm}", iteration: int | str = "{iteration}") -> dict[str, str]:
         """Return what a rule makes, by the names that it gives its files (``quarry.campaign.loop``)."""

@@ -41,7 +41,7 @@ def preflight(configuration: Configuration, base: Path, jobs_have_own_environmen
         "base": str(base),
         "jobs_have_own_environment": jobs_have_own_environment,
     }
-    excluded = {"stop", "resources", "verification", "forecast"}
+    excluded = {"stop", "resources", "verification", "forecast", "uses"}
     science = [configuration.model_dump(mode="json", exclude=excluded, exclude_unset=unset) for unset in (True, False)]
     # A program may have gone from PATH since, only some engines take several tasks, and finished labels must suffice.
     surroundings = [os.environ.get("PATH"), configuration.resources.label.tasks, configuration.stop.max_labels]

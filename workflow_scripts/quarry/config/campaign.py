@@ -26,6 +26,7 @@ from quarry.config.resources import Forecast, Resources
 from quarry.config.search import Search
 from quarry.config.spectrum import LEARNT, Spectrum
 from quarry.config.targets import Target, TargetName, target_name, target_of
+from quarry.config.uses import Uses
 from quarry.config.verification import Verification
 
 MAIN_ARM = "main"
@@ -97,6 +98,7 @@ class Configuration(Section):
     verification: Verification = Verification()
     forecast: Forecast = Forecast()
     dataset: DatasetCard = DatasetCard()
+    uses: Uses = Uses()
 
     @model_validator(mode="before")
     @classmethod
@@ -257,6 +259,14 @@ class Configuration(Section):
         """Whether a targeted search can be measured by labels of the whole pool: finished data are searched again."""
         return self.search is not None and not self.labeling.computes
 
+    @property
+    def compares_uses(self) -> bool:
+        """Whether uses of the potential are computed with the labels' method too."""
+        if self.uses.reference is not None:
+            return self.uses.reference
+        gives = self.labeling.gives()
+        return self.labeling.computes and (gives is None or "forces" in gives[1])
+
     def target_rmse(self) -> float | None:
         """Return stop.target_rmse in the target's unit, or None. Raises ValueError for a text that is no energy."""
         value = self.stop.target_rmse
@@ -269,10 +279,11 @@ class Configuration(Section):
     def identity(self, with_defaults: bool = True) -> dict[str, Any]:
         """Return the campaign's identity: the sections and keys that decide its batches, labels and models.
 
-        These are all but stop rules, resources, verification, forecast, dataset, and of section labeling the keys that all
-        engines share and those that change no number (``LabelingBase.free_keys``). with_defaults: also keys with default values.
+        These are all but stop rules, resources, verification, forecast, dataset, uses, and of section labeling the keys that
+        all engines share and those that change no number (``LabelingBase.free_keys``). with_defaults: also keys with default
+        values.
         """
-        excluded = {"stop", "resources", "verification", "forecast", "dataset", "name"}
+        excluded = {"stop", "resources", "verification", "forecast", "dataset", "uses", "name"}
         data = self.model_dump(mode="json", exclude=excluded, exclude_defaults=not with_defaults)
         for key in (*self.labeling.names_of_shared_keys(), *self.labeling.free_keys):
             data["labeling"].pop(key, None)
@@ -311,10 +322,10 @@ def inputs_of(configuration: Configuration, base: Path) -> list[Path]:
 
 def drawn_files(configuration: Configuration, base: Path) -> list[Path]:
     """Return files that are no part of the campaign, but checked before the start: what is drawn beside the results, the
-    list of labels that are rejected, and labels that the user has already.
+    list of labels that are rejected, labels that the user has already, and the structure that uses begin with.
     """
     spectrum = configuration.spectrum
     known = configuration.labeling.known
     names = [None if spectrum is None else spectrum.experiment, configuration.labeling.leave_out]
-    names.append(None if known is None else known.file)
+    names += [None if known is None else known.file, configuration.uses.structure]
     return [base / name for name in names if name is not None]

@@ -39,7 +39,7 @@ base 8), `2:00` (120 in base 60), dates and `on` as a key. Text that looks like 
 Physical quantities carry their unit in the key (`temperature_K`) or in the value (`target_rmse: 0.5 kcal/mol`).
 
 What fixes the identity of a campaign is everything but `stop` (except `stop.metric`), `resources`, `verification`,
-`forecast`, `dataset`, and of `labeling` the keys that all engines share{free_keys}: those may be changed at any time, the
+`forecast`, `dataset`, `uses`, and of `labeling` the keys that all engines share{free_keys}: those may be changed at any time, the
 others are refused for an existing results folder. Further `arms` may be added.
 
 """

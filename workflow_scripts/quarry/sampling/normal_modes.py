@@ -21,6 +21,7 @@ from quarry.labeling.engines.base import Engine, EngineResult
 from quarry.labeling.engines.pyscf_engine import PyscfEngine
 from quarry.sampling.modes import NormalModes
 from quarry.structures import Structure
+from quarry.uses.vibrations import displaced, hessian
 
 FORCE_LIMIT_EV_A = 5e-4
 """The optimisation ends when no atom has a larger force (eV/Angstrom)."""
@@ -85,18 +86,11 @@ class DisplacedHessian:
 
     def of(self, structure: Structure) -> NDArray[np.float64]:
         """Return the second derivatives (``Hessian.of``), 6 labels for each atom."""
-        n = len(structure)
-        found = np.empty((n, 3, n, 3))
-        for atom, axis in np.ndindex(n, 3):
-            forces = []
-            for sign in (1.0, -1.0):
-                positions = structure.positions.copy()
-                positions[atom, axis] += sign * STEP_A
-                moved = Structure(structure.numbers, positions, structure.charge, structure.multiplicity)
-                forces.append(np.array(_label(self.engine, moved, self.threads).properties["forces"]))
-            found[atom, axis] = (forces[1] - forces[0]) / (2.0 * STEP_A)
-        flat = found.reshape(3 * n, 3 * n)
-        symmetric = (0.5 * (flat + flat.T)).reshape(n, 3, n, 3)
+        n, forces = len(structure), []
+        for positions in displaced(structure.positions, STEP_A):
+            moved = Structure(structure.numbers, positions, structure.charge, structure.multiplicity)
+            forces.append(_label(self.engine, moved, self.threads).properties["forces"])
+        symmetric = hessian(np.array(forces), STEP_A).reshape(n, 3, n, 3)
         return symmetric.transpose(0, 2, 1, 3) * ase.units.Bohr**2 / ase.units.Hartree
 
     def identity(self) -> dict[str, Any]:

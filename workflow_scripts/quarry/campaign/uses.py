@@ -1,0 +1,66 @@
+"""Uses of the finished potential as the Snakefile sees them: which campaigns offer them, and what they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from quarry.campaign.paths import CampaignPaths
+from quarry.config.campaign import MAIN_ARM, Configuration
+from quarry.config.uses import USES
+from quarry.errors import QuarryError
+from quarry.files import canonical_json, write_text
+
+SECTIONS = ("start", *USES)
+"""What a use may depend on: the structure that it begins with and whether there is a reference, and the uses' own sections."""
+
+
+def asked_uses(targets: Iterable[str], rule_name: Callable[[str], str]) -> list[str]:
+    """Return the uses among the targets of the command line. rule_name: returns the name of a rule in the workflow."""
+    given = set(targets)
+    return [use for use in USES if rule_name(use) in given]
+
+
+def check_use(configuration: Configuration, use: str) -> None:
+    """Raise QuarryError, one line, if a campaign has no potential for a use, or no labels for its reference."""
+    goal, model = configuration.goal, configuration.arm(MAIN_ARM).model
+    if "energy" not in goal.learnt:
+        raise QuarryError(
+            f"{use}: a potential is wanted, and target: {goal.name} has no energies; set energy, energy_forces or a list with "
+            "energy (of another campaign)"
+        )
+    labeling, wanted = configuration.labeling, configuration.uses.reference
+    # The class of a model of the user's own says what it gives; its calculator refuses what it does not.
+    if not model.is_user_defined:
+        descriptor = configuration.descriptor
+        gives = model.traits.predicts(goal, descriptor is not None and descriptor.has_derivatives)
+        if "forces" not in gives:
+            raise QuarryError(
+                f"{use}: model.kind: {model.kind} gives no forces with this descriptor; use descriptor.kind: inverse_distances, "
+                "or model.kind: gmnn"
+            )
+        if use != "md" and configuration.uses.optimise.cell and "stress" not in gives:
+            raise QuarryError(f"{use}: uses.optimise.cell needs stresses, which model.kind: {model.kind} does not give")
+    given = labeling.gives()
+    if wanted and not labeling.computes:
+        raise QuarryError(
+            f"{use}: uses.reference: labeling.engine {labeling.engine} has finished labels only; set it to false"
+        )
+    lacking = {"forces", *(["stress"] if configuration.uses.optimise.cell else [])} - (given[1] if given else set())
+    if configuration.compares_uses and given is not None and lacking:
+        raise QuarryError(
+            f"{use}: uses.reference needs {sorted(lacking)[0]} of the labels, and labeling.{given[0]} gives none; set it to false"
+        )
+    if use == "infrared" and given is not None and "dipole" not in given[1]:
+        raise QuarryError(f"infrared: dipoles are learnt from those of the labels, and labeling.{given[0]} gives none")
+
+
+def write_settings(configuration: Configuration, paths: CampaignPaths) -> None:
+    """Write what uses depend on, a file for each section where it has changed: jobs have these files as inputs."""
+    uses = configuration.uses.model_dump(mode="json")
+    start = {"structure": uses["structure"], "reference": configuration.compares_uses, "jobs": uses["reference_jobs"]}
+    for name in SECTIONS:
+        path, wanted = Path(paths.use_step(f"{name}.settings")), canonical_json({**uses, "start": start}[name])
+        if not path.exists() or path.read_bytes() != wanted.encode():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_text(path, wanted)

@@ -1,0 +1,108 @@
+"""What `snakemake optimise`, `frequencies`, `md` and `infrared` do with a finished potential. No part of the identity."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from quarry.config.base import Section
+
+USES = ("optimise", "frequencies", "md", "infrared")
+"""Targets that use a potential, and the rules that make them."""
+LENGTH_PS_CM = 37.5
+"""Length of a trajectory (ps) times the resolution of its spectrum (1/cm): three widths of the window."""
+
+
+class Optimise(Section):
+    """`snakemake optimise`: the structure relaxed on the potential."""
+
+    force_limit_eV_A: float = Field(default=0.01, gt=0)
+    """The relaxation ends when no atom has a larger force, in eV/Angstrom."""
+    max_steps: int = Field(default=500, gt=0)
+    """Steps of BFGS; a relaxation that needs more is an error."""
+    cell: bool = False
+    """Relax the cell too (the model must give stresses, and so must the labels for the reference)."""
+
+
+class Frequencies(Section):
+    """`snakemake frequencies`: harmonic vibrations at the relaxed structure, from central differences of forces."""
+
+    displacement_A: float = Field(default=0.01, gt=0, le=0.1)
+    """How far each coordinate is moved, in Angstrom, both ways: the reference needs six labels for each atom."""
+
+
+class MolecularDynamics(Section):
+    """`snakemake md`: a trajectory at constant energy (velocity Verlet), after a thermostat (Langevin) has brought it to the
+    temperature.
+    """
+
+    temperature_K: float = Field(default=300.0, gt=0)
+    """Temperature of the thermostat, kelvin."""
+    length_ps: float = Field(default=10.0, gt=0)
+    """Length of the trajectory, ps."""
+    equilibration_ps: float = Field(default=1.0, ge=0)
+    """Length of what runs before it with the thermostat, ps."""
+    time_step_fs: float = Field(default=0.5, gt=0, le=10)
+    """Time step, fs."""
+    frame_fs: float = Field(default=2.0, gt=0)
+    """Time between two frames that are kept, fs; infrared needs 4 or less to see stretches of hydrogen."""
+    reference_frames: int = Field(default=10, ge=0)
+    """Frames, evenly spread, that are labelled to measure the error of forces and energies along the trajectory; 0: none."""
+
+    @model_validator(mode="after")
+    def _some_frames(self) -> MolecularDynamics:
+        if self.frame_fs < self.time_step_fs:
+            raise ValueError(f"frame_fs = {self.frame_fs} is shorter than a time step ({self.time_step_fs}); raise it")
+        if self.n_frames < max(10, self.reference_frames):
+            raise ValueError(
+                f"length_ps = {self.length_ps} has only {self.n_frames} frames of {self.frame_fs} fs; make it longer"
+            )
+        return self
+
+    @property
+    def steps_of_frame(self) -> int:
+        """Time steps between two frames."""
+        return max(1, round(self.frame_fs / self.time_step_fs))
+
+    @property
+    def n_frames(self) -> int:
+        """Frames of the trajectory after the first one."""
+        return round(1000 * self.length_ps / (self.steps_of_frame * self.time_step_fs))
+
+
+class Infrared(Section):
+    """`snakemake infrared`: the absorption spectrum, harmonic and from the dipole along the trajectory of md. Dipoles are those
+    of charges that depend on the geometry, learnt from the dipoles of the campaign's labels.
+    """
+
+    resolution_cm: float = Field(default=10.0, gt=0)
+    """Full width at half maximum of a line of the spectrum from the trajectory, 1/cm, which sets the window; the trajectory must
+    be long enough for it (3.75 ps for 10 1/cm)."""
+
+
+class Uses(Section):
+    """Uses of the finished potential: `snakemake optimise`, `frequencies`, `md`, `infrared` (docs/uses.md). For campaigns that
+    learn energies, by models that give forces. No part of the campaign's identity.
+    """
+
+    structure: str | None = None
+    """Structure to begin with, relative to the campaign file (anything that ASE reads; the last frame). null: the labelled one
+    of lowest energy, if all have one composition."""
+    reference: bool | None = None
+    """Compute the same with the labels' method, by the campaign's engine, to have its values beside the model's. These labels are
+    in the label store and are not paid twice. null: true where the engine computes (all but replay)."""
+    reference_jobs: int = Field(default=6, gt=0)
+    """Jobs among which the labels of frequencies and md are divided."""
+    optimise: Optimise = Optimise()
+    frequencies: Frequencies = Frequencies()
+    md: MolecularDynamics = MolecularDynamics()
+    infrared: Infrared = Infrared()
+
+    @model_validator(mode="after")
+    def _long_enough(self) -> Uses:
+        needed = LENGTH_PS_CM / self.infrared.resolution_cm
+        if "infrared" in self.model_fields_set and self.md.length_ps < needed:
+            raise ValueError(
+                f"infrared.resolution_cm = {self.infrared.resolution_cm} needs a trajectory of {needed:.3g} ps; raise it, or "
+                "md.length_ps"
+            )
+        return self
