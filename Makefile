@@ -8,7 +8,7 @@ ARGS   ?=
 # Jobs find the environment's python and snakemake first.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run forecast test lint profiles report manual
+.PHONY: help setup run forecast test lint profiles report dag manual
 
 help:
 	@echo "make run       make the environment, run the default campaign (ARGS='-n' for a dry run)"
@@ -16,6 +16,7 @@ help:
 	@echo "make test      run the tests (ARGS='tests/unit' for a part)"
 	@echo "make setup     make the environment alone"
 	@echo "make report    write the report of the default campaign"
+	@echo "make dag       draw the graphs of rules and of the last iteration's jobs (results/<name>/figures/dag_*.svg)"
 	@echo "make lint      ruff, snakefmt, snakemake --lint, mypy"
 	@echo "make profiles  link profiles/* into the user's Snakemake configuration"
 	@echo "make manual    write config/README.md and config/schema.json from the configuration models"
@@ -37,6 +38,9 @@ forecast: setup
 
 report: setup
 	$(BIN)/snakemake --report results/water/report.html
+
+dag: setup
+	$(BIN)/snakemake dag_pictures $(ARGS)
 
 test: setup
 	$(BIN)/python -m pytest $(ARGS)

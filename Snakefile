@@ -51,6 +51,7 @@ include: "rules/forecast.smk"
 include: "rules/verify.smk"
 include: "rules/uses.smk"
 include: "rules/use_results.smk"
+include: "rules/pictures.smk"
 
 
 whole_campaign = [*[walk_arm(arm) for arm in CAMPAIGN.arms], products]

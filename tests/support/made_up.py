@@ -82,7 +82,9 @@ class MadeUp:
 
     def fail(self, structure_id: str) -> None:
         Path(self.paths.failed).mkdir(exist_ok=True)
-        Path(self.paths.failed, f"{structure_id}.json").write_text('[{"status":"scf_not_converged"}]')
+        Path(self.paths.failed, f"{structure_id}.json").write_text(
+            '[{"message":"no end after 50 cycles","status":"scf_not_converged"}]'
+        )
 
     def claim(self, structure_id: str) -> Claim:
         """Let this process compute a label."""

@@ -32,6 +32,8 @@ class Labelling:
 
     batch: Batch
     jobs: list[Job]
+    failures: list[dict[str, str]]
+    """Failed labels, with structure_id, status and message, as rows of ``failures.csv``, which is written when all are done."""
 
 
 def labelling(
@@ -51,8 +53,9 @@ def labelling(
         name.rpartition("/")[2] for name in members(folder / PACKED) if name.startswith("labels/")
     }
     ledger, claims = names_in(paths.failed), _Claims(store)
-    done = failed = queued = 0
+    done = queued = 0
     jobs: list[Job] = []
+    failures: list[dict[str, str]] = []
     for row in rows:
         in_ledger = f"{row.key}.json" in ledger
         if (
@@ -61,7 +64,8 @@ def labelling(
             or (store is not None and place_of(store, row.structure_id).exists())
         ):
             done += 1
-            failed += in_ledger and not _is_ok(Path(paths.failed, f"{row.key}.json"))
+            failure = _failure(Path(paths.failed, f"{row.key}.json")) if in_ledger else {}
+            failures += [{**failure, "structure_id": row.structure_id, "iteration": str(iteration)}] if failure else []
             continue
         job = claims.job(row, arm, iteration, submitted.get(row.job, (0.0, ""))[1])
         if job is None and row.job in submitted:
@@ -80,9 +84,15 @@ def labelling(
         jobs += [job] if job is not None else []
     running = sum(job.state == "running" for job in jobs)
     batch = Batch(
-        len(rows), done, failed, _reused(paths, arm, iteration), running, queued, len(rows) - done - running - queued
+        len(rows),
+        done,
+        len(failures),
+        _reused(paths, arm, iteration),
+        running,
+        queued,
+        len(rows) - done - running - queued,
     )
-    return Labelling(batch, jobs)
+    return Labelling(batch, jobs, failures)
 
 
 class _Claims:
@@ -146,11 +156,14 @@ def _seconds(text: str) -> float | None:
     return None
 
 
-def _is_ok(path: Path) -> bool:
+def _failure(path: Path) -> dict[str, str]:
+    """Return status and message of a label of the ledger that has failed; nothing of one that has not."""
     try:
-        return OK in read_file(path)[0]
-    except (OSError, ValueError):
-        return False
+        content = read_file(path)[0]
+        record = {} if OK in content else json.loads(content)[0]
+        return {key: str(record.get(key, "")) for key in ("status", "message")} if record else {}
+    except (OSError, ValueError, LookupError, AttributeError):
+        return {}
 
 
 def _reused(paths: CampaignPaths, arm: str, iteration: int) -> int:

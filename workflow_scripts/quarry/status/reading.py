@@ -35,10 +35,10 @@ def read_status(paths: CampaignPaths) -> CampaignStatus:
     run, process = object_in(paths.last_run), main_process(paths.lease)
     place = os.path.normpath(Path(paths.root).resolve() / str(run.get("working_directory") or "../.."))
     handed_out = _handed_out(paths, Path(place)) if process.is_alive else []
-    arms, jobs, notes, found = [], [], [], {}
+    arms, jobs, notes, found, failed = [], [], [], {}, {}
     for arm in _arms(paths, manifest, run):
         found[arm] = finished(paths, arm)
-        status, of_arm = _arm(paths, arm, found[arm], _store(manifest, run, Path(place)), handed_out)
+        status, of_arm, failed[arm] = _arm(paths, arm, found[arm], _store(manifest, run, Path(place)), handed_out)
         arms.append(status)
         jobs += of_arm
         notes += [found[arm].fault] if found[arm].fault else []
@@ -55,7 +55,7 @@ def read_status(paths: CampaignPaths) -> CampaignStatus:
         main_process=process,
         arms=arms,
         jobs=jobs,
-        failures=_failures(paths, found),
+        failures=_failures(paths, found, failed),
         labels=main.labels,
         max_labels=_number(run, "max_labels"),
         core_hours=main.core_hours,
@@ -89,20 +89,20 @@ def _store(manifest: Mapping[str, Any], run: Mapping[str, Any], place: Path) -> 
 
 def _arm(
     paths: CampaignPaths, arm: str, done: Finished, store: Path | None, handed_out: list[Job]
-) -> tuple[ArmStatus, list[Job]]:
+) -> tuple[ArmStatus, list[Job], list[dict[str, str]]]:
     iterations, now = done.iterations, len(done.facts)
     rule = "" if done.fault else step_of(paths, arm, now)
     reason = stop_reason(paths, arm, now)
-    batch, jobs = None, []
+    batch, jobs, failed = None, [], []
     if rule == "label_structure":
         waiting = {
             job.structure_id: job for job in handed_out if (job.what, job.arm, job.iteration) == ("label", arm, now)
         }
         since = {name: (time.time() - (job.elapsed_s or 0.0), job.batch_system_job) for name, job in waiting.items()}
         found = labelling(paths, arm, now, store, since)
-        batch, jobs = (None, []) if found is None else (found.batch, found.jobs)
-        if batch is not None and batch.done == batch.labels:
-            rule = "merge_labels"
+        if found is not None:
+            batch, jobs, failed = found.batch, found.jobs, found.failures
+            rule = "merge_labels" if batch.done == batch.labels else rule
     last = done.facts[-1] if done.facts else None
     goal = None if last is None else last.goal
     return (
@@ -119,6 +119,7 @@ def _arm(
             reason,
         ),
         jobs,
+        failed,
     )
 
 
@@ -186,11 +187,16 @@ def _state(process: MainProcess, run: Mapping[str, Any], main: ArmStatus) -> str
     return "broken_off" if process.state == "dead" or run.get("end") == BROKE_OFF else "stopped"
 
 
-def _failures(paths: CampaignPaths, found: Mapping[str, Finished]) -> list[Failure]:
+def _failures(
+    paths: CampaignPaths, found: Mapping[str, Finished], of_batch: Mapping[str, list[dict[str, str]]]
+) -> list[Failure]:
+    """Return what has failed in finished iterations, and in batches that are not merged yet."""
     by_class: dict[str, list[tuple[str, dict[str, str]]]] = {}
     for arm, one in found.items():
         last = len(one.facts)
-        for iteration in (last, last - 1):
+        for row in of_batch[arm]:
+            by_class.setdefault(row["status"], []).append((arm, row))
+        for iteration in (last - 1,) if of_batch[arm] else (last, last - 1):
             try:
                 rows = read_failures(paths.iteration("failures.csv", arm, iteration)) if iteration >= 0 else []
             except (OSError, ValueError):

@@ -1,0 +1,23 @@
+"""Draw the graph of the campaign's rules and that of the last iteration's jobs."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from quarry.campaign.job import job
+from quarry.errors import QuarryError
+from quarry.terminal import tell
+
+with job(snakemake, receipt=False):
+    from quarry.reporting.draw_dag import draw_dag
+
+    parameters = snakemake.params
+    given = json.loads(Path(parameters.last_run).read_bytes())["command"][1:]
+    command = [sys.executable, "-m", "snakemake", "--dag", "dot", *(word for word in given if word != snakemake.rule)]
+    process = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    if process.returncode:
+        last = process.stderr.strip().rpartition("\n")[2]
+        raise QuarryError(f"snakemake --dag has failed: {last}; run it by itself to see more")
+    for path in draw_dag(process.stdout, parameters.figures, Path(parameters.figures).parent.name):
+        tell(f"drawn: {path}")
