@@ -11,7 +11,7 @@ from importlib import import_module
 from quarry import __version__
 from quarry.errors import QuarryError
 
-SUBCOMMANDS = ("status", "export", "card")
+SUBCOMMANDS = ("status", "export", "card", "new")
 """Modules of this package, each a subcommand of its name.
 
 Each has a docstring whose first line says what it does, ``add_arguments(parser)``, which declares its options, and

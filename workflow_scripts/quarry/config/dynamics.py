@@ -27,6 +27,9 @@ def _pair(value: object) -> object:
     return [value, value] if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
+Temperatures = list[Annotated[float, Field(gt=0)]]
+
+
 class Growth(Section):
     """Initial data that grow until dynamics on the model is worth starting (Y.-F. Hou et al., J. Chem. Theory Comput. 20, 7744
     (2024)). Batches of geometries like those of iteration 0 are labelled, and a power law a N^b is fitted to the errors of all
@@ -104,7 +107,7 @@ class Explore(Section):
     ensemble: Literal["nve", "langevin", "npt"] = "nve"
     """Constant energy; a Langevin thermostat; or, of periodic structures, that and constant pressure, with cells that keep their
     shape."""
-    temperature_K: Annotated[list[Annotated[float, Field(gt=0)]], BeforeValidator(_pair)] = Field(
+    temperature_K: Annotated[Temperatures, BeforeValidator(_pair, json_schema_input_type=float | Temperatures)] = Field(
         default=[300.0, 300.0], min_length=2, max_length=2
     )
     """Temperature, kelvin; two values: of the thermostat at the start and at the end of a trajectory."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import re
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 from quarry.config.base import Section
 from quarry.config.campaign import Configuration
+from quarry.config.dynamics import DEFAULTS
 from quarry.config.engines.registry import sections
 from quarry.files import write_text
 
@@ -46,8 +48,43 @@ others are refused for an existing results folder. Further `arms` may be added.
 
 
 def schema() -> dict[str, Any]:
-    """Return the JSON schema of the campaign file."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_described_schema()}
+    """Return the JSON schema of the campaign file, by which editors complete and explain it: every key has a description.
+
+    Sections that a campaign of dynamics may leave out are required of others only.
+    """
+    full = _described_schema()
+    definitions = full["$defs"]
+    for definition in (full, *definitions.values()):
+        for key, node in definition.get("properties", {}).items():
+            if "description" not in node:
+                words = _meaning(node, definition, definitions)
+                definition["properties"][key] = dict(sorted({**node, "description": words}.items()))
+    optional = [key for key in full["required"] if key in DEFAULTS]
+    full["required"] = [key for key in full["required"] if key not in DEFAULTS]
+    is_dynamics = {"properties": {"pool": {"properties": {"source": {"const": "dynamics"}}}}}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **full,
+        "if": is_dynamics,
+        "else": {"required": optional},
+    }
+
+
+def _meaning(node: dict[str, Any], definition: dict[str, Any], definitions: dict[str, Any]) -> str:
+    """Return what a key means whose field has no docstring: the section that it is, the sections that it may be, or, of a key
+    that names the kind of a section, that section.
+    """
+    if "const" in node:
+        return _first_sentence(definition)
+    found = [(tag, _first_sentence(definitions[name])) for name, tag in _models(node)]
+    return "\n".join(f"{tag.partition(': ')[2]}: {words}" if tag else words for tag, words in found)
+
+
+def _first_sentence(definition: dict[str, Any]) -> str:
+    """Return the first sentence of a section's description, without what stands in brackets (citations have points)."""
+    text = " ".join(definition.get("description", "").split())
+    without = re.sub(r" ?\((?:[^()]|\([^()]*\))*\)", "", text)
+    return re.split(r"\. (?=[A-Z])", without)[0].rstrip(".") + "."
 
 
 def _described_schema() -> dict[str, Any]:

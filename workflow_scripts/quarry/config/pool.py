@@ -120,11 +120,15 @@ def path_alone(value: Any) -> Any:
     return {"path": value} if isinstance(value, str) else value
 
 
+PathOrSlice = Annotated[FileSlice, BeforeValidator(path_alone, json_schema_input_type=str | FileSlice)]
+"""A structure file, as a bare path or with what to take of it."""
+
+
 class FilePool(FixedPool):
     """Structures from files."""
 
     source: Literal["file"]
-    files: list[Annotated[FileSlice, BeforeValidator(path_alone)]] = Field(min_length=1)
+    files: list[PathOrSlice] = Field(min_length=1)
     """Paths, or {path, index}; structures keep charge and multiplicity that their file gives."""
     charge: int = Field(default=0, ge=-MOST_CHARGES, le=MOST_CHARGES)
     """Total charge of structures whose file gives none."""

@@ -206,7 +206,7 @@ def _kind_alone(value: Any) -> Any:
     return {"kind": value} if isinstance(value, str) else value
 
 
-Sampler = Annotated[
+_Section = Annotated[
     Annotated[Relaxation, Tag("relaxation")]
     | Annotated[Conformers, Tag("conformers")]
     | Annotated[NormalModeScan, Tag("normal_modes")]
@@ -223,5 +223,5 @@ Sampler = Annotated[
             }
         },
     ),
-    BeforeValidator(_kind_alone),
 ]
+Sampler = Annotated[_Section, BeforeValidator(_kind_alone, json_schema_input_type=str | _Section)]

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from quarry.config.engines.base import LabelingBase
 from quarry.config.engines.columns import LabelColumns, check_names
-from quarry.config.pool import FileSlice, path_alone
+from quarry.config.pool import PathOrSlice
 from quarry.config.units import PropertyName
 from quarry.properties import given_by, statable
 
@@ -27,7 +27,9 @@ class ReplayLabeling(LabelColumns, LabelingBase):
     takes_periodic: ClassVar[bool | None] = True
 
     engine: Literal["replay"]
-    text: dict[PropertyName, Annotated[FileNames, BeforeValidator(_one_as_list)]] = {}
+    text: dict[
+        PropertyName, Annotated[FileNames, BeforeValidator(_one_as_list, json_schema_input_type=str | FileNames)]
+    ] = {}
     """In place of file and columns: property and its files of plain numbers, relative to the campaign file, e.g.
     {excitation_energies: [E1.dat, E2.dat], oscillator_strengths: [f1.dat, f2.dat]}. One line for each structure with one
     number or several, which are joined over the files; # begins a comment, and empty lines do not count. Needs match: row."""
@@ -35,7 +37,7 @@ class ReplayLabeling(LabelColumns, LabelingBase):
     """How a structure finds its row. geometry: same atoms in the same order, positions equal to 1e-6 Angstrom; id: Quarry's
     structure ids in the column ids; row: row i belongs to structure i of the files in structures; features: a row of a table
     pool has exactly the same features."""
-    structures: list[Annotated[FileSlice, BeforeValidator(path_alone)]] = []
+    structures: list[PathOrSlice] = []
     """Structure files (or tables of features) whose order the rows have, as in pool.files, for match: row."""
     features: list[str] = []
     """Names of the features of a table pool, as in pool.features: in file for match: features, in structures for match: row."""
