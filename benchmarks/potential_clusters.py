@@ -139,7 +139,7 @@ def correlations(
     result = {}
     for name, criterion in CRITERIA.items():
         values = found[criterion].values
-        classes = {"all": np.ones(len(rest), dtype=bool)} | {str(n): counts[rest] == n for n in np.unique(counts)}
+        classes = {"all": np.ones(len(rest), dtype=bool)} | {str(n): counts[rest] == n for n in np.unique(counts[rest])}
         result[name] = {key: float(np.corrcoef(values[of], off[of])[0, 1]) for key, of in classes.items()}
     return result
 
@@ -171,8 +171,9 @@ def show(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
     head += ["share above mean", "above median", "mean over mean", "median over median"]
     print_table("What is selected, by number of molecules, and its informativeness", head, table)
     found = [row["correlation"] for row in rows if "correlation" in row]
-    names = [[name, *(cell([one[name][c] for one in found], 2) for c in ("all", *classes))] for name in CRITERIA]
-    print_table("Pearson correlations with the force error, first potential", ["", "all", *classes], names)
+    sets = list(found[0]["oed_energy"])
+    names = [[name, *(cell([one[name][key] for one in found], 2) for key in sets)] for name in CRITERIA]
+    print_table("Pearson correlations with the force error, first potential", ["", *sets], names)
     print(f"\n{sum(row['cpu_s'] for row in rows):.0f} CPU-s")
 
 
