@@ -18,6 +18,7 @@ from quarry.randomness import generator
 from quarry.structures import Structure, StructureSet
 from quarry.uses.dipoles import DipoleModel
 from quarry.uses.minima import atoms_of, bonds_A, deviation_A, geometry_json, relax
+from quarry.uses.reference import LabelCalculator
 from quarry.uses.spectra import absorption, window_width_fs
 from quarry.uses.trajectories import Trajectory, run
 from quarry.uses.vibrations import differences, displaced, hessian, intensities_km_mol, vibrations
@@ -238,3 +239,39 @@ def test_ions_have_no_dipole_to_learn():
     ion = StructureSet.from_structures([Structure.create([1, 1], np.array([[0.0, 0, 0], [0, 0, 1]]), charge=1)])
     with pytest.raises(QuarryError, match="neutral molecules alone"):
         DipoleModel.fit(ion, np.zeros((1, 3)), 1)
+
+
+def test_cells_are_run_and_labelled_too():
+    cell = bulk("Cu", cubic=True)
+    cell.rattle(0.02, seed=1)
+    cell.info.update(charge=0, multiplicity=1)
+
+    def labels(structures):
+        found = []
+        for structure in structures:
+            atoms = structure.to_atoms()
+            atoms.calc = EMT()
+            found.append(
+                {
+                    "energy": atoms.get_potential_energy(),
+                    "forces": atoms.get_forces().tolist(),
+                    "stress": atoms.get_stress(voigt=False).tolist(),
+                }
+            )
+        return found
+
+    by_labels, direct = cell.copy(), cell.copy()
+    by_labels.calc, direct.calc = LabelCalculator(labels), EMT()
+    assert by_labels.get_forces() == pytest.approx(direct.get_forces(), abs=1e-5)
+    assert by_labels.get_stress() == pytest.approx(direct.get_stress(), abs=1e-6)
+    settings = MolecularDynamics(length_ps=0.1, equilibration_ps=0.1, time_step_fs=1, frame_fs=2, reference_frames=0)
+    made = run(direct, settings, generator(1, "md"), lambda line: None)
+    assert abs(made.energy_drift()[1]) < 1 and 50 < made.temperature_K.mean() < 900
+
+
+def test_a_label_without_forces_is_told():
+    atoms = of_emt("H2O")
+    atoms.calc = LabelCalculator(lambda structures: [{"energy": 1.0}])
+    assert atoms.get_potential_energy() == 1.0
+    with pytest.raises(QuarryError, match="the labels have no forces"):
+        atoms.get_forces()
