@@ -10,7 +10,7 @@ from quarry.errors import QuarryError
 from quarry.terminal import tell
 
 with job(snakemake, receipt=False):
-    from quarry.reporting.draw_dag import draw_dag
+    from quarry.status.draw_dag import draw_dag
 
     parameters = snakemake.params
     given = json.loads(Path(parameters.last_run).read_bytes())["command"][1:]

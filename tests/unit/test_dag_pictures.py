@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from quarry.errors import QuarryError
-from quarry.reporting.draw_dag import FILES, draw_dag
-from quarry.reporting.graph_drawing import svg_of
-from quarry.reporting.job_graph import Node, iteration_picture, read_dag, rule_picture
+from quarry.status.draw_dag import FILES, draw_dag
+from quarry.status.graph_drawing import svg_of
+from quarry.status.job_graph import Node, iteration_picture, read_dag, rule_picture
 
 JOBS = [
     # number, label as Snakemake writes it (wildcards that no input's job has), done, inputs

@@ -27,6 +27,8 @@ def dry_run_lines(campaign: Campaign, jobs: Mapping[str, int]) -> list[str]:
     )
     jobs_words = f"{labels} label jobs and {others} others" if labels else f"{others} jobs, no labels among them"
     lines.append(f"Quarry: jobs that are known now: {jobs_words}" + (f" ({named})" if named else ""))
+    if all(_has_ended(campaign, arm) for arm in campaign.arms):
+        return lines
     lines.append(
         "Quarry: not known yet: which structures later batches hold and how many iterations there are; each batch is chosen "
         "when the one before it is labelled and the stop rules are asked"
@@ -43,7 +45,7 @@ def _arm(campaign: Campaign, arm: str) -> str:
     known = campaign.facts(arm, done - 1)[-1].n_labels if done else 0
     stop = campaign.configuration.stop
     table = Path(campaign.paths.batch(arm, done))
-    if done and not table.exists() and campaign.has_stopped(arm, done - 1):
+    if _has_ended(campaign, arm):
         return f"arm {arm}: {known} labels in {done} iterations; it has ended"
     words = [f"arm {arm}: {known} labels in {done} finished iterations" if done else f"arm {arm}: not begun"]
     if table.exists():
@@ -57,6 +59,11 @@ def _arm(campaign: Campaign, arm: str) -> str:
     else:
         words.append("no budget of labels: it ends by its other stop rules, or with the pool")
     return "; ".join(words)
+
+
+def _has_ended(campaign: Campaign, arm: str) -> bool:
+    done = count_with(partial(campaign.paths.facts, arm))
+    return bool(done) and not Path(campaign.paths.batch(arm, done)).exists() and campaign.has_stopped(arm, done - 1)
 
 
 def first_batch(configuration: Configuration) -> int:

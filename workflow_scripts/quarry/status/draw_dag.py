@@ -1,4 +1,4 @@
-"""``snakemake --dag | python -m quarry.reporting.draw_dag FOLDER``: rules and jobs of the last iteration as pictures."""
+"""``snakemake --dag | python -m quarry.status.draw_dag FOLDER``: rules and jobs of the last iteration as pictures."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 from quarry.errors import QuarryError
 from quarry.files import write_text
-from quarry.reporting.graph_drawing import svg_of
-from quarry.reporting.job_graph import iteration_picture, read_dag, rule_picture
+from quarry.status.graph_drawing import svg_of
+from quarry.status.job_graph import iteration_picture, read_dag, rule_picture
 
 FILES = ("dag_rules.svg", "dag_iteration.svg")
 
@@ -28,7 +28,7 @@ def draw_dag(text: str, folder: str | Path, name: str) -> list[Path]:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2 or sys.stdin.isatty():
-        sys.exit("Quarry: usage: snakemake --dag | python -m quarry.reporting.draw_dag FOLDER")
+        sys.exit("Quarry: usage: snakemake --dag | python -m quarry.status.draw_dag FOLDER")
     try:
         print(*draw_dag(sys.stdin.read(), sys.argv[1], Path(sys.argv[1]).resolve().name), sep="\n")
     except (QuarryError, OSError) as error:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from html import escape
 
-from quarry.reporting.job_graph import Node, Picture
+from quarry.status.job_graph import Node, Picture
 
-CHARACTER, LINE, PAD = 7.4, 17.0, 9.0
+CHARACTER, LINE, PAD = 8.0, 17.0, 9.0
 """Width of a character, height of a line and distance from text to frame, in pixels at 13 px."""
 GAP_X, GAP_Y, MARGIN, TITLE = 26.0, 44.0, 24.0, 34.0
 SWEEPS = 8
@@ -51,8 +51,7 @@ def svg_of(picture: Picture) -> str:
         )
     if picture.back:
         parts.append(
-            f'<text x="{width + back - MARGIN:.0f}" y="{MARGIN:.0f}" text-anchor="end" fill="#475569">dashed: into the next '
-            "iteration</text>"
+            f'<text x="{MARGIN:.0f}" y="{MARGIN + LINE:.0f}" fill="#475569">dashed: into the next iteration</text>'
         )
     parts += [_box(place[node], size[node], node, lines) for node, lines in sorted(picture.nodes.items())]
     return "\n".join([*parts, "</svg>"]) + "\n"
