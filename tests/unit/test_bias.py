@@ -9,6 +9,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 
+from quarry.config import load_configuration
 from quarry.config.descriptors import InverseDistances
 from quarry.config.dynamics import Explore
 from quarry.config.models import Gpr, Kreg
@@ -17,17 +18,23 @@ from quarry.descriptors.cache import FeatureCache
 from quarry.dynamics import exploration
 from quarry.dynamics.bias import Bias
 from quarry.dynamics.exploration import Course, explore
+from quarry.dynamics.files import Trajectories
 from quarry.dynamics.integrators import Forces, Langevin
 from quarry.dynamics.uncertainty import MEASURES, informativeness_of
 from quarry.dynamics.walkers import Walkers, heated
 from quarry.errors import QuarryError
 from quarry.models.base import STD, STD_GRADIENT, TrainingData, UncertaintyGradient
+from quarry.models.gmnn.model import GaussianMomentModel
 from quarry.models.registry import make_model
 from quarry.randomness import generator
-from quarry.stages.exploring import bias_of, check_bias
+from quarry.stages.arm_models import ArmModels
+from quarry.stages.exploring import Explored, bias_of, check_bias, explore_candidates
 from quarry.structures import Structure, StructureSet
+from quarry.structures.labelled import LabelledSet
+from support.campaigns import stand_in_configuration
 from support.dynamics import TwoWells
 from support.potentials import strained_copper, toy_data, trained
+from support.progress import facts
 from support.toys import EQUILIBRIUM, NUMBERS, labelled, set_of
 
 ALL = frozenset({"energy", "forces", "stress", STD, STD_GRADIENT})
@@ -285,3 +292,66 @@ def test_elements_to_leave_out_are_checked(skipped, words):
         check_bias(settings, waters)
     assert words in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+# --- a job
+
+
+def explored(folder, name, **explore):
+    """The file of a job's trajectories, from a data set and a model that are made once."""
+    changes = {"uncertainty": "forces", "threshold": "99 eV/Angstrom"} if explore.pop("forces", False) else {}
+    settings = {"trajectories": 2, "length_fs": 30.0, "time_step_fs": 1.0, "ensemble": "langevin", "threshold": "99 eV"}
+    pool = {"source": "dynamics", "initial": {"source": "file", "files": ["pool.extxyz"]}}
+    pool["explore"] = {**settings, **changes, **explore}
+    made = load_configuration(
+        stand_in_configuration(
+            pool=pool,
+            target="energy_forces",
+            model={"kind": "gmnn", "uncertainty": "shallow_ensemble"},
+            test={"size": 19},
+        ),
+        "campaign.yaml",
+    )
+    output = folder / f"{name}.h5"
+    last = Explored(str(folder / "model.h5"), str(folder / "dataset.h5"), [str(folder / "facts.json")])
+    explore_candidates(ArmModels(made, "main", pool=""), 1, 0, last, str(output))
+    return output
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("job")
+    data = toy_data(30)
+    trained(data, epochs=3, uncertainty="shallow_ensemble").save(folder / "model.h5")
+    structures = list(data.structures)
+    forces = np.split(data.targets["forces"], data.structures.offsets[1:-1])
+    labels = [{"energy": e, "forces": f} for e, f in zip(data.targets["energy"], forces, strict=True)]
+    roles = ["test"] * 19 + ["train"] * 11
+    LabelledSet.from_records(structures, roles, [0] * 30, labels).write(folder / "dataset.h5", {})
+    facts(0).write(folder / "facts.json")
+    return folder
+
+
+def test_a_job_without_strength_writes_the_bytes_of_one_without_a_bias(job):
+    plain = explored(job, "plain").read_bytes()
+    assert explored(job, "nothing", bias={"strength": 0}).read_bytes() == plain
+    assert explored(job, "biased", bias={"strength": 0.5}).read_bytes() != plain
+
+
+@pytest.mark.parametrize("forces", [False, True])
+def test_a_job_says_the_factor_of_its_bounds(job, forces):
+    plain, bound = (
+        Trajectories.read(explored(job, name, forces=forces, calibration=name)) for name in ("none", "conformal")
+    )
+    factor = bound.facts["calibration_factor"]
+    assert "calibration_factor" not in plain.facts
+    np.testing.assert_allclose(bound.uncertainty, factor * plain.uncertainty)
+    np.testing.assert_array_equal(bound.structures.positions, plain.structures.positions)
+    # All of the 19 errors of the test set are within.
+    test = toy_data(30).structures.subset(np.arange(19))
+    measure = MEASURES["forces" if forces else "energy"]
+    model = GaussianMomentModel.load(job / "model.h5")
+    said, targets = model.predict(test, measure.wants), toy_data(30).targets
+    labels = {"energy": targets["energy"][:19], "forces": targets["forces"][: len(test.numbers)]}
+    shares = measure.error(test, said, labels) / measure.of(model, test, said)
+    assert factor == pytest.approx(shares.max())

@@ -31,6 +31,7 @@ from quarry.randomness import generator
 from quarry.sampling.modes import NormalModes
 from quarry.sampling.wigner import sample_wigner, sample_wigner_motion
 from quarry.stages.arm_models import ArmModels
+from quarry.stages.targets import target_arrays
 from quarry.stopping.facts import Facts
 from quarry.structures import StructureSet
 from quarry.structures.copies import kind_of
@@ -75,8 +76,9 @@ def explore_candidates(models: ArmModels, iteration: int, group: int, last: Expl
     measure = measure_of(settings, training, models.target.learnt)
     factor, test = {}, labelled.subset(labelled.indices("test")).structures
     if settings.calibration == "conformal":
-        held = models.data(labelled, "test")
-        measure, factor["calibration_factor"] = measure.calibrated(model, held.structures, held.targets)
+        held = labelled.subset(labelled.indices("test"))
+        labels = target_arrays(held, models.configuration)
+        measure, factor["calibration_factor"] = measure.calibrated(model, test, labels)
     threshold = threshold_of(settings, facts, model, measure, test)
     whole: dict[str, Any] = {
         "phase": "query",
