@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import yaml
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
@@ -40,6 +42,7 @@ from quarry.sampling.hessian import modes_of
 from quarry.sampling.modes import NormalModes
 from quarry.stages.exploring import numbers_of
 from quarry.structures import Structure, StructureSet
+from support.campaigns import REPOSITORY
 from support.dynamics import EmtModel, OfAtoms, double_well, threefold
 
 CU4 = Atoms("Cu4", [[0, 0, 0], [2.6, 0, 0], [1.1, 2.3, 0], [1.1, 0.7, 2.1]])
@@ -91,6 +94,16 @@ def test_a_walk_ends_at_its_first_uncertain_frame():
     part = walk(Relaxation(kind="relaxation"), model, [start], threshold=0.8)
     assert part.fates == ("uncertain",)
     assert part.uncertainty[0] > 0.8 and 0 < part.ends[0] < whole.ends[0]
+
+
+def test_a_start_that_is_labelled_is_no_candidate_itself():
+    start = StructureSet.from_structures([Structure.from_atoms(CU4)])
+    sampler = make_sampler(Relaxation(kind="relaxation"), Origin(None))
+    judgement = Judgement(MEASURES["energy"], 0.0, 1e3, True, frozenset({29}))
+    for labelled, end in ((False, 0), (True, 1)):
+        walks = Walks(start, [0], [generator(0)], labelled=labelled)
+        found = follow(sampler, EmtModel(), walks, judgement, FACTS)
+        assert (found.fates, found.ends.tolist()) == (("uncertain",), [end])
 
 
 @pytest.mark.parametrize("died_after", [3, 20])
@@ -376,6 +389,24 @@ def test_a_users_sampler_that_returns_nothing_is_counted(tmp_path):
         walk(OwnSampler(kind="wrong_paths:Nothing"), EmtModel(), [CU4, CU4], base=tmp_path)
     found = walk(OwnSampler(kind="wrong_paths:NotFinite"), EmtModel(), [CU4], base=tmp_path)
     assert found.faults == ("a position or force is not a finite number",)
+
+
+PAGE = (REPOSITORY / "docs/samplers.md").read_text().partition("### Your own")[2]
+EXAMPLE, SECTION = (re.search(rf"```{kind}\n(.*?)```", PAGE, re.DOTALL)[1] for kind in ("python", "yaml"))
+
+
+def test_the_sampler_of_the_documentation_squeezes_until_the_model_is_unsure(tmp_path):
+    (tmp_path / "squeezed.py").write_text(EXAMPLE)
+    section = Explore(**yaml.safe_load(SECTION)["pool"]["explore"]).sampler
+    assert isinstance(section, OwnSampler) and section.arguments == {"steps": 20}
+    whole = CU4.get_all_distances().sum()
+    narrow = OfAtoms(lambda atoms: 0.0, unsure=lambda atoms: 1.0 - atoms.get_all_distances().sum() / whole)
+    found = walk(section, narrow, [CU4] * 3, threshold=0.02, base=tmp_path)
+    assert found.fates == ("uncertain",) * 3
+    assert found.ends.min() > 0 and found.ends.max() < 20
+    sizes = [one.to_atoms().get_all_distances().sum() for one in found.structures]
+    np.testing.assert_allclose(1.0 - np.array(sizes) / whole, found.uncertainty, atol=1e-6)
+    assert (found.uncertainty > 0.02).all()
 
 
 # --- shares of jobs

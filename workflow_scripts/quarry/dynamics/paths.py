@@ -88,13 +88,15 @@ class Walks:
     """Where walks begin.
 
     starts: a structure for each. numbers, generators: of each. energy_limits_eV: highest predicted energy of the frames of each,
-    shape (n,); None: there is no ceiling. owner: of a user-defined sampler.
+    shape (n,); None: there is no ceiling. labelled: whether the starts are, so that they themselves are no candidates. owner: of
+    a user-defined sampler.
     """
 
     starts: StructureSet
     numbers: Sequence[int]
     generators: Sequence[np.random.Generator]
     energy_limits_eV: NDArray[np.float64] | None = None
+    labelled: bool = False
     owner: Owner | None = None
 
 
@@ -117,7 +119,7 @@ def follow(
     saved = time.monotonic()
     for k in range(found.walks, len(walks.numbers)):
         ceiling = np.inf if walks.energy_limits_eV is None else float(walks.energy_limits_eV[k])
-        judge = _Judge(judgement, model, walks.starts[k], ceiling, walks.owner or Owner())
+        judge = _Judge(judgement, model, walks.starts[k], ceiling, walks.labelled, walks.owner or Owner())
         judge.walk(sampler, walks.numbers[k], walks.generators[k], found)
         found.walks += 1
         if checkpoint is not None and time.monotonic() - saved > exploration.CHECKPOINT_S:
@@ -128,16 +130,18 @@ def follow(
 
 @dataclass(eq=False)
 class _Judge:
-    """Looks at the frames of a walk. begin: its start. ceiling_eV: highest predicted energy."""
+    """Looks at the frames of a walk. begin: its start, which may be labelled. ceiling_eV: highest predicted energy."""
 
     judgement: Judgement
     model: Model
     begin: Structure
     ceiling_eV: float
+    labelled: bool
     owner: Owner
 
     def walk(self, sampler: PathSampler, number: int, rng: np.random.Generator, found: _Found) -> None:
         """Note the last frames of a walk."""
+        self.begin_id = self.begin.structure_id
         start = self.begin.to_atoms()
         start.calc = self.calculator = ModelCalculator(
             self.model, self.judgement.measure, self.begin.charge, self.begin.multiplicity, self.judgement.forces
@@ -191,7 +195,8 @@ class _Judge:
             fault = ABOVE_CEILING
         if not fault and not np.isfinite(value):
             fault = "the uncertainty is not a finite number"
-        return structure, fault, value, Fate.UNCERTAIN if value > self.judgement.threshold else Fate.COMPLETE
+        unsure = value > self.judgement.threshold and not (self.labelled and structure.structure_id == self.begin_id)
+        return structure, fault, value, Fate.UNCERTAIN if unsure else Fate.COMPLETE
 
 
 def _taken_up(path: Path, facts: dict[str, Any]) -> _Found:

@@ -100,7 +100,7 @@ def explore_candidates(models: ArmModels, iteration: int, group: int, last: Expl
         elements = frozenset(training.numbers.tolist())
         ceilings = energy_ceilings_eV(settings, known, starts)
         judgement = Judgement(measure, threshold, settings.max_force_eV_A, section.needs_forces, elements)
-        walks = Walks(starts, numbers, rngs, ceilings, owner_of(section))
+        walks = Walks(starts, numbers, rngs, ceilings, pool.starts == "labelled", owner_of(section))
         found = follow(sampler, model, walks, judgement, whole, checkpoint)
     else:
         first_K, last_K = settings.temperature_K
