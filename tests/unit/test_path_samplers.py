@@ -16,6 +16,7 @@ from ase.io import write
 from ase.optimize import FIRE
 from ase.vibrations import Vibrations
 
+from quarry.config import load_configuration
 from quarry.config.dynamics import Explore
 from quarry.config.samplers import (
     Conformers,
@@ -40,9 +41,9 @@ from quarry.errors import QuarryError
 from quarry.randomness import generator
 from quarry.sampling.hessian import modes_of
 from quarry.sampling.modes import NormalModes
-from quarry.stages.exploring import numbers_of
+from quarry.stages.exploring import check_sampler, numbers_of
 from quarry.structures import Structure, StructureSet
-from support.campaigns import REPOSITORY
+from support.campaigns import REPOSITORY, stand_in_configuration
 from support.dynamics import EmtModel, OfAtoms, double_well, threefold
 
 CU4 = Atoms("Cu4", [[0, 0, 0], [2.6, 0, 0], [1.1, 2.3, 0], [1.1, 0.7, 2.1]])
@@ -326,6 +327,44 @@ def test_a_transition_state_that_is_none_is_refused(tmp_path):
     assert isinstance(sampler.modes, NormalModes)
 
 
+def test_files_of_a_sampler_have_the_atoms_of_the_pool(tmp_path):
+    given = stand_in_configuration(
+        pool={
+            "source": "dynamics",
+            "initial": {"source": "file", "files": ["pool.extxyz"]},
+            "explore": {"sampler": {"kind": "reaction", "transition_state": "ts.xyz", "breaking": [[0, 1]]}},
+        },
+        target="energy_forces",
+        model={"kind": "kreg"},
+    )
+    configuration = load_configuration(given, "campaign.yaml")
+    pool = StructureSet.from_structures([Structure.from_atoms(molecule("H2O"))])
+    charged = molecule("H2O")
+    charged.info.update(charge=1, multiplicity=2)
+    for atoms, words in (
+        (molecule("SH2"), "ts.xyz has S, which no structure of the pool has"),
+        (molecule("H2O")[[1, 0, 2]], "ts.xyz has other atoms than the pool, or in another order"),
+        (charged, "ts.xyz has charge 1 and multiplicity 2, which no structure"),
+        (molecule("H2O"), ""),
+    ):
+        write(tmp_path / "ts.xyz", atoms, format="extxyz")
+        if not words:
+            check_sampler(configuration, tmp_path, pool)
+            continue
+        with pytest.raises(QuarryError, match=words):
+            check_sampler(configuration, tmp_path, pool)
+
+
+def test_time_limits_are_no_part_of_the_identity():
+    def identity(limit):
+        explore = {"sampler": {"kind": "squeezed:Squeezed", "time_limit_s": limit}}
+        pool = {"source": "dynamics", "initial": {"source": "file", "files": ["a.xyz"]}, "explore": explore}
+        given = stand_in_configuration(pool=pool, target="energy_forces", model={"kind": "kreg"})
+        return load_configuration(given, "campaign.yaml").identity()
+
+    assert identity(5.0) == identity(50.0)
+
+
 # --- own samplers
 
 OWN = """
@@ -364,7 +403,7 @@ class NoPath:
     ("name", "words"),
     [
         ("Breaks", "wrong_paths:Breaks failed in path \\(ZeroDivisionError"),
-        ("Hangs", "wrong_paths:Hangs failed in path \\(TimeIsUp: it has taken longer than 0.2 s"),
+        ("Hangs", "wrong_paths:Hangs failed in path \\(TimeIsUp: it has taken longer than time_limit_s = 0.2 s"),
         ("Numbers", "wrong_paths:Numbers gave int as a frame; it must yield ASE atoms"),
         ("Gold", "wrong_paths:Gold gave Au, which the model has not learnt"),
         ("Exits", "wrong_paths:Exits failed in path \\(it called sys.exit"),

@@ -24,7 +24,7 @@ def time_limit(seconds: float | None) -> Iterator[None]:
         return
 
     def ring(number: int, frame: FrameType | None) -> None:
-        raise TimeIsUp(f"it has taken longer than {seconds:g} s")
+        raise TimeIsUp(f"it has taken longer than time_limit_s = {seconds:g} s")
 
     earlier = signal.signal(signal.SIGALRM, ring)
     signal.setitimer(signal.ITIMER_REAL, seconds)

@@ -20,7 +20,7 @@ from quarry.config.engines.registry import Labeling
 from quarry.config.filters import Filters
 from quarry.config.learning import Stop, Test, Validation
 from quarry.config.models import Gpr, Model
-from quarry.config.pool import DynamicsPool, InitialPool, Pool, TablePool, WignerPool, files_of
+from quarry.config.pool import DynamicsPool, InitialPool, Pool, SamplerPool, TablePool, WignerPool, files_of
 from quarry.config.query import OPTIONS, Query
 from quarry.config.resources import Forecast, Resources
 from quarry.config.search import Search
@@ -287,6 +287,13 @@ class Configuration(Section):
         data = self.model_dump(mode="json", exclude=excluded, exclude_defaults=not with_defaults)
         for key in (*self.labeling.names_of_shared_keys(), *self.labeling.free_keys):
             data["labeling"].pop(key, None)
+        sampler = self.pool.explore.sampler if isinstance(self.pool, DynamicsPool) else None
+        if sampler is not None:
+            for key in sampler.free_keys:
+                data["pool"]["explore"]["sampler"].pop(key, None)
+        if isinstance(self.pool, SamplerPool):
+            for key in self.pool.free_keys:
+                data["pool"].pop(key, None)
         if data.get("spectrum"):
             data["spectrum"] = {key: data["spectrum"][key] for key in LEARNT if key in data["spectrum"]}
         # As the arms that they are: like others, they may be added to a campaign later.

@@ -161,6 +161,8 @@ class SamplerPool(Section):
     """
 
     is_sampled: ClassVar[bool] = True
+    free_keys: ClassVar[tuple[str, ...]] = ("time_limit_s",)
+    """Keys that are no part of the campaign's identity."""
 
     source: Literal["sampler"]
     sampler: ImportPath
@@ -168,6 +170,8 @@ class SamplerPool(Section):
     sample(model, labelled, iteration, rng) returns ASE atoms."""
     arguments: PlainArguments = {}
     """Keyword arguments of the class."""
+    time_limit_s: float = Field(default=3600.0, gt=0)
+    """Seconds that sample and initial may take at most; may be changed at any time."""
     initial: Annotated[WignerPool | FilePool, Field(discriminator="source")] | None = None
     """Where the test set and the structures of iteration 0 come from: a wigner or file pool. null: the sampler's own method
     initial(rng)."""

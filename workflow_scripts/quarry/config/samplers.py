@@ -25,6 +25,8 @@ class SamplerSection(Section):
     """Whether it runs dynamics, with the keys of section explore that say how."""
     together: ClassVar[int] = 1
     """Walks that stay in one job."""
+    free_keys: ClassVar[tuple[str, ...]] = ()
+    """Keys that change no frame, and may be changed at any time."""
     summary: ClassVar[str] = ""
     """Import path of a function that counts what all walks of an iteration have found beside candidates."""
 
@@ -176,13 +178,15 @@ class Reaction(SamplerSection):
 class OwnSampler(SamplerSection):
     """A user-defined sampler, docs/samplers.md."""
 
+    free_keys: ClassVar[tuple[str, ...]] = ("time_limit_s",)
+
     kind: ImportPath
     """Import path package.module:Name of its class, importable from the campaign file's folder or the working directory. Its
     method path(start, number, rng) yields ASE atoms."""
     arguments: PlainArguments = {}
     """Keyword arguments of the class."""
     time_limit_s: float = Field(default=600.0, gt=0)
-    """Seconds that a path may take at most."""
+    """Seconds that a walk may take at most; may be changed at any time."""
 
 
 OWN_TAG = "package.module:Name"

@@ -47,10 +47,11 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Owner:
-    """Whose code runs: what stands before its errors, and seconds that a walk may take (None: no limit)."""
+    """Whose code runs: what stands before its errors, seconds that a walk may take (None: no limit), whether it is the user's."""
 
-    words: str = ""
+    words: str = "pool.explore.sampler"
     limit_s: float | None = None
+    is_user: bool = False
 
 
 @dataclass
@@ -146,7 +147,7 @@ class _Judge:
         start.calc = self.calculator = ModelCalculator(
             self.model, self.judgement.measure, self.begin.charge, self.begin.multiplicity, self.judgement.forces
         )
-        if not self.owner.words:
+        if not self.owner.is_user:
             self._follow(sampler.path(start, number, rng), found)
             return
         with time_limit(self.owner.limit_s):

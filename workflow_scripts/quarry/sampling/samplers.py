@@ -14,6 +14,7 @@ from quarry.imports import call_user_code, make_user_object
 from quarry.models.base import Model
 from quarry.structures import Structure
 from quarry.structures.labelled import LabelledSet
+from quarry.time_limits import time_limit
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -71,7 +72,8 @@ def sampled_structures(
 def _structures(pool: SamplerPool, give: Callable[[], Iterable[Atoms]]) -> list[Structure]:
     from ase import Atoms
 
-    found = call_user_code(lambda: list(give()), f"pool.sampler: {pool.sampler} failed")
+    with time_limit(pool.time_limit_s):
+        found = call_user_code(lambda: list(give()), f"pool.sampler: {pool.sampler} failed")
     structures = []
     for number, atoms in enumerate(found, 1):
         if not isinstance(atoms, Atoms) or not len(atoms):

@@ -13,6 +13,8 @@ from ase.data import chemical_symbols
 from numpy.typing import NDArray
 from scipy import stats
 
+from quarry.config.campaign import Configuration
+from quarry.config.descriptors import InverseDistances
 from quarry.config.dynamics import NAMED_THRESHOLDS, Explore, Growth
 from quarry.config.pool import DynamicsPool, WignerPool
 from quarry.dynamics.bias import Bias
@@ -257,13 +259,35 @@ def check_cells(settings: Explore, structures: StructureSet) -> None:
         )
 
 
-def check_sampler(pool: DynamicsPool, base: Path) -> None:
-    """Make the sampler that the configuration names. Raises QuarryError if a file or a user's class cannot be used."""
-    assert pool.explore.sampler is not None
-    modes = None
-    if pool.explore.sampler.needs_modes and pool.modes_file is not None:
-        modes = _modes(pool, "", base)
-    make_sampler(pool.explore.sampler, Origin(base, modes))
+def check_sampler(configuration: Configuration, base: Path, structures: StructureSet) -> None:
+    """Raise QuarryError if a file or a user's class that the sampler needs cannot be used.
+
+    structures: of the pool; the model will know no others.
+    """
+    pool = configuration.pool
+    if not isinstance(pool, DynamicsPool) or pool.explore.sampler is None:
+        return
+    sampler = make_sampler(pool.explore.sampler, Origin(base))
+    known = set(zip(structures.charges.tolist(), structures.multiplicities.tolist(), strict=True))
+    for name, one in zip(pool.explore.sampler.input_files(), getattr(sampler, "structures", ()), strict=False):
+        strange = sorted({chemical_symbols[z] for z in one.numbers} - {chemical_symbols[z] for z in structures.numbers})
+        if strange:
+            raise QuarryError(
+                f"pool.explore.sampler: {name} has {', '.join(strange)}, which no structure of the pool has, so that the model "
+                "will not know it; add such structures, or give another file"
+            )
+        if isinstance(configuration.descriptor, InverseDistances) and not np.array_equal(
+            one.numbers, structures[0].numbers
+        ):
+            raise QuarryError(
+                f"pool.explore.sampler: {name} has other atoms than the pool, or in another order, and descriptor.kind: "
+                "inverse_distances is for one molecule; order them as in the pool"
+            )
+        if (one.charge, one.multiplicity) not in known:
+            raise QuarryError(
+                f"pool.explore.sampler: {name} has charge {one.charge} and multiplicity {one.multiplicity}, which no structure "
+                "of the pool has; correct the file"
+            )
 
 
 def _modes(pool: DynamicsPool, computed: str, base: Path) -> NormalModes | None:

@@ -44,8 +44,6 @@ def check(configuration: Configuration, base: Path, jobs_have_own_environment: b
         check_extras(configuration)
     if isinstance(configuration.pool, SamplerPool):
         make_sampler(configuration.pool, base)
-    if isinstance(configuration.pool, DynamicsPool) and configuration.pool.explore.sampler is not None:
-        check_sampler(configuration.pool, base)
     if not isinstance(pool, WignerPool):
         # Near-duplicates are left to build_pool: they take minutes in a large pool.
         pool_filter = PoolFilter(configuration.pool_filters, read_reference(configuration, base))
@@ -59,6 +57,7 @@ def check(configuration: Configuration, base: Path, jobs_have_own_environment: b
         structures, sources = StructureSet.from_structures([read_start(pool, base)]), []
     if isinstance(configuration.pool, DynamicsPool):
         check_bias(configuration.pool.explore, structures)
+        check_sampler(configuration, base, structures)
     engine = make_engine(configuration.labeling, base, configuration.resources.label)
     check_structures(configuration, base, engine, structures, sources)
     known = KnownLabelSource.of(configuration.labeling, base)

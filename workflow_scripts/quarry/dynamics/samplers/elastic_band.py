@@ -25,18 +25,18 @@ class ElasticBand:
         """Read the minima. Raises QuarryError where they are not the same atoms in the same order."""
         self.settings = settings
         key = "pool.explore.sampler.minima"
-        self.minima = [read_molecule(origin.base / name, key) for name in settings.minima]
-        first = self.minima[0]
-        for name, other in zip(settings.minima[1:], self.minima[1:], strict=True):
+        self.structures = [read_molecule(origin.base / name, key) for name in settings.minima]
+        first = self.structures[0]
+        for name, other in zip(settings.minima[1:], self.structures[1:], strict=True):
             if not np.array_equal(first.numbers, other.numbers):
                 raise QuarryError(f"{key}: {name} has other atoms than {settings.minima[0]}, or another order of them")
-        for one, two, name in zip(self.minima, self.minima[1:], settings.minima[1:], strict=False):
+        for one, two, name in zip(self.structures, self.structures[1:], settings.minima[1:], strict=False):
             if one.structure_id == two.structure_id:
                 raise QuarryError(f"{key}: {name} is the structure before it; a band needs two minima")
 
     def path(self, start: Atoms, number: int, rng: np.random.Generator) -> Iterator[list[Atoms]]:
         """Yield the images of a band after each step (``PathSampler``); of start the calculator alone is used."""
-        ends = [self.minima[number].to_atoms(), self.minima[number + 1].to_atoms()]
+        ends = [self.structures[number].to_atoms(), self.structures[number + 1].to_atoms()]
         if not ends[0].pbc.any():
             minimize_rotation_and_translation(ends[0], ends[1])
         images = [ends[0], *(ends[0].copy() for _ in range(self.settings.images)), ends[1]]

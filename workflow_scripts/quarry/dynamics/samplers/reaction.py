@@ -44,6 +44,7 @@ class Reaction:
             self.structure = self.modes.equilibrium
         else:
             self.structure = read_molecule(path, key)
+        self.structures = [self.structure]
         for pair in (*settings.forming, *settings.breaking):
             if max(pair) >= len(self.structure):
                 raise QuarryError(

@@ -28,4 +28,4 @@ def make_sampler(section: SamplerSection, origin: Origin) -> Any:
 
 def owner_of(section: SamplerSection) -> Owner | None:
     """Return what is said of a user's sampler that fails, and how long it may take; None for those of Quarry."""
-    return Owner(f"{KEY}: {section.kind}", section.time_limit_s) if isinstance(section, OwnSampler) else None
+    return Owner(f"{KEY}: {section.kind}", section.time_limit_s, True) if isinstance(section, OwnSampler) else None
