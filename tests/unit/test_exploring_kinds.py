@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
+from ase.io import write
 
 from quarry.config import Configuration, load_configuration
 from quarry.dynamics.files import Trajectories
@@ -73,8 +74,9 @@ def explored(tmp_path_factory) -> tuple[Path, dict[str, str]]:
     write_failures(paths["failures"], [])
     make_facts(n_train=N).write(paths["facts"])
     write_job_input(paths["reference"], [JobInputEntry(structures[0])])
+    write(folder / "pool.extxyz", [structure.to_atoms() for structure in structures])
     write_pool(paths["pool"], StructureSet.from_structures(structures))
-    models = ArmModels(configuration("random"), "main", pool=paths["pool"])
+    models = ArmModels(configuration("random"), "main", pool=paths["pool"], base=folder)
     train_model(models, paths["dataset"], paths["model"])
     explore_candidates(models, 1, 0, Explored(paths["model"], paths["dataset"], [paths["facts"]]), paths["000"])
     last = LastIteration(paths["model"], paths["dataset"], paths["reference"], [paths["000"]])
@@ -97,7 +99,7 @@ def test_molecules_and_cells_move_side_by_side(explored):
 )
 def test_a_strategy_chooses_where_there_are_more_candidates_than_the_batch_takes(strategy, explored):
     folder, paths = explored
-    models = ArmModels(configuration(strategy), "main", pool=paths["candidates"])
+    models = ArmModels(configuration(strategy), "main", pool=paths["candidates"], base=folder)
     known, scores = (paths["dataset"], paths["failures"]), None
     if models.settings.query.needs_scores:
         scores = str(folder / f"{strategy}.h5")
