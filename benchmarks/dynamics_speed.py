@@ -14,17 +14,19 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from ase.calculators.emt import EMT
 from ase.io import read
 from common import REPOSITORY, machine, print_table
+from numpy.typing import NDArray
 
 STEPS, REPEATS, STEP_FS, TEMPERATURE_K = 20, 3, 0.2, 300.0
 
 
-def trained():
+def trained() -> tuple[Any, list[Any]]:
     """Return a potential of ethanol, and geometries."""
     from quarry.config.gmnn import Gmnn
     from quarry.models.base import TrainingData
@@ -46,7 +48,7 @@ def trained():
     return model, frames
 
 
-def batched(model, frames, walkers: int, unsure: bool) -> Callable[[], None]:
+def batched(model: Any, frames: list[Any], walkers: int, unsure: bool) -> Callable[[], None]:
     """Return what runs the steps as the campaign does. unsure: with the uncertainty of each frame."""
     from quarry.dynamics.exploration import Course, explore
     from quarry.dynamics.integrators import VelocityVerlet
@@ -66,12 +68,12 @@ def batched(model, frames, walkers: int, unsure: bool) -> Callable[[], None]:
     return lambda: check(explore(model, start, VelocityVerlet(STEP_FS), course, measure, rngs).ends)
 
 
-def check(ends) -> None:
+def check(ends: NDArray[np.int64]) -> None:
     """Refuse trajectories that ended early: their steps would be too quick."""
     assert (ends == STEPS).all(), ends
 
 
-def one_by_one(model, frames, walkers: int) -> Callable[[], None]:
+def one_by_one(model: Any, frames: list[Any], walkers: int) -> Callable[[], None]:
     """Return what runs the steps by ASE, a trajectory after another."""
     from ase.calculators.calculator import Calculator
     from ase.md.velocitydistribution import thermalize_momenta
@@ -85,7 +87,7 @@ def one_by_one(model, frames, walkers: int) -> Callable[[], None]:
 
         implemented_properties = ("energy", "forces")
 
-        def calculate(self, atoms=None, properties=None, system_changes=None):
+        def calculate(self, atoms: Any = None, properties: Any = None, system_changes: Any = None) -> None:
             super().calculate(atoms, properties, system_changes)
             asked = StructureSet.from_structures([Structure(self.atoms.numbers, self.atoms.positions)])
             found = model.predict(asked, frozenset({"energy", "forces"})).mean
@@ -101,7 +103,7 @@ def one_by_one(model, frames, walkers: int) -> Callable[[], None]:
     return run
 
 
-def by_torch_sim(model, frames, walkers: int) -> Callable[[], None]:
+def by_torch_sim(model: Any, frames: list[Any], walkers: int) -> Callable[[], None]:
     """Return what runs the steps by torch-sim, all trajectories at once."""
     import torch_sim
     from torch_sim.models.interface import ModelInterface
@@ -116,7 +118,7 @@ def by_torch_sim(model, frames, walkers: int) -> Callable[[], None]:
             self._device, self._dtype = torch.device("cpu"), torch.float64
             self._compute_stress, self._compute_forces = False, True
 
-        def forward(self, state, **kwargs):
+        def forward(self, state: Any, **kwargs: Any) -> dict[str, torch.Tensor]:
             asked = replace(known, positions=state.positions.numpy())
             found = model.predict(asked, frozenset({"energy", "forces"})).mean
             return {"energy": torch.from_numpy(found["energy"]), "forces": torch.from_numpy(found["forces"])}
