@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from ase import Atoms
 from ase.calculators.emt import EMT
 from ase.io import read
 from common import REPOSITORY, machine, print_table
@@ -34,6 +35,7 @@ def trained() -> tuple[Any, list[Any]]:
     from quarry.structures import Structure, StructureSet
 
     rng, start = np.random.default_rng(0), read(REPOSITORY / "config/molecules/ethanol.xyz")
+    assert isinstance(start, Atoms)
     frames, energies, forces = [], [], []
     for _ in range(64):
         atoms = start.copy()
@@ -85,7 +87,7 @@ def one_by_one(model: Any, frames: list[Any], walkers: int) -> Callable[[], None
     class Quick(Calculator):
         """The model without the checks of ``QuarryCalculator``."""
 
-        implemented_properties = ("energy", "forces")
+        implemented_properties = ["energy", "forces"]  # noqa: RUF012 (as ASE declares it)
 
         def calculate(self, atoms: Any = None, properties: Any = None, system_changes: Any = None) -> None:
             super().calculate(atoms, properties, system_changes)

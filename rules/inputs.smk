@@ -77,3 +77,24 @@ def figures(wildcards):
     """Return the pictures of the campaign by their names."""
     files = [item for rule in CAMPAIGN.drawing_rules for item in PATHS.outputs(rule).items()]
     return {name: path for name, path in files if path.endswith(".svg")}
+
+
+def settings_of_uses(*sections):
+    """Return an input function: what a step of a use depends on; an inspection before the first has no such files."""
+
+    def paths(wildcards):
+        names = [f"{section}.settings" for section in sections]
+        return [PATHS.use_step(name) for name in names if Path(CAMPAIGN.paths.use_step(name)).exists()]
+
+    return paths
+
+
+def first_structure(wildcards):
+    """Return the file of the structure that uses begin with, nothing where it is a labelled one."""
+    named = CAMPAIGN.configuration.uses.structure
+    return str(CAMPAIGN.base / named) if named else []
+
+
+def result_of_use(use):
+    """Return the picture of a use, for the report."""
+    return report(PATHS.use(f"{use}.svg"), category="Uses", labels={"figure": use}, caption=f"../report/use_{use}.rst")

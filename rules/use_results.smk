@@ -6,11 +6,6 @@ reference_of_use = {
 }
 
 
-def result_of_use(use):
-    """Return the picture of a use, for the report."""
-    return report(PATHS.use(f"{use}.svg"), category="Uses", labels={"figure": use}, caption=f"../report/use_{use}.rst")
-
-
 rule optimise:
     """Relax a structure on the potential, and by labels: bond lengths."""
     message:

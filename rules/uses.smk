@@ -12,22 +12,6 @@ TRAJECTORY = PATHS.use_step("trajectory.npz")
 FRAMES = range(CAMPAIGN.configuration.uses.md.reference_frames and len(REFERENCE_PARTS))
 
 
-def settings_of_uses(*sections):
-    """Return an input function: what a step of a use depends on; an inspection before the first has no such files."""
-
-    def paths(wildcards):
-        names = [f"{section}.settings" for section in sections]
-        return [PATHS.use_step(name) for name in names if Path(CAMPAIGN.paths.use_step(name)).exists()]
-
-    return paths
-
-
-def first_structure(wildcards):
-    """Return the file of the structure that uses begin with, nothing where it is a labelled one."""
-    named = CAMPAIGN.configuration.uses.structure
-    return str(CAMPAIGN.base / named) if named else []
-
-
 potential_of_use = {
     "model": from_product("model/model.h5", "main"),
     "description": from_product("model/model.json", "main"),

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
+from quarry.command_line.main import main
 from quarry.config import load_configuration
 from quarry.stopping.own_rules import own_rules
 from quarry.stopping.progress import Progress
@@ -22,6 +23,8 @@ README = (REPOSITORY / "README.md").read_text()
 USES = (REPOSITORY / "docs" / "uses.md").read_text()
 BLOCKS = re.findall(r"```console\n(.*?)```", README + USES, re.DOTALL)
 COMMANDS = [line.split("  #")[0].strip() for block in BLOCKS for line in block.splitlines()]
+STATUS = (REPOSITORY / "docs" / "status.md").read_text()
+OF_STATUS = [line.split("  #")[0].strip() for line in STATUS.splitlines() if line.startswith("quarry status")]
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +62,16 @@ def link_profiles(checkout):
 
 def test_every_command_is_known():
     assert len(COMMANDS) >= 12
-    assert {shlex.split(c)[0] for c in COMMANDS} == {"make", "snakemake"}
+    assert {shlex.split(c)[0] for c in COMMANDS} == {"make", "snakemake", "quarry"}
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS + OF_STATUS if c.startswith("quarry")])
+def test_quarry_commands(command, tmp_path, monkeypatch, capsys):
+    """Their options exist; where there is no campaign they say so in one line."""
+    monkeypatch.chdir(tmp_path)
+    assert main(shlex.split(command)[1:]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("Quarry: ") and said.count("\n") == 1 and "results" in said
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("make")])
