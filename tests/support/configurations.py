@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from quarry.config import Configuration, load_configuration
+
 ABSENT = object()
 
 WIGNER: dict[str, Any] = {
@@ -31,3 +33,15 @@ def changed(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         else:
             node[last] = value
     return data
+
+
+FILES: dict[str, Any] = {
+    **WIGNER,
+    "pool": {"source": "file", "files": ["a.xyz", {"path": "b.xyz", "index": ":5"}]},
+    "labeling": {"engine": "function", "function": "stand_in:morse", "arguments": {"version": 2}},
+}
+
+
+def load(base: dict[str, Any] = WIGNER, **changes: Any) -> Configuration:
+    """Return a configuration with values at keys, a__b for a.b, replaced."""
+    return load_configuration(changed(base, {k.replace("__", "."): v for k, v in changes.items()}), "mine.yaml")

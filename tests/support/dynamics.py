@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from ase import Atoms
 from ase.calculators.emt import EMT
 
 from quarry.models.base import STD_GRADIENT, Prediction, UncertaintyGradient
+from quarry.structures import Structure
+from support.campaigns import stand_in_configuration
+
+WATER = Structure.create([8, 1, 1], np.array([[0.0, 0.0, 0.117], [0.0, 0.757, -0.469], [0.0, -0.757, -0.469]]))
 
 
 @dataclass
@@ -120,3 +125,15 @@ def threefold(atoms):
     wanted = ((0, 1, 1.0), (1, 2, 1.45), (2, 3, 1.0), (0, 2, 1.9), (1, 3, 1.9))
     stiff = sum(20.0 * (atoms.get_distance(i, j) - length) ** 2 for i, j, length in wanted)
     return stiff + 0.2 * (1.0 + np.cos(3.0 * np.radians(atoms.get_dihedral(0, 1, 2, 3))))
+
+
+INITIAL = {"source": "file", "files": ["pool.extxyz"]}
+
+
+def dynamics(
+    explore: dict[str, Any] | None = None, pool: dict[str, Any] | None = None, **changes: Any
+) -> dict[str, Any]:
+    """Return the configuration of a campaign of trajectories."""
+    source = {"source": "dynamics", "initial": INITIAL, "explore": explore or {}, **(pool or {})}
+    configuration = stand_in_configuration(pool=source, target="energy_forces", model={"kind": "kreg"})
+    return {**configuration, **changes}

@@ -20,9 +20,8 @@ from quarry.config.models import OwnModel
 from quarry.config.pool import SamplerPool
 from quarry.config.query import Query
 from quarry.errors import QuarryError
-from quarry.models.base import Informativeness, Prediction, UncertaintyGradient
+from quarry.models.base import Informativeness, Prediction
 from quarry.models.own import UserModel
-from quarry.models.own_checks import checked_gradient
 from quarry.query.base import PoolView
 from quarry.query.strategies import chosen_by, make_strategy, ranks_of
 from quarry.sampling.samplers import initial_structures, make_sampler, sampled_structures
@@ -394,25 +393,3 @@ def test_a_damaged_model_is_one_line(base, features):
     (base / "model.h5").write_text("no model")
     with pytest.raises(QuarryError, match="own_mean:Mean cannot read its model"):
         models_in(own(), features, base=base).load(base / "model.h5")
-
-
-@pytest.mark.parametrize(
-    ("given", "words"),
-    [
-        (None, "must be an UncertaintyGradient, as its uncertainty_gradients promise, not NoneType"),
-        (UncertaintyGradient(np.zeros((2, 3))), r"by_positions has shape (2, 3)"),
-        (UncertaintyGradient(np.full((4, 3), np.nan)), "by_positions is not finite everywhere"),
-        (UncertaintyGradient(np.zeros((4, 3)), np.zeros((2, 3))), "by_strain has shape (2, 3)"),
-    ],
-)
-def test_a_gradient_that_a_bias_cannot_follow_is_named(given, words):
-    pair = StructureSet.from_structures(
-        [Structure.create([1, 1], np.array([[0, 0, 0], [0, 0, z]])) for z in (0.7, 0.8)]
-    )
-    with pytest.raises(QuarryError) as refused:
-        checked_gradient(given, pair, "model.kind: mine:Model: std_gradient")
-    assert words in str(refused.value)
-    assert "\n" not in str(refused.value)
-    # Molecules have no strain.
-    fine = checked_gradient(UncertaintyGradient(np.ones((4, 3)), np.full((2, 3, 3), np.nan)), pair, "")
-    np.testing.assert_array_equal(fine.by_strain, np.zeros((2, 3, 3)))

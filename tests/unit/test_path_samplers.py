@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import re
-import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
-import yaml
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
@@ -17,12 +14,10 @@ from ase.optimize import FIRE
 from ase.vibrations import Vibrations
 
 from quarry.config import load_configuration
-from quarry.config.dynamics import Explore
 from quarry.config.samplers import (
     Conformers,
     ElasticBand,
     NormalModeScan,
-    OwnSampler,
     Reaction,
     Relaxation,
     TorsionScan,
@@ -31,9 +26,9 @@ from quarry.dynamics import exploration
 from quarry.dynamics.exploration import Course, Fate, explore
 from quarry.dynamics.files import Trajectories, account_of, words_of
 from quarry.dynamics.integrators import VelocityVerlet
-from quarry.dynamics.paths import NO_FRAME, Judgement, Walks, follow
+from quarry.dynamics.paths import Judgement, Walks, follow
 from quarry.dynamics.samplers.base import Origin
-from quarry.dynamics.samplers.registry import make_sampler, owner_of
+from quarry.dynamics.samplers.registry import make_sampler
 from quarry.dynamics.samplers.torsions import rotatable_bonds, turned
 from quarry.dynamics.uncertainty import MEASURES
 from quarry.dynamics.walkers import BOLTZMANN_EV_K
@@ -41,34 +36,11 @@ from quarry.errors import QuarryError
 from quarry.randomness import generator
 from quarry.sampling.hessian import modes_of
 from quarry.sampling.modes import NormalModes
-from quarry.stages.exploring import check_sampler, numbers_of
+from quarry.stages.exploring import check_sampler
 from quarry.structures import Structure, StructureSet
-from support.campaigns import REPOSITORY, stand_in_configuration
+from support.campaigns import stand_in_configuration
 from support.dynamics import EmtModel, OfAtoms, double_well, threefold
-
-CU4 = Atoms("Cu4", [[0, 0, 0], [2.6, 0, 0], [1.1, 2.3, 0], [1.1, 0.7, 2.1]])
-DIATOMIC = Atoms("N2", [[0, 0, 0], [0, 0, 1.5]])
-CHAIN = Atoms("HOOH", [[-0.5, 0.86, 0], [0, 0, 0], [1.45, 0, 0], [1.95, -0.86, 0]])
-FACTS = {
-    "phase": "query",
-    "threshold": 1.0,
-    "unit": "eV",
-    "uncertainty": "energy",
-    "sampler": "relaxation",
-    "noun": "walks",
-}
-
-
-def walk(section, model, starts, threshold=np.inf, base=None, modes=None, checkpoint=None, facts=FACTS, limit=1e3):
-    """Return what a sampler's walks find, one from each start."""
-    sampler = make_sampler(section, Origin(base, modes))
-    structures = StructureSet.from_structures([Structure.from_atoms(atoms) for atoms in starts])
-    elements = frozenset(structures.numbers.tolist())
-    judgement = Judgement(MEASURES["energy"], threshold, limit, section.needs_forces, elements)
-    rngs = [generator(5, "walk", k) for k in range(len(starts))]
-    walks = Walks(structures, range(len(starts)), rngs, owner=owner_of(section))
-    return follow(sampler, model, walks, judgement, facts, checkpoint)
-
+from support.walks import CHAIN, CU4, DIATOMIC, FACTS, walk
 
 # --- relaxations
 
@@ -363,101 +335,3 @@ def test_time_limits_are_no_part_of_the_identity():
         return load_configuration(given, "campaign.yaml").identity()
 
     assert identity(5.0) == identity(50.0)
-
-
-# --- own samplers
-
-OWN = """
-import time
-from ase import Atoms
-class Nothing:
-    def path(self, start, number, rng):
-        return None if number else []
-class Breaks:
-    def path(self, start, number, rng):
-        yield start
-        1 / 0
-class Hangs:
-    def path(self, start, number, rng):
-        yield start
-        time.sleep(60)
-class Numbers:
-    def path(self, start, number, rng):
-        yield 1
-class Gold:
-    def path(self, start, number, rng):
-        yield Atoms("Au4", start.positions)
-class NotFinite:
-    def path(self, start, number, rng):
-        start.positions[0] = float("nan")
-        yield start
-class Exits:
-    def path(self, start, number, rng):
-        raise SystemExit(3)
-class NoPath:
-    pass
-"""
-
-
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("Breaks", "wrong_paths:Breaks failed in path \\(ZeroDivisionError"),
-        ("Hangs", "wrong_paths:Hangs failed in path \\(TimeIsUp: it has taken longer than time_limit_s = 0.2 s"),
-        ("Numbers", "wrong_paths:Numbers gave int as a frame; it must yield ASE atoms"),
-        ("Gold", "wrong_paths:Gold gave Au, which the model has not learnt"),
-        ("Exits", "wrong_paths:Exits failed in path \\(it called sys.exit"),
-        ("NoPath", "has no method path"),
-        ("Absent", "cannot import"),
-    ],
-)
-def test_a_users_sampler_that_fails_gets_one_line(name, words, tmp_path):
-    (tmp_path / "wrong_paths.py").write_text(OWN)
-    section = OwnSampler(kind=f"wrong_paths:{name}", time_limit_s=0.2)
-    began = time.monotonic()
-    with pytest.raises(QuarryError, match=words) as refused:
-        walk(section, EmtModel(), [CU4], base=tmp_path)
-    assert "\n" not in str(refused.value) and time.monotonic() - began < 5.0
-
-
-def test_a_users_sampler_that_returns_nothing_is_counted(tmp_path):
-    (tmp_path / "wrong_paths.py").write_text(OWN)
-    found = walk(OwnSampler(kind="wrong_paths:Nothing"), EmtModel(), [CU4], base=tmp_path)
-    assert (found.fates, found.faults) == (("unphysical",), (NO_FRAME,))
-    with pytest.raises(QuarryError, match="returned None from path"):
-        walk(OwnSampler(kind="wrong_paths:Nothing"), EmtModel(), [CU4, CU4], base=tmp_path)
-    found = walk(OwnSampler(kind="wrong_paths:NotFinite"), EmtModel(), [CU4], base=tmp_path)
-    assert found.faults == ("a position or force is not a finite number",)
-
-
-PAGE = (REPOSITORY / "docs/samplers.md").read_text().partition("### Your own")[2]
-EXAMPLE, SECTION = (re.search(rf"```{kind}\n(.*?)```", PAGE, re.DOTALL)[1] for kind in ("python", "yaml"))
-
-
-def test_the_sampler_of_the_documentation_squeezes_until_the_model_is_unsure(tmp_path):
-    (tmp_path / "squeezed.py").write_text(EXAMPLE)
-    section = Explore(**yaml.safe_load(SECTION)["pool"]["explore"]).sampler
-    assert isinstance(section, OwnSampler) and section.arguments == {"steps": 20}
-    whole = CU4.get_all_distances().sum()
-    narrow = OfAtoms(lambda atoms: 0.0, unsure=lambda atoms: 1.0 - atoms.get_all_distances().sum() / whole)
-    found = walk(section, narrow, [CU4] * 3, threshold=0.02, base=tmp_path)
-    assert found.fates == ("uncertain",) * 3
-    assert found.ends.min() > 0 and found.ends.max() < 20
-    sizes = [one.to_atoms().get_all_distances().sum() for one in found.structures]
-    np.testing.assert_allclose(1.0 - np.array(sizes) / whole, found.uncertainty, atol=1e-6)
-    assert (found.uncertainty > 0.02).all()
-
-
-# --- shares of jobs
-
-
-def test_jobs_share_all_walks_and_pairs_stay_together():
-    for sampler, count in (
-        ("relaxation", 7),
-        ({"kind": "reaction", "transition_state": "a.xyz", "breaking": [[0, 1]]}, 6),
-    ):
-        settings = Explore(sampler=sampler, trajectories=7, jobs=3)
-        shares = [numbers_of(settings, group) for group in range(3)]
-        assert sorted(number for share in shares for number in share) == list(range(count))
-        if count == 6:
-            assert shares == [[0, 1], [2, 3], [4, 5]]
