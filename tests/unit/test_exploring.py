@@ -22,7 +22,7 @@ from quarry.stages.exploring import check_cells, grows, threshold_of
 from quarry.stopping.progress import Progress
 from quarry.stopping.rules import stop_reason
 from quarry.structures import Structure, StructureSet
-from support.dynamics import WATER, dynamics
+from support.dynamics import WATER, EmtModel, dynamics
 from support.progress import facts
 
 FOLDS = "cross_validation"
