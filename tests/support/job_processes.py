@@ -37,6 +37,8 @@ FURTHER = {
     "snakemake_executor_plugin_slurm_jobstep",
 }
 """What jobs import beside what stands in the scripts, those of Snakemake in a job of a cluster among them."""
+LEFT_OUT = {"quarry.calculator"}
+"""Imports torch, whose memory would count for every label: what a label needs is measured, and later ones get that."""
 
 CLIENT = """#!{python} -IS
 import array, json, os, signal, socket, sys
@@ -94,7 +96,7 @@ def imports_of(script: Path) -> set[str]:
 
 
 def serve(listener: socket.socket) -> None:
-    for name in sorted(set.union(FURTHER, *map(imports_of, LIBRARY.glob("*.py")))):
+    for name in sorted(set.union(FURTHER, *map(imports_of, LIBRARY.glob("*.py"))) - LEFT_OUT):
         importlib.import_module(name)
     sys.path.remove(str(LIBRARY))
     folder = Path(listener.getsockname()).parent

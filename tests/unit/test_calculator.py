@@ -178,7 +178,7 @@ class TestResults:
         assert 0 < said[0] < 2 and said[1] > said[0]
         # What the training structures fix is found once.
         asked, ready = [], atoms.calc.model._ready
-        monkeypatch.setattr(atoms.calc.model, "_ready", lambda given: asked.append(len(given)) or ready(given))
+        monkeypatch.setattr(atoms.calc.model, "_ready", lambda *given: asked.append(len(given[0])) or ready(*given))
         atoms.positions[2, 1] += 0.4
         assert atoms.calc.get_property("informativeness", atoms) == pytest.approx(
             QuarryCalculator(gmnn_folder).get_property("informativeness", atoms), rel=1e-9

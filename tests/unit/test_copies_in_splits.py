@@ -247,7 +247,7 @@ class TestCampaign:
                 return Prediction({"energy": np.zeros(len(structures))})
 
         monkeypatch.setattr(arm_models, "make_model", lambda *_: Recorder())
-        held, _ = evaluation._held_back(models_in(conf, features), data, Recorder())
+        held, _ = evaluation._held_back(models_in(conf, features), data, Recorder(), metric)
         assert len(seen) == (1 if metric == "validation" else conf.validation.folds)
         assert all(
             len(learnt) + len(predicted) == SIZE and sides(groups, learnt, predicted) for learnt, predicted in seen

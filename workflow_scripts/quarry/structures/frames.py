@@ -96,7 +96,7 @@ def _frame(labelled: LabelledSet, index: int, is_reference: bool) -> Atoms:
     results: dict[str, Any] = {}
     for name, value in labelled.label(index).items():
         entry = PROPERTIES[name]
-        if entry.rank == 2:
+        if entry.ase and entry.rank == 2:
             value = full_3x3_to_voigt_6_stress(value)
         if entry.ase:
             results[name] = value

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from contextlib import suppress
+from functools import cache
 from typing import Any, Protocol
 
-import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -72,7 +72,7 @@ class CompiledSums:
         """See ``Sums``."""
         if out is None:
             out = x.new_zeros((len(x), len(self._table[0]) - 1, x.shape[2]))
-        _add_products(*self._table, x.numpy(), y.numpy(), out.numpy())
+        _add_products()(*self._table, x.numpy(), y.numpy(), out.numpy())
         return out
 
 
@@ -103,12 +103,18 @@ def _table(
     return np.searchsorted(sums, np.arange(count + 1)), left, right, np.array([terms[key] for key in keys])
 
 
-def _compiled(function: Any) -> Any:
-    """Return a function that is compiled when it is called first; read from numba's cache where a folder can hold one."""
+@cache
+def _add_products() -> Any:
+    """Return the loops, compiled when they are called first; read from numba's cache where a folder can hold one.
+
+    numba is imported here: most jobs of a campaign need none of its memory and none of its half a second.
+    """
+    import numba
+
     options: dict[str, Any] = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
     with suppress(RuntimeError):
-        return numba.njit(function, cache=True, **options)
-    return numba.njit(function, **options)
+        return numba.njit(_loops, cache=True, **options)
+    return numba.njit(_loops, **options)
 
 
 def _loops(starts: Any, left: Any, right: Any, factors: Any, x: Any, y: Any, out: Any) -> None:
@@ -119,9 +125,6 @@ def _loops(starts: Any, left: Any, right: Any, factors: Any, x: Any, y: Any, out
                 one, other, factor = x[block, left[term]], y[block, right[term]], factors[term]
                 for atom in range(len(total)):
                     total[atom] += factor * one[atom] * other[atom]
-
-
-_add_products = _compiled(_loops)
 
 
 def in_blocks(rows: Tensor, width: int) -> Tensor:
