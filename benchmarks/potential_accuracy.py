@@ -231,7 +231,6 @@ def apax(numbers: np.ndarray, parts: Sets, budget_s: float, rate: float) -> tupl
             "loss": [{"name": "energy"}, {"name": "forces", "weight": 100}],
             "metrics": [{"name": "forces", "reductions": ["mae"]}],
             "optimizer": {"nn_lr": rate, "emb_lr": rate},
-            "checkpoints": {"ckpt_interval": epochs},
         }
         began = time.process_time()
         run(config, log_level="error")
