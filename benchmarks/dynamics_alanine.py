@@ -7,16 +7,19 @@ come from the library's own exploration; nothing of a campaign is run, which wou
 
 Arms: plain; biased (strength 0.25, not on hydrogen); hot (plain at 600 K); uncalibrated (biased, thresholds of standard
 deviations as they are). Coverage: share of the bins of 20 degrees that the reference visits at 600 K which trajectories (every
-10th frame) and labels have visited. Errors: of a potential trained longer on the labels, on frames of the reference, evenly from
-its bins. Rows are written as they come, and an arm that is there is not done again.
+10th frame) and labels have visited. Errors: of a potential trained longer on the labels (task errors), on frames of the
+reference, evenly from its bins. Each arm and seed is a run of its own: start as many side by side as there are cores.
 
-.venv/bin/python benchmarks/dynamics_alanine.py alanine/
+.venv/bin/python benchmarks/dynamics_alanine.py reference alanine/
+.venv/bin/python benchmarks/dynamics_alanine.py explore alanine/ --arms biased --seeds 0
+.venv/bin/python benchmarks/dynamics_alanine.py errors alanine/ --arms biased --seeds 0
+.venv/bin/python benchmarks/dynamics_alanine.py tables alanine/
 """
 
 import argparse
 import json
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +27,7 @@ import numpy as np
 from common import machine, print_table
 from numpy.typing import NDArray
 
-BINS, WALKERS, HELD = 18, 8, 20
+BINS, HELD, MOST_COLD = 18, 40, 400
 STARTS = ((-150.0, 150.0), (-80.0, 80.0), (60.0, -60.0), (60.0, 45.0))
 """Dihedral angles from which the reference starts, degrees: the minima lie near them."""
 ARMS = {
@@ -44,7 +47,7 @@ def bins_of(angles: NDArray[np.float64]) -> NDArray[np.int64]:
 
 @dataclass
 class Reference:
-    """The map that the force field visits, frames to test by, the frames that arms start from and calibrate by (Angstrom)."""
+    """Bins of the map that the force field visits; frames to test by, that arms start from, and that calibrate (Angstrom)."""
 
     visited: NDArray[np.int64]
     test: NDArray[np.float64]
@@ -52,26 +55,27 @@ class Reference:
     held: NDArray[np.float64]
 
     @staticmethod
-    def of(path: Path, steps: int, n_test: int, n_start: int) -> "Reference":
-        """Return what is in a file; if there is none, run the force field and write it. n_start: labels that arms start from."""
+    def of(path: Path, steps: int, n_test: int) -> "Reference":
+        """Return what is in a file; if there is none, run the force field and write it. steps: of each of the runs at 600 K."""
         from alanine_dipeptide import dihedrals, trajectory
 
         if not path.exists():
-            runs = [trajectory(600.0, steps, 50, 10 + k, start=angles) for k, angles in enumerate(STARTS)]
-            np.savez(path, frames=np.concatenate(runs))
+            frames = np.concatenate(
+                [trajectory(600.0, steps, 50, 10 + k, start=angles) for k, angles in enumerate(STARTS)]
+            )
+            cold = trajectory(300.0, 50 * MOST_COLD, 50, 3)
+            where = bins_of(dihedrals(frames))
+            visited = np.unique(where)
+            rng = np.random.default_rng(0)
+            order = rng.permutation(len(frames))
+            by_bin = [order[where[order] == one].tolist() for one in visited]
+            chosen: list[int] = []
+            while len(chosen) < n_test:
+                chosen += [rows.pop() for rows in by_bin if rows]
+            cold = cold[rng.permutation(len(cold))]
+            np.savez(path, visited=visited, test=frames[chosen[:n_test]], start=cold[HELD:], held=cold[:HELD])
         with np.load(path) as data:
-            frames = data["frames"]
-        cold = trajectory(300.0, 50 * (n_start + HELD), 50, 3)
-        where = bins_of(dihedrals(frames))
-        visited = np.unique(where)
-        rng = np.random.default_rng(0)
-        chosen: list[int] = []
-        order = rng.permutation(len(frames))
-        by_bin = [order[where[order] == one].tolist() for one in visited]
-        while len(chosen) < n_test:
-            chosen += [rows.pop() for rows in by_bin if rows]
-        order = rng.permutation(len(cold))
-        return Reference(visited, frames[chosen[:n_test]], cold[order[:n_start]], cold[order[n_start:]])
+            return Reference(data["visited"], data["test"], data["start"], data["held"])
 
 
 @dataclass
@@ -95,7 +99,9 @@ def labelled(frames: NDArray[np.float64]) -> Any:
     return TrainingData(made, {"energy": energies, "forces": forces})
 
 
-def trained(frames: NDArray[np.float64], steps: int, seed: int, members: int) -> Any:
+def trained(
+    frames: NDArray[np.float64], steps: int, seed: int, members: int, hidden: tuple[int, int] = (128, 64)
+) -> Any:
     """Return a potential that made about so many steps on the labels of frames."""
     from quarry.config.gmnn import Gmnn
     from quarry.models.gmnn.model import GaussianMomentModel
@@ -104,15 +110,27 @@ def trained(frames: NDArray[np.float64], steps: int, seed: int, members: int) ->
     epochs = max(1, round(steps / (len(frames) / 8)))
     several = {"uncertainty": "committee", "members": members} if members > 1 else {}
     settings = Gmnn.model_validate(
-        {"kind": "gmnn", "hidden": [128, 64], "epochs": epochs, "patience": epochs, "batch_size": 8}
-        | {"learning_rate": 0.01, "schedule": "linear", **several}
+        {"kind": "gmnn", "hidden": list(hidden), "epochs": epochs, "patience": epochs, "batch_size": 8}
+        | {"learning_rate": 0.01, "schedule": "linear", "cutoff_A": 5.0, **several}
     )
     model = GaussianMomentModel(settings, ("energy", "forces"))
     model.fit(labelled(frames), None, generator(seed, "train", len(frames)))
     return model
 
 
-def explored(model: Any, frames: NDArray[np.float64], arm: str, reference: Reference, seed: int, options: Any) -> Any:
+def errors_of(model: Any, test: Any) -> dict[str, float]:
+    """Return the root mean square errors of energies (less their mean, meV/atom) and of components of forces (eV/Angstrom)."""
+    said = model.predict(test.structures, frozenset({"energy", "forces"}))
+    off = said.mean["energy"] - test.targets["energy"]
+    return {
+        "energy_rmse_meV_atom": float(1e3 * np.sqrt(np.mean((off - off.mean()) ** 2)) / 22),
+        "forces_rmse_eV_A": float(np.sqrt(np.mean((said.mean["forces"] - test.targets["forces"]) ** 2))),
+    }
+
+
+def explored(
+    model: Any, frames: NDArray[np.float64], arm: str, reference: Reference, seed: int, options: "Options"
+) -> Any:
     """Run the trajectories of an iteration; return what became of them, where they were, and the calibration's factor."""
     from alanine_dipeptide import dihedrals
 
@@ -147,7 +165,8 @@ def explored(model: Any, frames: NDArray[np.float64], arm: str, reference: Refer
         seen.calls += 1
         return measure.of(said_by, structures, prediction)
 
-    rngs = [generator(seed, arm, len(frames), "trajectory", k) for k in range(WALKERS)]
+    walkers = options.walkers_of(len(frames))
+    rngs = [generator(seed, arm, len(frames), "trajectory", k) for k in range(walkers)]
     rows = [int(rng.integers(len(frames))) for rng in rngs]
     start = heated(Walkers.at_rest(labelled(frames[rows]).structures), temperature, rngs)
     course = Course(options.steps, (temperature, temperature), THRESHOLD_EV_A, 50.0, certain_steps=options.certain)
@@ -158,89 +177,136 @@ def explored(model: Any, frames: NDArray[np.float64], arm: str, reference: Refer
     return state, seen.bins, factor
 
 
-def run(arm: str, seed: int, reference: Reference, options: Any, first: Any) -> list[dict[str, Any]]:
-    """Run an arm to its number of labels; return what is known after each iteration. first: the model that all begin with."""
+@dataclass(frozen=True)
+class Options:
+    """How long and how often. labels: where an arm ends. steps: of a trajectory. certain: first steps that end no trajectory.
+    train: steps of training in an iteration.
+    """
+
+    start: int
+    labels: int
+    walkers: int
+    most_walkers: int
+    time_step_fs: float
+    steps: int
+    certain: int
+    train: int
+
+    def walkers_of(self, labels: int) -> int:
+        """Return the number of trajectories of an iteration: a quarter of the labels, within bounds."""
+        return min(max(self.walkers, min(labels // 4, self.most_walkers)), self.labels - labels)
+
+
+def run(arm: str, seed: int, reference: Reference, options: Options, folder: Path) -> None:
+    """Run an arm to its number of labels; leave what is known after each iteration, and all labelled frames, in files."""
     from alanine_dipeptide import dihedrals
 
-    known, frames, test = set(reference.visited.tolist()), reference.start, labelled(reference.test)
+    frames, test = reference.start[seed * options.start : (seed + 1) * options.start], labelled(reference.test)
+    known = set(reference.visited.tolist())
     seen: set[int] = set(bins_of(dihedrals(frames)).tolist())
     rows: list[dict[str, Any]] = []
     unphysical, begin = 0, time.process_time()
     while True:
-        last = len(frames) >= options.labels
-        model = trained(frames, options.final if last else options.train, seed, 1 if last else 2) if rows else first
-        said = model.predict(test.structures, frozenset({"energy", "forces"}))
-        off = said.mean["energy"] - test.targets["energy"]
-        row = {
-            "arm": arm,
-            "seed": seed,
-            "labels": len(frames),
-            "coverage": len(seen & known) / len(known),
-            "coverage_of_labels": len(set(bins_of(dihedrals(frames)).tolist()) & known) / len(known),
-            "energy_rmse_meV_atom": float(1e3 * np.sqrt(np.mean((off - off.mean()) ** 2)) / 22),
-            "forces_rmse_eV_A": float(np.sqrt(np.mean((said.mean["forces"] - test.targets["forces"]) ** 2))),
-            "unphysical": unphysical,
-        }
-        if not last:
+        row = {"arm": arm, "seed": seed, "labels": len(frames)}
+        row |= {"coverage": len(seen & known) / len(known), "unphysical": unphysical}
+        row["coverage_of_labels"] = len(set(bins_of(dihedrals(frames)).tolist()) & known) / len(known)
+        if len(frames) < options.labels:
+            model = trained(frames, max(options.train, 3 * len(frames)), seed, 2)
+            trained_s = time.process_time() - begin
+            row |= errors_of(model, test)
             state, bins, factor = explored(model, frames, arm, reference, seed, options)
             seen |= bins
-            met = [fate for fate in state.fates if fate == "unphysical"]
-            unphysical += len(met)
             kept = np.array([k for k, fate in enumerate(state.fates) if fate != "unphysical"], dtype=np.int64)
-            kept = kept[: options.labels - len(frames)]
+            unphysical += len(state.fates) - len(kept)
             new = state.walkers.structures.positions.reshape(-1, 22, 3)[kept]
             row |= {"factor": factor, "steps": int(state.ends.sum()), "uncertain": state.fates.count("uncertain")}
-            frames = np.concatenate([frames, new])
+            row |= {"trained_s": trained_s}
         rows.append(row | {"cpu_s": time.process_time() - begin})
         print(json.dumps(rows[-1]), flush=True)
-        if last:
-            return rows
+        np.savez(folder / f"{arm}_{seed}.npz", frames=frames)
+        (folder / f"{arm}_{seed}.json").write_text(json.dumps(rows, indent=1))
+        if len(frames) >= options.labels:
+            return
+        frames = np.concatenate([frames, new])
+
+
+def final_errors(path: Path, reference: Reference, labels: list[int], steps: int, members: int) -> list[dict[str, Any]]:
+    """Return the errors of potentials that are trained for longer on the first labels of an arm; keep them beside its frames."""
+    kept = path.with_name(path.stem + "_errors.json")
+    rows: list[dict[str, Any]] = json.loads(kept.read_text()) if kept.exists() else []
+    with np.load(path) as data:
+        frames = data["frames"]
+    for n in labels:
+        if n > len(frames) or any(row["labels"] == n for row in rows):
+            continue
+        begin = time.process_time()
+        model = trained(frames[:n], steps, 0, members, (256, 128))
+        row = {"labels": n, "steps": steps, "members": members, **errors_of(model, labelled(reference.test))}
+        rows.append(row | {"cpu_s": time.process_time() - begin})
+        print(path.stem, json.dumps(rows[-1]), flush=True)
+        kept.write_text(json.dumps(rows, indent=1))
+    return rows
+
+
+def tables(folder: Path, labels: list[int]) -> None:
+    """Print what the arms of a folder found, and how good potentials of their labels are."""
+    table, errors = [], []
+    for path in sorted(folder.glob("*_*.npz")):
+        rows = json.loads(path.with_suffix(".json").read_text())
+        for n in labels:
+            row = next((row for row in rows if row["labels"] == n), None)
+            if row is not None:
+                where = [row["arm"], row["seed"], n, f"{row['coverage']:.3f}", f"{row['coverage_of_labels']:.3f}"]
+                table.append([*where, row["unphysical"], f"{row['cpu_s']:.0f}"])
+        kept = path.with_name(path.stem + "_errors.json")
+        for row in json.loads(kept.read_text()) if kept.exists() else []:
+            numbers = [f"{row['energy_rmse_meV_atom']:.2f}", f"{row['forces_rmse_eV_A']:.3f}", f"{row['cpu_s']:.0f}"]
+            errors.append([path.stem, row["labels"], row["members"], *numbers])
+    print_table(
+        "Alanine dipeptide: what trajectories and labels have visited",
+        ["arm", "seed", "labels", "coverage", "of labels", "thrown away", "CPU-s"],
+        table,
+    )
+    print_table(
+        "Errors of potentials trained longer",
+        ["arm", "labels", "networks", "energy RMSE (meV/atom)", "forces RMSE (eV/Angstrom)", "CPU-s"],
+        errors,
+    )
+    print(f"\n{machine()}")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="where rows and reference are kept")
+    parser.add_argument("task", choices=["reference", "explore", "errors", "tables"])
+    parser.add_argument("folder", type=Path, help="where rows, frames and reference are kept")
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument(
-        "--start", type=int, default=8, help="labels of the first model: frames of the force field at 300 K"
-    )
+    parser.add_argument("--start", type=int, default=8, help="labels of the first model: of the force field at 300 K")
     parser.add_argument("--labels", type=int, default=512)
+    parser.add_argument("--walkers", type=int, default=8, help="trajectories of an iteration")
+    parser.add_argument("--most-walkers", type=int, default=8, help="trajectories of a late iteration")
     parser.add_argument("--time-step-fs", type=float, default=0.5)
     parser.add_argument("--steps", type=int, default=20_000, help="of a trajectory")
     parser.add_argument("--certain", type=int, default=100, help="first steps that end no trajectory")
-    parser.add_argument("--train", type=int, default=2000, help="steps of training in an iteration")
-    parser.add_argument("--final", type=int, default=20_000, help="steps of the last training")
+    parser.add_argument(
+        "--train", type=int, default=2000, help="steps of training in an iteration, at least; 24 epochs at least"
+    )
+    parser.add_argument("--final", type=int, default=20_000, help="steps of a training for errors")
+    parser.add_argument("--members", type=int, default=1, help="networks of a potential for errors")
+    parser.add_argument("--at", type=int, nargs="+", default=[128, 256, 512], help="labels of tables and errors")
     parser.add_argument("--reference", type=int, default=1_000_000, help="steps of each of the four reference runs")
     parser.add_argument("--test", type=int, default=300, help="structures of the test set")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    found = Reference.of(arguments.folder / "reference.npz", arguments.reference, arguments.test, arguments.start)
+    found = Reference.of(arguments.folder / "reference.npz", arguments.reference, arguments.test)
     print(f"the reference visits {len(found.visited)} of {BINS**2} bins", flush=True)
-    table = []
-    for number in arguments.seeds:
-        first: Any = None
-        for name in arguments.arms:
-            path = arguments.folder / f"{name}_{number}.json"
-            if not path.exists():
-                first = first or trained(found.start, arguments.train, number, 2)
-                path.write_text(json.dumps(run(name, number, found, arguments, first), indent=1))
-            end = json.loads(path.read_text())[-1]
-            columns = (
-                "labels",
-                "coverage",
-                "coverage_of_labels",
-                "energy_rmse_meV_atom",
-                "forces_rmse_eV_A",
-                "unphysical",
-            )
-            table.append([name, number, *(f"{end[column]:.3g}" for column in columns), f"{end['cpu_s']:.0f}"])
-    print_table(
-        "Alanine dipeptide",
-        [
-            *("arm", "seed", "labels", "coverage", "of labels", "energy RMSE (meV/atom)", "forces RMSE (eV/Angstrom)"),
-            *("thrown away", "CPU-s"),
-        ],
-        table,
-    )
-    print(f"\n{machine()}")
+    wanted = Options(**{one.name: getattr(arguments, one.name) for one in fields(Options)})
+    for arm in arguments.arms:
+        for number in arguments.seeds:
+            place = arguments.folder / f"{arm}_{number}.npz"
+            if arguments.task == "explore" and not place.exists():
+                run(arm, number, found, wanted, arguments.folder)
+            if arguments.task == "errors" and place.exists():
+                final_errors(place, found, arguments.at, arguments.final, arguments.members)
+    if arguments.task == "tables":
+        tables(arguments.folder, arguments.at)
