@@ -15,7 +15,7 @@ from quarry.config.methods import PyscfMethod
 from quarry.errors import QuarryError
 from quarry.labeling.engines.pyscf_engine import PyscfEngine
 from quarry.sampling import normal_modes as module
-from quarry.sampling.modes import NormalModes
+from quarry.sampling.modes import NormalModes, with_fixed_signs
 from quarry.sampling.normal_modes import AnalyticHessian, DisplacedHessian, compute_normal_modes
 from quarry.sampling.wigner import coordinate_variances, sample_wigner
 from quarry.structures import Structure
@@ -251,7 +251,7 @@ def test_rigid_motion_is_taken_out_of_forces_and_nothing_else() -> None:
 def test_signs_of_modes_are_fixed() -> None:
     modes = np.random.default_rng(4).standard_normal((6, 4, 3))
     flipped = modes * np.array([1, -1, 1, -1, -1, 1])[:, None, None]
-    assert (module._with_fixed_signs(modes) == module._with_fixed_signs(flipped)).all()
+    assert (with_fixed_signs(modes) == with_fixed_signs(flipped)).all()
 
 
 def test_distance_from_a_line() -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from ase.data import chemical_symbols
+from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
 from quarry.devices import device_of
@@ -42,8 +43,6 @@ REACH_FROM_A = 2.0
 UNCERTAINTY, INFORMATIVENESS = "_uncertainty", "informativeness"
 STATES = {"numbers", "pbc", "initial_charges", "initial_magmoms"}
 """What charge and multiplicity may follow from, beside what stands in ``info``."""
-VOIGT = (0, 4, 8, 5, 2, 1)
-"""Where xx, yy, zz, yz, xz, xy stand in nine numbers."""
 
 
 class QuarryCalculator(Calculator):
@@ -332,7 +331,7 @@ def _results(found: Prediction, structures: StructureSet) -> dict[str, Any]:
         for name, array in values.items():
             if name == "stress":
                 if structures.pbc.all() and not ending:
-                    results[name] = array[0].ravel()[list(VOIGT)]
+                    results[name] = full_3x3_to_voigt_6_stress(array[0])
             elif has_rows_of_atoms(name):
                 results[name + ending] = np.asarray(array, dtype=np.float64)
             else:

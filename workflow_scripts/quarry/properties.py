@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Shape = Literal["scalar", "vector", "tensor", "per_atom", "per_atom_vector", "per_state"]
+REFERENCE = "REF_"
+"""What MACE's defaults have before the name of a label: those of ASE may be a calculator's own since ASE 3.23."""
 LARGEST = 1e12
 """Largest size of a number in its unit. The total energy of a thousand gold atoms is 5e8 eV."""
 
@@ -85,6 +87,11 @@ class Property:
     def key(self) -> str:
         """Its name in extended XYZ."""
         return self.extxyz or self.name
+
+    @property
+    def reference(self) -> str:
+        """Name under which MACE's defaults find it in extended XYZ, of what calculators of ASE give."""
+        return REFERENCE + self.name
 
     def dimensions(self, n_atoms: int, n_states: int = 0) -> tuple[int, ...]:
         """Return the shape that the property's numbers have in a label of ``n_atoms`` atoms and ``n_states`` excited states."""

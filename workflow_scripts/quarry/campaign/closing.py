@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 
 from quarry.campaign.campaign import Campaign
+from quarry.campaign.history import recorded_end
 from quarry.campaign.iterations import count_with
 from quarry.campaign.loop import product_of
 from quarry.config.campaign import MAIN_ARM
-from quarry.csv_tables import read_dicts
 from quarry.errors import QuarryError
 
 
@@ -46,11 +46,12 @@ def changed_ends(campaign: Campaign) -> list[str]:
     """
     lines = []
     for arm in campaign.arms:
-        recorded = _recorded_end(campaign, arm)
-        if recorded is None or campaign.leader(arm):
+        iterations = count_with(partial(campaign.paths.facts, arm))
+        recorded = recorded_end(campaign.paths, arm, iterations)
+        if not recorded or campaign.leader(arm):
             continue
         try:
-            reason = campaign.stop_reason(arm, count_with(partial(campaign.paths.facts, arm)) - 1)
+            reason = campaign.stop_reason(arm, iterations - 1)
         except QuarryError:
             continue
         if reason is None:
@@ -58,16 +59,6 @@ def changed_ends(campaign: Campaign) -> list[str]:
         elif reason.words != recorded:
             lines.append(f"arm {arm} stays ended: {reason.words} (in its history: {recorded})")
     return lines
-
-
-def _recorded_end(campaign: Campaign, arm: str) -> str | None:
-    """Return why an arm ended by its history; None where it has none, or one that is not of all its iterations."""
-    try:
-        rows = read_dicts(campaign.paths.outputs("collect_results", arm)["history"])
-    except (OSError, ValueError):
-        return None
-    whole = len(rows) == count_with(partial(campaign.paths.facts, arm)) > 0
-    return rows[-1].get("stop_reason") or None if whole else None
 
 
 def _shown(files: list[str]) -> list[str]:

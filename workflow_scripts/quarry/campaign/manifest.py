@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,15 @@ def differences(old: dict[str, Any], new: dict[str, Any], without_defaults: dict
             values = f" ({_shown(before, key)} there, {_shown(after, key)} now)"
             found.append(label + ("" if section == "inputs" else values))
     return found
+
+
+def said(section: Mapping[str, Any], within: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield what a section, and those in it, say: the keys that lead to a value, and the value. within: keys before these."""
+    for key, value in section.items():
+        if isinstance(value, Mapping):
+            yield from said(value, (*within, key))
+        elif value not in (None, False, "", []):
+            yield (*within, key), value
 
 
 def shown(differences: list[str]) -> str:

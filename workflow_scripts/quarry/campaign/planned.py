@@ -14,6 +14,9 @@ from quarry.csv_tables import read_dicts, write_rows
 
 COLUMNS = ("job", "structures", "predicted_s", "walltime_min", "memory_MB")
 
+JOB_START_S = 3.0
+"""Wall time (s) that a label job takes to start and to write its record (measured on a local machine; see benchmarks)."""
+
 
 @dataclass(frozen=True)
 class PlannedJob:

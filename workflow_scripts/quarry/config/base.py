@@ -5,9 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+)
+from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, core_schema
 
 from quarry.files import canonical_json
@@ -86,6 +95,31 @@ def _plain(arguments: dict[str, Any]) -> dict[str, Any]:
 
 PlainArguments = Annotated[dict[str, Any], AfterValidator(_plain)]
 """Keyword arguments that can be written down in a label's record."""
+
+OWN_TAG = "package.module:Name"
+"""Tag of the section of user-defined code, which an import path names in place of a kind."""
+
+
+def kind_of(value: Any) -> str | None:
+    """Return the tag of a section: its kind, or ``OWN_TAG`` if that is an import path. value: a mapping or a section."""
+    named = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
+    return OWN_TAG if isinstance(named, str) and re.fullmatch(IMPORT_PATH, named) else named
+
+
+def told_by_kind(sections: Any) -> FieldInfo:
+    """Return the annotation of a union of sections that tells them apart by their kind. sections: ``Annotated[Name, Tag(kind)]``
+    each, that of user-defined code with ``OWN_TAG``.
+    """
+    discriminator: Any = {
+        "propertyName": "kind",
+        "mapping": {tag: f"#/$defs/{section.__name__}" for tag, section in sections_of(sections).items()},
+    }
+    return Field(discriminator=Discriminator(kind_of), json_schema_extra={"discriminator": discriminator})
+
+
+def sections_of(sections: Any) -> dict[str, Any]:
+    """Return the sections of such a union by their tags."""
+    return {one.__metadata__[0].tag: one.__origin__ for one in get_args(sections)}
 
 
 # Electronvolt per unit, CODATA 2018.

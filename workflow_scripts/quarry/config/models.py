@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Field, Tag, model_validator
 
-from quarry.config.base import IMPORT_PATH, ImportPath, PlainArguments, Section
+from quarry.config.base import OWN_TAG, ImportPath, PlainArguments, Section, told_by_kind
 from quarry.config.baselines import LearnsDifference
 from quarry.config.gmnn import Gmnn
 from quarry.config.model_traits import NUMBERS, ModelTraits, one_of
@@ -274,31 +273,12 @@ class OwnModel(Section):
         return ModelTraits()
 
 
-OWN_TAG = "package.module:Name"
-TAGS = {
-    "gpr": Gpr,
-    "mlp": Mlp,
-    "kreg": Kreg,
-    "gmnn": Gmnn,
-    "sevenn": Sevenn,
-    "mace": Mace,
-    "ani": Ani,
-    OWN_TAG: OwnModel,
-}
-
-
-def kind(value: Any) -> str | None:
-    """Return which section a value is: by its kind, where an import path stands for all of them."""
-    named = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
-    return OWN_TAG if isinstance(named, str) and re.fullmatch(IMPORT_PATH, named) else named
-
-
 def gpr_by_default(value: Any) -> Any:
     """Return the section with its default kind where it names none."""
     return {"kind": "gpr", **value} if isinstance(value, dict) else value
 
 
-Model = Annotated[
+_Section = (
     Annotated[Gpr, Tag("gpr")]
     | Annotated[Mlp, Tag("mlp")]
     | Annotated[Kreg, Tag("kreg")]
@@ -306,18 +286,9 @@ Model = Annotated[
     | Annotated[Sevenn, Tag("sevenn")]
     | Annotated[Mace, Tag("mace")]
     | Annotated[Ani, Tag("ani")]
-    | Annotated[OwnModel, Tag(OWN_TAG)],
-    Field(
-        discriminator=Discriminator(kind),
-        json_schema_extra={
-            "discriminator": {
-                "propertyName": "kind",
-                "mapping": {tag: f"#/$defs/{section.__name__}" for tag, section in TAGS.items()},
-            }
-        },
-    ),
-    BeforeValidator(gpr_by_default),
-]
+    | Annotated[OwnModel, Tag(OWN_TAG)]
+)
+Model = Annotated[_Section, told_by_kind(_Section), BeforeValidator(gpr_by_default)]
 
 MODEL_SECTIONS: tuple[type[Gpr | Mlp | Kreg | Gmnn], ...] = (Gpr, Mlp, Kreg, Gmnn)
 """The models of Quarry that need no further package."""

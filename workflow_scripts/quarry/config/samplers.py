@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Field, Tag, model_validator
 
-from quarry.config.base import IMPORT_PATH, ImportPath, PlainArguments, Section
+from quarry.config.base import OWN_TAG, ImportPath, PlainArguments, Section, sections_of, told_by_kind
 
 
 class SamplerSection(Section):
@@ -189,43 +188,20 @@ class OwnSampler(SamplerSection):
     """Seconds that a walk may take at most; may be changed at any time."""
 
 
-OWN_TAG = "package.module:Name"
-TAGS: dict[str, type[SamplerSection]] = {
-    "relaxation": Relaxation,
-    "conformers": Conformers,
-    "normal_modes": NormalModeScan,
-    "torsions": TorsionScan,
-    "elastic_band": ElasticBand,
-    "reaction": Reaction,
-    OWN_TAG: OwnSampler,
-}
-
-
-def _tag(value: Any) -> str | None:
-    named = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
-    return OWN_TAG if isinstance(named, str) and re.fullmatch(IMPORT_PATH, named) else named
-
-
 def _kind_alone(value: Any) -> Any:
     return {"kind": value} if isinstance(value, str) else value
 
 
-_Section = Annotated[
+_Kinds = (
     Annotated[Relaxation, Tag("relaxation")]
     | Annotated[Conformers, Tag("conformers")]
     | Annotated[NormalModeScan, Tag("normal_modes")]
     | Annotated[TorsionScan, Tag("torsions")]
     | Annotated[ElasticBand, Tag("elastic_band")]
     | Annotated[Reaction, Tag("reaction")]
-    | Annotated[OwnSampler, Tag(OWN_TAG)],
-    Field(
-        discriminator=Discriminator(_tag),
-        json_schema_extra={
-            "discriminator": {
-                "propertyName": "kind",
-                "mapping": {tag: f"#/$defs/{section.__name__}" for tag, section in TAGS.items()},
-            }
-        },
-    ),
-]
+    | Annotated[OwnSampler, Tag(OWN_TAG)]
+)
+SAMPLERS: dict[str, type[SamplerSection]] = sections_of(_Kinds)
+"""The sections of samplers by their kinds, that of user-defined ones by ``OWN_TAG``."""
+_Section = Annotated[_Kinds, told_by_kind(_Kinds)]
 Sampler = Annotated[_Section, BeforeValidator(_kind_alone, json_schema_input_type=str | _Section)]

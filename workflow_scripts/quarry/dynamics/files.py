@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from quarry.config.samplers import TAGS
+from quarry.config.samplers import SAMPLERS
 from quarry.files import atomic_path
 from quarry.imports import named
 from quarry.structures import StructureSet
@@ -77,7 +77,7 @@ def account_of(parts: Sequence[Trajectories]) -> dict[str, Any]:
     faults = Counter(fault for part in parts for fault in part.faults if fault)
     if fates[NEW]:
         return {**parts[0].facts, NEW: fates[NEW]}
-    section = TAGS.get(parts[0].facts.get("sampler", ""))
+    section = SAMPLERS.get(parts[0].facts.get("sampler", ""))
     return {
         **parts[0].facts,
         "trajectories": sum(fates.values()),

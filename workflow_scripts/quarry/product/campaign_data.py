@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quarry.campaign.history import history_of, recorded_end
 from quarry.campaign.iterations import iterations_with
 from quarry.campaign.manifest import read_manifest
 from quarry.campaign.paths import CampaignPaths
@@ -70,8 +71,8 @@ def read_campaign(paths: CampaignPaths, arm: str = MAIN_ARM) -> CampaignData:
         lack = f"there are {', '.join(there)}" if there else "it has none yet, as no label is merged"
         raise QuarryError(f"{paths.root} has no arm {arm}; {lack}")
     labelled, iteration, damaged = _newest(paths, arm, folder)
-    history = _history(paths, arm)
-    is_finished = not damaged and len(history) == iteration + 1 and bool(history[-1].get("stop_reason"))
+    history = history_of(paths, arm)
+    is_finished = not damaged and bool(recorded_end(paths, arm, iteration + 1))
     count = f"{len(labelled)} labels of arm {arm}"
     if is_finished:
         words = f"{paths.root}: finished, {count}"
@@ -115,10 +116,6 @@ def _newest(paths: CampaignPaths, arm: str, folder: Path) -> tuple[LabelledSet, 
             f"{damaged} is damaged, and there is none before it; start the campaign again, which makes it anew"
         )
     raise QuarryError(f"{paths.root} (arm {arm}) has no merged label yet; its first iteration is not finished")
-
-
-def _history(paths: CampaignPaths, arm: str) -> Rows:
-    return _table(paths.outputs("collect_results", arm)["history"])
 
 
 def _table(*places: str) -> Rows:

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase.data import chemical_symbols
-from ase.formula import Formula
 
 from quarry import __version__
+from quarry.campaign.manifest import said
 from quarry.files import sha256_of
 from quarry.product.campaign_data import CampaignData
 from quarry.product.split import COPY_OF_TEST, LEFT_OUT, PARTS
 from quarry.properties import PROPERTIES, Property
-from quarry.structures.compositions import element_counts
-from quarry.structures.frames import REFERENCE, reference_atoms
-from quarry.structures.structure import StructureSet
+from quarry.structures.compositions import formulas_of
+from quarry.structures.frames import reference_atoms
 
 SHOWN = 12
 """Formulas, and findings of the audit, that the card names."""
@@ -71,20 +70,8 @@ def description_of(data: CampaignData) -> str:
 
 def level_of_theory(manifest: Mapping[str, Any]) -> str:
     """Return the method of the labels in one line, with its hash."""
-    said = ", ".join(f"{key} {_short(value)}" for key, value in _said(manifest.get("method", {})))
-    return f"{said or 'a method that is not stated'} (method {manifest['method_id']} of the label store)"
-
-
-def formulas_of(structures: StructureSet) -> dict[str, int]:
-    """Return how many structures there are of each formula (Hill)."""
-    elements = np.unique(structures.numbers)
-    symbols = [chemical_symbols[number] for number in elements]
-    counts, numbers = np.unique(element_counts(structures, elements).astype(np.int64), axis=0, return_counts=True)
-    return {
-        Formula.from_dict({s: int(n) for s, n in zip(symbols, row, strict=True) if n}).format("hill"): int(number)
-        for row, number in zip(counts, numbers, strict=True)
-        if row.any()
-    }
+    method = _in_words(manifest.get("method", {}), ", ") or "a method that is not stated"
+    return f"{method} (method {manifest['method_id']} of the label store)"
 
 
 def card_of(data: CampaignData, files: Sequence[ProductFile]) -> str:
@@ -135,7 +122,7 @@ def _properties(data: CampaignData) -> list[str]:
 
 
 def _extxyz_names(entry: Property) -> str:
-    return f"`{entry.name}`, `{REFERENCE}{entry.name}`" if entry.ase else f"`{entry.key}`"
+    return f"`{entry.name}`, `{entry.reference}`" if entry.ase else f"`{entry.key}`"
 
 
 def _structures(data: CampaignData) -> list[str]:
@@ -147,7 +134,7 @@ def _structures(data: CampaignData) -> list[str]:
     shown = ", ".join(f"{name} ({formulas[name]})" for name in common[:SHOWN])
     more = f" and {len(common) - SHOWN} more formulas" if len(common) > SHOWN else ""
     states = Counter(zip(structures.charges.tolist(), structures.multiplicities.tolist(), strict=True))
-    said = ", ".join(f"charge {c} with multiplicity {m} ({n})" for (c, m), n in sorted(states.items()))
+    charges = ", ".join(f"charge {c} with multiplicity {m} ({n})" for (c, m), n in sorted(states.items()))
     sizes = np.diff(structures.offsets)
     atoms = len(reference_atoms(data.labelled))
     return [
@@ -156,7 +143,7 @@ def _structures(data: CampaignData) -> list[str]:
         f"- Elements: {', '.join(chemical_symbols[number] for number in np.unique(structures.numbers))}.",
         f"- Formulas: {shown}{more}.",
         f"- Atoms in a structure: {sizes.min()} to {sizes.max()}." if len(sizes) else "- No structure.",
-        f"- Charges and multiplicities 2S + 1: {said}.",
+        f"- Charges and multiplicities 2S + 1: {charges}.",
         f"- Periodic: {int(structures.pbc.any(axis=1).sum())} of {len(structures)}.",
         f"- Free atoms as references (config_type=IsolatedAtom): {atoms or 'none'}.",
     ]
@@ -278,21 +265,16 @@ def _person(creator: Mapping[str, Any]) -> str:
     return f"{creator['name']} ({', '.join(more)})" if more else str(creator["name"])
 
 
-def _said(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the keys of a section, and of those in it, that say something."""
-    for key, value in section.items():
-        if isinstance(value, Mapping):
-            yield from _said(value, f"{prefix}{key}.")
-        elif value not in (None, False, "", []):
-            yield prefix + key, value
-
-
 def _origin(pool: Mapping[str, Any]) -> str:
     """Return where the pool comes from, in one line."""
     files = [entry["path"] if isinstance(entry, Mapping) else str(entry) for entry in pool.get("files", [])]
     rest = {key: value for key, value in pool.items() if key not in ("source", "files")}
     words = [f"source {pool.get('source', '?')}", *([f"files {', '.join(files)}"] if files else [])]
-    return "; ".join([*words, *(f"{key} {_short(value)}" for key, value in _said(rest))])
+    return "; ".join([*words, *([_in_words(rest, "; ")] if any(said(rest)) else [])])
+
+
+def _in_words(section: Mapping[str, Any], between: str) -> str:
+    return between.join(f"{'.'.join(keys)} {_short(value)}" for keys, value in said(section))
 
 
 def _short(value: Any) -> str:

@@ -6,15 +6,17 @@ import logging
 import os
 import sys
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from snakemake.logging import ColorizingTextHandler, DefaultFilter, DefaultFormatter
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from quarry.campaign.dry_run import dry_run_lines
 from quarry.campaign.invocation import Invocation
-from quarry.run_output.live import LivePicture
 from quarry.run_output.messages import VARIABLE, Show, how_to_show, must_be_read
+
+if TYPE_CHECKING:
+    from quarry.run_output.live import LivePicture
 
 
 class RunOutput:
@@ -42,6 +44,9 @@ class RunOutput:
         self._campaigns.append(campaign)
         self._kept = []
         if self.show is Show.LIVE and campaign.invocation is Invocation.RUN and self._live is None:
+            # Here: what draws it takes a tenth of a dry run to import.
+            from quarry.run_output.live import LivePicture
+
             self._live = LivePicture(campaign.paths)
 
     def pass_on(self) -> None:

@@ -9,12 +9,12 @@ from ase import Atoms
 from ase.data import atomic_masses
 from numpy.typing import NDArray
 
-from quarry.sampling.modes import NormalModes
+from quarry.sampling.modes import NormalModes, with_fixed_signs
 from quarry.structures import Structure
 from quarry.uses.vibrations import displaced, hessian, vibrations
 
 STEP_A = 0.005
-"""By how much an atom is moved: the error of a wavenumber is about 0.1 1/cm."""
+"""By how much an atom is moved for central differences of forces: the error of a wavenumber is about 0.1 1/cm."""
 
 ForcesOf = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """Positions of shape (m, n_atoms, 3), Angstrom, to forces of the same shape, eV/Angstrom."""
@@ -28,11 +28,7 @@ def modes_from_forces(structure: Structure, forces_of: ForcesOf) -> NormalModes:
     forces = forces_of(np.array(displaced(structure.positions, STEP_A)))
     masses = np.asarray(atomic_masses)[structure.numbers]
     found = vibrations(hessian(forces, STEP_A), structure.positions, masses)
-    flat = found.modes.reshape(len(found.modes), -1)
-    # Eigenvectors come with either sign, depending on the machine.
-    largest = np.argmax(np.abs(flat) > 0.999 * np.abs(flat).max(axis=1, keepdims=True), axis=1)
-    signs = np.sign(flat[np.arange(len(flat)), largest])
-    return NormalModes(structure, found.frequencies_cm, found.modes * signs[:, None, None], masses, 0.0, {})
+    return NormalModes(structure, found.frequencies_cm, with_fixed_signs(found.modes), masses, 0.0, {})
 
 
 def modes_of(atoms: Atoms) -> NormalModes:

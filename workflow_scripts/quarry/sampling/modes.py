@@ -14,6 +14,8 @@ from quarry.errors import QuarryError, reason_of
 from quarry.files import write_json
 from quarry.structures import Structure
 
+EQUAL = 1e-3
+"""Components of a mode that differ by less than this share of the largest are equal by symmetry."""
 NORM_ERROR = 1e-3
 """How far the modes of a file may be from orthogonal and normalised ones."""
 FORMAT = 1
@@ -88,3 +90,15 @@ class NormalModes:
         overlap = np.einsum("i,kix,lix->kl", self.masses_u, self.modes, self.modes)
         if np.abs(overlap - np.eye(len(overlap))).max(initial=0.0) > NORM_ERROR:
             raise QuarryError(f"{key} has modes that are not orthogonal and normalised; {remedy}")
+
+
+def with_fixed_signs(modes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return modes whose largest component is positive: eigenvectors come with either sign, depending on the machine.
+
+    Of components that are equal by symmetry the first counts. modes: shape (n_modes, n_atoms, 3).
+    """
+    flat = modes.reshape(len(modes), -1)
+    size = np.abs(flat)
+    leading = np.argmax(size > (1.0 - EQUAL) * size.max(axis=1, keepdims=True), axis=1)
+    signs = np.sign(flat[np.arange(len(flat)), leading])
+    return modes * signs[:, None, None]

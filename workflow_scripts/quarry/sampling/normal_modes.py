@@ -19,7 +19,8 @@ from quarry.config.methods import PyscfMethod
 from quarry.errors import QuarryError
 from quarry.labeling.engines.base import Engine, EngineResult
 from quarry.labeling.engines.pyscf_engine import PyscfEngine
-from quarry.sampling.modes import NormalModes
+from quarry.sampling.hessian import STEP_A
+from quarry.sampling.modes import NormalModes, with_fixed_signs
 from quarry.structures import Structure
 from quarry.uses.vibrations import displaced, hessian
 
@@ -31,8 +32,6 @@ no meaning."""
 MAX_STEPS = 500
 LINEAR_A = 5e-3
 """A molecule with all atoms this close to a straight line is linear: an optimised bend is exact to about 1e-3."""
-STEP_A = 0.005
-"""By how much an atom is moved for central differences of forces: the error of a wavenumber is about 0.1 1/cm."""
 SCF_HARTREE = 1e-10
 """The SCF converges at least this far here: Hessian and force limit need better orbitals than an energy."""
 
@@ -128,7 +127,7 @@ def compute_normal_modes(
     modes = NormalModes(
         equilibrium=equilibrium,
         frequencies_cm=frequencies,
-        modes=_with_fixed_signs(np.asarray(analysis["norm_mode"], dtype=np.float64)),
+        modes=with_fixed_signs(np.asarray(analysis["norm_mode"], dtype=np.float64)),
         masses_u=np.asarray(masses, dtype=np.float64),
         energy_eV=label.properties["energy"],
         method=source.identity(),
@@ -242,15 +241,3 @@ def _straightened(structure: Structure) -> Structure:
     positions = np.zeros_like(centred)
     positions[:, 2] = along * (1.0 if along[0] < along[-1] else -1.0)
     return Structure.create(structure.numbers, positions, structure.charge, structure.multiplicity)
-
-
-def _with_fixed_signs(modes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return modes whose largest component is positive: eigenvectors come with either sign, depending on the machine.
-
-    Of components that are equal by symmetry the first counts.
-    """
-    flat = modes.reshape(len(modes), -1)
-    size = np.abs(flat)
-    leading = np.argmax(size > (1.0 - 1e-3) * size.max(axis=1, keepdims=True), axis=1)
-    signs = np.sign(flat[np.arange(len(flat)), leading])
-    return modes * signs[:, None, None]

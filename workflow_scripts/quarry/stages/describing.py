@@ -9,17 +9,16 @@ from typing import Any
 import h5py
 import numpy as np
 from ase.data import chemical_symbols
-from ase.formula import Formula
 
 from quarry import __version__
+from quarry.campaign.manifest import said
 from quarry.files import atomic_path, sha256_of, write_text
 from quarry.models.descriptor_model import GROUP
 from quarry.models.folder import MODEL, TRAINING, Description
 from quarry.properties import PROPERTIES
 from quarry.stages.arm_models import ArmModels
 from quarry.stopping.facts import Facts
-from quarry.structures import StructureSet
-from quarry.structures.compositions import element_counts
+from quarry.structures.compositions import formulas_of
 from quarry.structures.files import write_structure_group
 from quarry.structures.labelled import LabelledSet
 
@@ -61,7 +60,7 @@ def describe_model(
         method_id=manifest["method_id"],
         elements=[chemical_symbols[number] for number in np.unique(known.numbers)],
         states=np.unique(np.stack([known.charges, known.multiplicities], axis=1), axis=0).tolist(),
-        compositions=compositions(known),
+        compositions=formulas_of(known),
         periodic=np.unique(known.pbc.sum(axis=1)).tolist(),
         n_train=len(known),
         errors=Facts.read(facts).errors,
@@ -71,18 +70,6 @@ def describe_model(
     write_text(output["readme"], page(description))
 
 
-def compositions(structures: StructureSet) -> dict[str, int]:
-    """Return how many structures there are of each formula (Hill)."""
-    elements = np.unique(structures.numbers)
-    counts, numbers = np.unique(element_counts(structures, elements).astype(np.int64), axis=0, return_counts=True)
-    symbols = [chemical_symbols[number] for number in elements]
-    return {
-        Formula.from_dict({s: int(n) for s, n in zip(symbols, row, strict=True) if n}).format("hill"): int(number)
-        for row, number in zip(counts, numbers, strict=True)
-        if row.any()
-    }
-
-
 def page(description: Description) -> str:
     """Return the README of the folder."""
     kind, formulas = description.model["kind"], description.compositions
@@ -90,7 +77,7 @@ def page(description: Description) -> str:
         f" and {len(formulas) - SHOWN} more" if len(formulas) > SHOWN else ""
     )
     states = ", ".join(f"{charge} with multiplicity {multiplicity}" for charge, multiplicity in description.states)
-    method = ", ".join(f"{key} {value}" for key, value in _said(description.labeling))
+    method = ", ".join(f"{keys[-1]} {value}" for keys, value in said(description.labeling))
     lines = [
         f"# Model of campaign {description.campaign}, arm {description.arm}",
         "",
@@ -125,15 +112,6 @@ def _needs(description: Description) -> Iterator[str]:
     if baseline is not None:
         name = baseline.get("calculator") or baseline["model"]
         yield f"its baseline (`{baseline['kind']}`, `{name}`), to which it adds a difference; files of it in the folder `base=`"
-
-
-def _said(section: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield the keys of a section, and of those in it, that say something."""
-    for key, value in section.items():
-        if isinstance(value, Mapping):
-            yield from _said(value)
-        elif value not in (None, False, "", []):
-            yield key, value
 
 
 def _listed(units: Mapping[str, str]) -> str:

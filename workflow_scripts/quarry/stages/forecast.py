@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from quarry.campaign.batch_table import BatchRow, read_batch
 from quarry.campaign.file_count import LOOSE_PER_JOB, files_at_end
 from quarry.campaign.paths import CampaignPaths
+from quarry.campaign.planned import JOB_START_S
 from quarry.config.campaign import PROBES_ARM, Configuration
 from quarry.errors import QuarryError
 from quarry.labeling.cost_model import MIN_LABELS, CostModel, LabelCost, label_cost
@@ -33,8 +34,6 @@ from quarry.structures.chosen import find_structures
 from quarry.structures.files import read_pool
 
 CORE_COUNTS = (1, 16, 64, 256, 1024)
-JOB_START_S = 3.0
-"""Wall time that a label job takes to start and to write its record (measured on a local machine; see benchmarks)."""
 DRAWS = 40
 """Draws of all wall times, for the distribution of the campaign's end."""
 MOST_ITERATIONS = 100_000

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from quarry.campaign.planned import JOB_START_S
 from quarry.config.campaign import Configuration
 from quarry.labeling.cost_model import EXPONENT_SD
-from quarry.stages.forecast import JOB_START_S, ArmForecast, Forecast
+from quarry.stages.forecast import ArmForecast, Forecast
 from quarry.stopping.rules import CORE_HOURS
 
 

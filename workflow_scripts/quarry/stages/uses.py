@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read
 
 from quarry.config.campaign import Configuration
@@ -19,6 +20,7 @@ from quarry.errors import QuarryError, reason_of
 from quarry.files import atomic_path, write_json
 from quarry.randomness import generator
 from quarry.structures import Structure, StructureSet
+from quarry.structures.frames import write_frames
 from quarry.structures.labelled import LabelledSet
 from quarry.uses.dipoles import DipoleModel
 from quarry.uses.minima import Minimum, atoms_of, relax
@@ -83,7 +85,7 @@ def run_on_model(potential: Potential, minimum: str, output: str, frames: str, l
     found = run(atoms, configuration.uses.md, generator(configuration.seed, "uses", "md"), log)
     with atomic_path(output) as temporary, open(temporary, "wb") as handle:
         np.savez(handle, **vars(found))
-    _write_frames(atoms, found, frames)
+    write_frames(frames, _frames_of(atoms, found))
 
 
 def relax_by_labels(settings: Uses, minimum: str, labels: Labels, output: str, log: Log) -> None:
@@ -194,15 +196,9 @@ def _lowest(labels: LabelledSet) -> Atoms:
     return labels.structures[int(rows[np.argmin(labels.properties["energy"][rows])])].to_atoms()
 
 
-def _write_frames(atoms: Atoms, found: Trajectory, path: str) -> None:
-    from ase.calculators.singlepoint import SinglePointCalculator
-    from ase.io import write
-
-    frames = []
+def _frames_of(atoms: Atoms, found: Trajectory) -> Iterator[Atoms]:
     for time_fs, energy_eV, positions in zip(found.times_fs, found.potential_eV, found.positions_A, strict=True):
         frame = atoms.copy()
         frame.positions, frame.info["time_fs"] = positions, float(time_fs)
         frame.calc = SinglePointCalculator(frame, energy=float(energy_eV))
-        frames.append(frame)
-    with atomic_path(path) as temporary:
-        write(temporary, frames, format="extxyz")
+        yield frame

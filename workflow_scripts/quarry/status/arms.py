@@ -7,7 +7,6 @@ from pathlib import Path
 
 from quarry.campaign.loop import LABELS, LOOP
 from quarry.campaign.paths import CampaignPaths
-from quarry.csv_tables import read_dicts
 from quarry.status.facts import IterationStatus
 from quarry.status.files import time_of
 from quarry.stopping.facts import Cost, Facts
@@ -87,15 +86,6 @@ def step_of(paths: CampaignPaths, arm: str, iteration: int) -> str:
 
 
 _AFTER_BATCH = frozenset({"merge_labels", "train_member", "train_model", "evaluate_model", "assess_iteration"})
-
-
-def stop_reason(paths: CampaignPaths, arm: str, iterations: int) -> str:
-    """Return why an arm ended by its history; empty if it has not, or the history is not of all its iterations."""
-    try:
-        rows = read_dicts(paths.outputs("collect_results", arm)["history"])
-    except (OSError, ValueError):
-        return ""
-    return rows[-1].get("stop_reason", "") if len(rows) == iterations > 0 else ""
 
 
 def _iteration(facts: Facts, cost: Cost) -> IterationStatus:

@@ -8,13 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from quarry.campaign.paths import CampaignPaths
-from quarry.campaign.planned import planned_jobs
+from quarry.campaign.planned import JOB_START_S, planned_jobs
 from quarry.status.facts import ArmStatus, ExpectedEnd
 from quarry.status.files import object_in
 from quarry.stopping.facts import Cost
-
-JOB_START_S = 3.0
-"""Wall time (s) that a label job takes to start and to write its record, as the forecast counts it."""
 
 
 def expected_end(

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from quarry.campaign.failure_table import read_failures
+from quarry.campaign.history import recorded_end
 from quarry.campaign.last_run import BROKE_OFF
 from quarry.campaign.loop import RULES, Place
 from quarry.campaign.paths import MANIFEST, CampaignPaths
 from quarry.config.campaign import MAIN_ARM, PROBES_ARM
 from quarry.errors import QuarryError
-from quarry.status.arms import STEPS, Finished, finished, step_of, stop_reason
+from quarry.status.arms import STEPS, Finished, finished, step_of
 from quarry.status.batches import age, clock, labelling
 from quarry.status.expected import expected_end
 from quarry.status.facts import ArmStatus, CampaignStatus, Failure, Job, MainProcess
@@ -92,7 +93,7 @@ def _arm(
 ) -> tuple[ArmStatus, list[Job], list[dict[str, str]]]:
     iterations, now = done.iterations, len(done.facts)
     rule = "" if done.fault else step_of(paths, arm, now)
-    reason = stop_reason(paths, arm, now)
+    reason = recorded_end(paths, arm, now)
     batch, jobs, failed = None, [], []
     if rule == "label_structure":
         waiting = {

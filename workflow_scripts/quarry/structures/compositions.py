@@ -20,6 +20,21 @@ def element_counts(structures: StructureSet, elements: NDArray[np.int64]) -> NDA
     return counts
 
 
+def formulas_of(structures: StructureSet) -> dict[str, int]:
+    """Return how many structures there are of each formula (Hill)."""
+    from ase.data import chemical_symbols
+    from ase.formula import Formula
+
+    elements = np.unique(structures.numbers)
+    counts, numbers = np.unique(element_counts(structures, elements).astype(np.int64), axis=0, return_counts=True)
+    symbols = [chemical_symbols[number] for number in elements]
+    return {
+        Formula.from_dict({s: int(n) for s, n in zip(symbols, row, strict=True) if n}).format("hill"): int(number)
+        for row, number in zip(counts, numbers, strict=True)
+        if row.any()
+    }
+
+
 def compositions(structures: StructureSet) -> NDArray[np.int64]:
     """Return a number for the composition of each structure, shape (n,); structures of the same elements have the same."""
     counts = element_counts(structures, np.unique(structures.numbers))

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 SPINS_OF_OTHERS = ("total_spin", "spin")
 """Names of the multiplicity in MACE (beside total_charge) and in fairchem (beside charge)."""
-REFERENCE = "REF_"
-"""What MACE's defaults have before the name of a label: those of ASE may be a calculator's own since ASE 3.23."""
 CONFIG_TYPE, ISOLATED_ATOM = "config_type", "IsolatedAtom"
 """By which MACE knows the energies of free atoms."""
 
@@ -100,7 +98,7 @@ def _frame(labelled: LabelledSet, index: int, is_reference: bool) -> Atoms:
             value = full_3x3_to_voigt_6_stress(value)
         if entry.ase:
             results[name] = value
-            name = REFERENCE + entry.name
+            name = entry.reference
         else:
             name = entry.key
         if entry.of_atoms:

@@ -28,7 +28,7 @@ OURS = frozenset(
     {"structure_id", "role", "iteration", "features", "key", "structures", "predicted_s"}
     | {"source_file", "source_frame"}
     | {entry.key for entry in PROPERTIES.values()}
-    | {f"REF_{entry.name}" for entry in PROPERTIES.values() if entry.ase}
+    | {entry.reference for entry in PROPERTIES.values() if entry.ase}
     | {"Lattice", "Properties", "pbc", "species", "pos"}
 )
 """Names in ``info`` of the frames that Quarry writes."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +39,19 @@ class Finding:
 def rounded(value: float) -> float:
     """Return a number to six significant digits: further ones may depend on the machine, and files of labels must not."""
     return float(f"{value:.6g}")
+
+
+def by_check(findings: Iterable[Finding]) -> dict[tuple[str, str], list[Finding]]:
+    """Return findings by severity and check, in the order in which they first come."""
+    groups: dict[tuple[str, str], list[Finding]] = {}
+    for finding in findings:
+        groups.setdefault((finding.severity, finding.check), []).append(finding)
+    return groups
+
+
+def worst_of(findings: Iterable[Finding]) -> Finding:
+    """Return the finding of the largest value, of one check and severity."""
+    return max(findings, key=lambda row: abs(row.value))
 
 
 def sentences(findings: Sequence[Finding]) -> list[str]:

@@ -14,8 +14,6 @@ from quarry.properties import PROPERTIES, Property, answerable, per_state, stata
 from quarry.structures import Structure
 from quarry.written_numbers import meant_by
 
-VOIGT = np.array([[0, 5, 4], [5, 1, 3], [4, 3, 2]])
-"""Where the components of a symmetric tensor stand in xx, yy, zz, yz, xz, xy."""
 SKEW, TINY = 1e-2, 1e-6
 """Share of the largest component, and size, by which transposed components may differ: programs print rounded numbers."""
 SAME_PLACE_A = 1e-3
@@ -77,7 +75,9 @@ def _in_shape(array: NDArray[np.float64], entry: Property, n_atoms: int) -> NDAr
         array = array.reshape(())
     if entry.rank == 2:
         if array.shape == (6,):
-            array = array[VOIGT]
+            from ase.stress import voigt_6_to_full_3x3_stress
+
+            array = voigt_6_to_full_3x3_stress(array)
         elif array.shape == (9,):
             array = array.reshape(3, 3)
     if array.shape != shape:

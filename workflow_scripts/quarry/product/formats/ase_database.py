@@ -27,12 +27,12 @@ def write(data: CampaignData, rows: NDArray[np.int64], path: Path) -> None:
     """
     from ase.db import connect
 
-    from quarry.properties import PROPERTIES
+    from quarry.properties import PROPERTIES, REFERENCE
 
     plain = {entry.key for entry in PROPERTIES.values() if entry.one_number and not entry.ase}
     with connect(path, type="db", use_lock_file=False) as database:
         for atoms in frames_with_parts(data, rows):
-            info: dict[str, Any] = {name: value for name, value in atoms.info.items() if not name.startswith("REF_")}
+            info: dict[str, Any] = {name: value for name, value in atoms.info.items() if not name.startswith(REFERENCE)}
             keys = {name: info[name] for name in (*KEYS, *plain) if name in info}
             more = {name: value for name, value in info.items() if name not in keys}
             more |= {name: atoms.arrays[name] for name in atoms.arrays if name in PROPERTIES}

@@ -63,9 +63,10 @@ def _columns(entry: Property, label: dict[str, Any]) -> dict[str, Any]:
     if entry.shape == "vector":
         return {f"{entry.name}_{axis}{unit}": None if value is None else float(value[n]) for n, axis in enumerate(AXES)}
     if entry.shape == "tensor":
-        places = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
-        pairs = zip(SIX, places, strict=True)
-        return {f"{entry.name}_{name}{unit}": None if value is None else float(value[place]) for name, place in pairs}
+        from ase.stress import full_3x3_to_voigt_6_stress
+
+        six = [None] * 6 if value is None else full_3x3_to_voigt_6_stress(value).tolist()
+        return {f"{entry.name}_{name}{unit}": number for name, number in zip(SIX, six, strict=True)}
     return {entry.name + unit: None if value is None else value.tolist()}
 
 

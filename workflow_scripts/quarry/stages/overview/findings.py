@@ -10,7 +10,7 @@ from scipy import stats
 
 from quarry.campaign.failure_table import REMEDIES, open_failures
 from quarry.config.campaign import Configuration
-from quarry.labeling.audit.findings import ERROR, NOTE, WARNING
+from quarry.labeling.audit.findings import ERROR, NOTE, WARNING, by_check, worst_of
 from quarry.labeling.audit.findings import Finding as AuditFinding
 from quarry.reporting.page import Finding
 from quarry.stopping.facts import Facts, ratio_at_most
@@ -72,14 +72,11 @@ def _labels(evidence: Evidence) -> Iterator[Finding]:
             "look at these structures; leave wrong labels out by labeling.leave_out, and run the same command again"
         )
         yield Finding(ERROR, "Labels of absurd values were learnt from or measured by", absurd, remedy)
-    checks = dict.fromkeys((finding.severity, finding.check) for finding in evidence.audit if finding.bad)
-    for severity, check in checks:
-        rows = [finding for finding in evidence.audit if (finding.severity, finding.check) == (severity, check)]
-        worst = max(rows, key=lambda row: abs(row.value))
+    for (severity, check), rows in by_check(finding for finding in evidence.audit if finding.bad).items():
         yield Finding(
             severity,
             f"The audit of the labels: {check.replace('_', ' ')}",
-            f"{worst.words} ({len(rows)} of these in audit.csv)",
+            f"{worst_of(rows).words} ({len(rows)} of these in audit.csv)",
             "docs/labels.md says how the check works and what it usually finds; labeling.leave_out leaves labels out by id",
         )
 

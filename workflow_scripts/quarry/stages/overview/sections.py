@@ -15,6 +15,7 @@ from quarry.campaign.receipts import read_receipts
 from quarry.config.campaign import MAIN_ARM
 from quarry.descriptors.features_file import read_features
 from quarry.labeling.audit.findings import Finding as AuditFinding
+from quarry.labeling.audit.findings import by_check, worst_of
 from quarry.labeling.record import LabelRecord
 from quarry.reporting import overview_plots as plots
 from quarry.reporting.page import Figure, Section, Table
@@ -211,11 +212,9 @@ def _audit_table(audit: Sequence[AuditFinding]) -> Iterator[Table]:
     if not audit:
         return
     cells = []
-    for severity, check in dict.fromkeys((row.severity, row.check) for row in audit):
-        rows = [row for row in audit if (row.severity, row.check) == (severity, check)]
-        worst = max(rows, key=lambda row: abs(row.value))
+    for (severity, check), rows in by_check(audit).items():
         named = sum(bool(row.structure_id) for row in rows)
-        cells.append([severity, check.replace("_", " "), str(named) if named else "all together", worst.words])
+        cells.append([severity, check.replace("_", " "), str(named) if named else "all together", worst_of(rows).words])
     yield Table(
         "Audit of the labels, the worst of each kind; each stands in audit.csv.",
         ["severity", "check", "labels", "what"],
