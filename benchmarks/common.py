@@ -33,7 +33,9 @@ sys.exit(code)
 def machine() -> str:
     """Return one line about the machine and the versions."""
     names = ("snakemake", "pyscf", "numpy")
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
+    versions = ", ".join(
+        f"{name} {importlib.metadata.version(name)}" for name in names if importlib.util.find_spec(name)
+    )
     return f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}"
 
 

@@ -110,7 +110,7 @@ def trained(
     epochs = max(1, round(steps / (len(frames) / 8)))
     several = {"uncertainty": "committee", "members": members} if members > 1 else {}
     settings = Gmnn.model_validate(
-        {"kind": "gmnn", "hidden": list(hidden), "epochs": epochs, "patience": epochs, "batch_size": 8}
+        {"kind": "gmnn", "hidden": list(hidden), "epochs": epochs, "patience": epochs, "batch_size": 8, "device": "cpu"}
         | {"learning_rate": 0.01, "schedule": "linear", "cutoff_A": 5.0, **several}
     )
     model = GaussianMomentModel(settings, ("energy", "forces"))
@@ -129,7 +129,13 @@ def errors_of(model: Any, test: Any) -> dict[str, float]:
 
 
 def explored(
-    model: Any, frames: NDArray[np.float64], arm: str, reference: Reference, seed: int, options: "Options"
+    model: Any,
+    frames: NDArray[np.float64],
+    arm: str,
+    reference: Reference,
+    seed: int,
+    iteration: int,
+    options: "Options",
 ) -> Any:
     """Run the trajectories of an iteration; return what became of them, where they were, and the calibration's factor."""
     from alanine_dipeptide import dihedrals
@@ -166,7 +172,7 @@ def explored(
         return measure.of(said_by, structures, prediction)
 
     walkers = options.walkers_of(len(frames))
-    rngs = [generator(seed, arm, len(frames), "trajectory", k) for k in range(walkers)]
+    rngs = [generator(seed, arm, iteration, "trajectory", k) for k in range(walkers)]
     rows = [int(rng.integers(len(frames))) for rng in rngs]
     start = heated(Walkers.at_rest(labelled(frames[rows]).structures), temperature, rngs)
     course = Course(options.steps, (temperature, temperature), THRESHOLD_EV_A, 50.0, certain_steps=options.certain)
@@ -214,7 +220,7 @@ def run(arm: str, seed: int, reference: Reference, options: Options, folder: Pat
             model = trained(frames, max(options.train, 3 * len(frames)), seed, 2)
             trained_s = time.process_time() - begin
             row |= errors_of(model, test)
-            state, bins, factor = explored(model, frames, arm, reference, seed, options)
+            state, bins, factor = explored(model, frames, arm, reference, seed, len(rows), options)
             seen |= bins
             kept = np.array([k for k, fate in enumerate(state.fates) if fate != "unphysical"], dtype=np.int64)
             unphysical += len(state.fates) - len(kept)
