@@ -1,6 +1,7 @@
 """What the benchmark scripts share: a campaign folder with stand-in labels, the machine's description, a table."""
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import sys

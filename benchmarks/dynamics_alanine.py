@@ -100,9 +100,14 @@ def labelled(frames: NDArray[np.float64]) -> Any:
 
 
 def trained(
-    frames: NDArray[np.float64], steps: int, seed: int, members: int, hidden: tuple[int, int] = (128, 64)
+    frames: NDArray[np.float64],
+    steps: int,
+    seed: int,
+    members: int,
+    hidden: tuple[int, int] = (128, 64),
+    start: Any = None,
 ) -> Any:
-    """Return a potential that made about so many steps on the labels of frames."""
+    """Return a potential that made about so many steps on the labels of frames. start: whose weights it begins with."""
     from quarry.config.gmnn import Gmnn
     from quarry.models.gmnn.model import GaussianMomentModel
     from quarry.randomness import generator
@@ -111,10 +116,10 @@ def trained(
     several = {"uncertainty": "committee", "members": members} if members > 1 else {}
     settings = Gmnn.model_validate(
         {"kind": "gmnn", "hidden": list(hidden), "epochs": epochs, "patience": epochs, "batch_size": 8, "device": "cpu"}
-        | {"learning_rate": 0.01, "schedule": "linear", "cutoff_A": 5.0, **several}
+        | {"learning_rate": 0.01 if start is None else 0.005, "schedule": "linear", "cutoff_A": 5.0, **several}
     )
     model = GaussianMomentModel(settings, ("energy", "forces"))
-    model.fit(labelled(frames), None, generator(seed, "train", len(frames)))
+    model.fit(labelled(frames), None, generator(seed, "train", len(frames)), start=start)
     return model
 
 
@@ -186,7 +191,7 @@ def explored(
 @dataclass(frozen=True)
 class Options:
     """How long and how often. labels: where an arm ends. steps: of a trajectory. certain: first steps that end no trajectory.
-    train: steps of training in an iteration.
+    train: steps of training in an iteration. warm: it begins with the last iteration's weights.
     """
 
     start: int
@@ -197,6 +202,7 @@ class Options:
     steps: int
     certain: int
     train: int
+    warm: bool
 
     def walkers_of(self, labels: int) -> int:
         """Return the number of trajectories of an iteration: a quarter of the labels, within bounds."""
@@ -211,13 +217,13 @@ def run(arm: str, seed: int, reference: Reference, options: Options, folder: Pat
     known = set(reference.visited.tolist())
     seen: set[int] = set(bins_of(dihedrals(frames)).tolist())
     rows: list[dict[str, Any]] = []
-    unphysical, begin = 0, time.process_time()
+    unphysical, begin, model = 0, time.process_time(), None
     while True:
         row = {"arm": arm, "seed": seed, "labels": len(frames)}
         row |= {"coverage": len(seen & known) / len(known), "unphysical": unphysical}
         row["coverage_of_labels"] = len(set(bins_of(dihedrals(frames)).tolist()) & known) / len(known)
         if len(frames) < options.labels:
-            model = trained(frames, max(options.train, 3 * len(frames)), seed, 2)
+            model = trained(frames, max(options.train, 3 * len(frames)), seed, 2, start=model if options.warm else None)
             trained_s = time.process_time() - begin
             row |= errors_of(model, test)
             state, bins, factor = explored(model, frames, arm, reference, seed, len(rows), options)
@@ -297,6 +303,7 @@ if __name__ == "__main__":
     parser.add_argument(
         "--train", type=int, default=2000, help="steps of training in an iteration, at least; 24 epochs at least"
     )
+    parser.add_argument("--warm", action="store_true", help="train from the weights of the last iteration")
     parser.add_argument("--final", type=int, default=20_000, help="steps of a training for errors")
     parser.add_argument("--members", type=int, default=1, help="networks of a potential for errors")
     parser.add_argument("--at", type=int, nargs="+", default=[128, 256, 512], help="labels of tables and errors")
