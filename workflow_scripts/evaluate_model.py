@@ -21,6 +21,8 @@ with job(snakemake, configuration.resources.of("score").threads):
             previous=given.previous or None,
             truth=given.truth or None,
             audit=given.audit,
-            cross_validates=cross_validates(configuration, arm, iteration, read_exploration(given.structures)),
+            cross_validates=cross_validates(
+                configuration, arm, iteration, read_exploration(given.structures), made.metrics
+            ),
         ),
     )

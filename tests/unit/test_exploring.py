@@ -17,7 +17,7 @@ from quarry.models.base import Informativeness, Prediction
 from quarry.randomness import generator
 from quarry.sampling.modes import NormalModes
 from quarry.sampling.wigner import coordinate_variances, sample_wigner_motion
-from quarry.stages.assessment import cross_validates
+from quarry.stages.assessment import cross_validates, phase_of
 from quarry.stages.exploring import check_cells, grows, threshold_of
 from quarry.stopping.progress import Progress
 from quarry.stopping.rules import stop_reason
@@ -177,7 +177,7 @@ def test_cross_validation_is_for_the_initial_data_alone():
 
     def cross_validated(growth, iteration, exploration, **changes):
         settings = dynamics(pool={**molecule, "growth": growth}, **changes)
-        return cross_validates(load_configuration(settings, "campaign.yaml"), "main", iteration, exploration)
+        return cross_validates(load_configuration(settings, "campaign.yaml"), "main", iteration, exploration, "")
 
     new, met = {"phase": "initial", "new": 50}, {"phase": "query", "uncertain": 3}
     assert cross_validated({}, 0, None) and cross_validated({}, 1, new)
@@ -187,7 +187,39 @@ def test_cross_validation_is_for_the_initial_data_alone():
     network = {"model": {"kind": "gmnn", "uncertainty": "auxiliary"}}
     assert not cross_validated({}, 0, None, **network)
     assert cross_validated({"error": "cross_validation"}, 0, None, **network)
-    assert not cross_validates(load_configuration(dynamics(), "campaign.yaml"), "main", 0, None)
+    assert not cross_validates(load_configuration(dynamics(), "campaign.yaml"), "main", 0, None, "")
+
+
+def test_labels_that_are_tried_again_alone_belong_to_the_phase_before(tmp_path):
+    """A campaign that its budget stopped while the initial data grew: after ``retry_failed`` they go on growing."""
+    settings = dynamics(pool={"initial": None, "modes_file": "modes.json", "growth": {}})
+    growing, given = (load_configuration(one, "campaign.yaml") for one in (settings, dynamics()))
+    for t, phase in enumerate(("initial", "initial", "query")):
+        (tmp_path / f"iter_{t:03d}").mkdir()
+        facts(t, phase=phase).write(tmp_path / f"iter_{t:03d}/facts.json")
+
+    def after(iteration, configuration=growing):
+        output = tmp_path / f"iter_{iteration:03d}/metrics.json"
+        phase = phase_of(configuration, iteration, None, output)
+        assert cross_validates(configuration, "main", iteration, None, output) == (
+            configuration is growing and phase == "initial"
+        )
+        return phase
+
+    assert [after(t) for t in range(4)] == ["initial", "initial", "initial", "query"]
+    assert [after(t, given) for t in range(4)] == ["initial", "query", "query", "query"]
+
+
+def test_the_curve_has_one_point_for_each_number_of_labels():
+    """A retry that failed again gives the same labels: neither a further point, nor twice the weight of one."""
+    curve = [grown(t, n, rmse) for t, (n, rmse) in enumerate([(50, 9.0), (100, 4.0), (150, 3.0), (200, 2.9)])]
+    again = [*curve[:3], grown(3, 150, 3.0), grown(4, 150, 3.0)]
+    assert grows(again, Growth(), 50, FOLDS)
+    of_three = Growth(points=3, gain=0.2)
+    assert grows(again, of_three, 50, FOLDS) == grows(curve[:3], of_three, 50, FOLDS)
+    whole = Growth(points=4, gain=0.15)
+    heavier = [*curve, *(grown(4 + k, 200, 2.9) for k in range(20))]
+    assert grows(heavier, whole, 50, FOLDS) == grows(curve, whole, 50, FOLDS)
 
 
 # --- thresholds

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from quarry.campaign.failure_table import open_failures, read_failures
 from quarry.campaign.iterations import folder_name
+from quarry.campaign.loop import RULES
 from quarry.campaign.receipts import read_receipts
 from quarry.config.campaign import Configuration
 from quarry.config.dynamics import CROSS_VALIDATION
@@ -38,8 +39,9 @@ def assess_iteration(
     """Write the facts of an iteration; the same labels and model give the same bytes.
 
     pool_size: number of structures from which its batch was chosen. exploration: what was written beside sampled candidates.
+    output: beside the iterations before.
     """
-    explored, phase = dict(exploration or {}), phase_of(iteration, exploration)
+    explored, phase = dict(exploration or {}), phase_of(configuration, iteration, exploration, output)
     explored.pop("phase", None)
     found: dict[str, Any] = json.loads(Path(metrics).read_bytes())
     failed = len(open_failures(read_failures(failures)))
@@ -59,16 +61,34 @@ def assess_iteration(
     return facts
 
 
-def phase_of(iteration: int, exploration: dict[str, Any] | None) -> str:
-    """Return the phase of an iteration, initial or query. exploration: what was written beside its candidates."""
-    return str((exploration or {}).get("phase", "query" if iteration else "initial"))
+def phase_of(
+    configuration: Configuration, iteration: int, exploration: dict[str, Any] | None, output: str | Path
+) -> str:
+    """Return the phase of an iteration, initial or query.
+
+    exploration: what was written beside its candidates; None where it has none of its own. One that holds nothing but labels
+    that are tried again belongs to the phase before it: initial data that grow go on growing. output: a file of the iteration,
+    beside those before.
+    """
+    if exploration is not None:
+        return str(exploration["phase"])
+    pool = configuration.pool
+    if iteration == 0 or not isinstance(pool, DynamicsPool) or pool.grows_by is None:
+        return "query" if iteration else "initial"
+    facts = RULES["assess_iteration"].outputs["facts"]
+    return Facts.read(Path(output).parents[1] / folder_name(iteration - 1) / facts).phase
 
 
-def cross_validates(configuration: Configuration, arm: str, iteration: int, exploration: dict[str, Any] | None) -> bool:
-    """Return whether the initial data of an arm grow by the error of cross-validation, and an iteration is one of these."""
+def cross_validates(
+    configuration: Configuration, arm: str, iteration: int, exploration: dict[str, Any] | None, output: str | Path
+) -> bool:
+    """Return whether the initial data of an arm grow by the error of cross-validation, and an iteration is one of these.
+
+    exploration, output: as of ``phase_of``.
+    """
     pool = configuration.pool
     growth = pool.grows_by if isinstance(pool, DynamicsPool) else None
-    if growth is None or phase_of(iteration, exploration) != "initial":
+    if growth is None or phase_of(configuration, iteration, exploration, output) != "initial":
         return False
     return growth.metric(configuration.arm(arm).model.traits.trains_in_seconds) == CROSS_VALIDATION
 

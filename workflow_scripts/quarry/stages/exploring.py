@@ -145,18 +145,19 @@ def grows(facts: Sequence[Facts], growth: Growth, batch: int, metric: str) -> bo
     facts: of all iterations so far. metric: which of their errors counts. A power law ``a N^b`` is fitted to the errors of all
     models by least squares in the logarithms; it is worth starting when ``1 - (1 + batch / N)^b``, the share of the error that
     another batch would take, is below ``growth.gain`` (Y.-F. Hou et al., J. Chem. Theory Comput. 20, 7744 (2024)). An error that
-    grows asks for more labels, one below ``growth.target_rmse`` for none.
+    grows asks for more labels, one below ``growth.target_rmse`` for none. Of models of equally many labels (a retry that failed
+    again) the last one counts: the curve has a point for each number.
     """
     if facts[-1].phase != "initial":
         return False
     last = facts[-1].errors.get(metric, {}).get("rmse")
     if last is not None and last < growth.target_rmse_eV():
         return False
-    points = [(one.n_train, rmse) for one in facts if (rmse := one.errors.get(metric, {}).get("rmse"))]
-    if len(points) < growth.points or len({n for n, _ in points}) < 2:
+    points = {one.n_train: rmse for one in facts if (rmse := one.errors.get(metric, {}).get("rmse"))}
+    if len(points) < growth.points:
         return True
-    exponent = float(stats.linregress(*np.log(np.array(points, dtype=np.float64)).T).slope)
-    return exponent > 0 or 1.0 - (1.0 + batch / points[-1][0]) ** exponent >= growth.gain
+    exponent = float(stats.linregress(np.log(list(points)), np.log(list(points.values()))).slope)
+    return exponent > 0 or 1.0 - (1.0 + batch / facts[-1].n_train) ** exponent >= growth.gain
 
 
 def threshold_of(
