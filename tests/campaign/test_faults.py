@@ -70,7 +70,7 @@ def killed_and_started_again(folder: Path, **changes: str) -> CampaignFolder:
     campaign = CampaignFolder.create(folder / "campaign", settings)
     (campaign.path / "engine_functions.py").write_text(ENGINE_FUNCTIONS)
     began, log = (campaign.path / name for name in ("began", "background.log"))
-    process = campaign.start()
+    process = campaign.start(forked_jobs=True)
     try:
         wait_until(lambda: began.exists() and len(began.read_text().split()) == 2, 300)
         process.kill()
@@ -78,7 +78,7 @@ def killed_and_started_again(folder: Path, **changes: str) -> CampaignFolder:
         settings["labeling"] |= changes
         campaign.configure(settings)
         # All six at once: with two cores the scheduler may begin with others than those that run already.
-        process = campaign.start("--cores", "6")
+        process = campaign.start("--cores", "6", forked_jobs=True)
         wait_until(lambda: process.poll() is not None or log.read_text().count(WAITS) == 2, 300)
         assert process.poll() is None, log.read_text()[-3000:]
         (campaign.path / "go").touch()

@@ -68,7 +68,7 @@ def test_cancelled_job_and_killed_main_process(slurm_cluster, tmp_path, referenc
     The orphaned jobs still run; their twins wait for them, so that no label is computed twice, and none is lost.
     """
     folder = on_cluster(tmp_path / "campaign", slurm_cluster, "slurm", configuration(seconds=25.0, max_labels=6))
-    process = folder.start()
+    process = folder.start(forked_jobs=True)
 
     def wait_for(condition, what, seconds=90):
         end = time.monotonic() + seconds
@@ -86,7 +86,7 @@ def test_cancelled_job_and_killed_main_process(slurm_cluster, tmp_path, referenc
     process.wait()
     orphans = set(running_labels())
     assert orphans
-    again = folder.start()
+    again = folder.start(forked_jobs=True)
     wait_for(lambda: set(running_labels()) - orphans, "twin of an orphaned job")
     assert orphans & set(running_labels()), "the orphans had ended before their twins started"
     assert again.wait(400) == 0, (folder.path / "background.log").read_text()[-3000:]

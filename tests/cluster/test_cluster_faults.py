@@ -34,7 +34,7 @@ def test_node_down_and_cancelled_job(slurm_cluster, tmp_path):
     folder.options, folder.environment = OPTIONS, dict(slurm_cluster.environment)
     (folder.path / "engine_functions.py").write_text(ENGINE_FUNCTIONS)
     began, finished = folder.path / "began", folder.path / "finished"
-    main = folder.start("--", "results/toy/main/iter_000/dataset.h5")
+    main = folder.start("--", "results/toy/main/iter_000/dataset.h5", forked_jobs=True)
     lost = ""
     try:
         wait_until(lambda: began.exists() and len(began.read_text().split()) == 6, 120)

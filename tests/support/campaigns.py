@@ -21,7 +21,7 @@ from ase.io import write
 from quarry.campaign.own_files import OwnFiles
 from quarry.campaign.packed import Folder, unpack
 from quarry.labeling.record import LabelRecord, decode_records
-from support.job_processes import quick_python
+from support.job_processes import quick_python, with_forked_jobs
 
 REPOSITORY = Path(__file__).parents[2]
 SNAKEFILE = REPOSITORY / "Snakefile"
@@ -154,18 +154,18 @@ class CampaignFolder:
             output.seek(0)
             return Outcome(done.returncode, output.read())
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start Snakemake in a process group of its own."""
-        return self._start(self.arguments(*arguments))
+    def start(self, *arguments: str, forked_jobs: bool = False) -> subprocess.Popen[str]:
+        """Start Snakemake in a process group of its own. forked_jobs: as of ``run``, of its jobs alone."""
+        return self._start(self.arguments(*arguments), forked_jobs)
 
     def start_as_given(self, *arguments: str) -> subprocess.Popen[str]:
         """Start Snakemake with these arguments alone in a process group of its own."""
         return self._start(["-s", str(self.snakefile), *arguments])
 
-    def _start(self, arguments: list[str]) -> subprocess.Popen[str]:
+    def _start(self, arguments: list[str], forked_jobs: bool = False) -> subprocess.Popen[str]:
         log = open(self.path / "background.log", "a")  # noqa: SIM115 (the child keeps it)
         return subprocess.Popen(
-            [sys.executable, "-m", "snakemake", *arguments],
+            [*(with_forked_jobs() if forked_jobs else [sys.executable, "-m", "snakemake"]), *arguments],
             cwd=self.path,
             env=self.env(),
             text=True,

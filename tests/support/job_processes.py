@@ -1,8 +1,8 @@
 """Snakemake and its jobs without their imports: two thirds of a small job's work is to import numpy, scikit-learn and PySCF.
 
 A server imports what Snakemake and the scripts import and forks a process for each run and job, with its folder, environment
-and streams. A client stands in place of Python; it ends as the process ends, and that with it. Runs whose processes are to
-be killed or measured do without it.
+and streams. A client stands in place of Python; it ends as the process ends, and that with it. Runs all of whose processes are
+to be killed at once, or measured, do without it.
 """
 
 from __future__ import annotations
@@ -82,6 +82,12 @@ def quick_python() -> str:
     assert server.stdin is not None
     atexit.register(server.stdin.close)
     return str(client)
+
+
+def with_forked_jobs() -> list[str]:
+    """Return the beginning of a command that runs Snakemake in a process of its own, which may be killed; its jobs are forked."""
+    lines = f"import runpy, sys; sys.executable = {quick_python()!r}"
+    return [sys.executable, "-c", f"{lines}; runpy.run_module('snakemake', run_name='__main__', alter_sys=True)"]
 
 
 def imports_of(script: Path) -> set[str]:
