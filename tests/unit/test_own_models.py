@@ -177,8 +177,8 @@ def test_it_begins_from_the_last_model(base, pool, features):
     assert models.load(base / "1" / "model.h5").model.begun == 1
 
 
-def test_a_second_training_waits_for_the_first(base, pool, features):
-    """As after kill -9 of the main process alone: the training that it left goes on, and the next one has its folder after it."""
+def test_a_second_training_waits_for_the_first_and_takes_its_model(base, pool, features, monkeypatch):
+    """As after kill -9 of the main process alone: the training that it left goes on, and is not done a second time."""
     dataset, output = write_dataset(base / "d.h5", pool, ROWS), base / "model" / "model.h5"
     (base / "own_mean.py").write_text(
         OWN.replace(
@@ -207,7 +207,9 @@ def test_a_second_training_waits_for_the_first(base, pool, features):
             told.touch()
 
         models = models_in(own(), features, base=base)
-        train_model(models, dataset, str(output), log=log)
+        with monkeypatch.context() as patch:
+            patch.setattr("quarry.stages.training.fit", lambda *_, **__: pytest.fail("it trained once more"))
+            train_model(models, dataset, str(output), log=log)
         assert first.wait(60) == 0
     finally:
         first.kill()

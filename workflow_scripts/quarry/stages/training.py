@@ -21,6 +21,8 @@ CHECKPOINT = "checkpoint"
 
 LOCK = "checkpoint.lock"
 """File beside it that is locked while a training uses the folder."""
+MARK = "training.txt"
+"""File in the folder: which training it belongs to."""
 
 
 def train_model(
@@ -48,8 +50,9 @@ def train_model(
     else:
         begin = models.load(start) if start else None
         with _checkpoint(models, output, data, log) as checkpoint:
-            fit(models, model, data, "train", start=begin, checkpoint=checkpoint)
-            model.save(output)
+            if checkpoint is not None:
+                fit(models, model, data, "train", start=begin, checkpoint=checkpoint)
+                model.save(output)
     return [f"{models.settings.model.kind} trained on {len(data)} labels", *warning]
 
 
@@ -77,19 +80,54 @@ def train_member(
     begin, rng = models.load(start) if start else None, generator(models.configuration.seed, "train")
     Path(output).parent.mkdir(parents=True, exist_ok=True)
     with _checkpoint(models, output, data, log) as checkpoint:
-        model.fit_member(member, data, None, rng, start=begin, checkpoint=checkpoint)
-        model.save(output)
+        if checkpoint is not None:
+            model.fit_member(member, data, None, rng, start=begin, checkpoint=checkpoint)
+            model.save(output)
     return f"{models.settings.model.kind}, member {member}, trained on {len(data)} labels"
 
 
 @contextmanager
-def _checkpoint(models: ArmModels, output: str, data: TrainingData, log: Callable[[str], None]) -> Iterator[Path]:
-    """Give the folder for the state of a training, which no other process uses at once, and remove it afterwards."""
+def _checkpoint(
+    models: ArmModels, output: str, data: TrainingData, log: Callable[[str], None]
+) -> Iterator[Path | None]:
+    """Give the folder for the state of a training, which no other process uses at once, and remove it afterwards.
+
+    None: another attempt at the same training was waited for, and has written the model.
+    """
     settings = [models.settings.model.model_dump(mode="json"), models.configuration.seed]
-    with locked(Path(output).with_name(_beside(output, LOCK)), lambda holder: log(_waits(output, holder))):
+    mark = _mark(data, settings)
+    theirs: list[str] = []
+
+    def waits(holder: str) -> None:
+        theirs.append(_read_mark(_folder(output)))
+        log(_waits(output, holder))
+
+    with locked(Path(output).with_name(_beside(output, LOCK)), waits):
+        # Snakemake has removed an older file of this name before this job began.
+        if mark in theirs and Path(output).exists() and not _folder(output).exists():
+            yield None
+            return
         checkpoint = checkpoint_of(output, data, settings)
         yield checkpoint
         shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def _folder(output: str) -> Path:
+    return Path(output).with_name(_beside(output, CHECKPOINT))
+
+
+def _mark(data: TrainingData, settings: Any) -> str:
+    """Return what tells a training from others."""
+    labels = [data.structures.ids.tolist(), {name: v.tolist() for name, v in sorted(data.targets.items())}]
+    return digest_of([labels, settings])
+
+
+def _read_mark(folder: Path) -> str:
+    """Return the mark of the training whose state a folder is for; empty where there is none."""
+    try:
+        return (folder / MARK).read_text()
+    except FileNotFoundError:
+        return ""
 
 
 def _beside(output: str, name: str) -> str:
@@ -100,13 +138,11 @@ def _beside(output: str, name: str) -> str:
 
 def checkpoint_of(output: str, data: TrainingData, settings: Any) -> Path:
     """Return the folder in which the training of a model may leave its state; that of another training is removed from it."""
-    folder = Path(output).with_name(_beside(output, CHECKPOINT))
-    labels = [data.structures.ids.tolist(), {name: v.tolist() for name, v in sorted(data.targets.items())}]
-    mark, of = folder / "training.txt", digest_of([labels, settings])
-    if not mark.exists() or mark.read_text() != of:
+    folder, mark = _folder(output), _mark(data, settings)
+    if _read_mark(folder) != mark:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        write_text(mark, of)
+        write_text(folder / MARK, mark)
     return folder
 
 
