@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+DOCS   := $(VENV)/.docs_installed
 ARGS   ?=
 
 # Jobs find the environment's python and snakemake first.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run forecast test lint profiles report dag manual
+.PHONY: help setup run forecast test lint profiles report dag manual docs
 
 help:
 	@echo "make run       make the environment, run the default campaign (ARGS='-n' for a dry run)"
@@ -19,6 +20,7 @@ help:
 	@echo "make dag       draw the graphs of rules and of the last iteration's jobs (results/<name>/figures/dag_*.svg)"
 	@echo "make lint      ruff, snakefmt, snakemake --lint, mypy"
 	@echo "make profiles  link profiles/* into the user's Snakemake configuration"
+	@echo "make docs      build the documentation as a site (build/site/index.html)"
 	@echo "make manual    write config/README.md and config/schema.json from the configuration models"
 
 setup: $(STAMP)
@@ -57,3 +59,11 @@ profiles: setup
 
 manual: setup
 	PYTHONPATH=workflow_scripts $(BIN)/python -m quarry.config.manual
+
+$(DOCS): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -c requirements.lock -e '.[docs]'
+	@touch $(DOCS)
+
+docs: $(DOCS)
+	$(BIN)/sphinx-build -q -W --keep-going -c docs -d build/doctrees . build/site
+	@echo "build/site/index.html"

@@ -1,11 +1,8 @@
 """The README's commands work, and what is written twice is the same twice."""
 
-import os
 import re
 import shlex
-import shutil
 import subprocess
-import sys
 import tomllib
 
 import numpy as np
@@ -17,47 +14,19 @@ from quarry.config import load_configuration
 from quarry.stopping.own_rules import own_rules
 from quarry.stopping.progress import Progress
 from support.campaigns import REPOSITORY, WATER, stand_in_configuration
+from support.documents import commands_of, link_profiles, make_checkout, run_in
 from support.stages import make_facts
 
 README = (REPOSITORY / "README.md").read_text()
 USES = (REPOSITORY / "docs" / "uses.md").read_text()
-BLOCKS = re.findall(r"```console\n(.*?)```", README + USES, re.DOTALL)
-COMMANDS = [line.split("  #")[0].strip() for block in BLOCKS for line in block.splitlines()]
+COMMANDS = commands_of(README + USES)
 STATUS = (REPOSITORY / "docs" / "status.md").read_text()
 OF_STATUS = [line.split("  #")[0].strip() for line in STATUS.splitlines() if line.startswith("quarry status")]
 
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    """A copy of the files that git tracks, as a clone has them."""
-    path = tmp_path_factory.mktemp("docs") / "quarry"
-    files = subprocess.run(
-        ["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True, check=True
-    ).stdout.split()
-    for file in files:
-        (path / file).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(REPOSITORY / file, path / file)
-    return path
-
-
-def environment(checkout):
-    python = str(checkout.parent / "bin")
-    (checkout.parent / "bin").mkdir(exist_ok=True)
-    shim = checkout.parent / "bin" / "snakemake"
-    shim.write_text(f'#!/bin/sh\nexec {sys.executable} -m snakemake "$@"\n')
-    shim.chmod(0o755)
-    return {**os.environ, "PATH": f"{python}:{os.environ['PATH']}", "XDG_CONFIG_HOME": str(checkout.parent / "xdg")}
-
-
-def run(command, checkout):
-    return subprocess.run(command, cwd=checkout, env=environment(checkout), capture_output=True, text=True, check=False)
-
-
-def link_profiles(checkout):
-    command = [sys.executable, "workflow_scripts/quarry/campaign/link_profiles.py", "profiles"]
-    return subprocess.run(
-        command, cwd=checkout, env=environment(checkout), capture_output=True, text=True, check=True
-    ).stdout
+    return make_checkout(tmp_path_factory.mktemp("docs") / "quarry")
 
 
 def test_every_command_is_known():
@@ -86,7 +55,7 @@ def test_make_targets_exist(command, checkout):
 def test_snakemake_commands(command, checkout):
     """Each as a dry run: the options, files and profiles in it exist and are understood."""
     link_profiles(checkout)
-    outcome = run([*shlex.split(command), "--dry-run"], checkout)
+    outcome = run_in(checkout, [*shlex.split(command), "--dry-run"])
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
     assert re.search(r"dry-run|digraph|output_file", outcome.stdout + outcome.stderr)
 
@@ -184,10 +153,7 @@ def test_every_campaign_file_has_a_right_mind(checkout):
     table = {"Z": np.tile([8, 1, 1], 3200), "R": positions.reshape(-1, 3), "offsets": np.arange(3201) * 3}
     np.savez(checkout / "config/campaigns/qm9.npz", homo_hartree=np.linspace(-0.3, -0.2, 3200), **table)
     for file in sorted((checkout / "config" / "campaigns").glob("*.yaml")):
-        command = [sys.executable, "-m", "snakemake", "-n", "--configfile", str(file)]
-        outcome = subprocess.run(
-            command, cwd=checkout, env=environment(checkout), capture_output=True, text=True, check=False
-        )
+        outcome = run_in(checkout, ["snakemake", "-n", "--configfile", str(file)])
         assert outcome.returncode == 0, outcome.stdout + outcome.stderr
 
 
