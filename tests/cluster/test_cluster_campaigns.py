@@ -3,10 +3,24 @@
 import time
 
 import ase.io
+import numpy as np
 import pytest
 
+from quarry.sampling.modes import NormalModes
+from quarry.structures import Structure
 from support.campaigns import CampaignFolder, stand_in_configuration
 from support.profiles import OPTIONS
+
+WAITING = """
+import time
+from pathlib import Path
+import stand_in
+
+def morse(atoms):
+    while not Path("go").exists():
+        time.sleep(0.05)
+    return stand_in.morse(atoms)
+"""
 
 
 def configuration(function="morse", retries=1, max_labels=9, **arguments):
@@ -62,37 +76,72 @@ def test_campaign_with_jobs_that_die(profile, max_labels, slurm_cluster, tmp_pat
     assert folder.run().nothing_to_do
 
 
-def test_cancelled_job_and_killed_main_process(slurm_cluster, tmp_path, reference):
-    """A label job is cancelled, then the main process gets kill -9 and starts again at once.
+def hydrogen(folder):
+    """H2 by its own dynamics, three iterations, with labels that wait for a file; its normal modes are those of the stand-in."""
+    masses, vectors = np.full(2, 1.008), np.zeros((1, 2, 3))
+    vectors[0, :, 2] = np.array([-1.0, 1.0]) / np.sqrt(masses.sum())
+    molecule = Structure.create([1, 1], np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 1.0]]))
+    NormalModes(molecule, np.array([1246.0]), vectors, masses, 0.0, {}).write(folder.path / "modes.json")
+    (folder.path / "waiting.py").write_text(WAITING)
+    explore = {"trajectories": 20, "jobs": 2, "length_fs": 20.0, "threshold": "1 meV"}
+    pool = {"source": "dynamics", "modes_file": "modes.json", "initial_size": 12, "growth": None, "explore": explore}
+    folder.configure(
+        stand_in_configuration(
+            pool=pool,
+            target="energy_forces",
+            model={"kind": "kreg"},
+            labeling={"engine": "function", "function": "waiting:morse", "retries": 1},
+            query={"strategy": "random", "initial": 4, "batch": {"schedule": "constant", "size": 3}},
+            test={"size": 2},
+            stop={"rrmse": None, "min_new_points": 3, "max_iterations": 8},
+        )
+    )
+    return folder
 
-    The orphaned jobs still run; their twins wait for them, so that no label is computed twice, and none is lost.
+
+def test_dynamics_with_a_cancelled_job_and_a_main_process_killed_twice(slurm_cluster, tmp_path):
+    """A label job is cancelled, then the main process gets kill -9 while labels run, and again while trajectories do.
+
+    It starts again at once each time, while the orphaned jobs still run: their twins wait for the labels, so that none is
+    computed twice, and none is lost. The campaign ends by its own rule, with the batches of an undisturbed run.
     """
-    folder = on_cluster(tmp_path / "campaign", slurm_cluster, "slurm", configuration(seconds=25.0, max_labels=6))
-    process = folder.start(forked_jobs=True)
+    alone = hydrogen(CampaignFolder.create(tmp_path / "alone"))
+    (alone.path / "go").touch()
+    undisturbed = alone.run()
+    assert undisturbed.code == 0, undisturbed.text[-3000:]
+    folder = hydrogen(on_cluster(tmp_path / "campaign", slurm_cluster, "slurm", None))
 
-    def wait_for(condition, what, seconds=90):
+    def wait_for(condition, what, seconds=300):
         end = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < end, f"no {what}: " + (folder.path / "background.log").read_text()[-3000:]
             time.sleep(0.2)
 
-    def running_labels():
+    def running(rule):
         lines = slurm_cluster.run("squeue", "--noheader", "--states=R", "--format=%i %k").splitlines()
-        return [line.split()[0] for line in lines if "label_structure" in line]
+        return {line.split()[0] for line in lines if rule in line}
 
-    wait_for(lambda: len(running_labels()) == 6, "running label jobs")
-    slurm_cluster.run("scancel", running_labels()[0])
+    process = folder.start(forked_jobs=True)
+    wait_for(lambda: len(running("label_structure")) == 6, "running label jobs")
+    slurm_cluster.run("scancel", min(running("label_structure"), key=int))
     process.kill()
     process.wait()
-    orphans = set(running_labels())
+    orphans = running("label_structure")
     assert orphans
     again = folder.start(forked_jobs=True)
-    wait_for(lambda: set(running_labels()) - orphans, "twin of an orphaned job")
-    assert orphans & set(running_labels()), "the orphans had ended before their twins started"
-    assert again.wait(400) == 0, (folder.path / "background.log").read_text()[-3000:]
-    assert len(folder.calls()) == len(set(folder.calls())) == 6, "a label was computed twice"
-    ours, theirs = gates(folder), gates(reference)
-    assert ours and all(theirs[name] == content for name, content in ours.items())
+    wait_for(lambda: running("label_structure") - orphans, "twin of an orphaned job")
+    assert orphans & running("label_structure"), "the orphans had ended before their twins started"
+    (folder.path / "go").touch()
+    wait_for(lambda: running("explore"), "running trajectories")
+    again.kill()
+    again.wait()
+    outcome = folder.run(timeout=400)
+    assert outcome.code == 0, outcome.text[-3000:]
+    assert "stopped: converged: 0 of 20 trajectories met" in outcome.text
+    assert len(folder.calls()) == len(set(folder.calls())) == len(folder.stored()) == 8, "a label was computed twice"
+    ours, theirs = folder.products(), alone.products()
+    assert ours.keys() == theirs.keys()
+    assert [name for name in theirs if ours[name] != theirs[name]] == []
     assert folder.run().nothing_to_do
 
 
