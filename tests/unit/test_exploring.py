@@ -57,6 +57,10 @@ def test_a_campaign_that_names_its_molecule_alone_has_all_sections():
         ({"explore": {"threshold": "0 eV"}}, "nothing is surer than that"),
         ({"explore": {"ensemble": "npt"}}, "need stress, which"),
         ({"explore": {"uncertainty": "informativeness", "threshold": 1.0}}, "has no informativeness"),
+        (
+            {"explore": {"uncertainty": "forces"}, "model": {"kind": "gpr"}, "target": "energy"},
+            "no standard deviation of forces (pool.explore.uncertainty), which ends trajectories; set target: energy_forces",
+        ),
         ({"explore": {"starts": "wigner"}}, "explore.starts: wigner needs normal modes"),
         (
             {"model": {"kind": "gpr"}, "target": "energy", "descriptor": {"kind": "coulomb_matrix"}},

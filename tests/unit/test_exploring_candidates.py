@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from ase.build import bulk
 
 from quarry.config import load_configuration
 from quarry.config.dynamics import Explore
+from quarry.errors import QuarryError
 from quarry.stages.exploring import energy_ceilings_eV
 from quarry.stages.sampling import without_near_duplicates
 from quarry.stopping.progress import Progress
@@ -72,3 +74,11 @@ def test_frames_that_are_nearly_the_same_were_met_all_the_same():
     assert stop_reason(Progress([facts(0), last], [], configuration)) is None
     fewer = facts(1, pool_left=None, pool_size=3, exploration={**found, "near_duplicates": 1})
     assert "converged" in str(stop_reason(Progress([facts(0), fewer], [], configuration)).words)
+
+
+def test_too_small_a_pool_is_named_by_its_key():
+    molecule = {"initial": None, "modes_file": "modes.json", "initial_size": 5}
+    given = {"source": "wigner", "molecule": "a.xyz", "size": 5}
+    for pool, key in ((molecule, "pool.initial_size"), ({"initial": given}, "pool.initial.size")):
+        with pytest.raises(QuarryError, match=f"make {key} larger"):
+            load_configuration(dynamics(pool=pool), "campaign.yaml")

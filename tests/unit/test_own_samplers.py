@@ -116,3 +116,13 @@ def test_jobs_share_all_walks_and_pairs_stay_together():
         assert sorted(number for share in shares for number in share) == list(range(count))
         if count == 6:
             assert shares == [[0, 1], [2, 3], [4, 5]]
+
+
+def test_no_job_is_without_a_walk():
+    """A band is one walk, and pairs stay together."""
+    band = {"kind": "elastic_band", "minima": ["a.xyz", "b.xyz"]}
+    pairs = {"kind": "reaction", "transition_state": "a.xyz", "breaking": [[0, 1]]}
+    for sampler, trajectories, shares in ((None, 3, 3), ("relaxation", 9, 4), (band, 9, 1), (pairs, 5, 2)):
+        settings = Explore(sampler=sampler, trajectories=trajectories, jobs=4)
+        assert settings.shares == shares
+        assert all(numbers_of(settings, group) for group in range(shares))

@@ -327,6 +327,18 @@ def test_files_of_a_sampler_have_the_atoms_of_the_pool(tmp_path):
             check_sampler(configuration, tmp_path, pool)
 
 
+def test_a_molecule_without_a_bond_to_turn_is_refused_before_any_job(tmp_path):
+    for kind in ("torsions", "conformers"):
+        pool = {"source": "dynamics", "initial": {"source": "file", "files": ["a.xyz"]}, "explore": {"sampler": kind}}
+        given = stand_in_configuration(pool=pool, target="energy_forces", model={"kind": "kreg"})
+        configuration = load_configuration(given, "campaign.yaml")
+        check_sampler(configuration, tmp_path, StructureSet.from_structures([Structure.from_atoms(CHAIN)]))
+        with pytest.raises(QuarryError, match="H2O has no bond that can be turned; choose another sampler"):
+            check_sampler(
+                configuration, tmp_path, StructureSet.from_structures([Structure.from_atoms(molecule("H2O"))])
+            )
+
+
 def test_time_limits_are_no_part_of_the_identity():
     def identity(limit):
         explore = {"sampler": {"kind": "squeezed:Squeezed", "time_limit_s": limit}}

@@ -14,5 +14,5 @@ def plan_of(configuration: Configuration, arm: str) -> ArmPlan:
         scored=settings.query.needs_scores,
         members=settings.model.traits.member_jobs,
         sampled=configuration.pool.is_sampled,
-        explorations=configuration.pool.explore.jobs if isinstance(configuration.pool, DynamicsPool) else 0,
+        explorations=configuration.pool.explore.shares if isinstance(configuration.pool, DynamicsPool) else 0,
     )

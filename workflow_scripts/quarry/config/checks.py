@@ -31,9 +31,12 @@ def _sizes(c: Configuration) -> str | None:
     wanted = c.query.initial + c.test.size
     pool = c.initial_pool
     if isinstance(pool, WignerPool) and wanted > pool.size:
+        key = (
+            "size" if c.pool is pool else "initial.size" if getattr(c.pool, "initial", None) is pool else "initial_size"
+        )
         return (
             f"query.initial + test.size = {wanted} is more than the pool's {pool.size} structures; "
-            "make pool.size larger or the others smaller"
+            f"make pool.{key} larger or the others smaller"
         )
     if c.stop.max_labels is not None and c.stop.max_labels < wanted:
         return (

@@ -99,7 +99,7 @@ class Explore(Section):
     trajectories: int = Field(default=100, gt=0)
     """Trajectories of an iteration, or relaxations, scans ... of its sampler, all of them from new starts."""
     jobs: int = Field(default=1, gt=0)
-    """Jobs that share them; those of a job run side by side, as one calculation."""
+    """Jobs that share them, at most one for each; those of a job run side by side, as one calculation."""
     starts: Literal["wigner", "labelled"] | None = None
     """Where they begin: positions and velocities from the Wigner distribution of the pool's normal modes, at the temperature
     at the start; or training structures chosen at random, with velocities of that temperature. null: wigner where the pool has
@@ -185,6 +185,13 @@ class Explore(Section):
         if match is None or match[2].casefold() not in factors:
             raise needed
         return float(match[1]) * factors[match[2].casefold()]
+
+    @property
+    def shares(self) -> int:
+        """Jobs that an iteration has: no more than there are walks, or pairs of them that stay together."""
+        sampler = self.sampler
+        whole = self.trajectories if sampler is None else sampler.count(self.trajectories) // sampler.together
+        return min(self.jobs, whole)
 
     @property
     def steps(self) -> int:

@@ -70,8 +70,9 @@ def model_without_trajectories(c: Configuration, where: str, traits: ModelTraits
             None if traits.informativeness else f"{where} has no informativeness (pool.explore.uncertainty); use gmnn"
         )
     if not traits.std or (settings.uncertainty == "forces" and "forces" not in learnt):
+        remedy = "; set target: energy_forces, or uncertainty: energy" if traits.std else traits.remedies.get("std", "")
         return (
             f"{where} predicts no standard deviation of {settings.uncertainty} (pool.explore.uncertainty), which ends "
-            f"trajectories{traits.remedies.get('std', '')}"
+            f"trajectories{remedy}"
         )
     return None

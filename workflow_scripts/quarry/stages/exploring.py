@@ -130,11 +130,11 @@ def explore_candidates(models: ArmModels, iteration: int, group: int, last: Expl
 def numbers_of(settings: Explore, group: int) -> list[int]:
     """Return the numbers of the walks that a job has."""
     if settings.sampler is None:
-        return list(range(group, settings.trajectories, settings.jobs))
+        return list(range(group, settings.trajectories, settings.shares))
     together, count = settings.sampler.together, settings.sampler.count(settings.trajectories)
     return [
         number
-        for first in range(group, count // together, settings.jobs)
+        for first in range(group, count // together, settings.shares)
         for number in range(first * together, (first + 1) * together)
     ]
 
@@ -269,6 +269,9 @@ def check_sampler(configuration: Configuration, base: Path, structures: Structur
     if not isinstance(pool, DynamicsPool) or pool.explore.sampler is None:
         return
     sampler = make_sampler(pool.explore.sampler, Origin(base))
+    if hasattr(sampler, "check_start"):
+        for one in {tuple(sorted(one.numbers.tolist())): one for one in structures}.values():
+            sampler.check_start(one.to_atoms())
     known = set(zip(structures.charges.tolist(), structures.multiplicities.tolist(), strict=True))
     for name, one in zip(pool.explore.sampler.input_files(), getattr(sampler, "structures", ()), strict=False):
         strange = sorted({chemical_symbols[z] for z in one.numbers} - {chemical_symbols[z] for z in structures.numbers})

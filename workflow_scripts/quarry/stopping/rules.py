@@ -275,9 +275,10 @@ def _no_candidate(exploration: Mapping[str, Any]) -> str:
     if not exploration.get("unphysical"):
         return f"the {noun} gave no new candidate" if exploration else "the sampler gave no new candidate"
     often = max(exploration["faults"], key=exploration["faults"].get)
-    remedy = "more initial data (query.initial, pool.growth) or a smaller time step may help"
+    again = "begin again under another name, with more initial data (query.initial, pool.growth)"
+    remedy = f"{again} or a smaller time step: these labels are in the store"
     if "noun" in exploration:
-        remedy = "look at pool.explore.sampler, or begin with more initial data (query.initial, pool.growth)"
+        remedy = f"look at pool.explore.sampler, or {again}: these labels are in the store"
     return (
         f"the {noun} gave no new candidate: {exploration['unphysical']} of {exploration['trajectories']} were thrown away, "
         f"most of them because {often}; {remedy}"

@@ -25,6 +25,10 @@ class Conformers:
         """Take how bonds are told and what ends a relaxation."""
         self.settings, self.relaxation = settings, Relaxation(settings, origin)
 
+    def check_start(self, start: Atoms) -> None:
+        """Raise QuarryError where a molecule has no bond that can be turned."""
+        needed_bonds(start, self.settings.bond_factor)
+
     def path(self, start: Atoms, number: int, rng: np.random.Generator) -> Iterator[Atoms]:
         """Yield the steps of the relaxation (``PathSampler``)."""
         moved = start

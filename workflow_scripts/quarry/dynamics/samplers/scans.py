@@ -45,6 +45,10 @@ class TorsionScan:
         """Take how a bond is turned."""
         self.settings = settings
 
+    def check_start(self, start: Atoms) -> None:
+        """Raise QuarryError where a molecule has no bond that can be turned."""
+        needed_bonds(start, self.settings.bond_factor)
+
     def path(self, start: Atoms, number: int, rng: np.random.Generator) -> Iterator[Atoms]:
         """Yield the frames of a scan (``PathSampler``); walk ``number`` turns bond ``number`` modulo their number."""
         bonds = needed_bonds(start, self.settings.bond_factor)
