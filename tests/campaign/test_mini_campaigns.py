@@ -245,7 +245,7 @@ def test_control_with_further_initial_batches_and_test_sets(tmp_path):
 
 def test_same_batches_whatever_the_cores(tmp_path):
     """And whether its jobs are forked from a process that has their imports, as those of most tests are."""
-    configuration = stand_in_configuration()
+    configuration = stand_in_configuration(stop={"rrmse": None, "max_iterations": 1})
     configuration["labeling"]["structures_per_job"] = 2
     one, two = (CampaignFolder.create(tmp_path / name, configuration) for name in ("one", "two"))
     two.forked_jobs = False

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import random
 import re
-import time
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +19,13 @@ from quarry.stages.pool_checks import check_same_molecule
 from quarry.structures import Structure, StructureSet
 from quarry.structures.files import read_pool
 from quarry.structures.labelled import LabelledSet
-from support.campaigns import REPOSITORY, WATER, CampaignFolder, kill_group, stand_in_configuration
+from support.campaigns import REPOSITORY, WATER, CampaignFolder, stand_in_configuration
 from support.resuming import check_resumed, cuts, outputs_in_order
 from support.stand_in import morse
 
 PAGE = (REPOSITORY / "docs/samplers.md").read_text()
 SAMPLER, SECTION = (re.search(rf"```{kind}\n(.*?)```", PAGE, re.DOTALL)[1] for kind in ("python", "yaml"))
 POOL: dict[str, Any] = {**yaml.safe_load(SECTION)["pool"], "arguments": {"copies": 5}}
-SEED = 20261126
 
 
 def sampling(**changes: Any) -> dict[str, Any]:
@@ -98,22 +95,6 @@ def test_a_damaged_file_of_the_last_iteration(finished, tmp_path, name):
     check_resumed(folder, finished)
 
 
-def test_kill_9_at_random_moments(finished, tmp_path):
-    dice = random.Random(SEED)
-    folder = create(tmp_path / "killed", control={})
-    for _ in range(3):
-        known, before = folder.stored(), len(folder.calls())
-        process = folder.start()
-        time.sleep(dice.uniform(4.0, 12.0))
-        kill_group(process)
-        assert not known & set(folder.calls()[before:])
-    known, before = folder.stored(), len(folder.calls())
-    outcome = folder.run()
-    assert outcome.code == 0, outcome.text[-3000:]
-    assert not known & set(folder.calls()[before:])
-    assert folder.products() == finished.products()
-
-
 def test_a_failed_label_of_an_earlier_iteration_is_tried_again(finished, tmp_path):
     """Its structure is in no pool: it stands in the batch in which it was first."""
     failing = ids_of_batch(finished, "main", 1)[1]
@@ -124,8 +105,6 @@ def test_a_failed_label_of_an_earlier_iteration_is_tried_again(finished, tmp_pat
     assert failing not in LabelledSet.read(folder.results / "dataset.h5").structures.ids
     stand_in = folder.path / "stand_in.py"
     stand_in.write_text(stand_in.read_text().replace("in fail:", "in ():"))
-    # With an interpreter that has not imported the engine as it was.
-    folder.forked_jobs = False
     outcome = folder.run("retry_failed")
     assert outcome.code == 0, outcome.text[-3000:]
     assert failing in LabelledSet.read(folder.results / "dataset.h5").structures.ids

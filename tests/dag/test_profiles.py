@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from quarry.submission.commands import link_submit
+from support.job_processes import quick_python
 
 PROFILES = Path(__file__).parents[2] / "profiles"
 CLUSTER = ["slurm", "cluster-generic"]
@@ -75,11 +76,13 @@ def settings(tmp_path):
     user.mkdir(parents=True)
     for profile in CLUSTER:
         (user / profile).symlink_to(home / "profiles" / profile)
+    script = tmp_path / "show_settings.py"
+    script.write_text(SHOW_SETTINGS)
     environment = {key: value for key, value in os.environ.items() if key != "SNAKEMAKE_PROFILE"}
     environment["XDG_CONFIG_HOME"] = str(user.parent)
 
     def ask(*options, folder="workflow"):
-        command = [sys.executable, "-c", SHOW_SETTINGS, *options]
+        command = [quick_python(), str(script), *options]
         answer = subprocess.run(command, cwd=tmp_path / folder, env=environment, capture_output=True, text=True)
         assert answer.returncode == 0, answer.stderr
         return json.loads(answer.stdout)

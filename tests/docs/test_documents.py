@@ -13,8 +13,9 @@ from quarry.command_line.main import main
 from quarry.config import load_configuration
 from quarry.stopping.own_rules import own_rules
 from quarry.stopping.progress import Progress
-from support.campaigns import REPOSITORY, WATER, stand_in_configuration
+from support.campaigns import REPOSITORY, SNAKEFILE, WATER, stand_in_configuration
 from support.documents import commands_of, link_profiles, make_checkout, run_in
+from support.job_processes import quick_python
 from support.stages import make_facts
 
 README = (REPOSITORY / "README.md").read_text()
@@ -153,7 +154,8 @@ def test_every_campaign_file_has_a_right_mind(checkout):
     table = {"Z": np.tile([8, 1, 1], 3200), "R": positions.reshape(-1, 3), "offsets": np.arange(3201) * 3}
     np.savez(checkout / "config/campaigns/qm9.npz", homo_hartree=np.linspace(-0.3, -0.2, 3200), **table)
     for file in sorted((checkout / "config" / "campaigns").glob("*.yaml")):
-        outcome = run_in(checkout, ["snakemake", "-n", "--configfile", str(file)])
+        command = [quick_python(), "-m", "snakemake", "-s", str(SNAKEFILE), "-n", "--configfile", str(file)]
+        outcome = run_in(checkout, command)
         assert outcome.returncode == 0, outcome.stdout + outcome.stderr
 
 
