@@ -76,18 +76,22 @@ def test_linked_files_exist():
 def test_environments_and_lock_have_the_versions_of_pyproject():
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    wanted = dict(d.split("==") for d in [*project["dependencies"], *extras["test"]])
-    locked = dict(
-        line.split("==") for line in (REPOSITORY / "requirements.lock").read_text().splitlines() if "==" in line
-    )
-    normal = {name.lower().replace("_", "-"): version for name, version in locked.items()}
-    assert {name: normal.get(name.lower()) for name in wanted} == wanted
+    parts = {"": project["dependencies"], "-torch": extras["torch"], "-soap": extras["soap"], "-test": extras["test"]}
+    everywhere: dict[str, str] = {}
+    for part, dependencies in parts.items():
+        wanted = dict(d.split("==") for d in dependencies)
+        lines = (REPOSITORY / f"requirements{part}.lock").read_text().splitlines()
+        locked = dict(line.split("==") for line in lines if "==" in line and not line.startswith("#"))
+        normal = {name.lower().replace("_", "-"): version for name, version in locked.items()}
+        assert {name: normal.get(name.lower()) for name in wanted} == wanted, part
+        assert all(everywhere.get(name, version) == version for name, version in normal.items()), part
+        everywhere |= normal
     # The optional networks are in no lock: two of them cannot be in one environment.
-    wanted |= dict(d.split("==") for name in extras if name != "test" for d in extras[name])
+    wanted = dict(d.split("==") for d in [*project["dependencies"], *(d for name in extras for d in extras[name])])
     for file in (REPOSITORY / "envs").glob("*.yaml"):
         dependencies = yaml.safe_load(file.read_text())["dependencies"]
         pins = [d.split("=") for d in dependencies if isinstance(d, str) and "=" in d]
-        pins += [d.split("==") for part in dependencies if isinstance(part, dict) for d in part["pip"]]
+        pins += [d.split("==") for part in dependencies if isinstance(part, dict) for d in part["pip"] if d[0] != "-"]
         for name, version in pins:
             if name != "python":
                 assert wanted[name] == version, f"{file.name}: {name}"

@@ -15,8 +15,9 @@ from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
 
 from quarry.calculator import QuarryCalculator
+from quarry.config import installed
 from quarry.errors import QuarryError
-from quarry.networks import installed, registry
+from quarry.networks import registry
 from quarry.structures import Structure
 from support.model_folders import DISTANCES, GMNN, LCMD, labels_of, published, rewrite, water, waters, with_model
 from support.toys import EQUILIBRIUM, NUMBERS
@@ -103,14 +104,12 @@ class TestRefusals:
         labels = labels_of(made, "energy", "forces")
         with monkeypatch.context() as patched:
             patched.setattr(registry, "NETWORKS", {"ani": "support.calculators:ToyNetwork"})
-            patched.setattr(registry, "lacking", lambda extra, key: None)
+            patched.setattr(installed, "lacking", lambda extra, what: None)
             keys = {"target": "energy_forces", "model": model, "query": LCMD, "descriptor": None}
             folder = published(tmp_path, made, labels, **keys)
             assert with_model(water(), folder).get_forces().shape == (3, 3)
         monkeypatch.setattr(installed, "find_spec", lambda module: None)
-        with pytest.raises(
-            QuarryError, match=r"ani needs a package that is not installed: .* -m pip install torchani=="
-        ):
+        with pytest.raises(QuarryError, match=r"model\.kind: ani needs torch and numba, .* not installed; type: "):
             QuarryCalculator(folder)
 
     def test_what_a_model_cannot_say(self, kreg_folder, gmnn_folder):

@@ -34,8 +34,8 @@ WITH_CELLS = ("sevenn", "mace")
 
 
 def needs(kind: str) -> None:
-    if find_spec(EXTRAS[kind].module) is None:
-        pytest.skip(f"{EXTRAS[kind].requirement} is not installed")
+    if any(find_spec(module) is None for module in EXTRAS[kind].modules):
+        pytest.skip(f"{EXTRAS[kind].requirements[0]} is not installed")
 
 
 def waters(count: int, seed: int = 0) -> StructureSet:

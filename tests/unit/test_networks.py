@@ -6,14 +6,17 @@ import json
 import re
 import sys
 import tomllib
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 import yaml
 
+from quarry.config import installed
 from quarry.config.descriptors import Pretrained
 from quarry.config.extras import EXTRAS
+from quarry.config.installed import check_extras
 from quarry.config.models import Ani
 from quarry.descriptors.cache import FeatureCache
 from quarry.descriptors.compute import compute_features
@@ -21,8 +24,7 @@ from quarry.errors import QuarryError
 from quarry.models.base import TrainingData
 from quarry.models.network_potential import NetworkModel
 from quarry.models.registry import load_model, make_model
-from quarry.networks import base, installed, registry
-from quarry.networks.installed import check_extras
+from quarry.networks import base, registry
 from quarry.randomness import generator
 from quarry.stages.network_checks import check_networks
 from quarry.stages.pool import build_features
@@ -42,9 +44,7 @@ def toy(monkeypatch) -> None:
     """Every kind of network is the stand-in, and no package is needed."""
     path = "support.calculators:ToyNetwork"
     monkeypatch.setattr(registry, "NETWORKS", dict.fromkeys(registry.NETWORKS, path))
-    for module in (registry, installed):
-        monkeypatch.setattr(module, "lacking", lambda extra, key: None)
-    monkeypatch.setattr("quarry.stages.network_checks.lacking", lambda extra, key: None)
+    monkeypatch.setattr(installed, "lacking", lambda extra, what: None)
 
 
 def molecules(count: int, seed: int = 0) -> StructureSet:
@@ -65,48 +65,82 @@ def settings(**changes) -> Ani:
     return Ani.model_validate({"kind": "ani", "epochs": 60, "learning_rate": 0.05, "batch_size": 8, **changes})
 
 
+def refusal(conf) -> str:
+    with pytest.raises(QuarryError) as told:
+        check_extras(conf)
+    return str(told.value)
+
+
 class TestNotInstalled:
     @pytest.mark.parametrize(
-        ("changes", "extra", "key"),
+        ("changes", "extra", "what"),
         [
-            ({"model": {"kind": "sevenn"}}, "sevenn", "model.kind"),
-            ({"model": {"kind": "ani"}}, "ani", "model.kind"),
-            ({"model": {"kind": "gpr", "baseline": {"kind": "sevenn"}}}, "sevenn", "model.baseline.kind"),
-            ({"descriptor": {"kind": "pretrained"}}, "sevenn", "descriptor.network"),
-            ({"arms": {"b": {"model": {"kind": "mace"}}}}, "mace", "arms.b.model.kind"),
+            ({"model": {"kind": "sevenn"}}, "sevenn", "model.kind: sevenn"),
+            ({"model": {"kind": "ani"}}, "ani", "model.kind: ani"),
+            ({"model": {"kind": "gpr", "baseline": {"kind": "sevenn"}}}, "sevenn", "model.baseline.kind: sevenn"),
+            ({"descriptor": {"kind": "pretrained"}}, "sevenn", "descriptor.network: sevenn"),
+            ({"arms": {"b": {"model": {"kind": "mace"}}}}, "mace", "arms.b.model.kind: mace"),
+            ({"model": {"kind": "mlp"}}, "torch", "model.kind: mlp"),
+            ({"model": {"kind": "gmnn"}, "target": "energy_forces", "descriptor": None}, "torch", "model.kind: gmnn"),
+            ({"model": {"kind": "gpr", "device": "cuda"}}, "torch", "model.device: cuda"),
+            ({"descriptor": {"kind": "soap"}}, "soap", "descriptor.kind: soap"),
         ],
     )
-    def test_one_line_with_what_to_type(self, monkeypatch, changes, extra, key):
+    def test_one_line_with_what_to_type(self, monkeypatch, changes, extra, what):
         query = {"strategy": "random", "initial": 8, "batch": {"schedule": "constant", "size": 5}}
         conf = configuration(query=query, **changes)
-        monkeypatch.setattr(installed, "find_spec", lambda name: None)
-        with pytest.raises(QuarryError) as told:
-            check_extras(conf)
-        line = str(told.value)
+        monkeypatch.setattr(installed, "find_spec", lambda name: None if name in EXTRAS[extra].modules else True)
+        monkeypatch.setattr(installed, "REPOSITORY", Path("elsewhere"))
+        line = refusal(conf)
         apart = {"sevenn": "mace-torch", "mace": "sevenn"}.get(extra)
         between = f", in an environment without {apart}" if apart else ""
-        start = f"{key}: {extra} needs a package that is not installed{between}: {sys.executable} -m pip install "
-        assert line.startswith(f"{start}{EXTRAS[extra].requirement} torch==") and "\n" not in line
+        modules = " and ".join(EXTRAS[extra].modules)
+        verb = "are" if len(EXTRAS[extra].modules) > 1 else "is"
+        assert line.startswith(
+            f"{what} needs {modules}, which {verb} not installed{between}; type: {sys.executable} -m pip "
+        )
+        assert all(requirement in line for requirement in EXTRAS[extra].requirements) and "\n" not in line
+        assert ("torch==" in line) == (extra != "soap"), "no other package brings another torch"
+
+    def test_torch_comes_first(self, monkeypatch):
+        """The package of a network would bring a torch of its own choice: the one for GPUs, gigabytes."""
+        monkeypatch.setattr(installed, "find_spec", lambda name: None)
+        query = {"strategy": "random", "initial": 8, "batch": {"schedule": "constant", "size": 5}}
+        conf = configuration(model={"kind": "ani"}, query=query)
+        assert "model.kind: ani needs torch and numba, which are not installed" in refusal(conf)
+
+    def test_the_environment_of_the_makefile_has_a_shorter_line(self, monkeypatch, tmp_path):
+        monkeypatch.setattr(installed, "REPOSITORY", tmp_path)
+        monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
+        assert "pip install" in installed.line_to_type("torch")
+        (tmp_path / "Makefile").write_text("torch:\n")
+        assert installed.line_to_type("torch") == f"make -C {tmp_path} torch"
+        monkeypatch.chdir(tmp_path)
+        assert installed.line_to_type("torch") == "make torch"
+        assert "pip install ani" in installed.line_to_type("ani").replace("torchani", "ani")
+        targets = re.findall(r"^([a-z]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+        assert {name for name, extra in EXTRAS.items() if extra.has_make_target} <= set(targets)
 
     def test_nothing_is_asked_of_other_campaigns(self, monkeypatch):
         monkeypatch.setattr(installed, "find_spec", lambda name: None)
-        check_extras(configuration(arms={"b": {"model": {"kind": "mlp"}, "query": {"strategy": "random"}}}))
+        check_extras(configuration(arms={"b": {"model": {"kind": "kreg"}}, "c": {"query": {"strategy": "random"}}}))
 
     def test_a_job_says_the_same(self, monkeypatch):
         monkeypatch.setattr(installed, "find_spec", lambda name: None)
-        with pytest.raises(QuarryError, match=r"descriptor\.model: sevenn needs a package that is not installed"):
+        with pytest.raises(QuarryError, match=r"descriptor\.model: sevenn needs torch and numba, which are not"):
             compute_features(molecules(2), Pretrained(kind="pretrained"), None)
 
     def test_versions_stand_in_one_place(self):
         """pyproject's optional dependencies, the table, the environment of mace and the manual name the same."""
         project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-        assert {name: [extra.requirement] for name, extra in EXTRAS.items()} == {name: project[name] for name in EXTRAS}
+        assert {name: list(extra.requirements) for name, extra in EXTRAS.items()} == {
+            name: project[name] for name in EXTRAS
+        }
         parts = yaml.safe_load((REPOSITORY / "envs" / "mace.yaml").read_text())["dependencies"]
-        assert EXTRAS["mace"].requirement in parts[-1]["pip"]
+        assert EXTRAS["mace"].requirements[0] in parts[-1]["pip"]
         manual = (REPOSITORY / "config" / "README.md").read_text()
-        for extra in EXTRAS.values():
-            named = set(re.findall(rf"{extra.requirement.partition('==')[0]}==[\d.]*\d", manual))
-            assert named == {extra.requirement}
+        for requirement in (r for name in ("sevenn", "mace", "ani") for r in EXTRAS[name].requirements):
+            assert set(re.findall(rf"{requirement.partition('==')[0]}==[\d.]*\d", manual)) == {requirement}
 
 
 class TestModel:

@@ -10,6 +10,7 @@ from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 from scipy.spatial.transform import Rotation
 
+from quarry.config import installed
 from quarry.config.descriptors import Soap
 from quarry.descriptors.compute import compute_features, prepare
 from quarry.errors import QuarryError
@@ -51,8 +52,10 @@ def test_the_elements_are_those_of_the_pool():
 
 
 def test_without_the_library_there_is_one_line(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "dscribe.descriptors", None)
-    with pytest.raises(QuarryError, match=r"descriptor\.kind: soap needs the package dscribe") as caught:
+    monkeypatch.setattr(installed, "find_spec", lambda name: None)
+    with pytest.raises(
+        QuarryError, match=r"descriptor\.kind: soap needs dscribe, which is not installed; type: "
+    ) as caught:
         prepare(packed(molecule("H2O")), Soap(**SMALL), None)
     assert "\n" not in str(caught.value)
 

@@ -18,7 +18,7 @@ from ase.data import chemical_symbols
 from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
-from quarry.devices import device_of
+from quarry.config.installed import require
 from quarry.errors import QuarryError
 from quarry.models.base import (
     STD,
@@ -82,6 +82,9 @@ class QuarryCalculator(Calculator):
         if device not in ("auto", "cpu", "cuda"):
             raise QuarryError(f"device: '{device}' is none of auto, cpu, cuda")
         if device == "cuda":
+            require("torch", "device: cuda")
+            from quarry.devices import device_of
+
             device_of(device)
         for name, value in (("charge", charge), ("multiplicity", multiplicity)):
             if value is not None and not isinstance(value, int | np.integer):

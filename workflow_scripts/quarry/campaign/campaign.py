@@ -90,7 +90,7 @@ class Campaign:
         if self.invocation is Invocation.JOB:
             return
         for use in self.asked_uses:
-            check_use(self.configuration, use)
+            check_use(self.configuration, use, self.jobs_have_own_environment)
         _ = self.own_rules
         runs = self.invocation is not Invocation.INSPECTION
         if runs:

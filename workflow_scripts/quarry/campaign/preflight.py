@@ -14,6 +14,7 @@ from typing import Any
 from quarry import __version__
 from quarry.config.baselines import CalculatorBaseline
 from quarry.config.campaign import Configuration, drawn_files, inputs_of
+from quarry.config.extras import EXTRAS
 from quarry.errors import QuarryError
 from quarry.files import digest_of, write_json
 
@@ -98,7 +99,8 @@ def _classes_of_the_user(configuration: Configuration, base: Path) -> list[list[
 def _versions() -> list[str]:
     """Return the versions that the checks depend on."""
     found = [sys.version]
-    for package in ("pyscf", "pyscf-dispersion", "ase", "dscribe", "sevenn", "mace-torch", "torchani"):
+    optional = [requirement.partition("==")[0] for extra in EXTRAS.values() for requirement in extra.requirements]
+    for package in ("pyscf", "pyscf-dispersion", "ase", *optional):
         try:
             found.append(importlib.metadata.version(package))
         except importlib.metadata.PackageNotFoundError:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from quarry.campaign.paths import CampaignPaths
 from quarry.config.campaign import MAIN_ARM, Configuration
+from quarry.config.installed import require
 from quarry.config.uses import USES
 from quarry.errors import QuarryError
 from quarry.files import canonical_json, write_text
@@ -21,8 +22,11 @@ def asked_uses(targets: Iterable[str], rule_name: Callable[[str], str]) -> list[
     return [use for use in USES if rule_name(use) in given]
 
 
-def check_use(configuration: Configuration, use: str) -> None:
-    """Raise QuarryError, one line, if a campaign has no potential for a use, or no labels for its reference."""
+def check_use(configuration: Configuration, use: str, jobs_have_own_environment: bool = False) -> None:
+    """Raise QuarryError, one line, if a campaign has no potential for a use, or no labels for its reference.
+
+    jobs_have_own_environment: jobs may have packages that this process lacks.
+    """
     goal, model = configuration.goal, configuration.arm(MAIN_ARM).model
     if "energy" not in goal.learnt:
         raise QuarryError(
@@ -51,8 +55,12 @@ def check_use(configuration: Configuration, use: str) -> None:
         raise QuarryError(
             f"{use}: uses.reference needs {sorted(lacking)[0]} of the labels, and labeling.{given[0]} gives none; set it to false"
         )
-    if use == "infrared" and given is not None and "dipole" not in given[1]:
+    if use != "infrared":
+        return
+    if given is not None and "dipole" not in given[1]:
         raise QuarryError(f"infrared: dipoles are learnt from those of the labels, and labeling.{given[0]} gives none")
+    if not jobs_have_own_environment:
+        require("torch", use)
 
 
 def write_settings(configuration: Configuration, paths: CampaignPaths) -> None:

@@ -41,9 +41,9 @@ class NetworkBaseline(Section):
         return self
 
     @property
-    def extra(self) -> str:
-        """Optional dependency that it needs."""
-        return self.kind
+    def extras(self) -> dict[str, str]:
+        """Optional dependencies that it needs, by the key that asks for each."""
+        return {"kind": self.kind}
 
     def input_files(self) -> list[str]:
         """Return the files that it reads."""
@@ -55,7 +55,7 @@ class CalculatorBaseline(Section):
 
     cites: ClassVar[tuple[str, ...]] = ("ramakrishnan2015delta", "larsen2017ase")
 
-    extra: ClassVar[str] = ""
+    extras: ClassVar[dict[str, str]] = {}
 
     kind: Literal["ase"]
     calculator: ImportPath
@@ -78,12 +78,16 @@ class LearnsDifference(Section):
     """A model that can learn the difference to a baseline."""
 
     is_user_defined: ClassVar[bool] = False
-    extra: ClassVar[str] = ""
 
     baseline: Baseline | None = None
     """Learn the difference of the labels to a trained potential, which is added to the predictions (delta learning), for
     energies, forces and stresses; null: learn the labels themselves. Atomic reference energies of the difference are part of
     the model's own prior mean. Computed once for the pool, docs/models.md."""
+
+    @property
+    def extras(self) -> dict[str, str]:
+        """Optional dependencies that it needs, by the key that asks for each."""
+        return {}
 
     @property
     def of_means(self) -> Self:

@@ -20,14 +20,9 @@ class DescriptorBase(Section):
     """Whether its derivatives by the positions are known, so that models of energies have forces."""
 
     @property
-    def package(self) -> str | None:
-        """Package that it needs beside numpy and scipy."""
-        return None
-
-    @property
-    def extra(self) -> str:
-        """Optional dependency that it needs."""
-        return ""
+    def extras(self) -> dict[str, str]:
+        """Optional dependencies that it needs, by the key that asks for each."""
+        return {}
 
     def input_files(self) -> list[str]:
         """Return the files that it reads beside a reference geometry."""
@@ -193,9 +188,9 @@ class Soap(DescriptorBase):
     """inner: the atoms' expansion coefficients are averaged before they are multiplied; outer: their power spectra are."""
 
     @property
-    def package(self) -> str:
-        """Package that it needs."""
-        return "dscribe"
+    def extras(self) -> dict[str, str]:
+        """Optional dependencies that it needs, by the key that asks for each."""
+        return {"kind": "soap"}
 
 
 class Pretrained(DescriptorBase):
@@ -223,14 +218,9 @@ class Pretrained(DescriptorBase):
         return self
 
     @property
-    def package(self) -> str:
-        """Package that it needs."""
-        return EXTRAS[self.network].module
-
-    @property
-    def extra(self) -> str:
-        """Optional dependency that it needs."""
-        return self.network
+    def extras(self) -> dict[str, str]:
+        """Optional dependencies that it needs, by the key that asks for each."""
+        return {"network": self.network}
 
     def input_files(self) -> list[str]:
         """Return the files that it reads."""

@@ -8,17 +8,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
+"""Where the build of torch for processors alone is; it counts as later than the one for GPUs of the Python package index."""
+
 
 @dataclass(frozen=True)
 class Extra:
-    """A package of pyproject's optional dependencies.
+    """Packages of one of pyproject's optional dependencies.
 
-    module: what is imported. requirement: what pip installs. alone: packages of other extras that cannot be in one environment
-    with it. shipped: names of trained networks that lie in the package; all others are files.
+    modules: what is imported. requirements: what pip installs. on_top_of: another that it needs. has_make_target: whether the
+    Makefile installs it. alone: packages of other extras that cannot be in one environment with it. shipped: names of trained
+    networks that lie in the package; all others are files.
     """
 
-    module: str
-    requirement: str
+    modules: tuple[str, ...]
+    requirements: tuple[str, ...]
+    on_top_of: str = ""
+    has_make_target: bool = False
     alone: str = ""
     shipped: tuple[str, ...] = ()
 
@@ -28,8 +34,16 @@ class Extra:
 
 
 EXTRAS = {
-    "sevenn": Extra("sevenn", "sevenn==0.13.0", "mace-torch", ("7net-0", "7net-0_22may2024", "7net-l3i5")),
-    "mace": Extra("mace", "mace-torch==0.3.16", "sevenn"),
-    "ani": Extra("torchani", "torchani==2.9.0"),
+    "torch": Extra(("torch", "numba"), ("torch==2.13.0", "numba==0.68.1"), has_make_target=True),
+    "soap": Extra(("dscribe",), ("dscribe==2.1.2",), has_make_target=True),
+    "sevenn": Extra(
+        ("sevenn",),
+        ("sevenn==0.13.0",),
+        on_top_of="torch",
+        alone="mace-torch",
+        shipped=("7net-0", "7net-0_22may2024", "7net-l3i5"),
+    ),
+    "mace": Extra(("mace",), ("mace-torch==0.3.16",), on_top_of="torch", alone="sevenn"),
+    "ani": Extra(("torchani",), ("torchani==2.9.0",), on_top_of="torch"),
 }
-"""By the name of the optional dependency, which is the kind's too."""
+"""By the name of the optional dependency; of networks of other packages it is the kind's too."""

@@ -85,6 +85,11 @@ class Gmnn(LearnsDifference):
         return self
 
     @property
+    def extras(self) -> dict[str, str]:
+        """Optional dependencies that it needs, by the key that asks for each."""
+        return {"kind": "torch"}
+
+    @property
     def gives_std(self) -> bool:
         """Whether it predicts standard deviations."""
         return self.uncertainty != "none"

@@ -68,6 +68,11 @@ class Gpr(LearnsDifference):
         return self
 
     @property
+    def extras(self) -> dict[str, str]:
+        """Optional dependencies that it needs, by the key that asks for each."""
+        return {"device": "torch"} if self.device == "cuda" else {}
+
+    @property
     def traits(self) -> ModelTraits:
         """What the model can do."""
         return ModelTraits(
@@ -145,6 +150,11 @@ class Mlp(LearnsDifference):
         if dropout and self.dropout == 0:
             raise ValueError("dropout = 0 gives mc_dropout no uncertainty; set it above 0, e.g. 0.1")
         return self
+
+    @property
+    def extras(self) -> dict[str, str]:
+        """Optional dependencies that it needs, by the key that asks for each."""
+        return {"kind": "torch"}
 
     @property
     def traits(self) -> ModelTraits:
@@ -260,7 +270,7 @@ class OwnModel(Section):
     """What an iteration's training begins from: nothing, or the model of the iteration before."""
 
     is_user_defined: ClassVar[bool] = True
-    extra: ClassVar[str] = ""
+    extras: ClassVar[dict[str, str]] = {}
     baseline: ClassVar[None] = None
 
     def input_files(self) -> list[str]:

@@ -64,8 +64,13 @@ class NetworkPotential(Section):
 
     @property
     def extra(self) -> str:
-        """Optional dependency that it needs."""
+        """Optional dependency that it is made of, which has the kind's name."""
         return str(getattr(self, "kind", ""))
+
+    @property
+    def extras(self) -> dict[str, str]:
+        """Optional dependencies that it needs, by the key that asks for each."""
+        return {"kind": self.extra}
 
     def input_files(self) -> list[str]:
         """Return the files that it reads."""

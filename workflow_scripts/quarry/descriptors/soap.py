@@ -10,6 +10,7 @@ from ase.geometry import complete_cell
 from numpy.typing import NDArray
 
 from quarry.config.descriptors import Soap
+from quarry.config.installed import require
 from quarry.errors import QuarryError
 from quarry.structures import StructureSet
 
@@ -24,12 +25,8 @@ def soap_of(settings: Soap, elements: Sequence[int]) -> tuple[int, Callable[[Str
     same. elements: atomic numbers, all that the pool has.
     Raises QuarryError if dscribe is not installed, or where it cannot build its basis.
     """
-    try:
-        from dscribe.descriptors import SOAP
-    except ImportError as error:
-        raise QuarryError(
-            f"descriptor.kind: soap needs the package dscribe ({error}); install it (pip install dscribe), or use another kind"
-        ) from error
+    require("soap", "descriptor.kind: soap")
+    from dscribe.descriptors import SOAP
 
     def made(periodic: bool) -> SOAP:
         return SOAP(

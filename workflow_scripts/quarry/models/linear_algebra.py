@@ -9,12 +9,14 @@ and torch spell differently.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, blas, cholesky
 
+from quarry.config.installed import require
 from quarry.errors import QuarryError
 
 PANEL = 1024
@@ -180,10 +182,15 @@ def choose_arrays(device: str, rows: int) -> Arrays:
     """Return what computes with ``rows`` training points: a GPU or the CPU, by torch where that is quicker.
 
     device: auto (a GPU where torch finds one), cpu or cuda. Few rows stay with numpy under auto: moving them to a GPU
-    costs more than they do. Raises QuarryError if cuda is asked for and there is none.
+    costs more than they do, and so do all where torch is not installed. Raises QuarryError if cuda is asked for and there is
+    none.
     """
-    if device == "cpu" or (device == "auto" and rows < TORCH_FROM):
-        return NumpyArrays() if rows < TORCH_FROM else TorchArrays("cpu")
+    if device == "cuda":
+        require("torch", "model.device: cuda")
+    elif rows < TORCH_FROM or find_spec("torch") is None:
+        return NumpyArrays()
+    if device == "cpu":
+        return TorchArrays("cpu")
     import torch
 
     if torch.cuda.is_available():

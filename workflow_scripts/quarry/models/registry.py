@@ -6,6 +6,7 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from quarry.config.installed import require_extras
 from quarry.config.models import Model as ModelSettings
 from quarry.config.models import OwnModel
 from quarry.config.networks import NetworkPotential
@@ -42,6 +43,7 @@ def make_model(
     settings: section model of the configuration. cache: the descriptor of structures. base: folder of the campaign file.
     baseline: ``pool/baseline.h5``; None: what a baseline says is computed where it is needed.
     """
+    require_extras(settings, "model")
     model = _make_model(settings, target, cache, base)
     return model if settings.baseline is None else DeltaModel(model, BaselineCache(settings.baseline, base, baseline))
 
@@ -77,6 +79,7 @@ def load_model(
     It runs where ``settings`` says, wherever it was trained. Nothing in the file is run as code (a user's class reads its own).
     Raises QuarryError if the file is damaged or of another kind than the section says.
     """
+    require_extras(settings, "model")
     model = _load_model(path, settings, target, cache, base)
     if settings.baseline is None:
         return model

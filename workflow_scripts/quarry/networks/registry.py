@@ -9,11 +9,11 @@ from typing import Any
 import torch
 
 from quarry.config.extras import EXTRAS
+from quarry.config.installed import require
 from quarry.config.networks import NetworkPotential
 from quarry.errors import QuarryError, reason_of
 from quarry.imports import named
 from quarry.networks.base import Network
-from quarry.networks.installed import lacking
 from quarry.structures import StructureSet
 
 NETWORKS = {
@@ -44,9 +44,7 @@ def rebuilt(kind: str, description: Mapping[str, Any], device: torch.device) -> 
 
 
 def _made(kind: str, key: str, make: Any) -> Network:
-    missing = lacking(kind, key)
-    if missing:
-        raise QuarryError(missing)
+    require(kind, f"{key}: {kind}")
     try:
         network: Network = make(named(NETWORKS[kind]))
     except QuarryError:

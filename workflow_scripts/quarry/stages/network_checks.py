@@ -6,8 +6,8 @@ from pathlib import Path
 
 from quarry.config.baselines import CalculatorBaseline
 from quarry.config.campaign import Configuration
+from quarry.config.installed import what_is_lacking
 from quarry.config.networks import NetworkPotential
-from quarry.networks.installed import lacking
 from quarry.stages.pool_checks import one_of_each_set_of_elements
 from quarry.structures import StructureSet
 
@@ -22,7 +22,7 @@ def check_networks(configuration: Configuration, structures: StructureSet, base:
     """
     derivatives = any(name != "energy" for name in configuration.goal.learnt)
     for baseline in configuration.baselines:
-        if lacking(baseline.extra, "model.baseline"):
+        if what_is_lacking(baseline, "model.baseline"):
             continue
         from quarry.models.baseline_cache import BaselineCache
 
@@ -33,7 +33,7 @@ def check_networks(configuration: Configuration, structures: StructureSet, base:
         BaselineCache(baseline, base).of(asked, derivatives)
     for name in configuration.arm_names:
         model = configuration.arm(name).model
-        if isinstance(model, NetworkPotential) and not lacking(model.extra, "model.kind"):
+        if isinstance(model, NetworkPotential) and not what_is_lacking(model, "model"):
             from quarry.models.network_potential import check_pool
 
             check_pool(model, structures, base)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from scipy.spatial.transform import Rotation
 from quarry.config.campaign import Configuration
 from quarry.config.descriptors import InverseDistances, Pretrained
 from quarry.config.engines.registry import engines_that
+from quarry.config.installed import what_is_lacking
 from quarry.config.pool import FilePool, WignerPool
 from quarry.descriptors.compute import prepare, refuse_cells
 from quarry.errors import QuarryError
@@ -126,8 +126,7 @@ def check_descriptor(
     descriptor = configuration.descriptor
     if descriptor is None:
         return
-    package = descriptor.package
-    if package is not None and jobs_have_own_environment and find_spec(package) is None:
+    if jobs_have_own_environment and what_is_lacking(descriptor, "descriptor"):
         return
     ready = prepare(structures, descriptor, structures[0], base)
     if isinstance(descriptor, Pretrained):
@@ -149,11 +148,7 @@ def resolution_note(configuration: Configuration, structures: StructureSet, base
     Positions are rounded to ``POSITION_STEP_A``; a limit below that finds no more than filters.copies does.
     """
     limit, descriptor = configuration.pool_filters.near_duplicates, configuration.descriptor
-    if (
-        limit is None
-        or descriptor is None
-        or (descriptor.package is not None and find_spec(descriptor.package) is None)
-    ):
+    if limit is None or descriptor is None or what_is_lacking(descriptor, "descriptor"):
         return []
     chosen = structures.subset(np.linspace(0, len(structures) - 1, min(SAMPLE, len(structures))).astype(np.int64))
     rotations = Rotation.random(len(chosen), rng=np.random.default_rng(0)).as_matrix()

@@ -10,6 +10,7 @@ from typing import Any
 
 from quarry.campaign.rejected_labels import check_ids, read_rejected
 from quarry.config.campaign import Configuration, inputs_of
+from quarry.config.installed import check_extras
 from quarry.config.pool import DynamicsPool, FilePool, SamplerPool, TablePool, WignerPool
 from quarry.errors import QuarryError
 from quarry.files import sha256_of
@@ -17,7 +18,6 @@ from quarry.labeling.engines.base import KnowsLabels
 from quarry.labeling.engines.registry import make_engine
 from quarry.labeling.known import KnownLabelSource
 from quarry.labeling.store import method_id_of
-from quarry.networks.installed import check_extras
 from quarry.processes import only_this_process
 from quarry.sampling.samplers import make_sampler
 from quarry.stages.exploring import check_bias, check_cells, check_sampler

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms
@@ -22,11 +22,13 @@ from quarry.randomness import generator
 from quarry.structures import Structure, StructureSet
 from quarry.structures.frames import write_frames
 from quarry.structures.labelled import LabelledSet
-from quarry.uses.dipoles import DipoleModel
 from quarry.uses.minima import Minimum, atoms_of, relax
 from quarry.uses.reference import LabelCalculator, Labels, structure_of
 from quarry.uses.trajectories import Trajectory, run
 from quarry.uses.vibrations import displaced
+
+if TYPE_CHECKING:
+    from quarry.uses.dipoles import DipoleModel
 
 Log = Callable[[str], None]
 
@@ -135,6 +137,9 @@ def learn_dipoles(potential: Potential) -> tuple[DipoleModel, dict[str, Any]]:
         )
     whole = np.asarray(np.isfinite(known).all(axis=1))
     train, test = (rows[whole[rows]] for rows in (labels.indices("train"), labels.indices("test")))
+    # Here: the other uses of a model without torch need none.
+    from quarry.uses.dipoles import DipoleModel
+
     seed = potential.configuration.seed
     model = DipoleModel.fit(labels.structures.subset(train), known[train], seed)
     off = model.predict(labels.structures.subset(test)) - known[test]
