@@ -26,6 +26,7 @@ include_patterns = [
 exclude_patterns = [".*", "build", "results", "label_store"]
 
 myst_heading_anchors = 4
+autoclass_content = "both"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_member_order = "bysource"

@@ -178,6 +178,8 @@ def _table(model: dict[str, Any], definitions: dict[str, Any]) -> list[str]:
     for key, node in model.get("properties", {}).items():
         default = "*required*" if key in required else f"`{_default(node, definitions)}`"
         meaning = " ".join(node.get("description", _described(node, definitions)).split()).replace("|", "\\|")
+        # As text, or <name> would be an element of HTML.
+        meaning = re.sub(r"<(?=[a-z])", r"\\<", meaning)
         lines.append(f"| `{key}` | {_type(node)} | {default} | {meaning} |")
     return lines
 
