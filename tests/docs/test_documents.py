@@ -1,5 +1,6 @@
 """The README's commands work, and what is written twice is the same twice."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
+from quarry import __version__
 from quarry.command_line.main import main
 from quarry.config import load_configuration
 from quarry.stopping.own_rules import own_rules
@@ -98,14 +100,27 @@ def test_environments_and_lock_have_the_versions_of_pyproject():
 
 
 def test_how_to_cite_says_what_the_project_says():
-    """Keys of CFF 1.2.0; version and licence as in pyproject.toml, and no DOI that does not exist."""
+    """Keys of CFF 1.2.0 and of Zenodo; version and licence as in the library, and no DOI that does not exist."""
     cited = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
-    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
     assert {"cff-version", "message", "title", "authors"} <= set(cited)
     known = {"cff-version", "message", "title", "abstract", "type", "authors", "version", "license", "keywords"}
     assert set(cited) <= known and cited["cff-version"] == "1.2.0" and cited["type"] == "software"
-    assert (cited["version"], cited["license"]) == (project["version"], project["license"])
+    assert (cited["version"], cited["license"]) == (__version__, project["project"]["license"])
     assert cited["authors"] == [{"name": "Quarry developers"}]
+    assert "version" not in project["project"] and project["project"]["dynamic"] == ["version"]
+    assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "quarry.__version__"}
+    deposit = json.loads((REPOSITORY / ".zenodo.json").read_text())
+    same = {
+        "title": "title",
+        "version": "version",
+        "license": "license",
+        "keywords": "keywords",
+        "description": "abstract",
+    }
+    assert {key: deposit[key] for key in same} == {key: cited[name] for key, name in same.items()}
+    assert deposit["creators"] == cited["authors"] and deposit["upload_type"] == cited["type"]
+    assert f"\n## {__version__}" in (REPOSITORY / "CHANGELOG.md").read_text()
 
 
 def test_the_catalog_says_what_the_default_profile_says():

@@ -12,4 +12,4 @@ What the Snakefile imports (``quarry.config``, ``quarry.campaign``, ``quarry.sto
 light: every job on a cluster re-reads the Snakefile.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
