@@ -14,16 +14,28 @@ import math
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
-
 import numpy as np
+from networks_of_others import (
+    ani,
+    ani_derivatives,
+    apax_settings,
+    mace_graphs,
+    mace_loss,
+    set_one_thread,
+    small_mace,
+    squares,
+    timed,
+    write_frames,
+)
 
 TRAIN, TEST, BATCH, TRIED = 200, 500, 8, 30
+FEW, MORE = 5, 55
+"""Epochs of two runs of apax, whose difference tells what an epoch takes."""
 RATES = {"gmnn": (0.01, 0.03), "torchani": (1e-3, 3e-3), "mace": (3e-3, 1e-2), "apax": (0.005, 0.02)}
 EV = 0.0433641153
 Sets = dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
@@ -49,10 +61,7 @@ def learn(step: Callable[[np.ndarray, float], None], budget_s: float, rate: floa
 
     for _ in range(5):
         step(rows(), 0.0)
-    began = time.process_time()
-    for _ in range(TRIED):
-        step(rows(), 0.0)
-    count = max(1, int(budget_s / (time.process_time() - began) * TRIED))
+    count = max(1, int(budget_s / sum(timed(lambda: step(rows(), 0.0), TRIED)) * TRIED))
     fresh()
     for number in range(count):
         step(rows(), 0.5 * rate * (1 + math.cos(math.pi * number / count)))
@@ -63,7 +72,7 @@ def torch_steps(make: Callable[[], Any], loss: Callable[[Any, np.ndarray], Any])
     """Return a list with the model, a step and what makes it anew, of AMSGrad. loss: of the model on some rows."""
     import torch
 
-    torch.set_num_threads(1)
+    set_one_thread()
     state: list[Any] = []
 
     def fresh() -> None:
@@ -83,90 +92,33 @@ def torch_steps(make: Callable[[], Any], loss: Callable[[Any, np.ndarray], Any])
 
 def torchani(numbers: np.ndarray, parts: Sets, budget_s: float, rate: float) -> tuple[int, np.ndarray]:
     import torch
-    from torchani.arch import simple_ani
 
-    index = {1: 0, 6: 1, 8: 2}
-    species = torch.tensor([[index[int(z)] for z in numbers]])
     positions, energies, forces = (torch.tensor(part, dtype=torch.float32) for part in _centred(parts["train"]))
 
-    def make() -> Any:
-        return simple_ani(
-            ["H", "C", "O"], lot="none", self_energies="zero", repulsion=False, periodic_table_index=False
-        )
-
-    def derivatives(model: Any, positions: Any, learn: bool) -> tuple[Any, Any]:
-        x = positions.clone().requires_grad_(True)
-        energy = model((species.repeat(len(x), 1), x)).energies
-        return energy, -torch.autograd.grad(energy.sum(), x, create_graph=learn)[0]
-
     def loss(model: Any, rows: np.ndarray) -> Any:
-        energy, force = derivatives(model, positions[rows], True)
-        return ((energy - energies[rows]) ** 2).mean() + 100 * ((force - forces[rows]) ** 2).mean()
+        return squares(ani_derivatives(model, numbers, positions[rows], True), energies[rows], forces[rows])
 
-    state, step, fresh = torch_steps(make, loss)
-    count = learn(step, budget_s, rate, fresh)
-    return count, derivatives(state[0], torch.tensor(parts["test"][0], dtype=torch.float32), False)[1].detach().numpy()
+    state, step, fresh = torch_steps(ani, loss)
+    count, others = learn(step, budget_s, rate, fresh), torch.tensor(parts["test"][0], dtype=torch.float32)
+    return count, ani_derivatives(state[0], numbers, others, False)[1].detach().numpy()
 
 
 def mace(numbers: np.ndarray, parts: Sets, budget_s: float, rate: float) -> tuple[int, np.ndarray]:
     import torch
-    from e3nn import o3
-    from mace.data import AtomicData, Configuration
-    from mace.modules import ScaleShiftMACE, WeightedEnergyForcesLoss, interaction_classes
-    from mace.tools import AtomicNumberTable
     from mace.tools.torch_geometric import Batch
 
     torch.set_default_dtype(torch.float32)
-    table, block = AtomicNumberTable([1, 6, 8]), interaction_classes["RealAgnosticResidualInteractionBlock"]
     scale = float(np.sqrt(np.mean(parts["train"][2] ** 2)))
-
-    def make() -> Any:
-        return ScaleShiftMACE(
-            r_max=4.0,
-            num_bessel=8,
-            num_polynomial_cutoff=5,
-            max_ell=2,
-            interaction_cls=block,
-            interaction_cls_first=block,
-            num_interactions=2,
-            num_elements=3,
-            hidden_irreps=o3.Irreps("32x0e"),
-            MLP_irreps=o3.Irreps("16x0e"),
-            atomic_energies=np.zeros(3),
-            avg_num_neighbors=7.0,
-            atomic_numbers=[1, 6, 8],
-            correlation=3,
-            gate=torch.nn.functional.silu,
-            atomic_inter_scale=scale,
-            atomic_inter_shift=0.0,
-        )
-
-    def graphs(part: tuple[np.ndarray, np.ndarray, np.ndarray]) -> list[Any]:
-        weights = {"energy": 1.0, "forces": 1.0}
-        return [
-            AtomicData.from_config(
-                Configuration(
-                    atomic_numbers=numbers,
-                    positions=positions,
-                    properties={"energy": energy, "forces": force},
-                    property_weights=weights,
-                ),
-                z_table=table,
-                cutoff=4.0,
-            )
-            for positions, energy, force in zip(*_centred(part), strict=True)
-        ]
-
-    known, loss_of = graphs(parts["train"]), WeightedEnergyForcesLoss(1.0, 100.0)
+    known, others = (mace_graphs(numbers, *_centred(parts[name])) for name in ("train", "test"))
+    loss_of = mace_loss()
 
     def loss(model: Any, rows: np.ndarray) -> Any:
         batch = Batch.from_data_list([known[row] for row in rows])
         return loss_of(batch, model(batch.to_dict(), training=True))
 
-    state, step, fresh = torch_steps(make, loss)
+    state, step, fresh = torch_steps(lambda: small_mace(scale), loss)
     count = learn(step, budget_s, rate, fresh)
     found = []
-    others = graphs(parts["test"])
     for start in range(0, len(others), 50):
         batch = Batch.from_data_list(others[start : start + 50])
         found.append(state[0](batch.to_dict(), compute_force=True)["forces"].detach().numpy())
@@ -187,9 +139,8 @@ def gmnn(numbers: np.ndarray, parts: Sets, budget_s: float, rate: float) -> tupl
     # One structure to look at after each epoch: what others do not do either.
     few, settings = data.subset(np.arange(1)), {"batch_size": BATCH, "learning_rate": rate}
     trained(data, few, 25, 1, **settings)
-    began = time.process_time()
-    trained(data, few, 100, 1, **settings)
-    count = int(100 * budget_s / (time.process_time() - began))
+    [hundred_s] = timed(lambda: trained(data, few, 100, 1, **settings))
+    count = int(100 * budget_s / hundred_s)
     model = trained(data, few, count, 1, **settings)
     found = model.predict(examples(parts["test"]).structures, frozenset({"forces"})).mean["forces"]
     return count, found.reshape(parts["test"][2].shape)
@@ -201,44 +152,23 @@ def apax(numbers: np.ndarray, parts: Sets, budget_s: float, rate: float) -> tupl
     from apax.md import ASECalculator
     from apax.train.run import run
     from ase import Atoms
-    from ase.calculators.singlepoint import SinglePointCalculator
-    from ase.io import write
 
     folder = Path(tempfile.mkdtemp())
-    frames = []
-    for positions, energy, forces in zip(*parts["train"], strict=True):
-        atoms = Atoms(numbers, positions)
-        atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
-        frames.append(atoms)
-    write(folder / "train.extxyz", frames)
-    write(folder / "validation.extxyz", frames[:BATCH])
+    write_frames(folder / "train.extxyz", numbers, *parts["train"])
+    write_frames(folder / "validation.extxyz", numbers, *(part[:BATCH] for part in parts["train"]))
 
     def train(epochs: int, name: str) -> float:
-        config = {
-            "n_epochs": epochs,
-            "seed": 1,
-            "data": {
-                "directory": str(folder / name),
-                "experiment": "e",
-                "train_data_path": str(folder / "train.extxyz"),
-                "val_data_path": str(folder / "validation.extxyz"),
-                "batch_size": BATCH,
-                "valid_batch_size": BATCH,
-                "energy_unit": "eV",
-                "pos_unit": "Ang",
-            },
-            "model": {"name": "gmnn", "basis": {"name": "gaussian", "n_basis": 7, "r_max": 4.0}, "nn": [256, 128]},
-            "loss": [{"name": "energy"}, {"name": "forces", "weight": 100}],
-            "metrics": [{"name": "forces", "reductions": ["mae"]}],
-            "optimizer": {"nn_lr": rate, "emb_lr": rate},
-        }
-        began = time.process_time()
-        run(config, log_level="error")
-        return time.process_time() - began
+        config = {**apax_settings(folder, name, epochs, BATCH), "optimizer": {"nn_lr": rate, "emb_lr": rate}}
+        [seconds] = timed(partial(run, config, log_level="error"))
+        return seconds
 
-    # A run compiles anew: two short ones tell compilation from epochs.
-    short, longer = train(2, "two"), train(12, "twelve")
-    epochs = max(1, int(10 * budget_s / max(longer - short, 1e-3)))
+    # The first run compiles what later ones find; each of these compiles the rest anew, which takes as long in both.
+    train(FEW, "first")
+    short, longer = train(FEW, "short"), train(MORE, "longer")
+    epoch_s = (longer - short) / (MORE - FEW)
+    if epoch_s <= 0:
+        raise SystemExit(f"{MORE} epochs took no longer ({longer:.1f} s) than {FEW} ({short:.1f} s)")
+    epochs = max(1, int(budget_s / epoch_s))
     train(epochs, "whole")
     calculator = ASECalculator(folder / "whole" / "e")
     found = []
