@@ -50,6 +50,7 @@ include: "rules/spectrum.smk"
 include: "rules/forecast.smk"
 include: "rules/verify.smk"
 include: "rules/uses.smk"
+include: "rules/use_hopping.smk"
 include: "rules/use_results.smk"
 include: "rules/pictures.smk"
 

@@ -20,6 +20,11 @@ with job(snakemake, receipt=False):
     if use == "optimise":
         result = uses_results.optimise_result(given.minimum, given.reference if compares else None)
         uses_plots.plot_minima(result, made.picture)
+    elif use == "surface_hopping":
+        from quarry.stages.surface_hopping import hopping_result
+
+        result = hopping_result(configuration.uses.surface_hopping, given.trajectories, given.labels)
+        uses_plots.plot_populations(result, made.picture)
     elif use == "md":
         result = uses_results.md_result(potential, given.minimum, given.trajectory, given.labels)
         uses_plots.plot_energy(result, uses.read_trajectory(given.trajectory), made.picture)

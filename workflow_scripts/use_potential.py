@@ -17,5 +17,9 @@ with job(snakemake, receipt=False) as log:
         uses.relax_on_model(potential, made[0], log)
     elif snakemake.params.step == "displace":
         uses.displace_on_model(potential, given.minimum, made[0])
+    elif snakemake.params.step == "hop":
+        from quarry.stages.surface_hopping import hop_on_model
+
+        hop_on_model(potential, given.minimum, given.displaced, made[0], log)
     else:
         uses.run_on_model(potential, given.minimum, made.trajectory, made.frames, log)

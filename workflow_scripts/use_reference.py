@@ -41,6 +41,11 @@ with job(snakemake, receipt=False, again=True) as log:
         uses.relax_by_labels(settings, given.minimum, labels, made[0], log)
     elif params.step == "displace":
         uses.displace_by_labels(settings, given.minimum, labels, int(snakemake.wildcards.part), made[0])
+    elif params.step == "hop":
+        from quarry.stages.surface_hopping import hop_by_labels
+
+        part, trajectories = int(snakemake.wildcards.part), given.trajectories
+        hop_by_labels(settings.surface_hopping, configuration.seed, given.minimum, trajectories, labels, part, made[0])
     else:
         part = int(snakemake.wildcards.part)
         uses.frames_by_labels(settings, given.minimum, given.trajectory, labels, part, made[0])

@@ -74,13 +74,16 @@ def test_properties_of_the_page_are_those_of_the_table():
         "one for each atom": "per_atom",
         "3 for each atom": "per_atom_vector",
         "one for each excited state": "per_state",
+        "one for each state": "per_state",
+        "3 for each atom in each state": "per_atom_state_vector",
     }
     rotates = {"no": 0, "as a vector": 1, "as a tensor": 2}
     assert [row[0].strip("`") for row in rows] == answerable()
     for name, unit, count, rotation, frame, meaning in rows:
         entry = PROPERTIES[name.strip("`")]
         assert (unit, numbers[count], rotates[rotation]) == (entry.unit, entry.shape, entry.rank)
-        assert frame == ("result" if entry.ase else "info") + f" `{entry.key}`"
+        place = "result" if entry.ase else "array" if entry.of_atoms else "info"
+        assert frame == f"{place} `{entry.key}`"
         assert entry.meaning in meaning and (f"`{entry.negative}`" in meaning) == bool(entry.negative)
         assert ("periodic" in meaning) == entry.periodic and ("null" in meaning) == entry.optional
 

@@ -89,3 +89,26 @@ def lines(atoms, states=3, **options):
     strengths = 0.1 * numbers * np.exp(-((r[0] - 0.96) ** 2)) * np.where(numbers == 2, 5 * (r[0] - r[1]) ** 2, 1.0)
     label = morse(atoms, **options)
     return {"energy": label["energy"], "excitation_energies": energies, "oscillator_strengths": strengths}
+
+
+def two_states(atoms, calls="calls.log", gap_eV=1.0, coupling_eV=0.05, step_A=1e-4):
+    """Energies and forces of two states of a bent molecule of three atoms that come close where both bonds are stretched."""
+
+    def energies(positions):
+        ground = _energy(positions)
+        stretched = sum(np.linalg.norm(positions[other] - positions[0]) for other in (1, 2)) - 2.0
+        # Of two diabatic potentials the one that is higher at the minimum falls with the stretching.
+        half = 0.5 * (gap_eV - 4.0 * stretched)
+        return ground + half + np.array([-1.0, 1.0]) * np.hypot(half, coupling_eV)
+
+    forces = np.zeros((len(atoms), 2, 3))
+    for atom, axis in np.ndindex(atoms.positions.shape):
+        moved = [atoms.positions.copy(), atoms.positions.copy()]
+        moved[0][atom, axis] += step_A
+        moved[1][atom, axis] -= step_A
+        forces[atom, :, axis] = -(energies(moved[0]) - energies(moved[1])) / (2 * step_A)
+    if calls:
+        with open(calls, "a") as handle:
+            handle.write(f"{atoms.info['structure_id']}\n")
+    states = energies(atoms.positions)
+    return {"energy": states[0], "forces": forces[:, 0], "state_energies": states, "state_forces": forces}

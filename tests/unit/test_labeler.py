@@ -15,7 +15,6 @@ from quarry.labeling.claims import Claims
 from quarry.labeling.engines.base import EngineResult
 from quarry.labeling.limits import JobLimits
 from quarry.labeling.record import read_records
-from quarry.properties import per_state
 from support.scripted import METHOD, METHOD_ID, STRUCTURES, A, B, C, D, Desk, die, eat, raising, seconds_until
 
 
@@ -73,7 +72,9 @@ class TestRecords:
 
     def test_a_label_is_stored_whatever_it_lacks(self, desk):
         """Whether a campaign can learn it is for its merge to say; for another one it is paid already."""
-        found = desk.label({C: EngineResult("ok", {"energy": 1.0, **{name: [5.0] for name in per_state()}})})
+        found = desk.label(
+            {C: EngineResult("ok", {"energy": 1.0, "excitation_energies": [5.0], "oscillator_strengths": [5.0]})}
+        )
         assert all(record.ok for record in found)
         assert desk.store.get(C) == found[2] and found[2].properties["excitation_energies"] == [5.0]
 

@@ -39,6 +39,8 @@ def label(structure: Structure, **changes) -> dict:
         "class": 2,
         "value": -0.125,
         "stress": [[0.25, -1 / 3, 0.0], [-1 / 3, -0.5, 1 / 7], [0.0, 1 / 7, 0.75]],
+        "state_energies": [-2.0, -1.5],
+        "state_forces": np.stack([structure.positions, structure.positions / 3], axis=1).tolist(),
         "charges": (structure.positions[:, 0] / 3).tolist(),
     }
     return {**values, **changes}
@@ -93,6 +95,8 @@ class TestHdf5:
             "lumo": "eV",
             "gap": "eV",
             "forces": "eV/Angstrom",
+            "state_energies": "eV",
+            "state_forces": "eV/Angstrom",
             "dipole": "e*Angstrom",
             "excitation_energies": "eV",
             "oscillator_strengths": "1",

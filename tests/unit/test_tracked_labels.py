@@ -12,12 +12,12 @@ from quarry.campaign.failure_table import read_failures
 from quarry.labeling.record import write_records
 from quarry.labeling.transition_orbitals import StateTransitionOrbitals, TransitionOrbitals
 from quarry.labeling.wanted import Wanted
-from quarry.properties import per_state
 from quarry.spectra.states import swap_account
 from support.iterations import POOL, Iteration, record
 
+STATES = ("excitation_energies", "oscillator_strengths")
 N_STATES = 3
-WANTED = Wanted(per_state(), N_STATES)
+WANTED = Wanted(STATES, N_STATES)
 
 
 def transition_orbitals(order: tuple[int, ...] = (0, 1, 2)) -> dict:
@@ -146,4 +146,4 @@ def test_a_label_of_the_store_with_too_few_states_counts_as_failed(first):
     assert (failure["structure_id"], failure["status"]) == (POOL[1].structure_id, "lacks_target")
     assert failure["message"] == "the label has 2 excited states where spectrum.n_states asks for 3"
     assert not np.isnan(first.dataset.properties["excitation_energies"]).any()
-    assert first.merge(wanted=Wanted(per_state(), 2)) == "3 labels merged, 0 failed; 3 in all"
+    assert first.merge(wanted=Wanted(STATES, 2)) == "3 labels merged, 0 failed; 3 in all"

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 FailureClass = Literal[
     "scf_not_converged",
     "excitations_not_converged",
+    "active_space_changed",
     "out_of_memory",
     "out_of_time",
     "invalid_structure",

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-Shape = Literal["scalar", "vector", "tensor", "per_atom", "per_atom_vector", "per_state"]
+Shape = Literal["scalar", "vector", "tensor", "per_atom", "per_atom_vector", "per_state", "per_atom_state_vector"]
 REFERENCE = "REF_"
 """What MACE's defaults have before the name of a label: those of ASE may be a calculator's own since ASE 3.23."""
 LARGEST = 1e12
@@ -23,7 +23,8 @@ class Property:
 
     name: in records, data sets and the configuration. unit: Quarry's own; others that it may be stated in are in
     ``quarry.config.units``. shape: scalar (), vector (3,), symmetric tensor (3, 3), per_atom (n_atoms,), per_atom_vector
-    (n_atoms, 3), per_state (n_states,), one number for each excited state.
+    (n_atoms, 3), per_state (n_states,), one number for each state, per_atom_state_vector (n_atoms, n_states, 3).
+    from_ground: the first state is the ground state; False: states are the excited ones.
     meaning: for people. negative: name of the negative of it, which programs and tables may give in its place.
     optional: a label may hold None: there is no such thing. periodic: only structures that are periodic in three directions
     have it; of others it is dropped, and not missed. whole: a whole number from 0.
@@ -43,6 +44,7 @@ class Property:
     meaning: str = ""
     negative: str = ""
     optional: bool = False
+    from_ground: bool = False
     periodic: bool = False
     whole: bool = False
     answered: bool = True
@@ -56,17 +58,22 @@ class Property:
     @property
     def of_atoms(self) -> bool:
         """Whether there are numbers for each atom."""
-        return self.shape in ("per_atom", "per_atom_vector")
+        return self.shape in ("per_atom", "per_atom_vector", "per_atom_state_vector")
 
     @property
     def of_states(self) -> bool:
-        """Whether there is a number for each excited state."""
+        """Whether there is one number for each state."""
         return self.shape == "per_state"
+
+    @property
+    def state_axis(self) -> int | None:
+        """Which axis of a label's numbers are the states; None: there are none."""
+        return {"per_state": 0, "per_atom_state_vector": 1}.get(self.shape)
 
     @property
     def rank(self) -> int:
         """How it rotates with the structure: 0 not at all, 1 as a vector (R v), 2 as a tensor (R s R^T)."""
-        return {"vector": 1, "per_atom_vector": 1, "tensor": 2}.get(self.shape, 0)
+        return {"vector": 1, "per_atom_vector": 1, "per_atom_state_vector": 1, "tensor": 2}.get(self.shape, 0)
 
     @property
     def one_number(self) -> bool:
@@ -94,13 +101,14 @@ class Property:
         return REFERENCE + self.name
 
     def dimensions(self, n_atoms: int, n_states: int = 0) -> tuple[int, ...]:
-        """Return the shape that the property's numbers have in a label of ``n_atoms`` atoms and ``n_states`` excited states."""
+        """Return the shape that the property's numbers have in a label of ``n_atoms`` atoms and ``n_states`` states."""
         of_shape: dict[str, tuple[int, ...]] = {
             "vector": (3,),
             "tensor": (3, 3),
             "per_atom": (n_atoms,),
             "per_atom_vector": (n_atoms, 3),
             "per_state": (n_states,),
+            "per_atom_state_vector": (n_atoms, n_states, 3),
         }
         return of_shape.get(self.shape, ())
 
@@ -182,6 +190,26 @@ _TABLE = (
         rotated=_ROTATED_FORCE,
     ),
     Property(
+        "state_energies",
+        "eV",
+        "per_state",
+        meaning="total energies of electronic states, ascending from the ground state",
+        from_ground=True,
+        extxyz="state_energies_eV",
+        recomputed=_ENERGY,
+        rotated=_ROTATED_ENERGY,
+    ),
+    Property(
+        "state_forces",
+        "eV/Angstrom",
+        "per_atom_state_vector",
+        meaning="forces on the atoms in each of these states",
+        negative="state_gradients",
+        from_ground=True,
+        recomputed=_FORCE,
+        rotated=_ROTATED_FORCE,
+    ),
+    Property(
         "stress",
         "eV/Angstrom^3",
         "tensor",
@@ -215,6 +243,8 @@ def given_by(names: Iterable[str]) -> frozenset[str]:
     return frozenset(known[name].name for name in names)
 
 
-def per_state() -> list[str]:
-    """Return the names of what engines give for each excited state."""
-    return [entry.name for entry in PROPERTIES.values() if entry.answered and entry.of_states]
+def groups_of_states(names: Iterable[str]) -> list[list[str]]:
+    """Return which of the properties are of the same states: those of the excited ones, and those from the ground state on."""
+    known = [PROPERTIES[name] for name in names if name in PROPERTIES]
+    known = [entry for entry in known if entry.answered and entry.state_axis is not None]
+    return [[entry.name for entry in known if entry.from_ground == ground] for ground in (False, True)]

@@ -29,7 +29,10 @@ the label that tried it again, or empty: then it is open.
 REMEDIES = {
     "scf_not_converged": "give it more recovery steps or cycles (labeling.recovery, labeling.method.max_cycles; an argument of "
     "the engine)",
-    "excitations_not_converged": "ask for fewer states or allow more cycles (labeling.method.excitations)",
+    "excitations_not_converged": "ask for fewer states or allow more cycles (labeling.method.excitations, "
+    "labeling.active_space)",
+    "active_space_changed": "choose an active space that holds the states of all structures (labeling.active_space: more "
+    "orbitals), or leave structures far from its reference out",
     "out_of_memory": "raise resources.label.memory_MB",
     "out_of_time": "raise resources.label.walltime_min",
     "invalid_structure": "correct the structures, or the keys that the message names",

@@ -28,10 +28,15 @@ def check_use(configuration: Configuration, use: str, jobs_have_own_environment:
     jobs_have_own_environment: jobs may have packages that this process lacks.
     """
     goal, model = configuration.goal, configuration.arm(MAIN_ARM).model
-    if "energy" not in goal.learnt:
+    if "energy" not in goal.learnt and not goal.each_state:
         raise QuarryError(
             f"{use}: a potential is wanted, and target: {goal.name} has no energies; set energy, energy_forces or a list with "
             "energy (of another campaign)"
+        )
+    if use == "surface_hopping" and not goal.each_state:
+        raise QuarryError(
+            f"{use}: energies and forces of several states are wanted, and target: {goal.name} has one; set "
+            "state_energies_forces (of another campaign)"
         )
     labeling, wanted = configuration.labeling, configuration.uses.reference
     # The class of a model of the user's own says what it gives; its calculator refuses what it does not.

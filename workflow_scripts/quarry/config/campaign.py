@@ -234,7 +234,7 @@ class Configuration(Section):
         target = target_of(self.target)
         if target.classes and self.classification is not None:
             return replace(target, labels=(self.classification.property,))
-        return replace(target, n_states=self.n_states) if target.per_state else target
+        return replace(target, n_states=self.n_states) if target.transitions else target
 
     @property
     def n_states(self) -> int:

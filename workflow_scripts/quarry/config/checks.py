@@ -217,7 +217,11 @@ def model_incompatibility(configuration: Configuration, arm: str, traits: ModelT
             f"{where}.kind: {kind} needs descriptor.kind: {' or '.join(traits.descriptors)}, not {descriptor.kind}; "
             f"change it, or set {_kinds(lambda other: not other.descriptors and other.can_learn(TARGETS['energy']))[0]}"
         )
-    lack = _cannot_learn(configuration.goal, arm, kind, where, traits)
+    goal = configuration.goal
+    if goal.each_state and not configuration.arm(arm).model.is_user_defined:
+        # There is a model for each state.
+        goal = TARGETS[goal.each_state]
+    lack = _cannot_learn(goal, arm, kind, where, traits)
     return lack or model_without_trajectories(configuration, f"{where}.kind: {kind}", traits)
 
 
@@ -228,7 +232,7 @@ def _cannot_learn(target: Target, arm: str, kind: str, where: str, traits: Model
     fit = " or ".join(_kinds(lambda other: other.can_learn(target))) or "a model of your own"
     if target.classes:
         return f"{where}.kind: {kind} predicts numbers, not classes; for target {target.name} use {fit}"
-    if target.per_state:
+    if target.transitions:
         return f"model.kind: {kind} (arm {arm}) learns one number, target: {target.name} needs {fit}"
     known = frozenset().union(*traits.learns)
     missing = [name for name in target.learnt if name not in known]
@@ -320,7 +324,7 @@ def _control(configuration: Configuration) -> str | None:
 def _spectrum(configuration: Configuration) -> str | None:
     """Return what a spectrum contradicts in another section, in one line, or None."""
     c, spectrum = configuration, configuration.spectrum
-    if c.goal.per_state != (spectrum is not None):
+    if c.goal.transitions != (spectrum is not None):
         return (
             "spectrum: this section needs target: excitations"
             if spectrum is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from quarry.config.base import Section
 
@@ -30,12 +30,53 @@ class Excitations(Section):
     """Keep each state's leading pairs of natural transition orbitals in the label record, by which states are tracked from
     geometry to geometry (spectrum.order: overlap)."""
 
+    forces: bool = False
+    """Compute energies and forces of the ground state and of all these states (state_energies, state_forces), analytically; of
+    closed shells without dispersion. A state costs about what the ground state's forces do, twice to three times over."""
+
     def identity(self) -> dict[str, Any]:
         """Return what changes the numbers; keys of later versions only where they are used, so that older labels keep theirs."""
-        data = self.model_dump(mode="json", exclude={"max_cycles", "grid_level", "characters"})
+        data = self.model_dump(mode="json", exclude={"max_cycles", "grid_level", "characters", "forces"})
         if self.grid_level is not None:
             data["grid_level"] = self.grid_level
-        return data | ({"characters": True} if self.characters else {})
+        return data | {name: True for name in ("characters", "forces") if getattr(self, name)}
+
+
+class ActiveSpace(Section):
+    """State-averaged CASSCF: the lowest states of one spin, with analytic forces of each (state_energies, state_forces; energy
+    and forces are those of the lowest). Electrons beside the active ones are in doubly occupied orbitals.
+    """
+
+    electrons: int = Field(gt=0)
+    """Active electrons."""
+    orbitals: int = Field(gt=0, le=12)
+    """Active orbitals."""
+    n_states: int = Field(gt=1)
+    """States over which orbitals are averaged with equal weights, the ground state among them; all of the structure's
+    multiplicity."""
+    reference: str
+    """A geometry of the molecule, its atoms in the order of the pool's (anything that ASE reads), relative to the campaign file,
+    where the orbitals around the gap of Hartree-Fock are the active ones that are meant. Its orbitals, optimised there, are where
+    those of every label begin."""
+    smallest_overlap: float = Field(default=0.5, ge=0, lt=1)
+    """How alike the active orbitals of a label must be to those that it begins with: the smallest singular value of the overlap
+    of both spaces. Below it the active space has changed, and there is no label."""
+    convergence_hartree: float = Field(default=1e-9, gt=0)
+    """Convergence of the averaged energy."""
+    max_cycles: int = Field(default=100, gt=0)
+    """Cycles of the orbitals' optimisation before it counts as not converged."""
+
+    @model_validator(mode="after")
+    def _active(self) -> ActiveSpace:
+        if not self.electrons < 2 * self.orbitals:
+            raise ValueError(
+                f"electrons = {self.electrons}: {self.orbitals} orbitals have no room for excitations; raise orbitals"
+            )
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """Return what changes the numbers, apart from the reference geometry itself."""
+        return self.model_dump(mode="json", exclude={"max_cycles", "reference", "smallest_overlap"})
 
 
 DAMPED_D3 = ("grimme2010d3", "grimme2011damping")

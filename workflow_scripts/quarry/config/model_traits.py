@@ -77,5 +77,8 @@ class ModelTraits:
 
     def predicts(self, target: Target, has_derivatives: bool) -> tuple[str, ...]:
         """Return the properties that it predicts. has_derivatives: whether the descriptor that it learns from has them."""
+        if target.each_state:
+            # Those of the ground state, too.
+            return (*target.learnt, "energy", "forces")
         derived = "energy" in target.learnt and (has_derivatives or not self.needs_descriptor)
         return tuple(dict.fromkeys((*target.learnt, *(self.derivatives if derived else ()))))

@@ -24,8 +24,8 @@ class Target:
     quantities of the excited states. beside: properties that are learnt with them. labels: properties that a label must
     have. words: of the main property, for figures. unit: of its errors (empty: none, or mixed ones); not_energy: why this is
     no energy, for messages. energies: of a figure's axis, errors are energies. total_energy: a sum over elements but for the
-    bonds. classes: the main property is a class. per_state: it has a value for each excited state, of which a label must
-    have ``n_states``.
+    bonds. classes: the main property is a class. per_state: it has a value for each state. transitions: these are excitations,
+    of which a label must have ``n_states``. each_state: the target of a model of one of the states, which is one of several.
     """
 
     name: str
@@ -38,7 +38,9 @@ class Target:
     total_energy: bool = False
     classes: bool = False
     per_state: bool = False
+    transitions: bool = False
     n_states: int = 0
+    each_state: str = ""
 
     @property
     def learnt(self) -> tuple[str, ...]:
@@ -69,7 +71,9 @@ def _of(name: str, words: str, unit: str = "eV", not_energy: str = "") -> Target
 _ENERGY = Target("energy", ("energy",), ("energy",), words="energy", total_energy=True)
 _STATES = ("excitation_energies", "oscillator_strengths")
 
-TargetName = Literal["energy", "energy_forces", "homo", "lumo", "gap", "dipole", "excitations", "value", "class"]
+TargetName = Literal[
+    "energy", "energy_forces", "homo", "lumo", "gap", "dipole", "excitations", "state_energies_forces", "value", "class"
+]
 TARGETS: dict[str, Target] = {
     target.name: target
     for target in (
@@ -94,6 +98,16 @@ TARGETS: dict[str, Target] = {
             unit="",
             not_energy="RMSE_geom is of mixed units",
             per_state=True,
+            transitions=True,
+        ),
+        Target(
+            "state_energies_forces",
+            ("state_energies",),
+            ("state_energies", "state_forces"),
+            beside=("state_forces",),
+            words="energies of states",
+            per_state=True,
+            each_state="energy_forces",
         ),
         _of("value", "value", "", "a value has no unit"),
         Target(CLASS, (CLASS,), (CLASS,), words="class", unit="", not_energy="classes have no unit", classes=True),
@@ -101,7 +115,9 @@ TARGETS: dict[str, Target] = {
 }
 """What ``target`` may name."""
 
-BESIDE = tuple(name for name, found in PROPERTIES.items() if found.answered and not (found.of_states or found.whole))
+BESIDE = tuple(
+    name for name, found in PROPERTIES.items() if found.answered and found.state_axis is None and not found.whole
+)
 """What a list of several properties may name after the first, the main one."""
 
 

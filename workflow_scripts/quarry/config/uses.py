@@ -1,4 +1,6 @@
-"""What `snakemake optimise`, `frequencies`, `md` and `infrared` do with a finished potential. No part of the identity."""
+"""What `snakemake optimise`, `frequencies`, `md`, `infrared` and `surface_hopping` do with a finished
+potential. No part of the identity.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ from pydantic import Field, model_validator
 
 from quarry.config.base import Section
 
-USES = ("optimise", "frequencies", "md", "infrared")
+USES = ("optimise", "frequencies", "md", "infrared", "surface_hopping")
 """Targets that use a potential, and the rules that make them."""
 LENGTH_PS_CM = 37.5
 """Length of a trajectory (ps) times the resolution of its spectrum (1/cm): three widths of the window."""
@@ -79,9 +81,40 @@ class Infrared(Section):
     be long enough for it (3.75 ps for 10 1/cm)."""
 
 
+class SurfaceHopping(Section):
+    """`snakemake surface_hopping`: trajectories on the potentials of several states (target: state_energies_forces) that hop
+    between neighbouring ones with the Landau-Zener probability at minima of the gap (Belyaev, Lebedev).
+    """
+
+    initial_state: int = Field(default=1, ge=0)
+    """State in which all trajectories begin; 0 is the ground state."""
+    trajectories: int = Field(default=100, gt=0)
+    """Number of trajectories, from the harmonic Wigner distribution about the minimum of the model's ground state."""
+    temperature_K: float = Field(default=0.0, ge=0)
+    """Temperature of that distribution, kelvin; 0: the vibrational ground state."""
+    length_fs: float = Field(default=100.0, gt=0)
+    """Length of a trajectory, fs."""
+    time_step_fs: float = Field(default=0.25, gt=0, le=5)
+    """Time step, fs."""
+    energy_tolerance_eV: float = Field(default=0.2, gt=0)
+    """A trajectory whose total energy is farther from its first ends there, with that fate."""
+    reference_trajectories: int = Field(default=0, ge=0)
+    """Trajectories, the first ones, that are run by labels too, each a job and each step a label; 0: none."""
+
+    @model_validator(mode="after")
+    def _some_steps(self) -> SurfaceHopping:
+        if self.length_fs < 3 * self.time_step_fs:
+            raise ValueError(f"length_fs = {self.length_fs} is shorter than three time steps; raise it")
+        if self.reference_trajectories > self.trajectories:
+            raise ValueError(
+                f"reference_trajectories = {self.reference_trajectories}: there are {self.trajectories} trajectories; lower it"
+            )
+        return self
+
+
 class Uses(Section):
-    """Uses of the finished potential: `snakemake optimise`, `frequencies`, `md`, `infrared` (docs/uses.md). For campaigns that
-    learn energies, by models that give forces. No part of the campaign's identity.
+    """Uses of the finished potential: `snakemake optimise`, `frequencies`, `md`, `infrared`, `surface_hopping` (docs/uses.md).
+    For campaigns that learn energies, by models that give forces. No part of the campaign's identity.
     """
 
     structure: str | None = None
@@ -96,6 +129,7 @@ class Uses(Section):
     frequencies: Frequencies = Frequencies()
     md: MolecularDynamics = MolecularDynamics()
     infrared: Infrared = Infrared()
+    surface_hopping: SurfaceHopping = SurfaceHopping()
 
     @model_validator(mode="after")
     def _long_enough(self) -> Uses:

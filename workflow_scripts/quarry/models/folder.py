@@ -100,7 +100,7 @@ class Description:
     def goal(self) -> Target:
         """What the model learns."""
         target = target_named(self.target)
-        return replace(target, n_states=self.n_states) if target.per_state else target
+        return replace(target, n_states=self.n_states) if target.transitions else target
 
 
 REMEDY = "copy it again, or remove the folder and start the campaign again, which makes it anew from what is there"

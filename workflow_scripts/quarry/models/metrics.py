@@ -60,6 +60,20 @@ def excitation_metrics(errors: NDArray[np.float64]) -> dict[str, Any]:
     }
 
 
+def state_metrics(errors: NDArray[np.float64]) -> dict[str, Any]:
+    """Return the errors of the energies of states, shape (n, n_states), in their unit.
+
+    rmse, mae: geometric means over the states (RMSE_geom). maxe: the largest of all. states: RMSE of each, from the ground
+    state on.
+    """
+    return {
+        "rmse": geometric(rmse)(errors),
+        "mae": geometric(mae)(errors),
+        "maxe": maxe(errors.ravel()),
+        "states": [rmse(column) for column in errors.T],
+    }
+
+
 METRICS: dict[str, Statistic] = {"rmse": rmse, "mae": mae, "maxe": maxe}
 
 

@@ -10,7 +10,7 @@ from quarry.config.installed import require_extras
 from quarry.config.models import Model as ModelSettings
 from quarry.config.models import OwnModel
 from quarry.config.networks import NetworkPotential
-from quarry.config.targets import Target
+from quarry.config.targets import TARGETS, Target
 from quarry.errors import QuarryError
 from quarry.models.base import Model
 from quarry.models.baseline_cache import BaselineCache
@@ -44,8 +44,16 @@ def make_model(
     baseline: ``pool/baseline.h5``; None: what a baseline says is computed where it is needed.
     """
     require_extras(settings, "model")
-    model = _make_model(settings, target, cache, base)
+    model = _make(settings, target, cache, base)
     return model if settings.baseline is None else DeltaModel(model, BaselineCache(settings.baseline, base, baseline))
+
+
+def _make(settings: ModelSettings, target: Target, cache: FeatureCache | None, base: Path | None) -> Model:
+    if not target.each_state or settings.is_user_defined:
+        return _make_model(settings, target, cache, base)
+    from quarry.models.states import StatesModel
+
+    return StatesModel(lambda: _make_model(settings, TARGETS[target.each_state], cache, base))
 
 
 def _make_model(settings: ModelSettings, target: Target, cache: FeatureCache | None, base: Path | None) -> Model:
@@ -80,12 +88,29 @@ def load_model(
     Raises QuarryError if the file is damaged or of another kind than the section says.
     """
     require_extras(settings, "model")
-    model = _load_model(path, settings, target, cache, base)
+    model = _load(path, settings, target, cache, base)
     if settings.baseline is None:
         return model
     delta = DeltaModel(model, BaselineCache(settings.baseline, base, baseline))
     delta.check_file(path)
     return delta
+
+
+def _load(
+    path: str | Path, settings: ModelSettings, target: Target, cache: FeatureCache | None, base: Path | None
+) -> Model:
+    if not target.each_state or settings.is_user_defined:
+        return _load_model(path, settings, target, cache, base)
+    from quarry.models.states import StatesModel
+
+    check_kind(path, settings.kind)
+    one = TARGETS[target.each_state]
+    with intact(path):
+        return StatesModel.load(
+            path,
+            lambda: _make_model(settings, one, cache, base),
+            lambda part: _load_model(part, settings, one, cache, base),
+        )
 
 
 def _load_model(

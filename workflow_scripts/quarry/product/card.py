@@ -29,7 +29,8 @@ SHAPES = {
     "tensor": "3 x 3 numbers",
     "per_atom": "number of each atom",
     "per_atom_vector": "3 numbers of each atom",
-    "per_state": "number of each excited state",
+    "per_state": "number of each state",
+    "per_atom_state_vector": "3 numbers of each atom in each state",
 }
 WITHOUT_LICENSE = (
     "none stated: without one nobody but its author may use the data (dataset.license in the campaign file, "

@@ -110,6 +110,37 @@ def plot_infrared(result: dict[str, Any], path: str) -> None:
     _figure(draw, path)
 
 
+def plot_populations(result: dict[str, Any], path: str) -> None:
+    """Draw the populations of the states against time with their 95 % intervals; those by labels dashed."""
+
+    def draw(axis: Axes) -> None:
+        for name, style in (("model", "-"), ("reference", "--")):
+            found = result[name]
+            if not found:
+                continue
+            times = found["times_fs"]
+            shares, low, high = (
+                np.array(found[key], dtype=float) for key in ("populations", "populations_low", "populations_high")
+            )
+            for state, of_state in enumerate(shares.T):
+                colour = COLOURS[state % len(COLOURS)]
+                axis.plot(times, of_state, style, color=colour, label=f"S{state}, {name} ({found['trajectories']})")
+                if name == "model":
+                    axis.fill_between(times, low[:, state], high[:, state], color=colour, alpha=0.2, linewidth=0)
+        model = result["model"]
+        axis.set_title(
+            f"{model['hops']} hops, {model['frustrated_hops']} frustrated; {model['fates']['finished']} of "
+            f"{model['trajectories']} trajectories finished",
+            fontsize=10,
+        )
+        axis.set_ylim(-0.02, 1.02)
+        axis.set_xlabel("time (fs)")
+        axis.set_ylabel("population (95 % intervals)")
+        axis.legend(frameon=False, fontsize=8)
+
+    _figure(draw, path)
+
+
 def broadened(
     x: NDArray[np.float64], lines_cm: NDArray[np.float64], areas: NDArray[np.float64], width_cm: float
 ) -> NDArray[np.float64]:

@@ -160,7 +160,7 @@ def progress_line(facts: Facts, cost: Cost) -> str:
         beside = "" if majority is None else f"; the most frequent class alone: {majority:.3f}"
         change = change.replace("rRMSE", "relative change of the error rate")
         return f"{head}{failed}; {facts.metric} accuracy {facts.accuracy:.3f} (95 %: {interval}{beside}); {change}"
-    if facts.goal.per_state:
+    if facts.goal.transitions:
         return f"{head}{failed}; {_ml_nea_text(facts)}"
     unit = facts.goal.unit
     scale, unit = (1e3, f" m{unit}") if unit and errors["rmse"] < 0.1 else (1.0, f" {unit}" if unit else "")

@@ -20,7 +20,7 @@ from quarry.evaluation.intervals import (
 )
 from quarry.models.base import Prediction, TrainingData, main_std, main_values
 from quarry.models.baselines import CompositionBaseline
-from quarry.models.metrics import confusion_matrix, excitation_metrics, mae, regression_metrics, rmse
+from quarry.models.metrics import confusion_matrix, excitation_metrics, mae, regression_metrics, rmse, state_metrics
 from quarry.structures import StructureSet
 
 CALIBRATION_BESIDE = ("rank_correlation", "rms_z", "coverage_68", "coverage_95")
@@ -89,11 +89,11 @@ def summary_of(found: Evaluated, target: Target, rng: np.random.Generator) -> di
     mae_low, mae_high = error_interval(errors, 1, rng)
     intervals = {"rmse_low": rmse_low, "rmse_high": rmse_high, "mae_low": mae_low, "mae_high": mae_high}
     intervals |= _beside_the_spread(errors, _about_elements(found), rng)
-    if target.per_state:
+    if target.transitions:
         fit = {} if found.std is None else calibration(*_by_spread(labels, errors, found.std))
         return {**excitation_metrics(errors), **intervals, **fit, "n": len(errors)}
     # Told apart from the errors themselves: a model without uncertainties has none of these.
-    fit = {} if found.std_with_noise is None else calibration(errors, found.std_with_noise)
+    fit = {} if found.std_with_noise is None else calibration(errors.ravel(), found.std_with_noise.ravel())
     for name, label, mean in found.beside():
         of_property = regression_metrics((mean - label).ravel())
         spread = float(label.std())
@@ -104,7 +104,8 @@ def summary_of(found: Evaluated, target: Target, rng: np.random.Generator) -> di
     if target.total_energy and (sizes > 0).all():
         per_atom = errors / sizes
         fit |= {"rmse_per_atom": rmse(per_atom), "mae_per_atom": mae(per_atom)}
-    return {**regression_metrics(errors), **intervals, **fit, "n": len(errors)}
+    metrics = state_metrics(errors) if target.per_state else regression_metrics(errors)
+    return {**metrics, **intervals, **fit, "n": len(errors)}
 
 
 def _calibration_beside(found: Evaluated, name: str, errors: NDArray[np.float64]) -> dict[str, float | None]:

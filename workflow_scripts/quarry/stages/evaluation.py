@@ -99,7 +99,7 @@ def evaluate_model(models: ArmModels, files: EvaluationFiles) -> None:
     known = labelled.without_rejected()
     doubts = left_out + doubts + warnings_of(models, trained, train, results, summary, known)
     found = {"errors": summary, "hyperparameters": hyperparameters, "search": search, "warnings": doubts}
-    if target.per_state:
+    if target.transitions:
         from quarry.spectra.states import swap_account
 
         found["states"] = swap_account(known, target.n_states)

@@ -39,7 +39,7 @@ def check_known_labels(configuration: Configuration, engine: KnowsLabels, pool: 
     asked = len(pool)
     if absent and in_order and end is not None and end <= count:
         asked, lacking = count, {number: problem for number, problem in lacking.items() if number < count}
-    elif absent and (in_order or target.per_state):
+    elif absent and (in_order or target.transitions):
         raise QuarryError(
             f"labeling: {engine.source} holds no label for structure {count + 1} of the pool's {len(pool)}; with "
             f"query.strategy: sequence (in every arm), test.size: 0 and stop.max_labels: {count} or less only the first "
@@ -47,7 +47,7 @@ def check_known_labels(configuration: Configuration, engine: KnowsLabels, pool: 
         )
     if not lacking:
         return []
-    if target.per_state and incomplete >= set(range(asked)):
+    if target.transitions and incomplete >= set(range(asked)):
         raise QuarryError(f"labeling: {engine.source} holds {lacking[0]}; lower spectrum.n_states")
     return [_accounted(configuration, engine, pool, lacking, asked)]
 

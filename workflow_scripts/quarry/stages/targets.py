@@ -60,7 +60,7 @@ def target_arrays(dataset: LabelledSet, configuration: Configuration) -> dict[st
     """
     target = configuration.goal
     _require(dataset, *target.labels)
-    if target.per_state:
+    if target.transitions:
         return by_property(target, excitation_targets(dataset, configuration))
     if target.classes:
         return {target.main[0]: dataset.targets(target.labels[0])}

@@ -102,7 +102,8 @@ def _frame(labelled: LabelledSet, index: int, is_reference: bool) -> Atoms:
         else:
             name = entry.key
         if entry.of_atoms:
-            atoms.set_array(name, value)
+            # Extended XYZ has rows of numbers: those of all states one after another.
+            atoms.set_array(name, value if entry.state_axis is None else value.reshape(len(value), -1))
         elif entry.one_number:
             atoms.info[name] = int(value) if entry.whole else float(value)
         else:

@@ -25,8 +25,9 @@ class LabelledSet:
 
     roles: n strings (train, test). iterations: shape (n,), when each was labelled. properties: those of
     ``quarry.properties`` in their units, of shape (n,), (n, 3) or (n, 3, 3); with numbers for each atom (n_atoms_total,) or
-    (n_atoms_total, 3); for each excited state (n, n_states), n_states being the largest of all labels. Of states that were
-    tracked, state_order is the number (from 0 by energy) of the label's state that is state k of the reference.
+    (n_atoms_total, 3); for each state (n, n_states), or of atoms (n_atoms_total, n_states, 3), n_states being the
+    largest of all labels. Of states that were tracked, state_order is the number (from 0 by energy) of the label's state that is
+    state k of the reference.
     What a label lacks is NaN; a property that no label has is absent.
     state_reference: structure_id of the reference geometry and natural transition orbitals of its states
     (``TransitionOrbitals.to_json``).
@@ -177,13 +178,15 @@ def _packed(entry: Property, values: Sequence[Any], sizes: Sequence[int]) -> dic
     if entry.one_number:
         return {entry.name: np.array([np.nan if value is None else value for value in values], dtype=float)}
     arrays = [None if value is None else np.asarray(value, dtype=float) for value in values]
-    n_states = max((len(array) for array in arrays if array is not None and entry.of_states), default=0)
-    if entry.of_states and not n_states:
-        return {}
+    n_states, axis = 0, entry.state_axis
+    if axis is not None:
+        n_states = max((array.shape[axis] for array in arrays if array is not None), default=0)
+        if not n_states:
+            return {}
     blocks = [np.full(entry.dimensions(n_atoms, n_states), np.nan) for n_atoms in sizes]
     for block, array in zip(blocks, arrays, strict=True):
         if array is not None:
-            block[: len(array)] = array
+            block[tuple(slice(n) for n in array.shape)] = array
     return {entry.name: np.concatenate(blocks) if entry.of_atoms else np.array(blocks)}
 
 
@@ -193,5 +196,11 @@ def _without_nan(properties: Mapping[str, Any]) -> dict[str, Any]:
     for name, entry in PROPERTIES.items():
         value = properties.get(name)
         if value is not None:
-            kept[name] = value[~np.isnan(value)] if entry.of_states else value
+            kept[name] = value if entry.state_axis is None else _known_states(value, entry.state_axis)
     return {name: value for name, value in kept.items() if np.size(value) and not np.isnan(value).any()}
+
+
+def _known_states(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    """Return values without the states of which a label has no number."""
+    others = tuple(number for number in range(values.ndim) if number != axis)
+    return np.compress(~np.isnan(values).all(axis=others), values, axis=axis)

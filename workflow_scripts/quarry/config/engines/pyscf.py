@@ -8,8 +8,9 @@ from typing import ClassVar, Literal, Self
 from pydantic import field_validator, model_validator
 
 from quarry.config.engines.base import LabelingBase
-from quarry.config.methods import Excitations, PyscfMethod
+from quarry.config.methods import ActiveSpace, Excitations, PyscfMethod
 
+STATES = ("state_energies", "state_forces")
 RecoveryStep = Literal["plain", "guess", "diis", "smearing", "level_shift", "newton"]
 
 
@@ -22,6 +23,8 @@ class PyscfLabeling(LabelingBase):
 
     engine: Literal["pyscf"]
     method: PyscfMethod
+    active_space: ActiveSpace | None = None
+    """Labels by state-averaged CASSCF on top of method.xc: hf; null: those of the method itself."""
     recovery: list[RecoveryStep] = ["plain", "guess", "diis", "smearing", "level_shift", "newton"]
     """Recovery steps to the SCF solution, tried in this order until one converges: plain; guess (another initial guess); diis
     (augmented
@@ -40,9 +43,16 @@ class PyscfLabeling(LabelingBase):
     def gives(self) -> tuple[str, frozenset[str]]:
         """Return what PySCF is asked for."""
         method = self.method
+        if self.active_space is not None:
+            return "active_space", frozenset(("energy", "forces", *STATES))
         found = ("energy", "homo", "lumo", "gap", "dipole", *(["forces"] if method.forces else []))
         states = ("excitation_energies", "oscillator_strengths") if method.excitations is not None else ()
-        return "method", frozenset((*found, *states))
+        of_each = STATES if method.excitations is not None and method.excitations.forces else ()
+        return "method", frozenset((*found, *states, *of_each))
+
+    def input_files(self) -> list[str]:
+        """Return the active space's reference geometry."""
+        return [] if self.active_space is None else [self.active_space.reference]
 
     @property
     def excitations(self) -> Excitations | None:
@@ -68,4 +78,30 @@ class PyscfLabeling(LabelingBase):
                 "stability: external and method.excitations: an unrestricted solution has other states (singlets mixed with "
                 "triplets) than the closed shells beside it; set stability to internal, or excitations to null"
             )
+        if self.active_space is not None:
+            self._hartree_fock_alone()
+        excitations = self.method.excitations
+        forces = excitations is not None and excitations.forces
+        if forces and excitations is not None and excitations.grid_level is not None:
+            raise ValueError(
+                "method.excitations.forces: they are derivatives on the ground state's grid; set "
+                "method.excitations.grid_level to null"
+            )
+        if forces and self.method.dispersion is not None:
+            raise ValueError(
+                "method.excitations.forces: PySCF has no dispersion in them; set method.dispersion to null"
+            )
         return self
+
+    def _hartree_fock_alone(self) -> None:
+        """Raise ValueError for keys of the method that CASSCF knows nothing of."""
+        method = self.method
+        if method.xc.strip().lower() != "hf":
+            raise ValueError(f"active_space: CASSCF begins with Hartree-Fock, not {method.xc}; set method.xc: hf")
+        for name in ("excitations", "dispersion", "density_fitting"):
+            if getattr(method, name):
+                raise ValueError(f"active_space and method.{name} exclude each other; remove one of them")
+        if self.stability != "none":
+            raise ValueError(
+                "active_space: stability is of Hartree-Fock alone, which is only the start; set it to none"
+            )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from quarry.config.units import unit_factor
 from quarry.labeling.plain import check_count, check_numbers
-from quarry.properties import PROPERTIES, Property, answerable, per_state, statable
+from quarry.properties import PROPERTIES, Property, answerable, groups_of_states, statable
 from quarry.structures import Structure
 from quarry.written_numbers import meant_by
 
@@ -43,11 +43,13 @@ def plain_properties(answer: Any, n_atoms: int) -> dict[str, Any]:
         array = _in_shape(real_numbers(value, key), entry, n_atoms)
         properties[key] = array.tolist()
         check_numbers({key: properties[key]})
+        if key == "state_energies" and (np.diff(array) < 0).any():
+            raise ValueError(f"{key} are not ascending; sort the states by energy, their forces with them")
         if entry.whole and (array < 0 or array != np.floor(array)):
             raise ValueError(f"{key} is {array:g}; it must be a whole number, counted from 0")
-    states = [name for name in per_state() if name in properties]
-    if len({len(properties[name]) for name in states}) > 1:
-        raise ValueError(f"{' and '.join(states)} are of different lengths")
+    for states in groups_of_states(properties):
+        if len({np.shape(properties[name])[PROPERTIES[name].state_axis or 0] for name in states}) > 1:
+            raise ValueError(f"{' and '.join(states)} are of different numbers of states")
     return properties
 
 
@@ -70,7 +72,11 @@ def of_structure(answer: Mapping[str, Any], structure: Structure) -> dict[str, A
 
 def _in_shape(array: NDArray[np.float64], entry: Property, n_atoms: int) -> NDArray[np.float64]:
     """Return numbers in the property's shape. Raises ValueError if they have another, and for a tensor that is not symmetric."""
-    shape = entry.dimensions(n_atoms, array.size)
+    if entry.shape == "per_atom_state_vector" and array.ndim == 2 and array.shape[1] % 3 == 0:
+        # As extended XYZ has it: rows of atoms, the numbers of all states one after another.
+        array = array.reshape(len(array), -1, 3)
+    n_states = array.size if entry.of_states else array.shape[entry.state_axis or 0] if array.ndim > 1 else 0
+    shape = entry.dimensions(n_atoms, n_states)
     if array.size == 1 and shape == ():
         array = array.reshape(())
     if entry.rank == 2:

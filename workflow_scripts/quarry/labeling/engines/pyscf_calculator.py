@@ -16,6 +16,7 @@ from quarry.config.engines.pyscf import PyscfLabeling
 from quarry.config.methods import PyscfMethod
 from quarry.errors import QuarryError
 from quarry.labeling.engines.base import EngineResult, status_of
+from quarry.labeling.engines.pyscf_active_space import ActiveSpaceStates
 from quarry.labeling.engines.pyscf_names import is_hartree_fock, load_core_potential, one_line
 from quarry.labeling.engines.pyscf_recovery import climb
 from quarry.labeling.engines.pyscf_runs import HARTREE_EV, Runs, ScfNotConverged, Unsolved, attempt, rotated_guess
@@ -46,6 +47,7 @@ class PyscfCalculator:
     recovery: names of the recovery steps, in their order (see ``pyscf_recovery``); none means plain.
     stability: which instabilities are followed downhill: none, internal or external (both). looks: look for internal and
     external ones also where none is followed.
+    active_space: labels are of its states instead of the method's.
     """
 
     def __init__(
@@ -54,11 +56,13 @@ class PyscfCalculator:
         recovery: Sequence[str] = DEFAULT_RECOVERY,
         stability: str = "none",
         looks: bool = False,
+        active_space: ActiveSpaceStates | None = None,
     ) -> None:
         self.method = method
         self.recovery = tuple(recovery) or ("plain",)
         self.stability = stability
         self.looks = looks
+        self.active_space = active_space
         self.hartree_fock = is_hartree_fock(method.xc)
 
     def label(self, structure: Structure, threads: int) -> EngineResult:
@@ -71,7 +75,10 @@ class PyscfCalculator:
             with lib.with_omp_threads(threads), threadpool_limits(limits=threads, user_api="blas"):
                 molecule = self.molecule(structure)
                 result.size = size_of(molecule)
-                result.properties = self._properties(molecule, result)
+                if self.active_space is not None:
+                    result.properties = self.active_space.properties(self, structure, result)
+                else:
+                    result.properties = self._properties(molecule, result)
                 result.status = "ok"
         except Unsolved as error:
             result.status, result.message = error.status, str(error)
@@ -91,7 +98,7 @@ class PyscfCalculator:
         """
         with lib.with_omp_threads(threads), threadpool_limits(limits=threads, user_api="blas"):
             try:
-                solution = self._ground_state(self.molecule(structure), EngineResult("ok"))
+                solution = self.ground_state(self.molecule(structure), EngineResult("ok"))
             except ScfNotConverged as error:
                 raise QuarryError(
                     f"the SCF of the Hessian did not converge ({error}); raise max_cycles or choose another method"
@@ -145,7 +152,7 @@ class PyscfCalculator:
         rotated_guess(calculation)
         return calculation
 
-    def _ground_state(self, molecule: gto.Mole, result: EngineResult) -> scf.hf.SCF:
+    def ground_state(self, molecule: gto.Mole, result: EngineResult) -> scf.hf.SCF:
         """Return the converged SCF solution; attempts and stability go into the result. Raises ScfNotConverged."""
         runs = Runs(self._calculation(molecule))
         solution = climb(runs, self.recovery, result.attempts)
@@ -170,18 +177,23 @@ class PyscfCalculator:
         """Return all properties; attempts and details go into the result."""
         wanted = self.method.excitations
         if wanted is None:
-            return _ground_state_properties(self._ground_state(molecule, result), self.method.forces)
+            return _ground_state_properties(self.ground_state(molecule, result), self.method.forces)
         from quarry.labeling.engines.pyscf_excitations import check_count, excited_states
 
         check_count(molecule, wanted)
-        solution = self._ground_state(molecule, result)
+        solution = self.ground_state(molecule, result)
         trials: list[dict[str, Any]] = []
         result.details["excitations"] = trials
         # First the states: they may fail, and then the forces would be for nothing.
-        states, transition_orbitals = excited_states(solution, wanted, trials)
+        states, transition_orbitals, gradients = excited_states(solution, wanted, trials)
         if transition_orbitals is not None:
             result.details["characters"] = transition_orbitals
-        return {**_ground_state_properties(solution, self.method.forces), **states}
+        found = {**_ground_state_properties(solution, self.method.forces or wanted.forces), **states}
+        if gradients is not None:
+            forces = [np.array(found["forces"]), *(-gradient * HARTREE_EV / BOHR_A for gradient in gradients())]
+            energies = found["energy"] + np.array([0.0, *found["excitation_energies"]])
+            found |= {"state_energies": energies.tolist(), "state_forces": np.stack(forces, axis=1).tolist()}
+        return found
 
 
 def size_of(molecule: gto.Mole) -> dict[str, int]:

@@ -12,6 +12,7 @@ from pyscf.dft import libxc
 
 from quarry.config.engines.pyscf import PyscfLabeling
 from quarry.config.resources import LabelResources
+from quarry.labeling.engines.pyscf_active_space import ActiveSpaceStates, read_reference
 from quarry.labeling.engines.pyscf_calculator import SHORTEST_DISTANCE_A, PyscfCalculator, size_of
 from quarry.labeling.engines.pyscf_names import dispersion_name, normalised_basis_name, resolve_functional
 from quarry.structures import Structure
@@ -28,7 +29,9 @@ class PyscfEngine(PyscfCalculator):
     @classmethod
     def of(cls, labeling: PyscfLabeling, base: Path, resources: LabelResources) -> Self:
         """Return the engine of a section (see ``Engine.of``)."""
-        return cls(labeling.method, labeling.recovery, labeling.stability, labeling.look_for_instabilities)
+        space = labeling.active_space
+        states = None if space is None else ActiveSpaceStates(space, read_reference(base / space.reference))
+        return cls(labeling.method, labeling.recovery, labeling.stability, labeling.look_for_instabilities, states)
 
     def method_identity(self) -> dict[str, Any]:
         """Return everything that changes the number, the functional as libxc resolves it.
@@ -44,6 +47,8 @@ class PyscfEngine(PyscfCalculator):
             on_request["stability"] = self.stability
         if method.excitations is not None:
             on_request["excitations"] = method.excitations.identity()
+        if self.active_space is not None:
+            on_request["active_space"] = self.active_space.identity()
         if not method.forces:
             on_request["forces"] = False
         return {
@@ -75,9 +80,15 @@ class PyscfEngine(PyscfCalculator):
         from quarry.labeling.engines.pyscf_checks import check_method
 
         check_method(self.method, elements)
+        if self.active_space is not None:
+            self.active_space.check(elements)
 
     def check_molecules(self, molecules: Iterable[Structure]) -> None:
-        """Raise QuarryError for a molecule that has fewer excited states in the basis than are asked for."""
+        """Raise QuarryError for a molecule that has fewer states in the basis than are asked for, or no such active space."""
         from quarry.labeling.engines.pyscf_checks import check_count_of_states
 
+        molecules = list(molecules)
         check_count_of_states(self.method, molecules)
+        if self.active_space is not None:
+            for molecule in molecules:
+                self.active_space.check_molecule(self, molecule)

@@ -6,6 +6,8 @@ A list of states that lacks one is a wrong label: every root counts, none is lef
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,8 @@ from quarry.labeling.engines.pyscf_runs import HARTREE_EV, Unsolved
 from quarry.labeling.engines.pyscf_stability import UNSTABLE_BELOW_HARTREE, lowest_curvature, on_grid
 from quarry.labeling.transition_orbitals import TransitionOrbitals, leading_pairs
 
+Gradients = Callable[[], list[NDArray[np.float64]]]
+"""Returns gradients of excited states."""
 MORE_GUESSES = 5
 """Start vectors beyond the wanted states: a low state that starts high is found then."""
 
@@ -66,9 +70,9 @@ def check_count(molecule: gto.Mole, wanted: Excitations) -> None:
 
 def excited_states(
     solution: scf.hf.SCF, wanted: Excitations, trials: list[dict[str, Any]]
-) -> tuple[dict[str, list[float]], dict[str, Any] | None]:
-    """Return excitation_energies (eV, ascending) and oscillator_strengths (length gauge) of the lowest states, and their
-    natural transition orbitals (``TransitionOrbitals.to_json``) if they are wanted.
+) -> tuple[dict[str, list[float]], dict[str, Any] | None, Gradients | None]:
+    """Return excitation_energies (eV, ascending) and oscillator_strengths (length gauge) of the lowest states, their natural
+    transition orbitals (``TransitionOrbitals.to_json``), and what computes their gradients, these if they are wanted.
 
     solution: a converged ground state. trials: gets an entry for each attempt: roots (asked for), converged (one for each
     wanted state), wall_s, cpu_s. The second one solves for more roots with more cycles.
@@ -110,7 +114,8 @@ def excited_states(
                 "excitation_energies": (energies[: wanted.n_states] * HARTREE_EV).tolist(),
                 "oscillator_strengths": strengths[: wanted.n_states].tolist(),
             }
-            return properties, _transition_orbitals(solver, wanted.n_states) if wanted.characters else None
+            orbitals = _transition_orbitals(solver, wanted.n_states) if wanted.characters else None
+            return properties, orbitals, partial(_gradients, solver, wanted.n_states) if wanted.forces else None
     raise ExcitationsNotConverged(problem)
 
 
@@ -161,6 +166,23 @@ def _solve(
     strengths = np.asarray(solver.oscillator_strength(gauge="length"), dtype=np.float64)
     order = np.argsort(energies, kind="stable")
     return solver, energies[order], strengths[order], converged[order]
+
+
+def _gradients(solver: Any, n_states: int) -> list[NDArray[np.float64]]:
+    """Return the gradients of the total energies of the lowest excited states, hartree/bohr, shape (n_atoms, 3) each.
+
+    Raises ExcitationsNotConverged if PySCF cannot compute one.
+    """
+    method = solver.nuc_grad_method()
+    gradients = []
+    for k in np.argsort(solver.e, kind="stable")[:n_states]:
+        try:
+            gradients.append(np.asarray(method.kernel(state=int(k) + 1), dtype=np.float64))
+        except (RuntimeError, np.linalg.LinAlgError) as error:
+            raise ExcitationsNotConverged(
+                f"PySCF gave no gradient of state {len(gradients) + 1}: {reason_of(error)}"
+            ) from error
+    return gradients
 
 
 def _transition_orbitals(solver: Any, n_states: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from quarry.config.engines.replay import ReplayLabeling
 from quarry.errors import QuarryError
 from quarry.labeling.engines.answers import has, real_numbers
 from quarry.labeling.engines.outputs import frame_value
-from quarry.properties import per_state, statable
+from quarry.properties import PROPERTIES, groups_of_states, statable
 from quarry.structures import Structure
 from quarry.structures.geometries import TOLERANCE_A, GeometryIndex
 from quarry.structures.reading import names_in, read_frames, texts_of
@@ -150,9 +150,10 @@ class _ArrayRows(Rows):
     def _check_lengths(self, counts: dict[str, int], key: str, where: str) -> None:
         if len(set(counts.values())) != 1:
             raise QuarryError(f"{key}: they have different lengths{where}: {counts}")
-        states = {name: self.columns[name].shape[-1] for name in per_state() if name in self.columns}
-        if len(set(states.values())) > 1:
-            raise QuarryError(f"{key}: they have different numbers of states{where}: {states}")
+        for names in groups_of_states(self.columns):
+            states = {name: self.columns[name].shape[-1] for name in names if PROPERTIES[name].of_states}
+            if len(set(states.values())) > 1:
+                raise QuarryError(f"{key}: they have different numbers of states{where}: {states}")
 
 
 class _TextRows(_ArrayRows):
