@@ -40,9 +40,11 @@ def test_every_line_of_the_table(entry: Property) -> None:
     keys = set(Verification.model_fields)
     for tolerance in (entry.recomputed, entry.rotated):
         assert tolerance is None or tolerance in keys or (isinstance(tolerance, float) and tolerance > 0)
-    assert entry.rank == {"vector": 1, "per_atom_vector": 1, "tensor": 2}.get(entry.shape, 0)
+    assert entry.rank == {"vector": 1, "per_atom_vector": 1, "per_atom_state_vector": 1, "tensor": 2}.get(
+        entry.shape, 0
+    )
     shape = entry.dimensions(5, 7)
-    assert (5 in shape, 7 in shape) == (entry.of_atoms, entry.of_states)
+    assert (5 in shape, 7 in shape) == (entry.of_atoms, entry.state_axis is not None)
 
 
 def test_names_in_frames_are_different() -> None:
@@ -51,7 +53,7 @@ def test_names_in_frames_are_different() -> None:
 
 
 def test_names_that_programs_may_use() -> None:
-    assert set(statable()) == {*answerable(), "gradient"} and "state_order" not in statable()
+    assert set(statable()) == {*answerable(), "gradient", "state_gradients"} and "state_order" not in statable()
     assert given_by(["gradient", "energy", "stress"]) == {"forces", "energy", "stress"}
 
 

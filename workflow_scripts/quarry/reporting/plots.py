@@ -175,10 +175,12 @@ def plot_parity(predictions: dict[str, Any], target: Target, metric: str, path: 
 
     predictions: label, mean, std and std_with_noise (target's unit) of the structures that the model was evaluated on.
     """
-    label, mean = np.asarray(predictions["label"]), np.asarray(predictions["mean"])
-    std = predictions.get("std")
+    count = len(predictions["label"])
+    # Of states, shape (n, n_states), all together.
+    label, mean = np.ravel(predictions["label"]), np.ravel(predictions["mean"])
+    std, around = (None if (s := predictions.get(key)) is None else np.ravel(s) for key in ("std", "std_with_noise"))
     # Total energies are thousands of eV with meV of structure: what is told apart is the distance from the lowest label.
-    shift = float(label.min()) if target.total_energy and len(label) else 0.0
+    shift = float(label.min()) if (target.total_energy or target.per_state) and count else 0.0
     errors = mean - label
     scale, unit = unit_for(target, float(np.abs(errors).max(initial=0.0)))
     relative = " above the lowest label" if shift else ""
@@ -193,10 +195,10 @@ def plot_parity(predictions: dict[str, Any], target: Target, metric: str, path: 
         left.set_xlabel(f"labelled {target.words}{relative}{_in_brackets(base)}")
         left.set_ylabel(f"predicted{_in_brackets(base)}")
         error = f"RMSE {scale * np.sqrt(np.mean(errors**2)):.3g} {unit}".rstrip()
-        left.set_title(f"{metric.replace('_', '-')}: {len(label)} structures, {error}", fontsize=10)
+        left.set_title(f"{metric.replace('_', '-')}: {count} structures, {error}", fontsize=10)
         if certain:
             _plot_uncertainty(right, scale * errors, scale * np.asarray(std), unit)
-            _plot_calibration(axes[2], errors, np.asarray(predictions.get("std_with_noise", std)))
+            _plot_calibration(axes[2], errors, np.asarray(std if around is None else around))
         else:
             right.hist(scale * errors, bins=20, color=COLOURS[0])
             right.set_xlabel(f"error{_in_brackets(unit)}")

@@ -26,6 +26,8 @@ from quarry.structures import Structure
 BOHR_A = float(nist.BOHR)
 GRADIENT_TOLERANCE = 1e-5
 """Convergence of the orbital gradient (hartree): state-specific gradients are as wrong as the orbitals."""
+SPIN_SHIFT_HARTREE = 1.0
+"""Energy that a state of another spin is raised by, times its excess of <S^2>: more than states of interest are high."""
 SPIN_TOLERANCE = 1e-3
 """How far <S^2> of a state may be off."""
 
@@ -75,7 +77,7 @@ def optimised(
     calculation = mcscf.CASSCF(solution, space.orbitals, space.electrons)
     spin = solution.mol.spin / 2
     # Without it the lowest roots may be of other spins.
-    calculation.fix_spin_(ss=spin * (spin + 1))
+    calculation.fix_spin_(shift=SPIN_SHIFT_HARTREE, ss=spin * (spin + 1))
     calculation = calculation.state_average_([1.0 / space.n_states] * space.n_states)
     calculation.conv_tol, calculation.conv_tol_grad = space.convergence_hartree, GRADIENT_TOLERANCE
     calculation.max_cycle_macro = space.max_cycles
