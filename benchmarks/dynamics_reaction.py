@@ -5,8 +5,7 @@ python benchmarks/dynamics_reaction.py prepare FOLDER [--molecule malonaldehyde]
 writes the transition state, its normal modes and a campaign (docs/samplers.md); then, in FOLDER, run the campaign (snakemake
 --configfile campaign.yaml), and
 python benchmarks/dynamics_reaction.py compare FOLDER FOLDER/results/NAME
-runs pairs of trajectories from the same starts by the model and by the reference, all of them to an end. Without results, the
-model (kreg) learns the first --labels geometries of the pool, a fifth of them for its hyperparameters.
+runs pairs of trajectories from the same starts by the model and by the reference, all of them to an end.
 """
 
 import argparse
@@ -33,7 +32,7 @@ descriptor: {{kind: inverse_distances}}
 model: {{kind: kreg}}
 query: {{strategy: random, initial: 60, batch: {{schedule: constant, size: 25}}}}
 test: {{size: 30}}
-stop: {{rrmse: null, min_new_points: 5, max_iterations: 4}}
+stop: {{rrmse: null, min_new_points: 5, max_iterations: 12}}
 """
 MALONALDEHYDE_A = [
     *([-1.18, 0.0, 0.0], [-1.16, 1.28, 0.0], [0.0, 2.05, 0.0], [1.16, 1.28, 0.0], [1.18, 0.0, 0.0]),
@@ -124,38 +123,7 @@ def interval(count: int, total: int) -> str:
     return f"{count / total:.3f} ({found.low:.3f} to {found.high:.3f})"
 
 
-def learnt(folder: Path, labels: int) -> Any:
-    """Return a kreg that has learnt the first geometries of the pool."""
-    import numpy as np
-    from ase.io import read
-
-    from quarry.config.descriptors import InverseDistances
-    from quarry.config.models import Kreg
-    from quarry.config.targets import target_of
-    from quarry.descriptors.cache import FeatureCache
-    from quarry.models.base import TrainingData
-    from quarry.models.registry import make_model
-    from quarry.sampling.modes import NormalModes
-    from quarry.structures import Structure, StructureSet
-
-    frames: Any = read(folder / "start.extxyz", index=f":{labels}")
-    energies, forces = [], []
-    for atoms in frames:
-        atoms.calc = reference()
-        energies.append(atoms.get_potential_energy())
-        forces.append(atoms.get_forces())
-    structures = StructureSet.from_structures(Structure.from_atoms(atoms) for atoms in frames)
-    cache = FeatureCache(
-        InverseDistances(kind="inverse_distances"), {}, NormalModes.read(folder / "ts.json").equilibrium
-    )
-    model = make_model(Kreg(kind="kreg"), target_of("energy_forces"), cache)
-    data = TrainingData(structures, {"energy": np.array(energies), "forces": np.concatenate(forces)})
-    held = labels // 5
-    model.fit(data.subset(range(held, labels)), data.subset(range(held)), np.random.default_rng(0))
-    return model
-
-
-def compare(folder: Path, results: Path | None, pairs: int, labels: int) -> None:
+def compare(folder: Path, results: Path, pairs: int) -> None:
     """Run pairs of trajectories by the model and by the reference from the same starts."""
     import numpy as np
     import yaml
@@ -186,7 +154,7 @@ def compare(folder: Path, results: Path | None, pairs: int, labels: int) -> None
     assert isinstance(pool, DynamicsPool) and pool.explore.sampler is not None
     settings, section = pool.explore, pool.explore.sampler
     sampler = make_sampler(section, Origin(folder))
-    model = learnt(folder, labels) if results is None else ModelFolder.open(results / "model").load("cpu", None)
+    model = ModelFolder.open(results / "model").load("cpu", None)
     rngs = [generator(99, "benchmark", k) for k in range(2 * pairs)]
     start = sampler.starts(model, settings.temperature_K[0], rngs)
     # Nothing ends a trajectory but its goal and its length.
@@ -222,9 +190,8 @@ if __name__ == "__main__":
     parser.add_argument("results", type=Path, nargs="?", help="folder of the finished campaign")
     parser.add_argument("--molecule", choices=sorted(MOLECULES), default="hcn")
     parser.add_argument("--pairs", type=int, default=200)
-    parser.add_argument("--labels", type=int, default=100)
     arguments = parser.parse_args()
     if arguments.step == "prepare":
         prepare(arguments.folder, arguments.molecule)
     else:
-        compare(arguments.folder, arguments.results, arguments.pairs, arguments.labels)
+        compare(arguments.folder, arguments.results, arguments.pairs)
