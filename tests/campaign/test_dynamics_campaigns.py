@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import signal
 from typing import Any
 
 import numpy as np
@@ -50,6 +52,17 @@ def facts_of(folder: CampaignFolder, iteration: int) -> dict[str, Any]:
     return json.loads((folder.results / f"main/iter_{iteration:03d}/facts.json").read_text())
 
 
+def water_modes() -> NormalModes:
+    """Return made-up vibrations of a water molecule."""
+    masses, bent = (
+        np.array([15.999, 1.008, 1.008]),
+        np.array([[0.0, 0.0, 0.1], [0.0, 0.76, -0.47], [0.0, -0.76, -0.47]]),
+    )
+    vectors = np.linalg.qr(np.random.default_rng(0).normal(size=(9, 9)))[0][:3].reshape(3, 3, 3)
+    water = Structure.create([8, 1, 1], bent)
+    return NormalModes(water, np.array([1600.0, 3600.0, 3700.0]), vectors / np.sqrt(masses)[:, None], masses, 0.0, {})
+
+
 def test_candidates_are_the_frames_that_the_model_was_unsure_of(finished):
     folder = finished.unpack()
     for iteration in (1, 2):
@@ -72,13 +85,6 @@ def test_candidates_are_the_frames_that_the_model_was_unsure_of(finished):
 
 
 def test_initial_data_grow_before_trajectories_start_from_the_wigner_distribution(tmp_path):
-    masses, bent = (
-        np.array([15.999, 1.008, 1.008]),
-        np.array([[0.0, 0.0, 0.1], [0.0, 0.76, -0.47], [0.0, -0.76, -0.47]]),
-    )
-    vectors = np.linalg.qr(np.random.default_rng(0).normal(size=(9, 9)))[0][:3].reshape(3, 3, 3)
-    water = Structure.create([8, 1, 1], bent)
-    modes = NormalModes(water, np.array([1600.0, 3600.0, 3700.0]), vectors / np.sqrt(masses)[:, None], masses, 0.0, {})
     # So many more labels lower the error for certain.
     settings = dynamics(query={"strategy": "random", "initial": 4, "batch": {"schedule": "constant", "size": 12}})
     growth = {"points": 2, "gain": 0.99}
@@ -91,7 +97,7 @@ def test_initial_data_grow_before_trajectories_start_from_the_wigner_distributio
         "explore": explore,
     }
     folder = CampaignFolder.create(tmp_path / "campaign", settings)
-    modes.write(folder.path / "modes.json")
+    water_modes().write(folder.path / "modes.json")
     outcome = folder.run()
     assert outcome.code == 0, outcome.text[-3000:]
     assert "main iteration 1: 12 geometries drawn to let the initial data grow; 12 candidates" in outcome.text
@@ -101,3 +107,81 @@ def test_initial_data_grow_before_trajectories_start_from_the_wigner_distributio
     assert last["exploration"]["threshold"] == pytest.approx(0.0103642697)
     assert "main iteration 2: 6 trajectories" in outcome.text
     assert folder.run().nothing_to_do
+
+
+# Kills an exploration, the main process and all else of its group, when it has left a state after some steps.
+KILLS_AN_EXPLORATION = """
+import os, signal, sys, threading, time
+from pathlib import Path
+
+killed, script = Path("{folder}") / "killed", Path(sys.orig_argv[-1]).name.split(".")
+
+
+def prepare():
+    while not hasattr(sys.modules.get("quarry.dynamics.exploration"), "_taken_up"):
+        time.sleep(0.001)
+    module = sys.modules["quarry.dynamics.exploration"]
+    write, module.CHECKPOINT_S = module._write, 0.0
+
+    def written(path, state, *rest):
+        write(path, state, *rest)
+        if state.step >= 4:
+            killed.touch()
+            os.killpg(os.getpgrp(), signal.SIGKILL)
+
+    module._write = written
+
+
+if len(script) == 3 and script[1] == "explore" and not killed.exists():
+    threading.Thread(target=prepare, daemon=True).start()
+"""
+
+
+def test_a_campaign_with_an_auxiliary_network_that_is_killed_among_its_trajectories(tmp_path):
+    """The same batches, models and facts as of an exploration that was not killed, and no label twice."""
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(KILLS_AN_EXPLORATION.format(folder=site))
+    small = {"kind": "gmnn", "uncertainty": "auxiliary", "hidden": [16, 8], "epochs": 40, "learning_rate": 0.02}
+    growth, explore = {"points": 2, "gain": 0.99}, {"trajectories": 12, "length_fs": 40.0}
+    settings = {
+        "name": "toy",
+        "pool": {
+            "source": "dynamics",
+            "modes_file": "modes.json",
+            "initial_size": 40,
+            "growth": growth,
+            "explore": explore,
+        },
+        "labeling": {"engine": "function", "function": "stand_in:morse", "retries": 0, "structures_per_job": 12},
+        "model": {**small, "batch_size": 8, "schedule": "cosine"},
+        "query": {"strategy": "random", "initial": 12, "batch": {"schedule": "constant", "size": 12}},
+        "test": {"size": 12},
+        "stop": {"rrmse": None, "min_new_points": 2, "max_iterations": 2},
+    }
+    folder = CampaignFolder.create(tmp_path / "campaign", settings)
+    water_modes().write(folder.path / "modes.json")
+    folder.environment = {"PYTHONPATH": str(site)}
+    process = folder.start()
+    assert process.wait(timeout=600) == -signal.SIGKILL
+    state = list(folder.results.glob("main/iter_*/trajectories/*.state.npz"))
+    assert len(state) == 1 and not state[0].with_name("000.h5").exists()
+    known, before = folder.stored(), len(folder.calls())
+    outcome = folder.run()
+    assert outcome.code == 0, outcome.text[-3000:]
+    assert not known & set(folder.calls()[before:])
+    assert len(folder.calls()) == len(set(folder.calls())) == len(folder.stored())
+    last = state[0].parent.parent
+    assert not state[0].exists()
+    again = folder.copy(tmp_path / "again").unpack()
+    shutil.rmtree(again.path / last.relative_to(folder.path))
+    calls = again.calls()
+    outcome = again.run()
+    assert outcome.code == 0, outcome.text[-3000:]
+    assert again.calls() == calls
+    # Which jobs labels are in depends on which of them are known.
+    expected, found = (
+        {k: v for k, v in one.products().items() if not k.endswith("batch.csv")} for one in (folder, again)
+    )
+    assert expected.keys() == found.keys()
+    assert [name for name in expected if found[name] != expected[name]] == []
