@@ -154,12 +154,14 @@ def with_reference(case: Case) -> Any:
     return atoms
 
 
-def with_model(case: Case, path: Path) -> Any:
-    """Return the same with the model of a file."""
-    from quarry.calculator import QuarryCalculator
+def with_model(case: Case, model: Any) -> Any:
+    """Return the same with a model."""
+    from quarry.dynamics.model_calculator import ModelCalculator
+    from quarry.dynamics.uncertainty import MEASURES
 
-    atoms = case.modes.equilibrium.to_atoms()
-    atoms.calc = QuarryCalculator(path)
+    start = case.modes.equilibrium
+    atoms = start.to_atoms()
+    atoms.calc = ModelCalculator(model, MEASURES["energy"], start.charge, start.multiplicity)
     return atoms
 
 
@@ -213,7 +215,7 @@ def report(case: Case, count: int, frames: int, seeds: list[int], kept: Path) ->
         model = models.load(str(path))
         own = threshold if name == "campaign" else own_threshold(case, model)
         fates, _ = fresh(case, model, count, own)
-        off = wavenumbers(with_model(case, path)) - reference
+        off = wavenumbers(with_model(case, model)) - reference
         off_cm = [f"{np.abs(off).mean():.1f}", f"{np.abs(off).max():.1f}"]
         rows.append([name, n, *errors_of(model, truth), *off_cm, fates["uncertain"], f"{1e3 * own:.3g}"])
     head = ["", "labels learnt", "energy RMSE (meV)", "MAE", "forces RMSE (meV/Angstrom)", "MAE"]
