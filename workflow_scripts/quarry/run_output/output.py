@@ -44,7 +44,7 @@ class RunOutput:
         self._campaigns.append(campaign)
         self._kept = []
         if self.show is Show.LIVE and campaign.invocation is Invocation.RUN and self._live is None:
-            # Here: what draws it takes a tenth of a dry run to import.
+            # Here: most runs draw no picture.
             from quarry.run_output.live import LivePicture
 
             self._live = LivePicture(campaign.paths)
