@@ -212,7 +212,7 @@ def test_damaged_files_are_reported(tmp_path: Path, content: str) -> None:
         NormalModes.read(tmp_path / "missing.json")
 
 
-def test_linear_molecule_has_3n_minus_5_modes() -> None:
+def test_linear_molecule_has_3n_minus_5_modes(capfd: pytest.CaptureFixture[str]) -> None:
     # Started bent by a few degrees and in no particular direction.
     start = np.array([[-1.1, 0.05, 0.02], [0.0, 0.0, 0.0], [1.1, 0.12, 0.03]])
     modes = compute_normal_modes(Structure.create([8, 6, 8], start), AnalyticHessian(METHOD, 1), lambda _: None)
@@ -220,6 +220,7 @@ def test_linear_molecule_has_3n_minus_5_modes() -> None:
     assert modes.frequencies_cm[0] == pytest.approx(modes.frequencies_cm[1], abs=0.5)
     assert np.abs(modes.equilibrium.positions[:, :2]).max() == 0.0
     assert np.abs(modes.modes[:2, :, 2]).max() < 1e-6
+    assert capfd.readouterr().err == "", "PySCF warns of atoms without a basis"
 
 
 def test_saddle_point_is_refused_with_its_frequencies() -> None:

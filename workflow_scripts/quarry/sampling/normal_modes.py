@@ -10,6 +10,7 @@ import numpy as np
 import scipy.linalg
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
+from ase.data import chemical_symbols
 from ase.optimize import BFGS
 from numpy.typing import NDArray
 from pyscf import gto
@@ -182,10 +183,14 @@ def _label(engine: Engine, structure: Structure, threads: int) -> EngineResult:
 
 
 def _bare_molecule(structure: Structure) -> gto.Mole:
-    """Return nuclei without a basis, which is all that the analysis of a Hessian asks for."""
+    """Return nuclei, which is all that the analysis of a Hessian asks for.
+
+    Each has one function: PySCF warns on the terminal of atoms without any.
+    """
     molecule = gto.Mole()
     atoms = [(int(z), tuple(place)) for z, place in zip(structure.numbers, structure.positions, strict=True)]
-    molecule.build(dump_input=False, parse_arg=False, verbose=0, atom=atoms, unit="Angstrom", basis={}, spin=None)
+    basis = {chemical_symbols[z]: [[0, [1.0, 1.0]]] for z in set(structure.numbers.tolist())}
+    molecule.build(dump_input=False, parse_arg=False, verbose=0, atom=atoms, unit="Angstrom", basis=basis, spin=None)
     return molecule
 
 
