@@ -1,15 +1,15 @@
 """Sphinx builds these pages into build/site (`make docs`). Nothing is fetched: fonts, search and pictures are local."""
 
 import re
-import tomllib
 from pathlib import Path
 
+import quarry
+
 ROOT = Path(__file__).parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 project = "Quarry"
 author = "Quarry developers"
-release = version = PROJECT["version"]
+release = version = quarry.__version__
 html_title = f"Quarry {version}"
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
