@@ -7,8 +7,9 @@ but found in every step, from running averages of squares as in AdaDelta (M. D. 
     tau = strength sqrt(<|F|^2> / <|du/dR|^2>),    <x>_t = kept <x>_(t-1) + (1 - kept) x_t
 
 with the squares summed over the atoms on which the bias acts. Each trajectory has one tau, and not each component one of its own
-as in AdaDelta: the force stays along the gradient, and does not depend on how a molecule lies. As the size of u is scaled away, a
-calibrated uncertainty and one that is not have the same bias force.
+as in AdaDelta: the force stays along the gradient, and does not depend on how a molecule lies. The authors' own program (ALEBREW,
+github.com/nec-research/alebrew) has the same ratio of the last 100 steps' squares, summed over all atoms. As the size of u is
+scaled away, a calibrated uncertainty and one that is not have the same bias force.
 """
 
 from __future__ import annotations
