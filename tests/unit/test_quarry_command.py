@@ -59,3 +59,16 @@ def test_without_a_folder_and_without_results_it_says_so(
     monkeypatch.chdir(tmp_path)
     assert main(["status"]) == 1
     assert capsys.readouterr().err.startswith("Quarry: no campaign in ")
+
+
+@pytest.mark.parametrize("more", [["status"], ["card"], ["export", "--format", "table", "--to", "a.csv"]])
+@pytest.mark.parametrize("folder", ["a" * 300, "mine"])
+def test_what_cannot_be_read_is_one_line(
+    folder: str, more: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine" / "campaign.json").mkdir(parents=True)
+    assert main([more[0], folder, *more[1:]]) == 1
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1) and err.startswith("Quarry: ") and folder in err
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["campaign.json", "mine"]

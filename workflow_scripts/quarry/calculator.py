@@ -80,7 +80,7 @@ class QuarryCalculator(Calculator):
         """
         super().__init__(**keywords)
         if device not in ("auto", "cpu", "cuda"):
-            raise QuarryError(f"device: '{device}' is none of auto, cpu, cuda")
+            raise QuarryError(f"device: '{device}' is none of auto, cpu, cuda; give one of them")
         if device == "cuda":
             require("torch", "device: cuda")
             from quarry.devices import device_of
@@ -88,7 +88,7 @@ class QuarryCalculator(Calculator):
             device_of(device)
         for name, value in (("charge", charge), ("multiplicity", multiplicity)):
             if value is not None and not isinstance(value, int | np.integer):
-                raise QuarryError(f"{name}: {value!r} is not a whole number")
+                raise QuarryError(f"{name}: {value!r} is not a whole number; give one")
         own = None if base is None else Path(base)
         self.folder = ModelFolder.open(path)
         self.description = self.folder.description
@@ -98,7 +98,7 @@ class QuarryCalculator(Calculator):
         self._state: tuple[int, int] | None = None
         self._info: dict[str, Any] = {}
         if not self.description.elements:
-            raise QuarryError(f"{path}: this model has learnt rows of a table and knows nothing of atoms")
+            raise QuarryError(f"{path}: this model has learnt rows of a table and knows nothing of atoms; give another")
         descriptor, cache = self.folder.descriptor, self.folder.cache(own)
         self._reference = None if cache is None else cache.reference
         self._names = self._traits.predicts(
@@ -170,7 +170,8 @@ class QuarryCalculator(Calculator):
         wrong = sorted(name for name in asked & results.keys() if not np.isfinite(results[name]).all())
         if wrong:
             raise QuarryError(
-                f"{self._kind}: the {wrong[0]} of this structure is not a finite number; it is far from all that was learnt"
+                f"{self._kind}: the {wrong[0]} of this structure is not a finite number; it is far from all that was learnt; "
+                "look at it"
             )
         if "energy" in results:
             results["free_energy"] = results["energy"]
@@ -215,19 +216,20 @@ class QuarryCalculator(Calculator):
         """Return atoms as a set of one structure. others: they are other atoms than the last. Raises QuarryError."""
         numbers = atoms.numbers.astype(np.int64)
         if not len(numbers):
-            raise QuarryError("there are no atoms")
+            raise QuarryError("there are no atoms; give a structure with some")
         cell = np.asarray(atoms.cell.array, dtype=np.float64) if atoms.pbc.any() else np.zeros((3, 3))
         for what, values in (("position", atoms.positions), ("cell vector", cell)):
             if not np.isfinite(values).all():
                 row = int(np.argmin(np.isfinite(values).all(axis=1)))
                 raise QuarryError(
-                    f"the {what} of {'atom' if what == 'position' else 'number'} {row} (from 0) is not a finite number"
+                    f"the {what} of {'atom' if what == 'position' else 'number'} {row} (from 0) is not a finite number; "
+                    "correct it"
                 )
         try:
             check_size(atoms.positions)
             check_size(cell)
         except ValueError as error:
-            raise QuarryError(f"{error}; the structure has come apart") from error
+            raise QuarryError(f"{error}; the structure has come apart: look at what moved it") from error
         if np.linalg.matrix_rank(cell[atoms.pbc]) < atoms.pbc.sum():
             raise QuarryError(
                 "the structure is periodic (pbc), but its cell spans no volume there; set the cell, or pbc to False"
@@ -320,7 +322,9 @@ class QuarryCalculator(Calculator):
             return
         nearest, pair = nearest_A(structure, REACH_FROM_A)
         if nearest < ONE_PLACE_A:
-            raise QuarryError(f"atoms {pair[0]} and {pair[1]} (from 0) are in one place ({nearest:.4f} Angstrom apart)")
+            raise QuarryError(
+                f"atoms {pair[0]} and {pair[1]} (from 0) are in one place ({nearest:.4f} Angstrom apart); remove one"
+            )
         if nearest >= REACH_FROM_A and isinstance(self.model, HasReach) and self.model.beyond_reach(structures).any():
             raise QuarryError(
                 "no two atoms are within the model's cutoff, so it knows nothing of where they are; the structure has come apart"

@@ -51,7 +51,9 @@ class Lease:
                 break
             self._clear_if_dead()
         else:
-            raise QuarryError(f"{self.path}: cannot take the lease; other processes are starting this campaign too")
+            raise QuarryError(
+                f"{self.path}: cannot take the lease; other processes are starting this campaign too; wait, and start again"
+            )
         self._held = True
         atexit.register(self.release)
         threading.Thread(target=self._beat, name="quarry-lease", daemon=True).start()

@@ -40,12 +40,16 @@ def make_manifest(
 
 
 def read_manifest(path: str | Path) -> dict[str, Any] | None:
-    """Return the manifest, or None if there is none. Raises QuarryError if it is damaged."""
+    """Return the manifest, or None if there is none. Raises QuarryError if it is damaged or cannot be read."""
     try:
         manifest: dict[str, Any] = json.loads(Path(path).read_bytes())
         manifest["identity"], manifest["method_id"], manifest["campaign_id"]
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise QuarryError(
+            f"{path}: cannot be read ({error.strerror or error}); correct that, or name another folder"
+        ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise QuarryError(
             f"{path}: the campaign's manifest is damaged; put it back from a backup, use another name, or remove "

@@ -30,7 +30,9 @@ def read_rejected(path: str | Path) -> list[str]:
     try:
         lines = Path(path).read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise QuarryError(f"labeling.leave_out: {path} cannot be read ({' '.join(str(error).split())})") from error
+        raise QuarryError(
+            f"labeling.leave_out: {path} cannot be read ({' '.join(str(error).split())}); correct the path or its permissions"
+        ) from error
     ids = []
     for number, line in enumerate(lines, 1):
         word = re.split(r"[,;\s]", line.strip(), maxsplit=1)[0]
@@ -40,7 +42,7 @@ def read_rejected(path: str | Path) -> list[str]:
         if match is None:
             raise QuarryError(
                 f"labeling.leave_out: line {number} of {path}: '{word:.40}' is no structure id (20 digits of 0-9a-f, as in "
-                "audit.csv, outliers.csv or dataset.extxyz)"
+                "audit.csv, outliers.csv or dataset.extxyz); correct it"
             )
         ids.append(match[1])
     return list(dict.fromkeys(ids))

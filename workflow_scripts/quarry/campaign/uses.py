@@ -63,7 +63,9 @@ def check_use(configuration: Configuration, use: str, jobs_have_own_environment:
     if use != "infrared":
         return
     if given is not None and "dipole" not in given[1]:
-        raise QuarryError(f"infrared: dipoles are learnt from those of the labels, and labeling.{given[0]} gives none")
+        raise QuarryError(
+            f"infrared: dipoles are learnt from those of the labels, and labeling.{given[0]} gives none; use another labeling"
+        )
     if not jobs_have_own_environment:
         require("torch", use)
 

@@ -21,7 +21,9 @@ INTERRUPTED = 130
 
 
 def main(given: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code. A mistake of the user gives one line on standard error and code 1.
+    """Run the command line and return its exit code.
+
+    A mistake of the user, and a file that cannot be read, give one line on standard error and code 1.
 
     given: arguments; None: those of the process.
     """
@@ -37,6 +39,14 @@ def main(given: Sequence[str] | None = None) -> int:
         # Whoever reads it (head, less) has seen enough; the interpreter would say so again when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        # What the subcommand did not foresee: a folder of somebody else, a name that the disk does not take, a disk that is gone.
+        place = "" if error.filename is None else f"{error.filename!s:.300}: "
+        print(
+            f"Quarry: {place}{error.strerror or error}; look at its name and permissions, and at the disk",
+            file=sys.stderr,
+        )
+        return 1
     except KeyboardInterrupt:
         return INTERRUPTED
 

@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the campaign file and say how it is run."""
     molecule: Path = arguments.molecule
     if not molecule.is_file():
-        raise QuarryError(f"--molecule {molecule}: there is no such file")
+        raise QuarryError(f"--molecule {molecule}: there is no such file; name one with a structure, e.g. ethanol.xyz")
     stem = re.sub(r"[^A-Za-z0-9_-]+", "_", molecule.stem).strip("_-")[:LONGEST_NAME]
     name = f"{stem or 'molecule'}_{arguments.task}"
     target: Path = arguments.to or Path(f"{name}.yaml")
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         written = publish_once(target, text.encode())
     except OSError as error:
-        raise QuarryError(f"--to {target}: cannot be written ({error.strerror or error})") from error
+        raise QuarryError(f"--to {target}: cannot be written ({error.strerror or error}); name another file") from error
     if not written:
         raise QuarryError(f"{target} is there already; name another file with --to, or remove it")
     print(f"{target}: {TASKS[arguments.task]}")

@@ -36,7 +36,7 @@ def outlier_threshold(values: NDArray[np.float64], multiple: float = 3.0) -> flo
     finite = values[np.isfinite(values)]
     if not len(finite):
         raise QuarryError(
-            "no uncertainty of the test set is a finite number, so that no threshold can be found from them"
+            "no uncertainty of the test set is a finite number, so that no threshold can be found from them; give a number"
         )
     middle = float(np.median(finite))
     return middle + multiple * MAD_OF_NORMAL * float(np.median(np.abs(finite - middle)))

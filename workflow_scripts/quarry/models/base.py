@@ -60,7 +60,7 @@ class TrainingData:
 def check_labels(kind: str, data: TrainingData, learnt: Sequence[str]) -> None:
     """Raise QuarryError if there is nothing to learn, or a label is not finite. kind: of model. learnt: properties."""
     if not len(data):
-        raise QuarryError(f"model.kind: {kind}: there is nothing to train on")
+        raise QuarryError(f"model.kind: {kind}: there is nothing to train on; raise query.initial")
     periodic = data.structures.pbc.all(axis=1)
     for name in learnt:
         values = data.targets[name]

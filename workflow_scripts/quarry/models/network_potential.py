@@ -106,7 +106,9 @@ class NetworkModel:
     def features(self, structures: StructureSet, kind: str, rng: np.random.Generator) -> NDArray[np.float64]:
         """Return the sums of the features of atoms that the last layers see, shape (n, p); kind: last_layer."""
         if kind != "last_layer" or kind not in self.settings.maps:
-            raise QuarryError(f"query.embedding: a model of kind {self.settings.extra} has no {kind} features")
+            raise QuarryError(
+                f"query.embedding: a model of kind {self.settings.extra} has no {kind} features; set last_layer"
+            )
         return pooled(self._ready(structures), structures, "sum")
 
     def beyond_reach(self, structures: StructureSet) -> NDArray[np.bool_]:

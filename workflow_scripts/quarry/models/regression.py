@@ -48,7 +48,7 @@ class RegressionData:
         """Raise QuarryError, one line, if there is nothing to learn or a label or feature is not a finite number."""
         if len(self) == 0:
             raise QuarryError(
-                "query.initial: there is no label to train on; all labels of the first batch may have failed"
+                "query.initial: there is no label to train on; all labels of the first batch may have failed: see failures.csv"
             )
         finite = np.isfinite(self.targets.reshape(len(self), -1)).all(axis=1)
         if not finite.all():

@@ -115,7 +115,10 @@ def _newest(paths: CampaignPaths, arm: str, folder: Path) -> tuple[LabelledSet, 
         raise QuarryError(
             f"{damaged} is damaged, and there is none before it; start the campaign again, which makes it anew"
         )
-    raise QuarryError(f"{paths.root} (arm {arm}) has no merged label yet; its first iteration is not finished")
+    raise QuarryError(
+        f"{paths.root} (arm {arm}) has no merged label yet; its first iteration is not finished; "
+        "wait for it, or start the campaign again"
+    )
 
 
 def _table(*places: str) -> Rows:

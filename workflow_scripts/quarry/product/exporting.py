@@ -38,14 +38,19 @@ def export(paths: CampaignPaths, wanted: Format, target: Path, arm: str, parts: 
     data = read_campaign(paths, arm)
     rows = data.rows(parts) if parts else np.flatnonzero(data.labelled.used)
     if not len(rows):
-        raise QuarryError(f"{data.words}; none of them is for {' or '.join(parts) or 'use'}, so nothing is written")
+        raise QuarryError(
+            f"{data.words}; none of them is for {' or '.join(parts) or 'use'}, so nothing is written; "
+            "ask for another part, or wait for the next iteration"
+        )
     # Its ending says its kind to whoever writes it.
     temporary = target.with_name(f".{secrets.token_hex(4)}.{target.name}")
     try:
         wanted.write(data, rows, temporary)
         _put(temporary, target)
     except (OSError, sqlite3.Error) as error:
-        raise QuarryError(f"--to {target}: cannot be written ({reason_of(error)})") from error
+        raise QuarryError(
+            f"--to {target}: cannot be written ({reason_of(error)}); name another file, or make room"
+        ) from error
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()

@@ -89,7 +89,7 @@ def make_strategy(query: Query, base: Path | None = None) -> Strategy:
         return MAKERS[query.strategy](query)
     strategy: Strategy = make_user_object(query.strategy, "query.strategy", query.arguments, base)
     if not callable(getattr(strategy, "select", None)):
-        raise QuarryError(f"query.strategy: {query.strategy} has no method select(pool, n, rng)")
+        raise QuarryError(f"query.strategy: {query.strategy} has no method select(pool, n, rng); add it")
     needs = getattr(strategy, "needs", ())
     wrong = (
         [need for need in needs if need not in (*MEANINGS, "range")] if isinstance(needs, (tuple, list)) else [needs]

@@ -43,7 +43,7 @@ def make_sampler(pool: SamplerPool, base: Path | None = None) -> Sampler:
     """
     sampler: Sampler = make_user_object(pool.sampler, "pool.sampler", pool.arguments, base)
     if not callable(getattr(sampler, "sample", None)):
-        raise QuarryError(f"pool.sampler: {pool.sampler} has no method sample(model, labelled, iteration, rng)")
+        raise QuarryError(f"pool.sampler: {pool.sampler} has no method sample(model, labelled, iteration, rng); add it")
     if pool.initial is None and not callable(getattr(sampler, "initial", None)):
         raise QuarryError(
             f"pool.sampler: {pool.sampler} has no method initial(rng); add it, or name a file or wigner pool in pool.initial"

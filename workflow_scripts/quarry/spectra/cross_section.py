@@ -133,7 +133,7 @@ def _checked(
         if not np.isfinite(values).all():
             member, state = np.argwhere(~np.isfinite(values))[0]
             raise QuarryError(
-                f"spectrum: {name} of state {state + 1} of ensemble member {member + 1} is not a finite number"
+                f"spectrum: {name} of state {state + 1} of ensemble member {member + 1} is not a finite number; check its label"
             )
     return energies, strengths
 

@@ -67,7 +67,10 @@ class Ensemble:
         lost = ~labelled & ~np.isfinite(predictions).all(axis=1)
         if lost.any():
             lost_id = ids[int(np.argmax(lost))]
-            raise QuarryError(f"spectrum: the model's prediction for structure {lost_id} is not a finite number")
+            raise QuarryError(
+                f"spectrum: the model's prediction for structure {lost_id} is not a finite number; "
+                "label more, or check model and labels"
+            )
         values = np.where(labelled[:, None], labels, predictions)
         energies, strengths = np.split(values, 2, axis=1)
         negative = {}

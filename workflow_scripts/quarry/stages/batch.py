@@ -45,7 +45,8 @@ def draw_initial(configuration: Configuration, structures: str, arm: str = MAIN_
     wanted = n_test + query.initial
     if wanted > len(ids):
         raise QuarryError(
-            f"query.initial + test.size = {wanted} is more than the pool's {len(ids)} structures without duplicates"
+            f"query.initial + test.size = {wanted} is more than the pool's {len(ids)} structures without duplicates; "
+            "make the pool larger or the others smaller"
         )
     drawn = generator(configuration.arm(arm).draw, "initial").permutation(len(ids)).tolist()
     first = [0] if configuration.has_equilibrium else []

@@ -24,7 +24,8 @@ def candidate_rows(structures: str, dataset: str, failures: str, sampled: bool =
     absent = np.zeros(0) if sampled else np.setdiff1d(taken, ids)
     if len(absent):
         raise QuarryError(
-            f"{structures}: labelled structure {absent[0]} is not in the pool; the pool was made from other input"
+            f"{structures}: labelled structure {absent[0]} is not in the pool; the pool was made from other input; "
+            "put that back, or use another name"
         )
     free = ~np.isin(ids, taken)
     groups = read_copies(structures)

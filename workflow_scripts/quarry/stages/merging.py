@@ -128,10 +128,14 @@ def _records(rows: Sequence[BatchRow], labels: Sequence[str], batch: str, method
     for row in rows:
         record = records.get(row.structure_id)
         if record is None:
-            raise QuarryError(f"{given[row.job]}: no record of structure {row.structure_id}, which {batch} puts there")
+            raise QuarryError(
+                f"{given[row.job]}: no record of structure {row.structure_id}, which {batch} puts there; "
+                "remove it and start again"
+            )
         if record.method_id != method_id:
             raise QuarryError(
-                f"{given[row.job]}: label of method {record.method_id}, but the campaign's is {method_id}"
+                f"{given[row.job]}: label of method {record.method_id}, but the campaign's is {method_id}; "
+                "remove it and start again"
             )
     return records
 

@@ -299,5 +299,6 @@ def pool_rows(pool: str, ids: NDArray[np.str_]) -> NDArray[np.int64]:
         return rows_of(read_pool_ids(pool), np.asarray(ids, dtype=np.str_))
     except KeyError as error:
         raise QuarryError(
-            f"{pool}: labelled structure {error} is not in the pool; the pool was made from other input"
+            f"{pool}: labelled structure {error} is not in the pool; the pool was made from other input; "
+            "put that back, or use another name"
         ) from error

@@ -242,7 +242,10 @@ def check_same_molecule(
     if named:
         reference = read_molecule(base / named, 0, 1, "descriptor.reference", LENIENT)
         if not np.array_equal(reference.numbers, first):
-            raise QuarryError(f"descriptor.reference: {named} has other atoms than the pool, or in another order")
+            raise QuarryError(
+                f"descriptor.reference: {named} has other atoms than the pool, or in another order; "
+                "give a geometry of the pool's molecule"
+            )
     if len(first) < 2:
         raise QuarryError("descriptor.kind: inverse_distances needs at least two atoms")
     for index, structure in enumerate(structures):

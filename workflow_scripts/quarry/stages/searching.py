@@ -37,7 +37,9 @@ def collect_pool_labels(configuration: Configuration, base: Path, structures: st
     target = configuration.goal
     missing = [name for name in target.labels if name not in labelled.properties]
     if missing:
-        raise QuarryError(f"target: the table of labeling.file has no {missing[0]} for any structure of the pool")
+        raise QuarryError(
+            f"target: the table of labeling.file has no {missing[0]} for any structure of the pool; name another column or target"
+        )
     values = target_arrays(labelled, configuration)[target.main[0]]
     with atomic_path(output) as temporary, h5py.File(temporary, "w") as handle:
         handle.create_dataset("ids", data=pool.ids.astype(f"S{ID_LENGTH}"))

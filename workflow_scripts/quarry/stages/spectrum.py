@@ -70,7 +70,7 @@ def compute_spectrum(models: ArmModels, model: str, dataset: str, output: Mappin
     known = ensemble.subset(np.flatnonzero(ensemble.labelled))
     try:
         if not len(known):
-            raise QuarryError("spectrum: no member of the ensemble has a label")
+            raise QuarryError("spectrum: no member of the ensemble has a label; see failures.csv")
         spectra[QC_NEA] = broadened(known, settings.delta_qc_eV)
     except QuarryError as error:
         warnings.append(f"{output['qc_nea']} holds no spectrum: {error}")

@@ -133,7 +133,8 @@ def learn_dipoles(potential: Potential) -> tuple[DipoleModel, dict[str, Any]]:
     known = labels.properties.get("dipole")
     if known is None:
         raise QuarryError(
-            "infrared: the campaign's labels have no dipoles, from which those of a trajectory are learnt"
+            "infrared: the campaign's labels have no dipoles, from which those of a trajectory are learnt; "
+            "label with an engine that gives them"
         )
     whole = np.asarray(np.isfinite(known).all(axis=1))
     train, test = (rows[whole[rows]] for rows in (labels.indices("train"), labels.indices("test")))

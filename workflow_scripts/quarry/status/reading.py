@@ -31,7 +31,8 @@ def read_status(paths: CampaignPaths) -> CampaignStatus:
     manifest = object_in(paths.manifest)
     if not manifest:
         raise QuarryError(
-            f"{paths.root}: {MANIFEST} is absent or damaged; nothing has run there yet, or it is no campaign's folder"
+            f"{paths.root}: {MANIFEST} is absent or damaged; nothing has run there yet, or it is no campaign's folder; "
+            "name another"
         )
     run, process = object_in(paths.last_run), main_process(paths.lease)
     place = os.path.normpath(Path(paths.root).resolve() / str(run.get("working_directory") or "../.."))

@@ -48,7 +48,8 @@ def find_structures(ids: Sequence[str], files: Sequence[str]) -> Chosen:
     missing = [name for name in ids if name not in found]
     if missing:
         raise QuarryError(
-            f"{files[0]}: structure {missing[0]} of the batch is not there; the candidates were made from other input"
+            f"{files[0]}: structure {missing[0]} of the batch is not there; the candidates were made from other input; "
+            "put that back, or use another name"
         )
     entries = [found[name] for name in ids]
     structures = StructureSet.from_structures(pool[row] for pool, row, _ in entries)

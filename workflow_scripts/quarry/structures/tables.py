@@ -57,7 +57,7 @@ class Table:
                 handle.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None)
             return found
         except _UNREADABLE as error:
-            raise QuarryError(f"{self.key}: cannot read {self.path} ({error})") from error
+            raise QuarryError(f"{self.key}: cannot read {self.path} ({error}); correct the file") from error
 
     @cached_property
     def shapes(self) -> dict[str, tuple[tuple[int, ...], str]]:
@@ -73,7 +73,7 @@ class Table:
             with h5py.File(self.path, "r") as handle:
                 return {name: (handle[name].shape or (), handle[name].dtype.kind) for name in self.names}
         except _UNREADABLE as error:
-            raise QuarryError(f"{self.key}: cannot read {self.path} ({error})") from error
+            raise QuarryError(f"{self.key}: cannot read {self.path} ({error}); correct the file") from error
 
     def get(self, name: str) -> NDArray[Any] | None:
         """Return a column, shape (n, ...), or None if there is none of that name; of a CSV file as numbers where all are."""
@@ -111,7 +111,7 @@ class Table:
                 add("", handle)
                 handle.visititems(add)
         except _UNREADABLE as error:
-            raise QuarryError(f"{self.key}: cannot read {self.path} ({error})") from error
+            raise QuarryError(f"{self.key}: cannot read {self.path} ({error}); correct the file") from error
         yield from found
 
     def column(self, name: str, key: str) -> NDArray[Any]:
@@ -140,7 +140,7 @@ class Table:
         try:
             rows = [row for row in read_rows(self.path, "utf-8-sig") if row]
         except (OSError, ValueError) as error:
-            raise QuarryError(f"{self.key}: cannot read {self.path} ({reason_of(error)})") from error
+            raise QuarryError(f"{self.key}: cannot read {self.path} ({reason_of(error)}); correct the file") from error
         fault = separator_fault(self.path)
         if fault:
             raise QuarryError(f"{self.key}: {self.path}: {fault}")
@@ -270,7 +270,7 @@ def _numbers_in(path: Path, key: str) -> NDArray[np.float64]:
     except FileNotFoundError as error:
         raise QuarryError(f"{key}: {path} does not exist; give a path relative to the campaign file") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise QuarryError(f"{key}: cannot read {path} ({error})") from error
+        raise QuarryError(f"{key}: cannot read {path} ({error}); correct the file") from error
     if not rows:
         raise QuarryError(f"{key}: {path} holds no numbers; give a file with some")
     return np.array(rows)
@@ -331,10 +331,12 @@ def structures_of_table(
         chosen: Any = string2index(index or ":")
         rows = np.atleast_1d(np.arange(len(offsets) - 1)[chosen])
     except (ValueError, IndexError, TypeError) as error:
-        raise QuarryError(f"{key}: index '{index}' does not fit {table.path} ({error})") from error
+        raise QuarryError(f"{key}: index '{index}' does not fit {table.path} ({error}); correct it") from error
     sizes = np.diff(offsets)[rows]
     if not len(rows) or not sizes.all():
-        raise QuarryError(f"{key}: {table.path} (index '{index}') holds no structure or one without atoms")
+        raise QuarryError(
+            f"{key}: {table.path} (index '{index}') holds no structure or one without atoms; correct file or index"
+        )
     if numbers.min() < 1 or numbers.max() > 118 or not np.isfinite(positions).all():
         raise QuarryError(f"{key}: {table.path} holds an atomic number or a position that is none; correct the file")
     try:

@@ -47,7 +47,8 @@ class DipoleModel:
         """
         if structures.charges.any() or structures.pbc.any():
             raise QuarryError(
-                "infrared: dipoles are learnt of neutral molecules alone, and the labelled ones have charges or cells"
+                "infrared: dipoles are learnt of neutral molecules alone, and the labelled ones have charges or cells; "
+                "leave infrared out"
             )
         elements = np.unique(structures.numbers)
         features = _features(structures, elements, seed)

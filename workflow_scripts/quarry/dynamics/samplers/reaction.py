@@ -48,7 +48,7 @@ class Reaction:
         for pair in (*settings.forming, *settings.breaking):
             if max(pair) >= len(self.structure):
                 raise QuarryError(
-                    f"{KEY}: the bond {pair} names an atom that {path.name} has not; atoms are counted from 0"
+                    f"{KEY}: the bond {pair} names an atom that {path.name} has not; correct it (atoms are counted from 0)"
                 )
 
     def starts(self, model: Model, temperature_K: float, generators: Sequence[np.random.Generator]) -> Walkers:

@@ -22,7 +22,7 @@ def make_sampler(section: SamplerSection, origin: Origin) -> Any:
         return named(section.made_by)(section, origin)
     sampler = make_user_object(section.kind, f"{KEY}.kind", section.arguments, origin.base)
     if not callable(getattr(sampler, "path", None)):
-        raise QuarryError(f"{KEY}: {section.kind} has no method path(start, number, rng)")
+        raise QuarryError(f"{KEY}: {section.kind} has no method path(start, number, rng); add it")
     return sampler
 
 

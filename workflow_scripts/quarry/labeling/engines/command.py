@@ -124,10 +124,13 @@ class CommandEngine:
             check_arguments(parser, (), settings.output.parser, "labeling.output.parser", by_place=1)
         tasks = self.resources.tasks
         if settings.launcher != "none" and "launcher" not in used:
-            raise QuarryError(f"labeling.launcher is {settings.launcher}, but labeling.command has no $launcher")
+            raise QuarryError(
+                f"labeling.launcher is {settings.launcher}, but labeling.command has no $launcher; write it before the program"
+            )
         if tasks > 1 and not used & {"launcher", "tasks"}:
             raise QuarryError(
-                f"resources.label.tasks = {tasks}, but labeling.command uses neither $launcher nor $tasks"
+                f"resources.label.tasks = {tasks}, but labeling.command uses neither $launcher nor $tasks; "
+                "write one of them there"
             )
         command = self._command(dict.fromkeys(OF_COMMAND, "1") | self._values(1))
         syntax = subprocess.run(["bash", "-n", "-c", command], capture_output=True, text=True, check=False)
@@ -268,7 +271,7 @@ class CommandEngine:
             try:
                 text = path.read_text()
             except (OSError, UnicodeDecodeError) as error:
-                raise QuarryError(f"labeling.input.{name}: cannot read {path} ({error})") from error
+                raise QuarryError(f"labeling.input.{name}: cannot read {path} ({error}); correct it") from error
             used |= placeholders(text, OF_INPUT, f"labeling.input.{name}: {path}")
         return used
 

@@ -172,7 +172,7 @@ def _check_core_potential(method: PyscfMethod, symbols: list[str], where: str) -
         _check_is_name(method.ecp, f"{where}.ecp")
         if not any(load_core_potential(method.ecp, s) for s in (*symbols, *ELEMENTS[1:104])):
             raise QuarryError(
-                f"{where}.ecp: '{method.ecp}' is no effective core potential that PySCF knows, e.g. def2-svp"
+                f"{where}.ecp: '{method.ecp}' is no effective core potential that PySCF knows; name one, e.g. def2-svp"
             )
     for symbol in symbols:
         own = _own_core_potential(method.basis, symbol)

@@ -69,7 +69,9 @@ def _parent(root: str) -> Path:
         return parent
     parent = Path(os.path.expandvars(root)).expanduser()
     if "$" in str(parent):
-        raise MachineFault(f"labeling.scratch: '{root}' has a variable that is not set on this node")
+        raise MachineFault(
+            f"labeling.scratch: '{root}' has a variable that is not set on this node; set it there, or name another folder"
+        )
     if not parent.is_dir():
         raise MachineFault(
             f"labeling.scratch: there is no folder {parent} on {socket.gethostname()}; make it there, or name another"

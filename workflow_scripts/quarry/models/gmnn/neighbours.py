@@ -45,7 +45,7 @@ class Neighbourhoods:
             periodic = structures.pbc[number]
             if not np.isfinite(positions).all() or not np.isfinite(cell).all():
                 raise QuarryError(
-                    f"structure {structures.ids[number]}: a position or cell vector is not a finite number"
+                    f"structure {structures.ids[number]}: a position or cell vector is not a finite number; correct or remove it"
                 )
             if periodic.all():
                 volumes[number] = abs(np.linalg.det(cell))
