@@ -39,6 +39,12 @@ def check_use(configuration: Configuration, use: str, jobs_have_own_environment:
             "state_energies_forces (of another campaign)"
         )
     labeling, wanted = configuration.labeling, configuration.uses.reference
+    first, states = configuration.uses.surface_hopping.initial_state, labeling.n_states
+    if use == "surface_hopping" and states is not None and first >= states:
+        raise QuarryError(
+            f"{use}: uses.surface_hopping.initial_state = {first}: the labels have {states} states, from the ground state, 0; "
+            "lower it"
+        )
     # The class of a model of the user's own says what it gives; its calculator refuses what it does not.
     if not model.is_user_defined:
         descriptor = configuration.descriptor

@@ -16,6 +16,7 @@ from quarry.labeling.record import read_records
 from quarry.stages.labeling import Sender, label_job_input
 from quarry.structures import Structure
 from quarry.structures.files import JobInputEntry, write_job_input
+from quarry.uses.reference import with_ground_state
 
 
 @dataclass(frozen=True)
@@ -57,4 +58,4 @@ class ReferenceLabels:
                 f"{len(failed)} of {len(records)} reference labels failed: {failed[0].status}: {failed[0].message}; begin with "
                 "another uses.structure, or set uses.reference to false"
             )
-        return [dict(record.properties) for record in records]
+        return [with_ground_state(record.properties) for record in records]

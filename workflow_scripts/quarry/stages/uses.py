@@ -13,6 +13,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read
+from numpy.typing import NDArray
 
 from quarry.config.campaign import Configuration
 from quarry.config.uses import Uses
@@ -193,13 +194,25 @@ def _kept(label: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
 
 def _lowest(labels: LabelledSet) -> Atoms:
     """Return the labelled structure of lowest energy."""
-    rows = np.flatnonzero(labels.used & np.isfinite(labels.properties["energy"]))
+    energies = _ground_state_energies(labels)
+    rows = np.flatnonzero(labels.used & np.isfinite(energies))
     numbers = [tuple(sorted(labels.structures[int(row)].numbers.tolist())) for row in rows]
     if len(set(numbers)) != 1:
         raise QuarryError(
             f"uses.structure: the labelled structures have {len(set(numbers))} compositions; name the structure to begin with"
         )
-    return labels.structures[int(rows[np.argmin(labels.properties["energy"][rows])])].to_atoms()
+    return labels.structures[int(rows[np.argmin(energies[rows])])].to_atoms()
+
+
+def _ground_state_energies(labels: LabelledSet) -> NDArray[np.float64]:
+    """Return each label's energy (eV), of a label of states alone that of the lowest; NaN where it has neither."""
+    energies = np.full(len(labels.structures), np.nan)
+    for name in ("state_energies", "energy"):
+        known = labels.properties.get(name)
+        if known is not None:
+            given = known[:, 0] if known.ndim == 2 else known
+            energies = np.where(np.isfinite(given), given, energies)
+    return energies
 
 
 def _frames_of(atoms: Atoms, found: Trajectory) -> Iterator[Atoms]:

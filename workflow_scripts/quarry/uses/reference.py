@@ -49,6 +49,15 @@ class LabelCalculator(Calculator):
             raise QuarryError(f"the labels have no {lacking[0]}, which the reference of this use needs")
 
 
+def with_ground_state(label: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a label's properties; energy and forces that it lacks are those of its lowest state, where it has several."""
+    found = dict(label)
+    for name, states, axis in (("energy", "state_energies", 0), ("forces", "state_forces", 1)):
+        if found.get(name) is None and found.get(states) is not None:
+            found[name] = np.take(np.asarray(found[states], dtype=float), 0, axis=axis)
+    return found
+
+
 def structure_of(atoms: Atoms) -> Structure:
     """Return atoms as a structure with the charge and multiplicity of their ``info``, positions rounded as a pool's."""
     return Structure.of_atoms(atoms, int(atoms.info["charge"]), int(atoms.info["multiplicity"]))

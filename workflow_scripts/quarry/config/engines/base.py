@@ -58,6 +58,11 @@ class LabelingBase(Section):
         return None
 
     @property
+    def n_states(self) -> int | None:
+        """States whose energies each label has, the ground state among them; None where the section does not say it."""
+        return None
+
+    @property
     def geometry_method(self) -> PyscfMethod | None:
         """The method of the optimisation and Hessian of a wigner pool that names none; None: the pool must name one."""
         return None

@@ -60,6 +60,13 @@ class PyscfLabeling(LabelingBase):
         return self.method.excitations
 
     @property
+    def n_states(self) -> int | None:
+        """States of the active space, or the excited ones of the method and the ground state."""
+        if self.active_space is not None:
+            return self.active_space.n_states
+        return None if self.excitations is None else self.excitations.n_states + 1
+
+    @property
     def geometry_method(self) -> PyscfMethod | None:
         """The method of the labels."""
         return self.method
