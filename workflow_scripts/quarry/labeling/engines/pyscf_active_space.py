@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
-from pyscf import mcscf, scf
+from pyscf import scf
 from pyscf.data import nist
 
 from quarry.config.methods import ActiveSpace
@@ -74,6 +74,8 @@ def optimised(
     details: gets cycles, natural_occupations, and overlap with the space of the start. Raises StatesNotConverged and
     ActiveSpaceChanged.
     """
+    from pyscf import mcscf
+
     calculation = mcscf.CASSCF(solution, space.orbitals, space.electrons)
     spin = solution.mol.spin / 2
     # Without it the lowest roots may be of other spins.
@@ -204,6 +206,8 @@ class ActiveSpaceStates:
         wall, cpu = time.perf_counter(), time.process_time()
         problem: dict[str, Any] = {"name": "casscf", "converged": False}
         try:
+            from pyscf import mcscf
+
             orbitals = mcscf.project_init_guess(
                 mcscf.CASSCF(solution, self.space.orbitals, self.space.electrons), known.mo_coeff, prev_mol=known.mol
             )
