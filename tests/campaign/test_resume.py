@@ -328,6 +328,12 @@ def test_a_copy_with_new_times_has_nothing_to_do(finished, tmp_path):
         shutil.copy(finished.path / name, folder.path)
     (folder.path / "results/toy").rename(folder.path / "results/other")
     folder.configure({**two_arms(), "name": "other"})
+    for table in (folder.path / "results/other").glob("*/iter_*/batch.csv"):
+        os.utime(table)  # As if it was copied last: what is packed must not be newer than what was made of it.
+    outcome = folder.run("--summary")
+    assert outcome.code == 0, outcome.text[-3000:]
+    labels = [line for line in outcome.text.splitlines() if "/labels/" in line]
+    assert labels and all(line.endswith("\tno update") for line in labels)
     outcome = folder.run()
     assert outcome.nothing_to_do and outcome.code == 0, outcome.text[-3000:]
     assert not folder.calls()

@@ -185,11 +185,17 @@ def unpack(iteration: Path, own: OwnFiles) -> list[str]:
 
 
 def inputs_and_labels(iteration: Path) -> Iterator[tuple[str, float]]:
-    """Yield job inputs and labels that are packed, with the time (s) that they would have if they were not."""
-    time_s = _time_of(iteration) / 1e9
+    """Yield job inputs and labels that are packed, with the oldest time (s) of the iteration's files.
+
+    So they are newer than nothing that was made of them, in whatever order the files were copied: Snakemake would read what is
+    newer, to compare it.
+    """
+    times = [10.0**9]
+    with suppress(OSError), os.scandir(iteration) as entries:
+        times = [entry.stat().st_mtime for entry in entries if entry.is_file()] or times
     for name in members(iteration / PACKED):
         if name.partition("/")[0] in (LABELS, STAYS):
-            yield f"{iteration}/{name}", time_s
+            yield f"{iteration}/{name}", min(times)
 
 
 def packed_record(output: str) -> bytes | None:
