@@ -16,6 +16,8 @@ from quarry.dynamics.surface_hopping import (
     propagate,
 )
 from quarry.dynamics.walkers import ACCELERATION
+from quarry.evaluation.intervals import share_interval
+from quarry.stages.surface_hopping import interval_of
 
 MASS = np.array([20.0])
 
@@ -149,3 +151,10 @@ class TestTrajectories:
 
     def test_kinetic_energy(self):
         assert kinetic_eV(start(3.0).velocities, MASS) == pytest.approx(3.0)
+
+
+def test_an_interval_holds_whatever_those_that_ended_early_would_be_in():
+    """Of 40 trajectories 10 have ended; 3 of the other 30 are in a state. Wilson's ends for 3 and for 13 of 40."""
+    low, high = interval_of(3, 30, 40)
+    assert low == pytest.approx(share_interval(3, 40)[0]) and high == pytest.approx(share_interval(13, 40)[1])
+    assert interval_of(3, 30, 30) == share_interval(3, 30), "where none has ended it is that of chance"

@@ -15,7 +15,7 @@ from quarry.config.uses import SurfaceHopping
 from quarry.dynamics.physical import Limits, fault_of
 from quarry.dynamics.surface_hopping import FINISHED, Path, Settings, Start, Surfaces, populations, propagate
 from quarry.errors import QuarryError
-from quarry.evaluation.intervals import share_interval
+from quarry.evaluation.intervals import Ends, share_interval
 from quarry.files import atomic_path
 from quarry.models.base import Model
 from quarry.randomness import generator
@@ -184,7 +184,7 @@ def _account(settings: SurfaceHopping, files: Sequence[str]) -> dict[str, Any]:
             hops += given["hops"].tolist()
     counts, alive = populations(states, n_states, mechanics(settings))
     rows = np.unique(np.linspace(0, len(counts) - 1, min(len(counts), MOST_TIMES)).round().astype(int))
-    intervals = [[share_interval(int(n), int(alive[row])) for n in counts[row]] for row in rows]
+    intervals = [[interval_of(int(n), int(alive[row]), len(states)) for n in counts[row]] for row in rows]
     shares = [(counts[row] / alive[row]).tolist() if alive[row] else [None] * n_states for row in rows]
     return {
         "trajectories": len(states),
@@ -198,3 +198,8 @@ def _account(settings: SurfaceHopping, files: Sequence[str]) -> dict[str, Any]:
         "populations_low": [[low for low, _ in row] for row in intervals],
         "populations_high": [[high for _, high in row] for row in intervals],
     }
+
+
+def interval_of(count: int, alive: int, total: int) -> Ends:
+    """Return the 95 % interval of a population: those that ended early may be in that state by now, or in another one."""
+    return share_interval(count, total)[0], share_interval(count + total - alive, total)[1]
