@@ -193,9 +193,10 @@ def inputs_and_labels(iteration: Path) -> Iterator[tuple[str, float]]:
     times = [10.0**9]
     with suppress(OSError), os.scandir(iteration) as entries:
         times = [entry.stat().st_mtime for entry in entries if entry.is_file()] or times
+    oldest_s = min(times)
     for name in members(iteration / PACKED):
         if name.partition("/")[0] in (LABELS, STAYS):
-            yield f"{iteration}/{name}", min(times)
+            yield f"{iteration}/{name}", oldest_s
 
 
 def packed_record(output: str) -> bytes | None:

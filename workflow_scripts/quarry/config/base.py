@@ -35,6 +35,11 @@ class Section(BaseModel):
     cites: ClassVar[tuple[str, ...]] = ()
     """What a paper that used it should cite, by names of ``quarry/stages/overview/references.bib``."""
 
+    @property
+    def extras(self) -> Mapping[str, str]:
+        """Optional dependencies that it needs as it is set, by the key that asks for each; not those of the sections in it."""
+        return {}
+
     def citations(self) -> tuple[str, ...]:
         """Return what a paper that used it as it is set should cite; not of the sections in it."""
         return self.cites

@@ -55,8 +55,6 @@ class CalculatorBaseline(Section):
 
     cites: ClassVar[tuple[str, ...]] = ("ramakrishnan2015delta", "larsen2017ase")
 
-    extras: ClassVar[dict[str, str]] = {}
-
     kind: Literal["ase"]
     calculator: ImportPath
     """Import path package.module:Name of a calculator's class, or of a function that returns a calculator. It is made once,
@@ -83,11 +81,6 @@ class LearnsDifference(Section):
     """Learn the difference of the labels to a trained potential, which is added to the predictions (delta learning), for
     energies, forces and stresses; null: learn the labels themselves. Atomic reference energies of the difference are part of
     the model's own prior mean. Computed once for the pool, docs/models.md."""
-
-    @property
-    def extras(self) -> dict[str, str]:
-        """Optional dependencies that it needs, by the key that asks for each."""
-        return {}
 
     @property
     def of_means(self) -> Self:

@@ -19,11 +19,6 @@ class DescriptorBase(Section):
     has_derivatives: ClassVar[bool] = False
     """Whether its derivatives by the positions are known, so that models of energies have forces."""
 
-    @property
-    def extras(self) -> dict[str, str]:
-        """Optional dependencies that it needs, by the key that asks for each."""
-        return {}
-
     def input_files(self) -> list[str]:
         """Return the files that it reads beside a reference geometry."""
         return []

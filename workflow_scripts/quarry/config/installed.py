@@ -7,22 +7,13 @@ import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
 
+from quarry.config.base import Section
 from quarry.config.campaign import Configuration
 from quarry.config.extras import EXTRAS, TORCH_INDEX
 from quarry.errors import QuarryError
 
 REPOSITORY = Path(__file__).parents[3]
-
-
-class Asks(Protocol):
-    """A section of the configuration, or a part of one, that may ask for optional dependencies."""
-
-    @property
-    def extras(self) -> dict[str, str]:
-        """Optional dependencies by the key that asks for each."""
-        ...
 
 
 def lacking(extra: str, what: str) -> str | None:
@@ -61,7 +52,7 @@ def require(extra: str, what: str) -> None:
         raise QuarryError(missing)
 
 
-def what_is_lacking(section: Asks, key: str) -> str | None:
+def what_is_lacking(section: Section, key: str) -> str | None:
     """Return the line about the first package that a section asks for and that is not installed. key: of the section."""
     for name, extra in section.extras.items():
         missing = lacking(extra, f"{key}.{name}: {getattr(section, name)}")
@@ -70,7 +61,7 @@ def what_is_lacking(section: Asks, key: str) -> str | None:
     return None
 
 
-def require_extras(section: Asks, key: str) -> None:
+def require_extras(section: Section, key: str) -> None:
     """Raise QuarryError for the first optional dependency that a section asks for and that is not installed."""
     missing = what_is_lacking(section, key)
     if missing:
@@ -83,7 +74,7 @@ def check_extras(configuration: Configuration) -> None:
         require_extras(section, key)
 
 
-def _sections(configuration: Configuration) -> Iterator[tuple[Asks, str]]:
+def _sections(configuration: Configuration) -> Iterator[tuple[Section, str]]:
     if configuration.descriptor is not None:
         yield configuration.descriptor, "descriptor"
     for name in configuration.arm_names:

@@ -270,7 +270,6 @@ class OwnModel(Section):
     """What an iteration's training begins from: nothing, or the model of the iteration before."""
 
     is_user_defined: ClassVar[bool] = True
-    extras: ClassVar[dict[str, str]] = {}
     baseline: ClassVar[None] = None
 
     def input_files(self) -> list[str]:

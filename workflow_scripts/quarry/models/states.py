@@ -6,7 +6,7 @@ each rounds the cusp off or crosses the other one; sorting makes a crossing a to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -48,9 +48,8 @@ class StatesModel:
         checkpoint: Path | None = None,
     ) -> None:
         """Train a model of each state."""
-        self._begin(data, validation)
-        for state, (model, stream) in enumerate(zip(self.models, rng.spawn(len(self.models)), strict=True)):
-            model.fit(*_of_state(state, data, validation), stream, **_resumed(state, start, checkpoint))
+        for model, labels, stream, begin in self._begun(data, validation, rng, start, checkpoint):
+            model.fit(*labels, stream, **begin)
 
     def fit_member(
         self,
@@ -63,11 +62,9 @@ class StatesModel:
         checkpoint: Path | None = None,
     ) -> None:
         """Train member number ``member`` of the committee of each state."""
-        self._begin(data, validation)
-        for state, (model, stream) in enumerate(zip(self.models, rng.spawn(len(self.models)), strict=True)):
+        for model, labels, stream, begin in self._begun(data, validation, rng, start, checkpoint):
             assert isinstance(model, Committee)
-            both = _of_state(state, data, validation)
-            model.fit_member(member, *both, stream, **_resumed(state, start, checkpoint))
+            model.fit_member(member, *labels, stream, **begin)
 
     def join(self, members: Sequence[StatesModel]) -> None:
         """Become the committees of members that were trained one by one, in their order."""
@@ -143,9 +140,19 @@ class StatesModel:
                 models.append(read(part))
         return StatesModel(make, models)
 
-    def _begin(self, data: TrainingData, validation: TrainingData | None) -> None:
+    def _begun(
+        self,
+        data: TrainingData,
+        validation: TrainingData | None,
+        rng: np.random.Generator,
+        start: Model | None,
+        checkpoint: Path | None,
+    ) -> Iterator[tuple[Model, tuple[TrainingData, TrainingData | None], np.random.Generator, dict[str, Any]]]:
+        """Begin with new models; yield each with its labels, its chance, and what it goes on from."""
         self.models = [self._make() for _ in range(data.targets["state_energies"].shape[1])]
         self._validation = None if validation is None else validation.structures
+        for state, (model, stream) in enumerate(zip(self.models, rng.spawn(len(self.models)), strict=True)):
+            yield model, _of_state(state, data, validation), stream, _resumed(state, start, checkpoint)
 
 
 def _of_state(

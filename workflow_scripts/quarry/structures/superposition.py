@@ -81,8 +81,20 @@ def copy_displacement(one: Geometry, other: Geometry, tolerance_A: float) -> flo
 
 def _superposed(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     """Return the largest distance of two atoms after the superposition of least squares; both about their centroids."""
-    left, _, right = np.linalg.svd(other.T @ one)
-    return float(np.linalg.norm(other @ (left @ right) - one, axis=1).max())
+    return float(np.linalg.norm(other @ rotation_onto(other, one, mirrors=True) - one, axis=1).max())
+
+
+def rotation_onto(
+    positions: NDArray[np.float64], onto: NDArray[np.float64], mirrors: bool = False
+) -> NDArray[np.float64]:
+    """Return the rotation R, shape (3, 3), for which positions R is nearest to others, both about their centroids.
+
+    W. Kabsch, Acta Cryst. A32, 922 (1976). mirrors: a rotation with a reflection will do.
+    """
+    left, _, right = np.linalg.svd(positions.T @ onto)
+    if not mirrors:
+        left = left * np.array([1.0, 1.0, np.sign(np.linalg.det(left @ right))])
+    return np.asarray(left @ right)
 
 
 def _assignments(

@@ -16,14 +16,13 @@ import numpy as np
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 from pyscf import scf
-from pyscf.data import nist
 
 from quarry.config.methods import ActiveSpace
 from quarry.errors import QuarryError, reason_of
-from quarry.labeling.engines.pyscf_runs import HARTREE_EV, Unsolved
+from quarry.labeling.engines.pyscf_runs import HARTREE_EV, Unsolved, forces_of
 from quarry.structures import Structure
+from quarry.structures.superposition import rotation_onto
 
-BOHR_A = float(nist.BOHR)
 GRADIENT_TOLERANCE = 1e-5
 """Convergence of the orbital gradient (hartree): state-specific gradients are as wrong as the orbitals."""
 SPIN_SHIFT_HARTREE = 1.0
@@ -44,16 +43,6 @@ class ActiveSpaceChanged(Unsolved):
     status = "active_space_changed"
 
 
-def turned_onto(positions: NDArray[np.float64], reference: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the rotation R, shape (3, 3), for which (positions - centre) R is nearest to the reference about its centre.
-
-    W. Kabsch, Acta Cryst. A32, 922 (1976); a proper rotation, no mirror image.
-    """
-    u, _, vt = np.linalg.svd((positions - positions.mean(axis=0)).T @ (reference - reference.mean(axis=0)))
-    signs = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
-    return np.asarray((u * signs) @ vt)
-
-
 def in_place_of(structure: Structure, reference: Structure) -> tuple[Structure, NDArray[np.float64]]:
     """Return the structure turned onto the reference geometry, and the rotation that did it.
 
@@ -61,8 +50,8 @@ def in_place_of(structure: Structure, reference: Structure) -> tuple[Structure, 
     """
     if not np.array_equal(structure.numbers, reference.numbers):
         raise ActiveSpaceChanged("the atoms are others than those of active_space.reference, or in another order")
-    rotation = turned_onto(structure.positions, reference.positions)
-    centred = structure.positions - structure.positions.mean(axis=0)
+    centred, onto = (positions - positions.mean(axis=0) for positions in (structure.positions, reference.positions))
+    rotation = rotation_onto(centred, onto)
     return replace(structure, positions=centred @ rotation), rotation
 
 
@@ -120,7 +109,7 @@ def label_of(calculation: Any, rotation: NDArray[np.float64]) -> dict[str, Any]:
     gradients = calculation.nuc_grad_method()
     forces = []
     for state in order:
-        forces.append(-np.asarray(gradients.kernel(state=int(state))) * HARTREE_EV / BOHR_A @ rotation.T)
+        forces.append(forces_of(gradients.kernel(state=int(state))) @ rotation.T)
         if not gradients.converged:
             raise StatesNotConverged(
                 f"the response of the orbitals of state {state} is not converged, so that it has no forces"

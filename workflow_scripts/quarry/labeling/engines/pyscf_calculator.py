@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pyscf import dft, gto, lib, scf
-from pyscf.data import nist
 from scipy.spatial.distance import pdist
 from threadpoolctl import threadpool_limits
 
@@ -19,11 +18,19 @@ from quarry.labeling.engines.base import EngineResult, status_of
 from quarry.labeling.engines.pyscf_active_space import ActiveSpaceStates
 from quarry.labeling.engines.pyscf_names import is_hartree_fock, load_core_potential, one_line
 from quarry.labeling.engines.pyscf_recovery import climb
-from quarry.labeling.engines.pyscf_runs import HARTREE_EV, Runs, ScfNotConverged, Unsolved, attempt, rotated_guess
+from quarry.labeling.engines.pyscf_runs import (
+    BOHR_A,
+    HARTREE_EV,
+    Runs,
+    ScfNotConverged,
+    Unsolved,
+    attempt,
+    forces_of,
+    rotated_guess,
+)
 from quarry.labeling.engines.pyscf_stability import below_closed_shell, look, minimum_below
 from quarry.structures import Structure
 
-BOHR_A = float(nist.BOHR)
 """PySCF's own value: positions are converted with it, so that forces are derivatives with respect to them."""
 
 SHORTEST_DISTANCE_A = 0.1
@@ -190,7 +197,7 @@ class PyscfCalculator:
             result.details["characters"] = transition_orbitals
         found = {**_ground_state_properties(solution, self.method.forces or wanted.forces), **states}
         if gradients is not None:
-            forces = [np.array(found["forces"]), *(-gradient * HARTREE_EV / BOHR_A for gradient in gradients())]
+            forces = [np.array(found["forces"]), *map(forces_of, gradients())]
             energies = found["energy"] + np.array([0.0, *found["excitation_energies"]])
             found |= {"state_energies": energies.tolist(), "state_forces": np.stack(forces, axis=1).tolist()}
         return found
@@ -240,6 +247,5 @@ def _ground_state_properties(calculation: scf.hf.SCF, forces: bool) -> dict[str,
         "dipole": (dipole * BOHR_A).tolist(),
     }
     if forces:
-        gradient = np.asarray(calculation.nuc_grad_method().kernel())
-        properties["forces"] = (-gradient * HARTREE_EV / BOHR_A).tolist()
+        properties["forces"] = forces_of(calculation.nuc_grad_method().kernel()).tolist()
     return properties

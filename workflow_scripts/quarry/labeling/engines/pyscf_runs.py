@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pyscf import scf
+from pyscf.data import nist
 
 from quarry.config.base import ENERGY_UNITS_EV
 
 HARTREE_EV = ENERGY_UNITS_EV["hartree"]
+BOHR_A = float(nist.BOHR)
 
 ROUGH_CONVERGENCE_HARTREE = 1e-5
 """Convergence of a run whose density is only the start of the next one."""
@@ -35,6 +37,11 @@ class ScfNotConverged(Unsolved):
     """No step led to a converged SCF solution."""
 
     status = "scf_not_converged"
+
+
+def forces_of(gradient: Any) -> NDArray[np.float64]:
+    """Return the forces, eV/Angstrom, of a gradient of PySCF's, hartree/bohr, both of shape (n_atoms, 3)."""
+    return -np.asarray(gradient, dtype=np.float64) * HARTREE_EV / BOHR_A
 
 
 def rotated_guess(calculation: scf.hf.SCF) -> None:
