@@ -19,7 +19,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from quarry.campaign.iterations import iteration_of
-from quarry.campaign.loop import BENCHMARKS
+from quarry.campaign.loop import BENCHMARKS, RULES
 from quarry.campaign.own_files import OwnFiles
 from quarry.campaign.paths import PACKED
 from quarry.campaign.state_records import record_path
@@ -185,18 +185,18 @@ def unpack(iteration: Path, own: OwnFiles) -> list[str]:
 
 
 def inputs_and_labels(iteration: Path) -> Iterator[tuple[str, float]]:
-    """Yield job inputs and labels that are packed, with the oldest time (s) of the iteration's files.
+    """Yield job inputs and labels that are packed, with the time (s) that they would have if they were not.
 
-    So they are newer than nothing that was made of them, in whatever order the files were copied: Snakemake would read what is
-    newer, to compare it.
+    But none newer than what was made of labels, in whatever order files were copied: Snakemake would read what is newer, to
+    compare it.
     """
-    times = [10.0**9]
-    with suppress(OSError), os.scandir(iteration) as entries:
-        times = [entry.stat().st_mtime for entry in entries if entry.is_file()] or times
-    oldest_s = min(times)
+    time_ns = _time_of(iteration)
+    for name in RULES["merge_labels"].outputs.values():
+        with suppress(OSError):
+            time_ns = min(time_ns, (iteration / name).stat().st_mtime_ns)
     for name in members(iteration / PACKED):
         if name.partition("/")[0] in (LABELS, STAYS):
-            yield f"{iteration}/{name}", oldest_s
+            yield f"{iteration}/{name}", time_ns / 1e9
 
 
 def packed_record(output: str) -> bytes | None:
