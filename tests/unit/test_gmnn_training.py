@@ -114,6 +114,36 @@ def test_the_best_epoch_is_kept_and_training_stops():
     assert not model.warnings and "may not have converged" in cut.warnings[0]
 
 
+def test_the_average_of_the_last_steps():
+    """A plain mean over nine steps at first; later the last ninth of them counts, and at most a thousand."""
+    parameters = trained(DATA.subset(range(6)), epochs=1, hidden=[2])._trained[0].parameters
+    average, values = parameters.map(torch.zeros_like), np.random.default_rng(0).standard_normal(20_000)
+    for step, value in enumerate(values, 1):
+        training.take_up(average, parameters.map(lambda t, v=value: torch.full_like(t, v)), step)
+        if step in (1, 300):
+            ages = np.arange(step, dtype=float)[::-1]
+            # Weight of step k by the product formula of Shamir and Zhang, their eta being 8.
+            kept = [np.prod([(j - 1) / (j + 8) for j in range(k + 1, step + 1)]) for k in range(1, step + 1)]
+            shares = 9 / (np.arange(1, step + 1) + 8) * kept
+            assert shares.sum() == pytest.approx(1) and (shares * ages).sum() <= step / 9
+            assert float(average.shift[0]) == pytest.approx((shares * values[:step]).sum(), abs=1e-5)
+    ages = np.arange(len(values))[::-1]
+    assert float(average.shift[0]) == pytest.approx((0.999**ages * values).sum() / 1000, abs=0.01)
+
+
+def test_energies_are_not_off_by_what_a_high_learning_rate_shakes_them(monkeypatch):
+    """All energies of a step are off by the same, which forces do not feel and a loss made of them hardly sees."""
+    unseen, offs = toy_data(40, seed=9), []
+    for taken_up in (training.take_up, lambda average, now, _: torch._foreach_copy_(average.tensors, now.tensors)):
+        monkeypatch.setattr(training, "take_up", taken_up)
+        found = [
+            trained(DATA, seed=seed, epochs=120, learning_rate=0.02).predict(unseen.structures, frozenset({"energy"}))
+            for seed in (1, 2, 3)
+        ]
+        offs.append([abs(np.median(one.mean["energy"] - unseen.targets["energy"])) for one in found])
+    assert np.mean(offs[0]) < 0.3 * np.mean(offs[1])
+
+
 class Killed(Exception):
     pass
 

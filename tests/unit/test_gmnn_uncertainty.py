@@ -205,18 +205,18 @@ def test_a_killed_shallow_ensemble_goes_on_and_ends_with_the_same_weights(tmp_pa
 
 
 def test_read_outs_learn_to_differ_as_much_as_they_err():
-    """Without calibration the spread is like the errors of labels that training saw, and tells which others are large."""
+    """Without calibration the spread is like the errors of new labels, and tells which of them are large. That of energies is
+    somewhat larger: it learns from what single steps say, whose errors are more than those of the averaged network.
+    """
     data, unseen = toy_data(80, seed=7), toy_data(60, seed=8)
     kind = {"uncertainty": "shallow_ensemble", "hidden": [32, 32], "calibrate": False}
     first, model = (trained(data, **kind, epochs=epochs) for epochs in (1, 60))
-    found, before = (one.predict(data.structures, frozenset({"energy", "std"})) for one in (model, first))
-    errors = found.mean["energy"] - data.targets["energy"]
-    ratio = np.sqrt(np.mean(found.std["energy"] ** 2) / np.mean(errors**2))
-    assert 0.5 < ratio < 3 and found.std["energy"].mean() < 0.3 * before.std["energy"].mean()
-    new = model.predict(unseen.structures, ALL)
-    for name, least in (("energy", 0.2), ("forces", 0.2)):
-        off = (new.mean[name] - unseen.targets[name]).ravel()
-        assert rank_correlation(off, new.std[name].ravel()) > least
+    new, before = (one.predict(unseen.structures, ALL) for one in (model, first))
+    assert new.std["energy"].mean() < 0.3 * before.std["energy"].mean()
+    for name, most in (("energy", 4), ("forces", 2)):
+        off, std = (new.mean[name] - unseen.targets[name]).ravel(), new.std[name].ravel()
+        assert 0.5 < np.sqrt(np.mean(std**2) / np.mean(off**2)) < most
+        assert rank_correlation(off, std) > 0.2
 
 
 def test_neither_order_nor_company_of_structures_changes_a_standard_deviation(shallow, committee, monkeypatch):

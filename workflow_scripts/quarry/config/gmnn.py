@@ -40,7 +40,8 @@ class Gmnn(LearnsDifference):
     held_out: float = Field(default=0.1, gt=0, lt=1)
     """Share of the training labels that early stopping looks at (at least one); the network does not learn them."""
     patience: int = Field(default=500, gt=0)
-    """Epochs without a lower held-out loss before training stops; the weights of the best epoch are kept."""
+    """Epochs without a lower held-out loss before training stops; the weights, a running average of those of the last
+    steps, of the best epoch are kept."""
     energy_weight: float = Field(default=1.0, ge=0)
     """Weight of the squared error of a structure's energy (eV^2) in the loss."""
     forces_weight: float = Field(default=100.0, ge=0)

@@ -32,7 +32,8 @@ STATE = "training.h5"
 """File of the state in the checkpoint's folder."""
 TOGETHER = 4096
 """Atoms of a block in a pass without parameters' gradients."""
-
+AVERAGED = (9, 1000)
+"""Steps of the running average of the parameters: the last so many-th of all so far, and at most so many."""
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Of mallopt in glibc's malloc.h."""
@@ -153,9 +154,22 @@ def step(
         optimiser.step(part)
 
 
+def take_up(average: Parameters, parameters: Parameters, steps: int) -> None:
+    """Let a running average take up the parameters after so many steps (1, 2, ...), the newer the more.
+
+    That is polynomial-decay averaging (O. Shamir, T. Zhang, Proc. 30th Int. Conf. Mach. Learn., PMLR 28(1), 71 (2013)), later
+    an exponential one.
+
+    While the learning rate is high, a step moves all energies by the same few meV. The loss hardly feels that, as it is made
+    of forces for the most part; the parameters of one step, even of the best epoch, are off by it, and their average is not.
+    """
+    share, most = AVERAGED
+    torch._foreach_lerp_(average.tensors, parameters.tensors, max(share / (steps + share - 1), 1.0 / most))
+
+
 @dataclass
 class Trained:
-    """Parameters of the best epoch, that epoch, and its loss on the held-out data (NaN without such data)."""
+    """Averaged parameters at the best epoch, that epoch, and its loss on the held-out data (NaN without such data)."""
 
     parameters: Parameters
     epoch: int
@@ -167,6 +181,7 @@ class Progress:
     """How far a training is. waited: epochs since the best one or the last fall of the learning rate."""
 
     epoch: int = 0
+    steps: int = 0
     best_epoch: int = 0
     best_loss: float = math.inf
     waited: int = 0
@@ -182,7 +197,8 @@ def train(
     rng: np.random.Generator,
     checkpoint: Path | None = None,
 ) -> Trained:
-    """Train from given parameters and return those of the best epoch; without held-out data those of the last.
+    """Train from given parameters and return their running average (``take_up``) at its best epoch; without held-out data at the
+    last.
 
     checkpoint: folder for the state, where that of an earlier attempt at the same training is looked for.
     Raises QuarryError if the loss is never a finite number.
@@ -205,11 +221,11 @@ def _train(
 ) -> Trained:
     order = seeded(rng, torch.device("cpu"))
     parameters = parameters.map(lambda t: t.to(potential.device, potential.dtype).clone())
-    best = parameters.map(torch.clone)
+    average, best = parameters.map(torch.clone), parameters.map(torch.clone)
     optimisers = optimisers_of(parameters, settings)
     progress = Progress()
     if checkpoint is not None and (checkpoint / STATE).exists():
-        progress = _resume(checkpoint / STATE, parameters, best, optimisers, order) or progress
+        progress = _resume(checkpoint / STATE, (parameters, average, best), optimisers, order) or progress
     held_out = [] if held is None else [labelled(held, rows, potential) for rows in blocks(held.neighbourhoods.offsets)]
     written = time.monotonic()
     while progress.epoch < settings.epochs:
@@ -217,24 +233,26 @@ def _train(
         rate = settings.learning_rate * progress.factor * settings.share_of_rate(progress.epoch)
         for rows in torch.randperm(len(learn), generator=order).split(settings.batch_size):
             step(potential, parameters, optimisers, labelled(learn, rows.numpy(), potential), settings, rate)
+            progress.steps += 1
+            take_up(average, parameters, progress.steps)
         if held is not None:
-            now = sum(float(loss_and_gradient(potential, parameters, b, settings, False)[0]) for b in held_out)
+            now = sum(float(loss_and_gradient(potential, average, b, settings, False)[0]) for b in held_out)
             progress.waited += 1
             if now / len(held) < progress.best_loss:
-                torch._foreach_copy_(best.tensors, parameters.tensors)
+                torch._foreach_copy_(best.tensors, average.tensors)
                 progress.best_epoch, progress.best_loss, progress.waited = progress.epoch, now / len(held), 0
             elif progress.epoch - progress.best_epoch >= settings.patience:
                 break
             elif settings.schedule == "plateau" and progress.waited >= max(1, settings.patience // 4):
                 progress.waited, progress.factor = 0, progress.factor * SHRINK
         if checkpoint is not None and time.monotonic() - written >= CHECKPOINT_S:
-            _write(checkpoint / STATE, progress, parameters, best, optimisers, order)
+            _write(checkpoint / STATE, progress, (parameters, average, best), optimisers, order)
             written = time.monotonic()
-    finite = all(bool(torch.isfinite(tensor).all()) for tensor in parameters.tensors)
+    finite = all(bool(torch.isfinite(tensor).all()) for tensor in average.tensors)
     if (held is None and not finite) or (held is not None and not progress.best_epoch):
         raise QuarryError("model.learning_rate: the potential's loss is not a finite number; lower the learning rate")
     if held is None:
-        return Trained(parameters.map(Tensor.cpu), progress.epoch, math.nan)
+        return Trained(average.map(Tensor.cpu), progress.epoch, math.nan)
     return Trained(best.map(Tensor.cpu), progress.best_epoch, progress.best_loss)
 
 
@@ -254,39 +272,39 @@ def blocks(offsets: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
 
 
 def _write(
-    path: Path,
-    progress: Progress,
-    parameters: Parameters,
-    best: Parameters,
-    optimisers: Sequence[Adam],
-    order: torch.Generator,
+    path: Path, progress: Progress, known: Sequence[Parameters], optimisers: Sequence[Adam], order: torch.Generator
 ) -> None:
-    steps, moved = optimisers[0].state[0], [tensor for optimiser in optimisers for tensor in optimiser.state[1]]
+    moved = [tensor for optimiser in optimisers for tensor in optimiser.state[1]]
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as handle:
-        handle.attrs.update(steps=steps, **vars(progress))
+        handle.attrs.update(vars(progress))
         handle.create_dataset("order", data=order.get_state().numpy())
-        for number, tensor in enumerate([*parameters.tensors, *best.tensors, *moved]):
+        for number, tensor in enumerate([*_tensors(known), *moved]):
             handle.create_dataset(f"tensors/{number:03d}", data=tensor.cpu().numpy())
 
 
 def _resume(
-    path: Path, parameters: Parameters, best: Parameters, optimisers: Sequence[Adam], order: torch.Generator
+    path: Path, known: Sequence[Parameters], optimisers: Sequence[Adam], order: torch.Generator
 ) -> Progress | None:
-    """Take up a state; None if it is damaged."""
-    known = [*parameters.tensors, *best.tensors]
+    """Take up a state; None if it is damaged, or of a version that kept no average."""
     try:
         with h5py.File(path, "r") as handle:
             tensors = [torch.from_numpy(handle["tensors"][name][()]) for name in sorted(handle["tensors"])]
             state = torch.from_numpy(handle["order"][()])
             values = {name: handle.attrs[name].item() for name in vars(Progress())}
-            steps = int(handle.attrs["steps"])
     except (OSError, KeyError):
         return None
-    torch._foreach_copy_(known, tensors[: len(known)])
-    rest = tensors[len(known) :]
-    for optimiser in optimisers:
-        count = len(optimiser.state[1])
-        optimiser.resume(steps, rest[:count])
+    known_tensors = _tensors(known)
+    counts = [len(known_tensors), *(len(optimiser.state[1]) for optimiser in optimisers)]
+    if len(tensors) != sum(counts):
+        return None
+    torch._foreach_copy_(known_tensors, tensors[: counts[0]])
+    rest = tensors[counts[0] :]
+    for optimiser, count in zip(optimisers, counts[1:], strict=True):
+        optimiser.resume(values["steps"], rest[:count])
         rest = rest[count:]
     order.set_state(state)
     return Progress(**values)
+
+
+def _tensors(known: Sequence[Parameters]) -> list[Tensor]:
+    return [tensor for parameters in known for tensor in parameters.tensors]
