@@ -115,7 +115,7 @@ def trained(
     epochs = max(1, round(steps / (len(frames) / 8)))
     several = {"uncertainty": "committee", "members": members} if members > 1 else {}
     settings = Gmnn.model_validate(
-        {"kind": "gmnn", "hidden": list(hidden), "epochs": epochs, "patience": epochs, "batch_size": 8, "device": "cpu"}
+        {"kind": "gmnn", "hidden": list(hidden), "epochs": epochs, "batch_size": 8, "device": "cpu"}
         | {"learning_rate": 0.01 if start is None else 0.005, "schedule": "linear", "cutoff_A": 5.0, **several}
     )
     model = GaussianMomentModel(settings, ("energy", "forces"))

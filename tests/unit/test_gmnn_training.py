@@ -112,6 +112,12 @@ def test_the_best_epoch_is_kept_and_training_stops():
     cut.fit(DATA, held, np.random.default_rng(0))
     assert same(model, cut)
     assert not model.warnings and "may not have converged" in cut.warnings[0]
+    for schedule in ("linear", "cosine"):
+        falls = GaussianMomentModel(
+            settings(epochs=30, patience=5, learning_rate=0.05, schedule=schedule), model.learnt
+        )
+        falls.fit(DATA, held, np.random.default_rng(0))
+        assert falls.hyperparameters["epochs"] == 30 and not falls.warnings
 
 
 def test_the_average_of_the_last_steps():

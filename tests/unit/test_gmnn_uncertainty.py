@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from quarry.dynamics.uncertainty import MEASURES
 from quarry.errors import QuarryError
 from quarry.evaluation.calibration import coverage, rank_correlation
 from quarry.models.base import TrainingData
@@ -228,6 +229,19 @@ def test_neither_order_nor_company_of_structures_changes_a_standard_deviation(sh
         assert np.allclose(part["energy"], whole["energy"][order], rtol=1e-2, atol=1e-5)
         atoms = UNSEEN.structures.atoms_of(order)
         assert np.allclose(part["forces"], whole["forces"][atoms], rtol=1e-2, atol=1e-4)
+
+
+def test_what_ends_a_trajectory_does_not_change_with_the_calibration(committee, monkeypatch):
+    """A threshold of an earlier model, which was calibrated by other labels, means the same."""
+    for kind, name in (("energy", "energy"), ("forces", "forces")):
+        measure, said = MEASURES[kind], []
+        for factor in (1.0, 7.0):
+            monkeypatch.setattr(committee, "_calibrations", {name: Calibration(factor, 60)})
+            found = committee.predict(UNSEEN.structures, measure.wants)
+            assert found.std_factor[name] == factor
+            said.append((measure.of(committee, UNSEEN.structures, found), found.std[name]))
+        (one, std), (other, scaled) = said
+        assert np.allclose(one, other) and np.allclose(scaled, 7.0 * std) and (one > 0).all()
 
 
 class TestCalibration:

@@ -38,10 +38,10 @@ class Gmnn(LearnsDifference):
     """How the learning rate goes on: constant; linear or cosine, down to zero at the last of epochs; plateau, halved whenever
     the held-out loss has not fallen for a quarter of patience."""
     held_out: float = Field(default=0.1, gt=0, lt=1)
-    """Share of the training labels that early stopping looks at (at least one); the network does not learn them."""
+    """Share of the training labels for early stopping and calibration (at least one); the network does not learn them."""
     patience: int = Field(default=500, gt=0)
-    """Epochs without a lower held-out loss before training stops; the weights, a running average of those of the last
-    steps, of the best epoch are kept."""
+    """Epochs without a lower held-out loss before training stops; the weights of the best epoch are kept. Where the learning rate
+    falls to zero (linear, cosine), all epochs are made and the last weights kept. Weights are running averages over steps."""
     energy_weight: float = Field(default=1.0, ge=0)
     """Weight of the squared error of a structure's energy (eV^2) in the loss."""
     forces_weight: float = Field(default=100.0, ge=0)
@@ -116,6 +116,11 @@ class Gmnn(LearnsDifference):
     def n_readouts(self) -> int:
         """Number of read-outs of a shallow ensemble, otherwise 0."""
         return (self.readouts or 8) if self.uncertainty == "shallow_ensemble" else 0
+
+    @property
+    def stops_early(self) -> bool:
+        """Whether the held-out loss says which weights are kept; otherwise those of the last epoch, when the rate is zero."""
+        return self.schedule in ("constant", "plateau")
 
     def share_of_rate(self, epoch: int) -> float:
         """Return the factor by which the schedule changes the learning rate in an epoch (1, 2, ...)."""

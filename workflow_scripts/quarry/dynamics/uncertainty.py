@@ -70,7 +70,8 @@ def conformal_factor(errors: NDArray[np.float64], values: NDArray[np.float64], l
 
 @dataclass(frozen=True)
 class Measure:
-    """What is called uncertainty of a frame.
+    """What is called uncertainty of a frame. Standard deviations are without a calibration of the model itself: that is found
+    anew with each model from few errors, and a threshold of an earlier one would not mean the same.
 
     of: from a prediction with standard deviations, one number for each structure. wants: what must be predicted for it. unit: of
     the number. words: for people. error: from a prediction and labels by property, what it says how large it may be; None: it is
@@ -100,11 +101,11 @@ class Measure:
 
 
 def _std_of_energy(model: Model, structures: StructureSet, prediction: Prediction) -> NDArray[np.float64]:
-    return prediction.std["energy"]
+    return prediction.raw_std("energy")
 
 
 def _std_of_forces(model: Model, structures: StructureSet, prediction: Prediction) -> NDArray[np.float64]:
-    return _largest(prediction.std["forces"], structures)
+    return _largest(prediction.raw_std("forces"), structures)
 
 
 def _error_of_energy(

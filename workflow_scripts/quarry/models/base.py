@@ -88,7 +88,8 @@ class Prediction:
     mean, std: by property, shaped as ``TrainingData.targets``; std lacks properties without standard deviations. Of a class
     the mean is the most probable one. probabilities: of each class, shape (n, n_classes); votes: share of a committee's
     members that choose it. noise_variance: what the model takes for noise of a label, by property, in the unit squared;
-    errors from labels are to be compared with std^2 and this together. std_gradient: of the energy's standard deviation, where
+    errors from labels are to be compared with std^2 and this together. std_factor: of a calibration, by property, where it is in
+    std and noise_variance. std_gradient: of the energy's standard deviation, where
     ``STD_GRADIENT`` was wanted.
     """
 
@@ -98,10 +99,15 @@ class Prediction:
     votes: NDArray[np.float64] | None = None
     noise_variance: dict[str, float] = field(default_factory=dict)
     std_gradient: UncertaintyGradient | None = None
+    std_factor: dict[str, float] = field(default_factory=dict)
+
+    def raw_std(self, name: str) -> NDArray[np.float64]:
+        """Return the standard deviation of a property without the factor of a calibration."""
+        return self.std[name] / self.std_factor.get(name, 1.0)
 
     @staticmethod
     def joined(parts: Sequence[Prediction]) -> Prediction:
-        """Return predictions one after another; noise is the mean over structures."""
+        """Return predictions of one model one after another; noise is the mean over structures."""
 
         def both(name: str) -> dict[str, NDArray[np.float64]]:
             return {key: np.concatenate([getattr(p, name)[key] for p in parts]) for key in getattr(parts[0], name)}
@@ -114,7 +120,14 @@ class Prediction:
             name: float(np.average([p.noise_variance[name] for p in parts], weights=[len(p.mean[name]) for p in parts]))
             for name in parts[0].noise_variance
         }
-        return Prediction(both("mean"), both("std"), optional("probabilities"), optional("votes"), noise)
+        return Prediction(
+            both("mean"),
+            both("std"),
+            optional("probabilities"),
+            optional("votes"),
+            noise,
+            std_factor=parts[0].std_factor,
+        )
 
 
 def main_values(target: Target, values: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:

@@ -158,4 +158,5 @@ class DescriptorModel:
         # Of several quantities none has a noise of its own; classes have none.
         one = self.target.main[0]
         noise = {} if len(self.target.main) > 1 or one == CLASS else {one: found.noise_variance}
-        return Prediction(mean, std, found.probabilities, found.votes, noise)
+        factors = dict.fromkeys(std, found.std_factor)
+        return Prediction(mean, std, found.probabilities, found.votes, noise, std_factor=factors)

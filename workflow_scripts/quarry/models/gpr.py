@@ -144,7 +144,8 @@ class GaussianProcessRegression:
         factor = self._calibration.factor
         if std is not None:
             std = np.hypot(factor * self.scale * std, self._baseline.extra_std(structures))
-        return RegressionPrediction(mean, std, noise_variance=factor**2 * self.hyperparameters["noise_variance"])
+        noise = factor**2 * self.hyperparameters["noise_variance"]
+        return RegressionPrediction(mean, std, noise_variance=noise, std_factor=factor)
 
     def slopes(self, structures: StructureSet, features: NDArray[np.floating]) -> NDArray[np.float64]:
         """Return the derivatives of the predicted mean by the features, see ``HasSlopes``."""

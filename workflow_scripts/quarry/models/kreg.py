@@ -182,8 +182,9 @@ class KernelRidgeRegression:
         if self._several:
             return found
         std = None if found.std is None else found.std[:, 0]
-        noise = learnt.calibration(0).factor ** 2 * learnt.amplitudes[0] ** 2 * learnt.regularisations[0]
-        return RegressionPrediction(found.mean[:, 0], std, forces=found.forces, noise_variance=float(noise))
+        factor = learnt.calibration(0).factor
+        noise = float(factor**2 * learnt.amplitudes[0] ** 2 * learnt.regularisations[0])
+        return RegressionPrediction(found.mean[:, 0], std, forces=found.forces, noise_variance=noise, std_factor=factor)
 
     def slopes(self, structures: StructureSet, features: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the derivatives of the predicted mean of the first target by the features, see ``HasSlopes``."""

@@ -127,7 +127,8 @@ class MultilayerPerceptron:
         if self.settings.uncertainty == "none" or not with_std:
             return RegressionPrediction(mean, None)
         factor = self._calibration().factor
-        return RegressionPrediction(mean, np.hypot(factor * self.scale * std, self._baseline.extra_std(structures)))
+        std = np.hypot(factor * self.scale * std, self._baseline.extra_std(structures))
+        return RegressionPrediction(mean, std, std_factor=factor)
 
     def slopes(self, structures: StructureSet, features: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the derivatives of the predicted mean by the features, see ``HasSlopes``."""

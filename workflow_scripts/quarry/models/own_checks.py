@@ -95,10 +95,25 @@ def checked_prediction(
         for name in mean
         if name in found.noise_variance
     }
+    factors = {
+        name: float(_numbers(found.std_factor[name], (), f"std_factor of {name}", where))
+        for name in std
+        if name in found.std_factor
+    }
+    if min(factors.values(), default=1.0) <= 0:
+        raise QuarryError(f"{where}: a std_factor of a Prediction is not above 0; leave it out where std is not scaled")
     gradient = None
     if STD_GRADIENT in want:
         gradient = checked_gradient(found.std_gradient, structures, f"{where}: std_gradient of a Prediction")
-    return Prediction(mean, std, noise_variance=noise, std_gradient=gradient, **shares)
+    return Prediction(
+        mean,
+        std,
+        shares["probabilities"],
+        shares["votes"],
+        noise,
+        gradient,
+        factors,
+    )
 
 
 def checked_gradient(found: Any, structures: StructureSet | None, where: str) -> UncertaintyGradient:

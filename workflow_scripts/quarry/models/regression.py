@@ -73,7 +73,8 @@ class RegressionPrediction:
     votes the share of members that choose it, both of shape (n, n_classes). For target excitations mean and std are of
     shape (n, 2 n_states), in the order of ``RegressionData.targets``. forces: eV/Angstrom, shape (n_atoms_total, 3), of a
     model that has learnt them. noise_variance: what the model takes for noise of a label, in the unit squared; errors from
-    labels are to be compared with std^2 and this together. std and noise_variance are calibrated where the model is.
+    labels are to be compared with std^2 and this together. std and noise_variance are calibrated where the model is,
+    by std_factor.
     """
 
     mean: NDArray[np.float64]
@@ -82,6 +83,7 @@ class RegressionPrediction:
     votes: NDArray[np.float64] | None = None
     forces: NDArray[np.float64] | None = None
     noise_variance: float = 0.0
+    std_factor: float = 1.0
 
 
 class Regression(Protocol):

@@ -105,7 +105,9 @@ class ArmModels:
                 whole[name][rows_of_property(name, structures, rows)] = array
             return whole
 
-        return Prediction(spread(found.mean), spread(found.std), noise_variance=found.noise_variance)
+        return Prediction(
+            spread(found.mean), spread(found.std), noise_variance=found.noise_variance, std_factor=found.std_factor
+        )
 
     def data(self, dataset: LabelledSet, role: str) -> TrainingData:
         """Return the labels of a role (train, test) that have the target."""

@@ -76,7 +76,7 @@ class GaussianMomentModel:
         start: Model | None = None,
         checkpoint: Path | None = None,
     ) -> None:
-        """Train; early stopping looks at ``validation``, or at a held-out share of ``data``, and calibrates by it.
+        """Train; early stopping looks at ``validation``, or at a held-out share of ``data``, which calibrates too.
 
         That share is the same for all members of a committee; each has its own initial weights and order of batches. start: a
         member begins from that of the same number. Raises QuarryError if a label is not finite, atoms are in one place, or
@@ -224,7 +224,8 @@ class GaussianMomentModel:
             if gradient is not None and gradient.by_strain is not None:
                 found = std_gradient(spread, batch.owners.cpu().numpy(), self._calibration("energy").factor)
                 gradient.by_positions[batch.atoms], gradient.by_strain[rows] = found
-        return Prediction(mean, std, std_gradient=gradient)
+        factors = {name: self._calibration(name).factor for name in std}
+        return Prediction(mean, std, std_gradient=gradient, std_factor=factors)
 
     def _said(
         self, structures: StructureSet, derivatives: bool, with_spread: bool = True, plain: bool = False
@@ -354,7 +355,7 @@ class GaussianMomentModel:
         """Return what is doubtful about the training, a line each."""
         settings = self.settings
         last = [one for one in self._trained if one.epoch == settings.epochs and not math.isnan(one.held_out_loss)]
-        unfinished = last and settings.schedule in ("constant", "plateau") and settings.epochs > 1
+        unfinished = last and settings.stops_early and settings.epochs > 1
         several = f"{len(last)} of {settings.networks} members of gmnn were best in their"
         which = several if settings.networks > 1 else "gmnn was best in its"
         late = [f"{which} last epoch: it may not have converged (model.epochs)"] if unfinished else []

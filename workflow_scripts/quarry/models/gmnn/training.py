@@ -197,8 +197,9 @@ def train(
     rng: np.random.Generator,
     checkpoint: Path | None = None,
 ) -> Trained:
-    """Train from given parameters and return their running average (``take_up``) at its best epoch; without held-out data at the
-    last.
+    """Train from given parameters and return their running average (``take_up``) at its best epoch, or at the last one: without
+    held-out data, and where the learning rate falls to zero. The loss of few held-out structures is for the most part that of
+    the strangest of them, and says less about weights than a high rate harms them.
 
     checkpoint: folder for the state, where that of an earlier attempt at the same training is looked for.
     Raises QuarryError if the loss is never a finite number.
@@ -238,7 +239,7 @@ def _train(
         if held is not None:
             now = sum(float(loss_and_gradient(potential, average, b, settings, False)[0]) for b in held_out)
             progress.waited += 1
-            if now / len(held) < progress.best_loss:
+            if now / len(held) < progress.best_loss or (not settings.stops_early and math.isfinite(now)):
                 torch._foreach_copy_(best.tensors, average.tensors)
                 progress.best_epoch, progress.best_loss, progress.waited = progress.epoch, now / len(held), 0
             elif progress.epoch - progress.best_epoch >= settings.patience:
