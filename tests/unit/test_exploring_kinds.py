@@ -11,6 +11,7 @@ from ase.calculators.emt import EMT
 from ase.io import write
 
 from quarry.config import Configuration, load_configuration
+from quarry.dynamics import exploration
 from quarry.dynamics.files import Trajectories
 from quarry.stages.arm_models import ArmModels
 from quarry.stages.batch import read_proposal
@@ -92,6 +93,41 @@ def test_molecules_and_cells_move_side_by_side(explored):
     assert len(met) > BATCH
     assert found.ends[met].min() >= LABELLED_STEPS
     assert set(read_pool(paths["candidates"]).ids) <= {found.structures.ids[k] for k in met}
+
+
+def test_a_killed_job_is_taken_up_with_the_same_model_alone(explored, tmp_path, monkeypatch):
+    folder, paths = explored
+    models = ArmModels(configuration("random"), "main", pool=paths["pool"], base=folder)
+
+    def run(name: str, model: str) -> Trajectories:
+        explore_candidates(models, 1, 0, Explored(model, paths["dataset"], [paths["facts"]]), str(tmp_path / name))
+        return Trajectories.read(tmp_path / name)
+
+    def kill_then_run(name: str, model: str) -> Trajectories:
+        monkeypatch.setattr(exploration, "CHECKPOINT_S", 0.0)
+        with monkeypatch.context() as killed:
+            write_state = exploration._write
+
+            def die(*given):
+                write_state(*given)
+                if given[1].step == 5:
+                    raise KeyboardInterrupt
+
+            killed.setattr(exploration, "_write", die)
+            with pytest.raises(KeyboardInterrupt):
+                run(name, paths["model"])
+        assert list(tmp_path.glob("*.state.npz"))
+        return run(name, model)
+
+    other = str(tmp_path / "other.h5")
+    data = LabelledSet.read(paths["dataset"])
+    data.subset(np.arange(N - 2)).write(str(tmp_path / "fewer.h5"), {})
+    train_model(models, str(tmp_path / "fewer.h5"), other)
+    for name, model in (("000.h5", paths["model"]), ("001.h5", other)):
+        whole, found = run(f"whole_{name}", model), kill_then_run(name, model)
+        np.testing.assert_array_equal(found.structures.positions, whole.structures.positions)
+        assert list(found.ends) == list(whole.ends)
+    assert not list(tmp_path.glob("*.state.npz"))
 
 
 @pytest.mark.parametrize(

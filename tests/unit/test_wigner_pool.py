@@ -291,6 +291,16 @@ class TestModesFile:
             check(settings, tmp_path)
         assert "\n" not in str(caught.value)
 
+    def test_constant_pressure_of_a_molecule_is_refused_before_any_job(self, tmp_path: Path) -> None:
+        settings = configuration(tmp_path, {})
+        explore = {"ensemble": "npt"}
+        pool = {"source": "dynamics", "modes_file": "modes.json", "explore": explore}
+        gmnn = {"kind": "gmnn", "uncertainty": "auxiliary"}
+        given = {**settings.model_dump(exclude_unset=True), "pool": pool, "target": "energy_forces", "model": gmnn}
+        given["stop"] = {"max_labels": 100}
+        with pytest.raises(QuarryError, match="npt changes the volume of cells"):
+            check(load_configuration(given, "campaign.yaml"), tmp_path)
+
     def test_a_missing_file(self, tmp_path: Path) -> None:
         settings = configuration(tmp_path, {})
         (tmp_path / "modes.json").unlink()

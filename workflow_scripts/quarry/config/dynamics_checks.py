@@ -12,6 +12,11 @@ FEWEST_CONFORMAL = 19
 """With fewer errors the largest one bounds less than 95 % of further ones."""
 
 
+PREDICTORS = {
+    "forces": "gmnn, kreg with target: energy_forces, or gpr with descriptor.kind: inverse_distances",
+    "stress": "gmnn",
+}
+"""Which models predict what trajectories need. Those that predict a stress predict forces too."""
 REMEDIES = {
     "energy": "use gpr, kreg, or gmnn with model.uncertainty: auxiliary, committee or shallow_ensemble",
     "informativeness": "use gmnn",
@@ -57,7 +62,7 @@ def model_without_trajectories(c: Configuration, where: str, traits: ModelTraits
     if lacking:
         return (
             f"{where}: {noun} (pool.source: dynamics) need {' and '.join(lacking)}, which this model does not predict; use "
-            "gmnn, kreg with target: energy_forces, or gpr with descriptor.kind: inverse_distances"
+            f"{PREDICTORS[lacking[-1]]}"
         )
     bias = settings.bias
     if bias is not None and bias.acts and not (smooth and bias.uncertainty in traits.uncertainty_gradients):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from quarry.dynamics.samplers.registry import make_sampler, owner_of
 from quarry.dynamics.uncertainty import MEASURES, Measure, informativeness_of, outlier_threshold
 from quarry.dynamics.walkers import Walkers, heated
 from quarry.errors import QuarryError
+from quarry.files import digest_of, sha256_of
 from quarry.models.base import Model
 from quarry.query.batch import batch_size
 from quarry.randomness import generator
@@ -92,7 +93,7 @@ def explore_candidates(models: ArmModels, iteration: int, group: int, last: Expl
     numbers = numbers_of(settings, group)
     rngs = [generator(models.settings.seed, models.arm, iteration, "trajectory", number) for number in numbers]
     known = labelled.without_rejected()
-    checkpoint, section = Path(output).with_suffix(".state.npz"), settings.sampler
+    section, checkpoint = settings.sampler, _checkpoint_of(output, last, whole)
     sampler = None if section is None else make_sampler(section, Origin(models.base or Path(), modes))
     if section is not None:
         whole |= {"sampler": section.kind, "noun": section.noun}
@@ -125,6 +126,18 @@ def explore_candidates(models: ArmModels, iteration: int, group: int, last: Expl
     checkpoint.unlink(missing_ok=True)
     met, noun = found.fates.count("uncertain"), whole.get("noun", "trajectories")
     return f"{len(found.fates)} {noun}, {int(found.ends.sum())} steps: {met} met a frame beyond {threshold:.3g} {measure.unit}"
+
+
+def _checkpoint_of(output: str, last: Explored, whole: Mapping[str, Any]) -> Path:
+    """Return where a killed job leaves its state; that of a job with another model or other labels is removed.
+
+    whole: what is said of all trajectories, their threshold above all.
+    """
+    mark = digest_of([sha256_of(last.model), sha256_of(last.dataset), whole], 12)
+    path = Path(output).with_suffix(f".{mark}.state.npz")
+    for other in set(path.parent.glob(f"{Path(output).stem}.*.state.npz")) - {path}:
+        other.unlink(missing_ok=True)
+    return path
 
 
 def numbers_of(settings: Explore, group: int) -> list[int]:

@@ -51,11 +51,10 @@ def check(configuration: Configuration, base: Path, jobs_have_own_environment: b
         check_not_nm(pool_filter)
         check_size(configuration, pool_filter)
         structures, sources = pool_filter.kept, pool_filter.sources
-        if isinstance(configuration.pool, DynamicsPool):
-            check_cells(configuration.pool.explore, structures)
     else:
         structures, sources = StructureSet.from_structures([read_start(pool, base)]), []
     if isinstance(configuration.pool, DynamicsPool):
+        check_cells(configuration.pool.explore, structures)
         check_bias(configuration.pool.explore, structures)
         check_sampler(configuration, base, structures)
     engine = make_engine(configuration.labeling, base, configuration.resources.label)
