@@ -119,7 +119,7 @@ def test_a_given_threshold_has_its_unit(uncertainty, threshold, expected):
 
 
 def test_no_model_without_stress_is_named_for_constant_pressure():
-    with pytest.raises(QuarryError, match="; use gmnn$"):
+    with pytest.raises(QuarryError, match=r"; use gmnn$"):
         load_configuration(dynamics(explore={"ensemble": "npt"}), "campaign.yaml")
 
 
