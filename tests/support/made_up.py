@@ -80,11 +80,10 @@ class MadeUp:
         path.parent.mkdir(exist_ok=True)
         path.write_text("[]")
 
-    def fail(self, structure_id: str) -> None:
+    def fail(self, structure_id: str, message: str = "no end after 50 cycles") -> None:
         Path(self.paths.failed).mkdir(exist_ok=True)
-        Path(self.paths.failed, f"{structure_id}.json").write_text(
-            '[{"message":"no end after 50 cycles","status":"scf_not_converged"}]'
-        )
+        attempts = [{"message": message, "status": "scf_not_converged"}]
+        Path(self.paths.failed, f"{structure_id}.json").write_text(json.dumps(attempts))
 
     def claim(self, structure_id: str) -> Claim:
         """Let this process compute a label."""
