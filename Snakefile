@@ -10,7 +10,7 @@ min_version("9.27.1")
 sys.path.insert(0, str(Path(str(workflow.current_basedir)) / "workflow_scripts"))
 
 from quarry.campaign.arguments import DEFAULT_CAMPAIGN
-from quarry.campaign.last_run import BROKE_OFF, FINISHED, end_run
+from quarry.campaign.last_run import FINISHED, end_run
 from quarry.campaign.opening import open_campaign, reads_default_campaign, start_campaign
 from quarry.campaign.paths import CampaignPaths
 from quarry.terminal import say
@@ -81,5 +81,4 @@ onsuccess:
 
 
 onerror:
-    end_run(CAMPAIGN.paths.last_run, BROKE_OFF)
-    print(error_message(CAMPAIGN), file=sys.stderr)
+    print(close_unfinished(CAMPAIGN), file=sys.stderr)

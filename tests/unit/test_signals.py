@@ -8,8 +8,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from quarry.campaign.closing import close_unfinished
+from quarry.status.reading import read_status
+from quarry.submission import signals
+from support.made_up import MadeUp
 
 LIBRARY = Path(__file__).parents[2] / "workflow_scripts"
 HEAD = f"""
@@ -47,6 +53,17 @@ rule second:
     output: "second"
     shell: "touch {output}"
 """
+# Snakemake's own cleaning up, in which a second interrupt was a traceback.
+SLOW_END = """
+from snakemake.api import SnakemakeApi
+clean_up = SnakemakeApi._cleanup
+def cleaning_up(api):
+    import time
+    pathlib.Path("ending").touch()
+    time.sleep(2)
+    clean_up(api)
+SnakemakeApi._cleanup = cleaning_up
+"""
 LONG = """
 rule long:
     output: "long"
@@ -74,6 +91,13 @@ def start(tmp_path):
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def wait_for(path: Path) -> None:
+    end = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def pid_of_the_job(folder: Path) -> int:
@@ -107,3 +131,29 @@ def test_an_interrupted_run_that_hangs_is_ended_with_its_jobs(start, tmp_path):
     assert process.wait(timeout=30) == 130
     assert "has not ended; it is ended now" in (tmp_path / "words").read_text()
     assert not Path(f"/proc/{job}").exists()
+
+
+def test_further_interrupts_do_not_break_the_orderly_end(start, tmp_path):
+    process = start(HEAD.replace("3.0", "60.0"), SLOW_END, LONG)
+    job = pid_of_the_job(tmp_path)
+    for wait_s in (0.0, 0.1, 0.1):
+        process.send_signal(signal.SIGINT)
+        time.sleep(wait_s)
+    wait_for(tmp_path / "ending")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 1
+    words = (tmp_path / "words").read_text()
+    assert "this run is ending" in words
+    assert "Traceback" not in words and "KeyboardInterrupt" not in words
+    assert not Path(f"/proc/{job}").exists()
+
+
+@pytest.mark.parametrize("asked", [[], [signal.SIGINT], [signal.SIGTERM]])
+def test_a_run_that_somebody_ended_has_not_broken_off(asked, monkeypatch, tmp_path):
+    made = MadeUp(tmp_path, max_labels=30)
+    made.begin_run()
+    monkeypatch.setattr(signals, "_asked", asked)
+    words = close_unfinished(SimpleNamespace(paths=made.paths))
+    assert ("was interrupted" in words) == bool(asked)
+    assert ("Remove the cause" in words) == (not asked)
+    assert read_status(made.paths).state == ("stopped" if asked else "broken_off")

@@ -10,6 +10,7 @@ from pathlib import Path
 from quarry.campaign.campaign import Campaign
 from quarry.campaign.history import recorded_end
 from quarry.campaign.iterations import count_with
+from quarry.campaign.last_run import BROKE_OFF, end_run
 from quarry.campaign.loop import product_of
 from quarry.config.campaign import MAIN_ARM
 from quarry.errors import QuarryError
@@ -70,8 +71,17 @@ def _shown(files: list[str]) -> list[str]:
     )
 
 
-def error_message(campaign: Campaign) -> str:
-    """Return what to do after a run that broke off."""
+def close_unfinished(campaign: Campaign) -> str:
+    """Write down that a run has ended with an error, unless somebody ended it; return what to do now."""
+    # Here: it needs Snakemake's scheduler.
+    from quarry.submission.signals import was_asked_to_end
+
+    if was_asked_to_end():
+        return (
+            f"Quarry: the run of {campaign.paths.root} was interrupted; finished labels are kept. Give the same command again: "
+            "it goes on from here."
+        )
+    end_run(campaign.paths.last_run, BROKE_OFF)
     return (
         f"Quarry: the run of {campaign.paths.root} broke off; finished labels are kept. The messages above name the job and "
         "its log. Remove the cause and give the same command again: it goes on from here."
