@@ -1,5 +1,7 @@
 """Quarry: active-learning labeling campaigns. `snakemake` runs and resumes; config/README.md explains every key."""
 
+import os
+import runpy
 import sys
 from pathlib import Path
 
@@ -7,7 +9,11 @@ from snakemake.utils import min_version
 
 min_version("9.27.1")
 
-sys.path.insert(0, str(Path(str(workflow.current_basedir)) / "workflow_scripts"))
+if isinstance(workflow.current_basedir, os.PathLike):
+    sys.path.insert(0, str(Path(workflow.current_basedir) / "workflow_scripts"))
+else:
+    # Read from a git repository (github(...), as snakedeploy writes it): Snakemake has this file and no library beside it.
+    runpy.run_path(workflow.source_path("workflow_scripts/quarry/campaign/checkout.py"))["check_out"](workflow)
 
 from quarry.campaign.arguments import DEFAULT_CAMPAIGN
 from quarry.campaign.last_run import FINISHED, end_run

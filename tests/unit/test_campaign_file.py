@@ -281,7 +281,8 @@ OWN = "one of your own is named by its whole path"
 @pytest.mark.parametrize(
     ("given", "remedy"), [("slrum", "did you mean 'slurm'?"), ("xyzzy", OWN), ("profiles/xyzzy", OWN)]
 )
-def test_a_profile_that_is_none(here, given, remedy):
+def test_a_profile_that_is_none(here, monkeypatch, given, remedy):
+    monkeypatch.setenv("PWD", str(here))
     project = here / "project"
     for name in ("default", "slurm"):
         (project / "profiles" / name).mkdir(parents=True)

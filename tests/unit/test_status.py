@@ -114,6 +114,39 @@ def test_a_campaign_of_an_earlier_version_says_what_is_not_known(campaign: MadeU
     assert "earlier version" in words(campaign)
 
 
+EARLIER_POOL = {"source": "file", "files": ["pool.extxyz"], "a_key_that_is_gone": 1}
+SIZES = {"initial": 3, "batch": {"schedule": "constant", "size": 3}}
+UNCERTAINTY, SEQUENCE = {"strategy": "uncertainty_clusters", **SIZES}, {"strategy": "sequence", **SIZES}
+
+
+@pytest.mark.parametrize(
+    ("identity", "files", "step"),
+    [
+        ({"pool": EARLIER_POOL, "query": UNCERTAINTY, "arms": {}}, (), "scores the pool"),
+        ({"pool": EARLIER_POOL, "query": UNCERTAINTY, "arms": {}}, ("scores.h5",), "chooses the batch"),
+        ({"pool": EARLIER_POOL, "query": SEQUENCE, "arms": {}}, (), "chooses the batch"),
+        ({"pool": EARLIER_POOL, "query": UNCERTAINTY, "arms": {"main": {"query": SEQUENCE}}}, (), "chooses the batch"),
+        ({"pool": {"source": "dynamics"}, "query": SEQUENCE, "arms": {}}, (), "makes new structures"),
+        ({"pool": {"source": "dynamics"}, "query": UNCERTAINTY, "arms": {}}, ("candidates.h5",), "scores the pool"),
+        ({"pool": EARLIER_POOL, "query": {"strategy": "one_that_is_gone", **SIZES}, "arms": {}}, (), "scores the pool"),
+        ({}, (), "scores the pool"),
+    ],
+)
+def test_the_step_before_a_batch_is_one_of_this_campaign(
+    tmp_path: Path, identity: dict[str, object], files: tuple[str, ...], step: str
+) -> None:
+    """As its manifest has it, of whichever version: of a fixed pool no structures are made."""
+    made = MadeUp(tmp_path)
+    made.iteration(0, 4)
+    manifest = json.loads(Path(made.paths.manifest).read_text())
+    Path(made.paths.manifest).write_text(json.dumps({**manifest, "identity": identity}))
+    for file in ("logs/score_pool.log", *files):
+        path = Path(made.paths.iteration(file, "main", 1))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert read_status(made.paths).arms[0].step == step
+
+
 @pytest.mark.parametrize("content", ["", "{", "[1, 2]", "null", '{"identity": 3}', "\xff\x00"])
 @pytest.mark.parametrize(
     "file", ["last_run.json", ".lease.json", "main/iter_001/facts.json", "main/iter_001/cost.json", "main/iter_002/batch.csv",

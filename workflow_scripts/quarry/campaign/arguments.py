@@ -91,7 +91,8 @@ def check_workflow_profile(given: Path | str | None, project: Path) -> None:
     started = {Path.cwd(), Path(os.environ.get("PWD", "."))}
     places = [folder / inner / given for folder in (*started, project) for inner in ("", "profiles")]
     if not any(place.exists() for place in places):
-        known = ", ".join(sorted(path.parent.name for path in project.glob("profiles/*/config.yaml")))
+        found = [path for folder in (*started, project) for path in folder.glob("profiles/*/config.yaml")]
+        known = ", ".join(sorted({path.parent.name for path in found}))
         close = difflib.get_close_matches(str(given), known.split(", "), n=1)
         remedy = f"did you mean '{close[0]}'?" if close else "one of your own is named by its whole path"
         raise QuarryError(f"--workflow-profile: there is no profile '{given}' (there are {known}); {remedy}")

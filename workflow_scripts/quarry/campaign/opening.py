@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,13 @@ class Inclusion:
             return bool(self.workflow.modifier.skip_configfile)
         return bool(self.workflow.overwrite_configfiles)
 
+    def is_whole(self, config: dict[str, Any]) -> bool:
+        """Whether config, the Snakefile's object, is all that files and command line say, nothing that was made of it.
+
+        So it is of a module with ``config: config``, as snakedeploy writes it: the campaign files are the workflow's.
+        """
+        return not self.is_module or config is self.workflow.modifier_stack[0].globals["config"]
+
     def paths(self, name: str) -> CampaignPaths:
         """Return where the files of a campaign lie: what rules name, behind the module's prefix."""
         manifest = str(self.workflow.modifier.modify_path(f"{CampaignPaths(name).root}/{MANIFEST}"))
@@ -89,18 +97,25 @@ def open_campaign(workflow: Any, config: dict[str, Any]) -> Campaign:
     """Read the campaign of this invocation; a mistake of the user ends it with one line and exit code 1.
 
     workflow, config: the Snakefile's objects; config gets the types of ``--config`` values. Files that the configuration of a
-    module names are looked for from the working directory on, as Snakemake does; else from the campaign file's folder on.
+    module names are looked for from the working directory on, as Snakemake does, unless it hands on its own configuration
+    file as it is; else from the campaign file's folder on.
     """
     if not workflow.is_main_process:
         end_with_parent()
     lend_library()
     inclusion = Inclusion(workflow)
-    given = [] if inclusion.is_module else [Path(file) for file in workflow.overwrite_configfiles]
-    if not inclusion.is_module:
+    is_whole = inclusion.is_whole(config)
+    given = [Path(file) for file in workflow.overwrite_configfiles] if is_whole else []
+    if given and inclusion.is_module:
+        # Snakemake has merged the file with that of the other Snakefile.
+        config.clear()
+        config.update(deepcopy(workflow.config_settings.overwrite_config))
+    if is_whole:
         apply_types(config, workflow.config_settings.config)
-    file = given[-1] if given else DEFAULT_CAMPAIGN
+    files = given or [Path(file) for file in workflow.configfiles if is_whole]
+    file = files[-1] if files else DEFAULT_CAMPAIGN
     base, origin = file.resolve().parent, _shown(file)
-    if inclusion.is_module and inclusion.has_configuration:
+    if inclusion.has_configuration and not files:
         base, origin = Path.cwd(), f"config of module {inclusion.name}"
     invocation, targets = invocation_of(workflow)
     if inclusion.is_module or invocation is Invocation.INSPECTION:
@@ -154,6 +169,7 @@ def start_campaign(workflow: Any, campaign: Campaign) -> None:
     try:
         if campaign.invocation is not Invocation.JOB and not inclusion.is_module:
             check_rules(workflow, campaign.targets)
+            check_report(campaign)
         read_records_with(packed_record)
         if campaign.invocation in (Invocation.INSPECTION, Invocation.DRY_RUN):
             show_as_there(campaign.paths.root, Look(campaign.recovery.packed, campaign.is_finished))
@@ -179,6 +195,19 @@ def start_campaign(workflow: Any, campaign: Campaign) -> None:
     except OSError as error:
         # A folder in place of a file, a file of somebody else's: nothing that a start could repair.
         sys.exit(f"Quarry: {error.filename or campaign.paths.root}: {error.strerror or error}; correct or remove it")
+
+
+def check_report(campaign: Campaign) -> None:
+    """Raise QuarryError if ``--report`` asks for a campaign whose figures are not there: Snakemake lists every absent file."""
+    if not command_line().get("report") or campaign.invocation is not Invocation.INSPECTION or campaign.targets:
+        return
+    shown = [path for rule in campaign.drawing_rules for path in campaign.paths.outputs(rule).values()]
+    absent = next((path for path in shown if not Path(path).exists()), None)
+    if absent is not None:
+        raise QuarryError(
+            f"--report: {absent} is not there; figures and overview are made when a campaign ends, and by this version: "
+            "give the same command without --report (quarry status says how far it is)"
+        )
 
 
 def _outputs(workflow: Any) -> list[Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from contextlib import suppress
@@ -19,6 +21,8 @@ from quarry.errors import QuarryError
 from quarry.files import digest_of, write_json
 
 CACHE = Path(".snakemake/quarry")
+PROJECT = Path(__file__).resolve().parents[3]
+"""The project's folder, which pip takes."""
 
 
 def preflight(configuration: Configuration, base: Path, jobs_have_own_environment: bool = False) -> dict[str, Any]:
@@ -75,6 +79,9 @@ def _run(request: dict[str, Any]) -> dict[str, Any]:
         answer = json.loads(process.stdout.strip().rpartition("\n")[2])
     except ValueError as error:
         last = process.stderr.strip().rpartition("\n")[2]
+        if absent := re.fullmatch(r"ModuleNotFoundError: No module named '(\w+)(\.\w+)*'", last):
+            install = shlex.join([sys.executable, "-m", "pip", "install", str(PROJECT)])
+            raise QuarryError(f"{absent[1]} is not installed where Snakemake runs; type: {install}") from error
         raise QuarryError(f"the checks before the start failed: {last or f'exit code {process.returncode}'}") from error
     if "error" in answer:
         raise QuarryError(answer["error"])

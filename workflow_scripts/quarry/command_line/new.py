@@ -15,7 +15,9 @@ from quarry.errors import QuarryError
 from quarry.files import publish_once
 
 TEMPLATES = Path(__file__).with_name("templates")
-SCHEMA = Path(__file__).parents[3] / "config" / "schema.json"
+PROJECT = Path(__file__).parents[3]
+"""The folder that the library lies in, with a campaign's schema unless the library is installed by itself."""
+SCHEMA = Path("config") / "schema.json"
 TASKS = {
     "potential": "an interatomic potential of a molecule: energies and forces by PySCF",
     "search": "the molecules of a file with the highest HOMO energies",
@@ -67,4 +69,6 @@ def campaign_file(task: str, name: str, molecule: Path, target: Path) -> str:
     # As YAML in single quotes: whatever a path has in it.
     quoted = "'" + os.path.relpath(molecule.resolve(), folder).replace("'", "''") + "'"
     template = Template((TEMPLATES / f"{task}.yaml").read_text())
-    return template.substitute(name=name, molecule=quoted, schema=os.path.relpath(SCHEMA, folder))
+    # Of a library that is installed by itself the schema lies in the deployed project (docs/module.md).
+    project = next((place for place in (PROJECT, Path.cwd()) if (place / SCHEMA).is_file()), PROJECT)
+    return template.substitute(name=name, molecule=quoted, schema=os.path.relpath(project / SCHEMA, folder))

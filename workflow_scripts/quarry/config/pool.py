@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal, cast, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -270,6 +270,13 @@ class DynamicsPool(Section):
 
 InitialPool = WignerPool | FilePool | TablePool
 Pool = Annotated[WignerPool | FilePool | TablePool | SamplerPool | DynamicsPool, Field(discriminator="source")]
+SAMPLED_SOURCES = frozenset(
+    source
+    for pool in get_args(get_args(Pool)[0])
+    if pool.is_sampled
+    for source in get_args(pool.model_fields["source"].annotation)
+)
+"""What ``pool.source`` says of campaigns whose candidates are made anew in each iteration."""
 
 
 def files_of(pool: InitialPool | None) -> list[str]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from quarry.campaign.loop import LABELS, LOOP
+from quarry.campaign.loop import LABELS, LOOP, ArmPlan
 from quarry.campaign.paths import CampaignPaths
+from quarry.config.pool import SAMPLED_SOURCES
+from quarry.config.query import Query
 from quarry.status.facts import IterationStatus
 from quarry.status.files import time_of
 from quarry.stopping.facts import Cost, Facts
@@ -62,10 +66,22 @@ def finished(paths: CampaignPaths, arm: str) -> Finished:
     return Finished(facts, costs)
 
 
-def step_of(paths: CampaignPaths, arm: str, iteration: int) -> str:
+def plan_in(manifest: Mapping[str, Any], arm: str) -> ArmPlan:
+    """Return which steps lead to a batch of an arm, as the campaign's manifest says, which any version may have written."""
+    identity: Any = manifest.get("identity")
+    try:
+        sampled = identity["pool"]["source"] in SAMPLED_SOURCES
+        own = identity["arms"].get(arm, {}).get("query", {})
+        scored = Query.model_validate({**identity["query"], **own}).needs_scores
+    except (LookupError, TypeError, AttributeError, ValueError):
+        return ArmPlan(scored=True)
+    return ArmPlan(scored=scored, sampled=sampled)
+
+
+def step_of(paths: CampaignPaths, arm: str, iteration: int, plan: ArmPlan) -> str:
     """Return the rule that an unfinished iteration has come to: that behind the last one whose files are there.
 
-    Empty where nothing of the iteration is there.
+    plan: the steps that lead to its batch. Empty where nothing of the iteration is there.
     """
     folder = Path(paths.iteration("", arm, iteration))
     if not folder.is_dir():
@@ -76,7 +92,7 @@ def step_of(paths: CampaignPaths, arm: str, iteration: int) -> str:
             return "select_batch"
     else:
         stages = [stage for stage in LOOP if stage.rule not in _AFTER_BATCH and stage is not LABELS]
-        stages = [stage for stage in stages if not stage.part]
+        stages = [stage for stage in stages if not stage.part and stage.when(plan)]
     there = [n for n, stage in enumerate(stages) if any(time_of(folder / file) for file in stage.outputs.values())]
     after = max(there, default=-1) + 1
     while after < len(stages) - 1 and stages[after].part:

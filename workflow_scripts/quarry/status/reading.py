@@ -15,7 +15,7 @@ from quarry.campaign.loop import RULES, Place
 from quarry.campaign.paths import MANIFEST, CampaignPaths
 from quarry.config.campaign import MAIN_ARM, PROBES_ARM
 from quarry.errors import QuarryError
-from quarry.status.arms import STEPS, Finished, finished, step_of
+from quarry.status.arms import STEPS, Finished, finished, plan_in, step_of
 from quarry.status.batches import age, clock, labelling
 from quarry.status.expected import expected_end
 from quarry.status.facts import ArmStatus, CampaignStatus, Failure, Job, MainProcess
@@ -40,7 +40,9 @@ def read_status(paths: CampaignPaths) -> CampaignStatus:
     arms, jobs, notes, found, failed = [], [], [], {}, {}
     for arm in _arms(paths, manifest, run):
         found[arm] = finished(paths, arm)
-        status, of_arm, failed[arm] = _arm(paths, arm, found[arm], _store(manifest, run, Path(place)), handed_out)
+        rule = "" if found[arm].fault else step_of(paths, arm, len(found[arm].facts), plan_in(manifest, arm))
+        store = _store(manifest, run, Path(place))
+        status, of_arm, failed[arm] = _arm(paths, arm, found[arm], rule, store, handed_out)
         arms.append(status)
         jobs += of_arm
         notes += [found[arm].fault] if found[arm].fault else []
@@ -90,10 +92,9 @@ def _store(manifest: Mapping[str, Any], run: Mapping[str, Any], place: Path) -> 
 
 
 def _arm(
-    paths: CampaignPaths, arm: str, done: Finished, store: Path | None, handed_out: list[Job]
+    paths: CampaignPaths, arm: str, done: Finished, rule: str, store: Path | None, handed_out: list[Job]
 ) -> tuple[ArmStatus, list[Job], list[dict[str, str]]]:
     iterations, now = done.iterations, len(done.facts)
-    rule = "" if done.fault else step_of(paths, arm, now)
     reason = recorded_end(paths, arm, now)
     batch, jobs, failed = None, [], []
     if rule == "label_structure":
