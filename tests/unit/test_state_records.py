@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from snakemake.io import IOCache
+from snakemake.io import IOCache, _IOFile
 from snakemake.persistence.file import FilePersistence
 
 from quarry.campaign.state_records import Look, read_records_with, record_path, show_as_there
@@ -40,6 +42,26 @@ def test_a_finished_iteration_is_not_made_again_for_the_inputs_of_another_versio
     assert read(content) == json.loads(content)
     show_as_there("results/this", Look(lambda: [], lambda output: output == "key"))
     assert read(content) == {"rule": "a"}
+
+
+def test_what_is_only_shown_as_there_is_not_write_protected(tmp_path, monkeypatch):
+    """Graph and dry run of an unfinished iteration of an earlier version ended so: its batch is to be made anew."""
+    for owner, name in ((IOCache, "__init__"), (_IOFile, "protected")):
+        monkeypatch.setattr(owner, name, getattr(owner, name))
+    monkeypatch.setattr("quarry.campaign.state_records._looks", {})
+    shown, guarded = tmp_path / "batch.h5", tmp_path / "guarded"
+    guarded.touch()
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # an administrator may write to all files
+    show_as_there("results/toy", Look(lambda: [(str(shown), 1.0)], lambda output: False))
+    rule = SimpleNamespace(workflow=SimpleNamespace(iocache=IOCache(10)))
+
+    def state(path):
+        file = _IOFile(str(path), None)
+        file.rule = rule
+        return asyncio.run(file.exists_local()), asyncio.run(file.protected())
+
+    assert state(shown) == (True, False)
+    assert state(guarded) == (True, True)
 
 
 def test_an_absent_one_is_looked_for_where_it_is_packed(read):

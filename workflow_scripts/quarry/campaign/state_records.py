@@ -80,10 +80,10 @@ def show_as_there(campaign: str, look: Look) -> None:
 
     campaign: folder of its results; a workflow may hold several.
     """
-    from snakemake.io import IOCache, Mtime
+    from snakemake.io import IOCache, Mtime, _IOFile
 
     _looks[campaign] = look
-    original = IOCache.__init__
+    original, is_protected = IOCache.__init__, _IOFile.protected
     if getattr(original, "is_quarrys", False):
         return
 
@@ -93,5 +93,10 @@ def show_as_there(campaign: str, look: Look) -> None:
             self.exists_local[path] = True
             self.mtime[path] = Mtime(local=time_s)
 
+    async def protected(self: Any) -> bool:
+        # What is only shown as there cannot be written to either, and nobody has protected it.
+        return os.path.lexists(self.file) and await is_protected(self)
+
     begin.is_quarrys = True  # type: ignore[attr-defined]
     IOCache.__init__ = begin
+    _IOFile.protected = protected
