@@ -1,6 +1,9 @@
 """``quarry export``: labels of a campaign in formats of other programs, read back by the programs' own readers."""
 
 import json
+import os
+import subprocess
+import sys
 import tomllib
 
 import ase.db
@@ -17,6 +20,7 @@ from quarry.structures.files import read_files
 from quarry.structures.labelled import LabelledSet
 from support.campaigns import REPOSITORY
 from support.data_sets import campaign_of, of_all_kinds, structures
+from support.faults import fill, small_disk
 
 ENDINGS = {"extxyz": "a.extxyz", "ase-db": "a.db", "qcschema": "a.json", "table": "a.csv", "hdf5": "a.h5"}
 LABELLED = of_all_kinds()
@@ -123,6 +127,32 @@ def test_hdf5(tmp_path):
     )
     with h5py.File(target) as handle:
         assert handle["split"][()].astype(str)[-1] == "test" and handle.attrs["method_id"] == "fedcba9876543210"
+
+
+@pytest.mark.parametrize("name", IN_ENVIRONMENT)
+def test_a_full_disk_is_one_line(name, tmp_path):
+    campaign_of(tmp_path / "mine", MOLECULES)
+    command = "import sys; from quarry.command_line.main import main; sys.exit(main(sys.argv[1:]))"
+    with small_disk(tmp_path / "disk", 64) as disk:
+        filler = fill(disk)
+        found = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                command,
+                "export",
+                str(tmp_path / "mine"),
+                f"--format={name}",
+                f"--to={disk / ENDINGS[name]}",
+            ],
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY / "workflow_scripts")},
+            capture_output=True,
+            text=True,
+        )
+        assert list(disk.iterdir()) == [filler]
+    assert found.returncode == 1
+    (line,) = found.stderr.splitlines()
+    assert "cannot be written" in line and "make room" in line
 
 
 @pytest.mark.parametrize("name", IN_ENVIRONMENT)

@@ -12,7 +12,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from quarry.files import atomic_path, canonical_json
+from quarry.files import canonical_json
+from quarry.hdf5_files import new_hdf5
 from quarry.properties import PROPERTIES, Property
 from quarry.structures.files import read_structure_group, write_structure_group
 from quarry.structures.sources import Source, read_sources, write_sources
@@ -131,22 +132,26 @@ class LabelledSet:
 
     def write(self, path: str | Path, attributes: Mapping[str, str]) -> None:
         """Write HDF5, with ``attributes`` of the file. The same labels give the same bytes."""
-        with atomic_path(path) as temporary, h5py.File(temporary, "w") as handle:
-            handle.attrs.update(attributes)
-            write_structure_group(handle.create_group("structures"), self.structures)
-            handle.create_dataset("roles", data=self.roles.astype("S10"))
-            handle.create_dataset("iterations", data=self.iterations)
-            group = handle.create_group("properties")
-            for name in sorted(self.properties):
-                group.create_dataset(name, data=self.properties[name]).attrs["unit"] = PROPERTIES[name].unit
-            if self.state_reference is not None:
-                group = handle.create_group("state_reference")
-                group.attrs["structure_id"] = self.state_reference["structure_id"]
-                transition_orbitals = canonical_json(self.state_reference["characters"])
-                group.create_dataset("characters", data=np.bytes_(transition_orbitals.encode()))
-            write_sources(handle, self.sources)
-            if self.rejected:
-                handle.create_dataset("left_out", data=np.array(sorted(self.rejected), dtype="S"))
+        with new_hdf5(path) as handle:
+            self.write_into(handle, attributes)
+
+    def write_into(self, handle: h5py.File, attributes: Mapping[str, str]) -> None:
+        """Write what ``write`` writes into an open file."""
+        handle.attrs.update(attributes)
+        write_structure_group(handle.create_group("structures"), self.structures)
+        handle.create_dataset("roles", data=self.roles.astype("S10"))
+        handle.create_dataset("iterations", data=self.iterations)
+        group = handle.create_group("properties")
+        for name in sorted(self.properties):
+            group.create_dataset(name, data=self.properties[name]).attrs["unit"] = PROPERTIES[name].unit
+        if self.state_reference is not None:
+            group = handle.create_group("state_reference")
+            group.attrs["structure_id"] = self.state_reference["structure_id"]
+            transition_orbitals = canonical_json(self.state_reference["characters"])
+            group.create_dataset("characters", data=np.bytes_(transition_orbitals.encode()))
+        write_sources(handle, self.sources)
+        if self.rejected:
+            handle.create_dataset("left_out", data=np.array(sorted(self.rejected), dtype="S"))
 
     @staticmethod
     def read(path: str | Path) -> LabelledSet:

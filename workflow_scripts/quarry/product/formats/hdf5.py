@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 def write(data: CampaignData, rows: NDArray[np.int64], path: Path) -> None:
     """Write the labels in flat arrays, and their parts in the data set ``split``."""
-    import h5py
+    from quarry.hdf5_files import new_hdf5
 
-    data.labelled.subset(rows).write(path, {"method_id": data.manifest["method_id"]})
-    with h5py.File(path, "a") as handle:
+    with new_hdf5(path) as handle:
+        data.labelled.subset(rows).write_into(handle, {"method_id": data.manifest["method_id"]})
         handle.create_dataset("split", data=data.split[rows].astype("S12"))
 
 
