@@ -61,7 +61,7 @@ def rewrite(folder: Path, **changes: Any) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
-GMNN = {"kind": "gmnn", "hidden": [16, 8], "epochs": 60, "learning_rate": 0.02, "schedule": "linear", "batch_size": 8}
+GMNN = {"kind": "gmnn", "hidden": [16, 8], "epochs": 300, "learning_rate": 0.02, "schedule": "linear", "batch_size": 8}
 DISTANCES = {"kind": "inverse_distances"}
 LCMD = {"strategy": "random", "initial": 8, "batch": {"schedule": "constant", "size": 5}}
 

@@ -51,3 +51,12 @@ def test_a_campaign_that_has_ended_has_nothing_unknown(tmp_path: Path) -> None:
     text = words(made, ended=True, publish_results=1)
     assert "arm main: 4 labels in 1 iterations; it has ended" in text
     assert "not known yet" not in text
+
+
+def test_damaged_facts_are_named_and_the_rest_is_said(tmp_path: Path) -> None:
+    made = MadeUp(tmp_path, max_iterations=5)
+    made.iteration(0, 4)
+    facts = Path(made.paths.facts("main", 0))
+    facts.write_text(facts.read_text()[:-20])
+    text = words(made, merge_labels=1, total=1)
+    assert f"arm main: {facts}" in text and "1 jobs, no labels among them" in text and "not known yet" in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from quarry.campaign.batch_table import read_batch
 from quarry.campaign.campaign import Campaign
 from quarry.campaign.iterations import count_with
 from quarry.config.campaign import Configuration
+from quarry.errors import QuarryError
 
 OF_LABELS = "label_structure"
 
@@ -27,8 +29,9 @@ def dry_run_lines(campaign: Campaign, jobs: Mapping[str, int]) -> list[str]:
     )
     jobs_words = f"{labels} label jobs and {others} others" if labels else f"{others} jobs, no labels among them"
     lines.append(f"Quarry: jobs that are known now: {jobs_words}" + (f" ({named})" if named else ""))
-    if all(_has_ended(campaign, arm) for arm in campaign.arms):
-        return lines
+    with suppress(QuarryError):  # What is damaged is said above.
+        if all(_has_ended(campaign, arm) for arm in campaign.arms):
+            return lines
     lines.append(
         "Quarry: not known yet: which structures later batches hold and how many iterations there are; each batch is chosen "
         "when the one before it is labelled and the stop rules are asked"
@@ -40,7 +43,14 @@ def dry_run_lines(campaign: Campaign, jobs: Mapping[str, int]) -> list[str]:
 
 
 def _arm(campaign: Campaign, arm: str) -> str:
-    """Return what is known of an arm: its labels, those of its next batch, and how many there may be."""
+    """Return what is known of an arm: its labels, those of its next batch, and how many there may be; of a damaged one, what is."""
+    try:
+        return _known(campaign, arm)
+    except QuarryError as error:
+        return f"arm {arm}: {error}"
+
+
+def _known(campaign: Campaign, arm: str) -> str:
     done = count_with(partial(campaign.paths.facts, arm))
     known = campaign.facts(arm, done - 1)[-1].n_labels if done else 0
     stop = campaign.configuration.stop
