@@ -43,7 +43,7 @@ def dry_run_lines(campaign: Campaign, jobs: Mapping[str, int]) -> list[str]:
 
 
 def _arm(campaign: Campaign, arm: str) -> str:
-    """Return what is known of an arm: its labels, those of its next batch, and how many there may be; of a damaged one, what is."""
+    """Return what is known of an arm: its labels, those of its next batch, and how many there may be; or what is wrong."""
     try:
         return _known(campaign, arm)
     except QuarryError as error:
