@@ -3,6 +3,7 @@
 import base64
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import matplotlib.pyplot as plt
@@ -19,6 +20,7 @@ from quarry.reporting import overview_plots as plots
 from quarry.reporting.page import Figure, Finding, Page, Section, Table, Tile
 from quarry.reporting.plots import STYLE, draw_bands
 from quarry.stages.overview.findings import Evidence, findings_of
+from quarry.stages.overview.front import asked
 from quarry.stages.overview.methods import ALWAYS, bibtex, citations, paragraph, references
 from support.campaigns import stand_in_configuration
 from support.progress import configuration, facts
@@ -165,6 +167,25 @@ def test_methods_name_what_was_done():
     ):
         assert words in text, words
     assert "molder2021snakemake" in bibtex(settings)
+
+
+def test_a_campaign_of_dynamics_says_where_its_structures_come_from():
+    labeling = {"engine": "pyscf", "method": {"xc": "b3lyp", "basis": "6-31g*"}}
+    pool = {"source": "dynamics", "molecule": "water.xyz"}
+    settings = load_configuration({"name": "water", "pool": pool, "labeling": labeling}, "here")
+    for one, found in ((settings, True), (configuration(rrmse=0.1), False)):
+        campaign = SimpleNamespace(configuration=one, facts=[facts(0)], manifest={})
+        assert ("trajectories of the model find" in asked(campaign)) is found
+    last = facts(3, exploration={"threshold": 0.00262, "unit": "eV"})
+    text = paragraph(settings, last, 4, {}, {}, "")
+    assert "pool of" not in text
+    for words in (
+        "50 geometries (drawn from the Wigner distribution at 500 K) were labelled first",
+        "more of the same were drawn until they gained little",
+        "100 trajectories (nve, 300 K, 1000 fs in steps of 0.5 fs) ran on it",
+        "uncertainty (energy) was beyond the threshold (0.00262 eV) was a candidate",
+    ):
+        assert words in text, words
 
 
 def test_page_stands_by_itself_and_is_escaped(tmp_path):

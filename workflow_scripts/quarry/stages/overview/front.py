@@ -9,6 +9,7 @@ from pathlib import Path
 from quarry import __version__
 from quarry.campaign.paths import CampaignPaths
 from quarry.config.campaign import MAIN_ARM, Configuration
+from quarry.config.pool import DynamicsPool
 from quarry.reporting.page import Page, Tile
 from quarry.reporting.plots import unit_for
 from quarry.stages.overview import methods
@@ -25,7 +26,7 @@ def write_overview(
     with tempfile.TemporaryDirectory() as folder:
         page = Page(
             title=f"Labeling campaign {configuration.name}",
-            asked=_asked(campaign),
+            asked=asked(campaign),
             ended=f"Ended: {ended[1]}." if ended[1] else "Not ended yet.",
             made=_made(campaign),
             tiles=list(_tiles(campaign)),
@@ -34,16 +35,20 @@ def write_overview(
         page.write(output)
 
 
-def _asked(campaign: Campaign) -> str:
+def asked(campaign: Campaign) -> str:
+    """Return in a sentence what a campaign is for."""
     configuration, first = campaign.configuration, campaign.facts[0]
     others = [arm for arm in configuration.arm_names if arm != MAIN_ARM]
     beside = f" Beside it ran the arms {', '.join(others)}." if others else ""
     words = configuration.goal.words
     descriptor = f" ({configuration.descriptor.kind})" if configuration.descriptor else ""
+    origin = f"from {first.pool_size:,} structures"
+    if isinstance(configuration.pool, DynamicsPool):
+        origin = f"from {first.pool_size:,} initial structures and from what trajectories of the model find"
     return (
         f"To learn the {words} with {configuration.model.kind}{descriptor}: labels by "
-        f"{methods.level_of_theory(configuration, campaign.manifest)}, chosen by {configuration.query.strategy} from "
-        f"{first.pool_size:,} structures.{beside}"
+        f"{methods.level_of_theory(configuration, campaign.manifest)}, chosen by {configuration.query.strategy} "
+        f"{origin}.{beside}"
     )
 
 

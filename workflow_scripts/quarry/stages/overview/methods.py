@@ -10,6 +10,7 @@ from typing import Any
 from quarry import __version__
 from quarry.config.base import Section
 from quarry.config.campaign import Configuration
+from quarry.config.pool import DynamicsPool
 from quarry.config.query import ConstantBatch, DoublingBatch
 from quarry.stopping.facts import Facts
 from quarry.stopping.messages import how_good
@@ -79,13 +80,18 @@ def paragraph(
     }
     batch = size.get(type(query.batch), "of a fraction {0.fraction:g} of the training set").format(query.batch)
     descriptor = f" with the descriptor {configuration.descriptor.kind}" if configuration.descriptor else ""
-    pool = getattr(configuration.pool, "source", "file")
+    pool = configuration.pool
+    first = f"From a pool of {facts.pool_size:,} structures (source: {getattr(pool, 'source', 'file')}), {query.initial} were"
+    source = ""
+    if isinstance(pool, DynamicsPool):
+        first = f"{query.initial} geometries ({_initial(pool)}) were"
+        source = f" {_explored(pool, facts)}"
     sentences = [
         f"Labels ({level_of_theory(configuration, manifest)}{f'; {names}' if names else ''}) were computed in a labeling "
         f"campaign of Quarry {__version__}, a Snakemake workflow.",
-        f"From a pool of {facts.pool_size:,} structures (source: {pool}), {query.initial} were labelled first.",
-        f"In each of {iterations - 1} further iterations a model ({model.kind}{descriptor}) was trained, and the strategy "
-        f"{query.strategy} chose a batch {batch}.",
+        f"{first} labelled first.",
+        f"In each of {iterations - 1} further iterations a model ({model.kind}{descriptor}) was trained,{source} and the "
+        f"strategy {query.strategy} chose a batch {batch}.",
         f"{facts.n_labels:,} structures were labelled in all, of which {facts.n_train:,} are training structures"
         + (f" and {facts.n_test:,} the test set, drawn at random before the first batch" if facts.n_test else "")
         + (f"; {facts.n_failed} labels failed" if facts.n_failed else "")
@@ -97,3 +103,28 @@ def paragraph(
         f"Every random choice follows from the seed {configuration.seed}.",
     ]
     return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _initial(pool: DynamicsPool) -> str:
+    """Return in words what a campaign of dynamics begins with."""
+    wigner = f"drawn from the Wigner distribution at {pool.initial_temperature_K:g} K"
+    given = getattr(pool.initial_pool, "files", None)
+    return "given" if given else wigner
+
+
+def _explored(pool: DynamicsPool, facts: Facts) -> str:
+    """Return in words how structures were found, with the last iteration's threshold."""
+    explore, seen = pool.explore, facts.exploration or {}
+    grown = "more of the same were drawn until they gained little; then " if pool.grows_by is not None else ""
+    limit = f" ({seen['threshold']:.3g} {seen['unit']})".replace(" )", ")") if "threshold" in seen else ""
+    asked = (
+        f"the first frame whose uncertainty ({explore.uncertainty}) was beyond the threshold{limit} was a candidate,"
+    )
+    if explore.sampler is not None:
+        of = f"{explore.sampler.noun} (sampler {explore.sampler.kind})"
+        return f"{grown}{explore.trajectories} {of} were followed on it, of each {asked}"
+    kelvin = " to ".join(f"{value:g}" for value in dict.fromkeys(explore.temperature_K))
+    return (
+        f"{grown}{explore.trajectories} trajectories ({explore.ensemble}, {kelvin} K, {explore.length_fs:g} fs in steps of "
+        f"{explore.time_step_fs:g} fs) ran on it, of each {asked}"
+    )
