@@ -118,11 +118,6 @@ def test_a_given_threshold_has_its_unit(uncertainty, threshold, expected):
     assert Explore(uncertainty=uncertainty, threshold=threshold).given_threshold() == pytest.approx(expected, rel=1e-6)
 
 
-def test_no_model_without_stress_is_named_for_constant_pressure():
-    with pytest.raises(QuarryError, match=r"; use gmnn$"):
-        load_configuration(dynamics(explore={"ensemble": "npt"}), "campaign.yaml")
-
-
 def test_constant_pressure_needs_cells():
     settings = Explore(ensemble="npt")
     cells = [Structure.from_atoms(bulk("Cu", cubic=True))]

@@ -82,3 +82,8 @@ def test_too_small_a_pool_is_named_by_its_key():
     for pool, key in ((molecule, "pool.initial_size"), ({"initial": given}, "pool.initial.size")):
         with pytest.raises(QuarryError, match=f"make {key} larger"):
             load_configuration(dynamics(pool=pool), "campaign.yaml")
+
+
+def test_no_model_without_stress_is_named_for_constant_pressure():
+    with pytest.raises(QuarryError, match=r"; use gmnn$"):
+        load_configuration(dynamics(explore={"ensemble": "npt"}), "campaign.yaml")

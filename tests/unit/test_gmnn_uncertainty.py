@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from quarry.dynamics.uncertainty import MEASURES
 from quarry.errors import QuarryError
 from quarry.evaluation.calibration import coverage, rank_correlation
 from quarry.models.base import TrainingData
@@ -211,12 +210,12 @@ def test_read_outs_learn_to_differ_as_much_as_they_err():
     """
     data, unseen = toy_data(80, seed=7), toy_data(60, seed=8)
     kind = {"uncertainty": "shallow_ensemble", "hidden": [32, 32], "calibrate": False}
-    first, model = (trained(data, **kind, epochs=epochs) for epochs in (1, 60))
+    first, model = (trained(data, **kind, epochs=epochs) for epochs in (1, 240))
     new, before = (one.predict(unseen.structures, ALL) for one in (model, first))
     assert new.std["energy"].mean() < 0.3 * before.std["energy"].mean()
-    for name, most in (("energy", 4), ("forces", 2)):
+    for name in ("energy", "forces"):
         off, std = (new.mean[name] - unseen.targets[name]).ravel(), new.std[name].ravel()
-        assert 0.5 < np.sqrt(np.mean(std**2) / np.mean(off**2)) < most
+        assert 0.5 < np.sqrt(np.mean(std**2) / np.mean(off**2)) < 3
         assert rank_correlation(off, std) > 0.2
 
 
@@ -229,19 +228,6 @@ def test_neither_order_nor_company_of_structures_changes_a_standard_deviation(sh
         assert np.allclose(part["energy"], whole["energy"][order], rtol=1e-2, atol=1e-5)
         atoms = UNSEEN.structures.atoms_of(order)
         assert np.allclose(part["forces"], whole["forces"][atoms], rtol=1e-2, atol=1e-4)
-
-
-def test_what_ends_a_trajectory_does_not_change_with_the_calibration(committee, monkeypatch):
-    """A threshold of an earlier model, which was calibrated by other labels, means the same."""
-    for kind, name in (("energy", "energy"), ("forces", "forces")):
-        measure, said = MEASURES[kind], []
-        for factor in (1.0, 7.0):
-            monkeypatch.setattr(committee, "_calibrations", {name: Calibration(factor, 60)})
-            found = committee.predict(UNSEEN.structures, measure.wants)
-            assert found.std_factor[name] == factor
-            said.append((measure.of(committee, UNSEEN.structures, found), found.std[name]))
-        (one, std), (other, scaled) = said
-        assert np.allclose(one, other) and np.allclose(scaled, 7.0 * std) and (one > 0).all()
 
 
 class TestCalibration:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 
 import h5py
+import numpy as np
 import pytest
 
+from quarry.dynamics.uncertainty import MEASURES
 from quarry.errors import QuarryError
+from quarry.models.calibration import Calibration
 from quarry.models.gmnn.model import GaussianMomentModel
 from quarry.stages.arm_models import ArmModels
 from quarry.stages.training import train_member, train_model
 from quarry.structures import StructureSet
 from quarry.structures.files import write_pool
 from quarry.structures.labelled import LabelledSet
-from support.potentials import SMALL, settings, toy, toy_data
+from support.potentials import SMALL, settings, toy, toy_data, trained
 from support.stages import configuration
 
 COMMITTEE = {"uncertainty": "committee", "members": 3}
@@ -90,3 +93,17 @@ def test_what_fits_is_accepted():
     plain = settings().traits
     assert not plain.std and not plain.member_jobs
     assert settings(uncertainty="committee").networks == 3 and settings(uncertainty="shallow_ensemble").n_readouts == 8
+
+
+def test_what_ends_a_trajectory_does_not_change_with_the_calibration(monkeypatch):
+    """A threshold of an earlier model, which was calibrated by other labels, means the same."""
+    committee, unseen = trained(toy_data(60), **COMMITTEE, held_out=0.4, epochs=15), toy_data(8, seed=5)
+    for name in ("energy", "forces"):
+        measure, said = MEASURES[name], []
+        for factor in (1.0, 7.0):
+            monkeypatch.setattr(committee, "_calibrations", {name: Calibration(factor, 60)})
+            found = committee.predict(unseen.structures, measure.wants)
+            assert found.std_factor[name] == factor
+            said.append((measure.of(committee, unseen.structures, found), found.std[name]))
+        (one, std), (other, scaled) = said
+        assert np.allclose(one, other) and np.allclose(scaled, 7.0 * std) and (one > 0).all()

@@ -17,12 +17,11 @@ from quarry import __version__
 from quarry.config.baselines import CalculatorBaseline
 from quarry.config.campaign import Configuration, drawn_files, inputs_of
 from quarry.config.extras import EXTRAS
+from quarry.config.installed import REPOSITORY
 from quarry.errors import QuarryError
 from quarry.files import digest_of, write_json
 
 CACHE = Path(".snakemake/quarry")
-PROJECT = Path(__file__).resolve().parents[3]
-"""The project's folder, which pip takes."""
 
 
 def preflight(configuration: Configuration, base: Path, jobs_have_own_environment: bool = False) -> dict[str, Any]:
@@ -80,7 +79,7 @@ def _run(request: dict[str, Any]) -> dict[str, Any]:
     except ValueError as error:
         last = process.stderr.strip().rpartition("\n")[2]
         if absent := re.fullmatch(r"ModuleNotFoundError: No module named '(\w+)(\.\w+)*'", last):
-            install = shlex.join([sys.executable, "-m", "pip", "install", str(PROJECT)])
+            install = shlex.join([sys.executable, "-m", "pip", "install", str(REPOSITORY)])
             raise QuarryError(f"{absent[1]} is not installed where Snakemake runs; type: {install}") from error
         raise QuarryError(f"the checks before the start failed: {last or f'exit code {process.returncode}'}") from error
     if "error" in answer:

@@ -11,12 +11,11 @@ import re
 from pathlib import Path
 from string import Template
 
+from quarry.config.installed import REPOSITORY
 from quarry.errors import QuarryError
 from quarry.files import publish_once
 
 TEMPLATES = Path(__file__).with_name("templates")
-PROJECT = Path(__file__).parents[3]
-"""The folder that the library lies in, with a campaign's schema unless the library is installed by itself."""
 SCHEMA = Path("config") / "schema.json"
 TASKS = {
     "potential": "an interatomic potential of a molecule: energies and forces by PySCF",
@@ -70,5 +69,5 @@ def campaign_file(task: str, name: str, molecule: Path, target: Path) -> str:
     quoted = "'" + os.path.relpath(molecule.resolve(), folder).replace("'", "''") + "'"
     template = Template((TEMPLATES / f"{task}.yaml").read_text())
     # Of a library that is installed by itself the schema lies in the deployed project (docs/module.md).
-    project = next((place for place in (PROJECT, Path.cwd()) if (place / SCHEMA).is_file()), PROJECT)
+    project = next((place for place in (REPOSITORY, Path.cwd()) if (place / SCHEMA).is_file()), REPOSITORY)
     return template.substitute(name=name, molecule=quoted, schema=os.path.relpath(project / SCHEMA, folder))

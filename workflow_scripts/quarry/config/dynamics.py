@@ -194,6 +194,11 @@ class Explore(Section):
         return min(self.jobs, whole)
 
     @property
+    def noun(self) -> str:
+        """What a job makes several of."""
+        return "trajectories" if self.sampler is None else self.sampler.noun
+
+    @property
     def steps(self) -> int:
         """Time steps of a trajectory."""
         return max(1, round(self.length_fs / self.time_step_fs))

@@ -54,7 +54,7 @@ def model_without_trajectories(c: Configuration, where: str, traits: ModelTraits
     settings, learnt = c.pool.explore, c.goal.learnt
     needed = ["forces"] * (settings.sampler is None or settings.sampler.needs_forces)
     needed += ["stress"] * (settings.ensemble == "npt")
-    noun = "trajectories" if settings.sampler is None else settings.sampler.noun
+    noun = settings.noun
     # Of a model of the descriptor only where that has derivatives.
     smooth = not traits.needs_descriptor or isinstance(c.descriptor, InverseDistances)
     given = traits.derivatives if smooth else ()

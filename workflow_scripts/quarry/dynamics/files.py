@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,12 +96,16 @@ def words_of(account: dict[str, Any]) -> str:
     faults = ", ".join(f"{count} x {fault}" for fault, count in account["faults"].items())
     thrown = f"{account['unphysical']} were thrown away ({faults})" if account["unphysical"] else "none was thrown away"
     alike = f" ({account[NEAR_DUPLICATES]} near-duplicates dropped)" if account.get(NEAR_DUPLICATES) else ""
-    limit = f"{account['threshold']:.3g} {account['unit']}".rstrip()
     found = "".join(f", {count} {name.replace('_', ' ')}" for name, count in account.get("found", {}).items())
     return (
         f"{account['trajectories']} {account.get('noun', 'trajectories')}, {account['steps']} steps: {account['uncertain']} met "
-        f"a frame whose uncertainty is beyond {limit}{alike}, {account['complete']} met none, {thrown}{found}"
+        f"a frame whose uncertainty is beyond {threshold_words(account)}{alike}, {account['complete']} met none, {thrown}{found}"
     )
+
+
+def threshold_words(account: Mapping[str, Any]) -> str:
+    """Return the threshold of an account with its unit."""
+    return f"{account['threshold']:.3g} {account['unit']}".rstrip()
 
 
 def read_exploration(path: str | Path) -> dict[str, Any] | None:

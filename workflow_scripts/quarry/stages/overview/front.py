@@ -44,7 +44,7 @@ def asked(campaign: Campaign) -> str:
     descriptor = f" ({configuration.descriptor.kind})" if configuration.descriptor else ""
     origin = f"from {first.pool_size:,} structures"
     if isinstance(configuration.pool, DynamicsPool):
-        origin = f"from {first.pool_size:,} initial structures and from what trajectories of the model find"
+        origin = f"from {first.pool_size:,} initial structures and from what {configuration.pool.explore.noun} of the model find"
     return (
         f"To learn the {words} with {configuration.model.kind}{descriptor}: labels by "
         f"{methods.level_of_theory(configuration, campaign.manifest)}, chosen by {configuration.query.strategy} "

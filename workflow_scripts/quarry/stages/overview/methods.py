@@ -10,8 +10,9 @@ from typing import Any
 from quarry import __version__
 from quarry.config.base import Section
 from quarry.config.campaign import Configuration
-from quarry.config.pool import DynamicsPool
+from quarry.config.pool import DynamicsPool, WignerPool
 from quarry.config.query import ConstantBatch, DoublingBatch
+from quarry.dynamics.files import threshold_words
 from quarry.stopping.facts import Facts
 from quarry.stopping.messages import how_good
 
@@ -107,22 +108,22 @@ def paragraph(
 
 def _initial(pool: DynamicsPool) -> str:
     """Return in words what a campaign of dynamics begins with."""
-    wigner = f"drawn from the Wigner distribution at {pool.initial_temperature_K:g} K"
-    given = getattr(pool.initial_pool, "files", None)
-    return "given" if given else wigner
+    initial = pool.initial_pool
+    if not isinstance(initial, WignerPool):
+        return "given"
+    return f"drawn from the Wigner distribution at {initial.temperature_K:g} K"
 
 
 def _explored(pool: DynamicsPool, facts: Facts) -> str:
     """Return in words how structures were found, with the last iteration's threshold."""
     explore, seen = pool.explore, facts.exploration or {}
     grown = "more of the same were drawn until they gained little; then " if pool.grows_by is not None else ""
-    limit = f" ({seen['threshold']:.3g} {seen['unit']})".replace(" )", ")") if "threshold" in seen else ""
+    limit = f" ({threshold_words(seen)})" if "threshold" in seen else ""
     asked = (
         f"the first frame whose uncertainty ({explore.uncertainty}) was beyond the threshold{limit} was a candidate,"
     )
     if explore.sampler is not None:
-        of = f"{explore.sampler.noun} (sampler {explore.sampler.kind})"
-        return f"{grown}{explore.trajectories} {of} were followed on it, of each {asked}"
+        return f"{grown}{explore.trajectories} {explore.noun} (sampler {explore.sampler.kind}) were followed on it, of each {asked}"
     kelvin = " to ".join(f"{value:g}" for value in dict.fromkeys(explore.temperature_K))
     return (
         f"{grown}{explore.trajectories} trajectories ({explore.ensemble}, {kelvin} K, {explore.length_fs:g} fs in steps of "
