@@ -123,7 +123,8 @@ def _explored(pool: DynamicsPool, facts: Facts) -> str:
         f"the first frame whose uncertainty ({explore.uncertainty}) was beyond the threshold{limit} was a candidate,"
     )
     if explore.sampler is not None:
-        return f"{grown}{explore.trajectories} {explore.noun} (sampler {explore.sampler.kind}) were followed on it, of each {asked}"
+        sampled = f"{explore.trajectories} {explore.noun} (sampler {explore.sampler.kind})"
+        return f"{grown}{sampled} were followed on it, of each {asked}"
     kelvin = " to ".join(f"{value:g}" for value in dict.fromkeys(explore.temperature_K))
     return (
         f"{grown}{explore.trajectories} trajectories ({explore.ensemble}, {kelvin} K, {explore.length_fs:g} fs in steps of "
