@@ -191,7 +191,7 @@ def explored(
 @dataclass(frozen=True)
 class Options:
     """How long and how often. labels: where an arm ends. steps: of a trajectory. certain: first steps that end no trajectory.
-    train: steps of training in an iteration. warm: it begins with the last iteration's weights.
+    train: steps of training in an iteration. warm: it begins with the last iteration's weights. networks: of the committee.
     """
 
     start: int
@@ -203,6 +203,7 @@ class Options:
     certain: int
     train: int
     warm: bool
+    networks: int
 
     def walkers_of(self, labels: int) -> int:
         """Return the number of trajectories of an iteration: a quarter of the labels, within bounds."""
@@ -223,7 +224,8 @@ def run(arm: str, seed: int, reference: Reference, options: Options, folder: Pat
         row |= {"coverage": len(seen & known) / len(known), "unphysical": unphysical}
         row["coverage_of_labels"] = len(set(bins_of(dihedrals(frames)).tolist()) & known) / len(known)
         if len(frames) < options.labels:
-            model = trained(frames, max(options.train, 3 * len(frames)), seed, 2, start=model if options.warm else None)
+            steps, before = max(options.train, 3 * len(frames)), model if options.warm else None
+            model = trained(frames, steps, seed, options.networks, start=before)
             trained_s = time.process_time() - begin
             row |= errors_of(model, test)
             state, bins, factor = explored(model, frames, arm, reference, seed, len(rows), options)
@@ -299,6 +301,7 @@ if __name__ == "__main__":
     parser.add_argument("--most-walkers", type=int, default=8, help="trajectories of a late iteration")
     parser.add_argument("--time-step-fs", type=float, default=0.5)
     parser.add_argument("--steps", type=int, default=20_000, help="of a trajectory")
+    parser.add_argument("--networks", type=int, default=2, help="of the committee whose spread ends trajectories")
     parser.add_argument("--certain", type=int, default=100, help="first steps that end no trajectory")
     parser.add_argument(
         "--train", type=int, default=2000, help="steps of training in an iteration, at least; 24 epochs at least"

@@ -2,8 +2,8 @@
 
     python benchmarks/dynamics_speed.py [--walkers 1 10 100] [--torch-sim FOLDER]
 
-The potential is a gmnn (with an auxiliary network, as by default) of ethanol, quickly trained on effective medium theory: a step
-takes as long whatever the weights are. "with uncertainty": as the campaign explores, with the deviation of the auxiliary network
+The potential is a gmnn (with an auxiliary model, as by default) of ethanol, quickly trained on effective medium theory: a step
+takes as long whatever the weights are. "with uncertainty": as the campaign explores, with the deviation of the auxiliary model
 in each step. "without": the same trajectories on the main network alone, as ASE and torch-sim run them; torch-sim asks the same
 predictions of the same network. --torch-sim: folder with torch_sim_atomistic (pip install --target). CPU time, one thread; the
 least of repeats, since other work on a machine can only add to it.

@@ -137,7 +137,7 @@ if len(script) == 3 and script[1] == "explore" and not killed.exists():
 """
 
 
-def test_a_campaign_with_an_auxiliary_network_that_is_killed_among_its_trajectories(tmp_path):
+def test_a_campaign_with_an_auxiliary_model_that_is_killed_among_its_trajectories(tmp_path):
     """The same batches, models and facts as of an exploration that was not killed, and no label twice."""
     site = tmp_path / "site"
     site.mkdir()

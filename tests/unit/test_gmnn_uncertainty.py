@@ -50,49 +50,6 @@ def single(model: GaussianMomentModel, member: int) -> GaussianMomentModel:
     return alone
 
 
-def test_an_auxiliary_network_learns_energies_alone_and_says_how_far_the_main_one_is_off(tmp_path):
-    """Predictions are those of a network without it; the deviation is |main - auxiliary|, calibrated."""
-    brief = {**HELD, "epochs": 3}
-    pair = trained(DATA, uncertainty="auxiliary", **brief)
-    found = pair.predict(UNSEEN.structures, ALL)
-    main, auxiliary = (single(pair, n).predict(UNSEEN.structures, ALL) for n in (0, 1))
-    for name in ("energy", "forces"):
-        factor = pair.hyperparameters["std_factor" if name == "energy" else "forces_std_factor"]
-        np.testing.assert_array_equal(found.mean[name], main.mean[name])
-        distance = np.abs(main.mean[name] - auxiliary.mean[name])
-        np.testing.assert_allclose(found.std[name], factor * distance, rtol=1e-6, atol=1e-12)
-        assert distance.max() > 0
-    # The auxiliary network learns the same whatever the forces' labels are; the main one does not.
-    other = replace(DATA, targets={**DATA.targets, "forces": 1.1 * DATA.targets["forces"]})
-    changed = trained(other, uncertainty="auxiliary", **brief)
-    weights = [[net._trained[n].parameters.weights[0] for net in (pair, changed)] for n in (0, 1)]
-    assert not torch.equal(*weights[0])
-    assert torch.equal(*weights[1])
-    # Members trained one by one are the same pair.
-    members = [GaussianMomentModel(pair.settings, pair.learnt) for _ in range(2)]
-    for number, member in enumerate(members):
-        member.fit_member(number, DATA, None, np.random.default_rng(0))
-    joined = GaussianMomentModel(pair.settings, pair.learnt)
-    joined.join(members)
-    whole = GaussianMomentModel(pair.settings, pair.learnt)
-    whole.fit(DATA, None, np.random.default_rng(0))
-    for model, name in ((joined, "joined.h5"), (whole, "whole.h5")):
-        model.save(tmp_path / name)
-    assert (tmp_path / "joined.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
-    # What labels would tell, and feature maps, are those of the main network.
-    rng = [np.random.default_rng(1) for _ in range(2)]
-    ours, theirs = (
-        pair.features(UNSEEN.structures, "gradient", rng[0]),
-        single(pair, 0).features(UNSEEN.structures, "gradient", rng[1]),
-    )
-    np.testing.assert_array_equal(ours, theirs)
-    of_pair, of_main = (
-        model.informativeness(UNSEEN.structures, DATA.structures, frozenset({"energy"}))["energy"].values
-        for model in (pair, single(pair, 0))
-    )
-    np.testing.assert_array_equal(of_pair, of_main)
-
-
 def test_mean_and_standard_deviations_are_those_of_equation_24(committee):
     """With 1 / N_ens, times the factor of the calibration."""
     found = committee.predict(UNSEEN.structures, ALL)

@@ -51,8 +51,8 @@ class Gmnn(LearnsDifference):
     uncertainty: Literal["none", "committee", "shallow_ensemble", "auxiliary"] = "none"
     """Where standard deviations come from: nowhere; the spread of several networks, each trained by a job of its own; that of
     several read-outs of one network, at the cost of one, which differ less (M. Kellner, M. Ceriotti, Mach. Learn.: Sci. Technol.
-    5, 035006 (2024)); or how far an auxiliary network is off that learns energies alone, in a job of its own, while predictions
-    are those of the main one (Y.-F. Hou et al., J. Chem. Theory Comput. 20, 7744 (2024))."""
+    5, 035006 (2024)); or how far an auxiliary model is off that learns energies alone, a Gaussian process of the atoms'
+    neighbourhoods, while predictions are those of the network (Y.-F. Hou et al., J. Chem. Theory Comput. 20, 7744 (2024))."""
     members: int | None = None
     """Networks of a committee; null: 3."""
     readouts: int | None = None
@@ -97,19 +97,17 @@ class Gmnn(LearnsDifference):
 
     @property
     def networks(self) -> int:
-        """Number of networks: the members of a committee, a main and an auxiliary one, otherwise one."""
-        if self.has_auxiliary:
-            return 2
+        """Number of networks: the members of a committee, otherwise one."""
         return (self.members or 3) if self.uncertainty == "committee" else 1
 
     @property
     def has_auxiliary(self) -> bool:
-        """Whether the second network is an auxiliary one, which learns energies alone."""
+        """Whether there is an auxiliary model, which learns energies alone."""
         return self.uncertainty == "auxiliary"
 
     @property
     def of_means(self) -> Self:
-        """The same model without an auxiliary network, which predictions do not need."""
+        """The same model without an auxiliary one, which predictions do not need."""
         return self.model_copy(update={"uncertainty": "none"}) if self.has_auxiliary else self
 
     @property

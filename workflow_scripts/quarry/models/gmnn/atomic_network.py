@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -26,6 +27,18 @@ class Passed:
     inputs: list[Tensor]
     slopes: list[Tensor]
     curvatures: list[Tensor]
+
+
+class AtomicFunction(Protocol):
+    """A function of the invariants of atoms."""
+
+    def forward(self, inputs: Tensor, curved: bool = False) -> tuple[Tensor, Passed]:
+        """Return its values, shape (n,), and what went through, the inputs first."""
+        ...
+
+    def backward(self, passed: Passed, outputs: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the gradients of the sum of outputs (shape (n,)) times its values, that by the inputs first."""
+        ...
 
 
 class AtomicNetwork:

@@ -29,6 +29,7 @@ from quarry.models.base import (
 )
 from quarry.models.baselines import CompositionBaseline, read_baseline, write_baseline
 from quarry.models.calibration import FEW, Calibration, HeldOut
+from quarry.models.gmnn.auxiliary import AuxiliaryProcess
 from quarry.models.gmnn.beginning import carried_over, first_scales, held_rows
 from quarry.models.gmnn.features import feature_map
 from quarry.models.gmnn.file import read_held, read_networks, write_held, write_networks
@@ -37,7 +38,7 @@ from quarry.models.gmnn.neighbours import Batch, Neighbourhoods
 from quarry.models.gmnn.potential import Parameters, Potential, initial_parameters, potential_of
 from quarry.models.gmnn.readouts import initial_spread, said_by, said_together, std_gradient
 from quarry.models.gmnn.refusals import check_elements, doubts_about
-from quarry.models.gmnn.training import Examples, Trained, blocks, train
+from quarry.models.gmnn.training import Examples, Trained, blocks, train, unfinished
 from quarry.models.model_file import check_version, intact
 from quarry.models.network import check_members
 from quarry.structures import StructureSet
@@ -66,6 +67,7 @@ class GaussianMomentModel:
         self._held: HeldOut | None = None
         self._calibrations: dict[str, Calibration] = {}
         self._informed: Informing | None = None
+        self._auxiliary: AuxiliaryProcess | None = None
 
     def fit(
         self,
@@ -87,6 +89,9 @@ class GaussianMomentModel:
         for number, stream in enumerate(streams):
             folder = checkpoint if checkpoint is None or len(streams) == 1 else checkpoint / f"{number:03d}"
             self._trained.append(self._train(number, data, held, stream, start, folder))
+        if self.settings.has_auxiliary:
+            learn = self._examples(data)
+            self._auxiliary = AuxiliaryProcess.fit(learn, len(self.elements), self.settings.cutoff_A, rng.spawn(1)[0])
         self._hold_out(held)
 
     def fit_member(
@@ -152,7 +157,7 @@ class GaussianMomentModel:
     ) -> Trained:
         """Train the network of a member, or the only one."""
         settings = self.settings
-        learn, held_out = (self._examples(part, settings.has_auxiliary and number == 1) for part in (data, held))
+        learn, held_out = (self._examples(part) for part in (data, held))
         parameters = initial_parameters(len(self.elements), settings.hidden, 1.0, rng)
         parameters.scale = torch.from_numpy(first_scales(learn, len(self.elements)).astype(np.float32))
         if settings.n_readouts:
@@ -185,16 +190,15 @@ class GaussianMomentModel:
         self._calibrate(HeldOut.joined(parts))
 
     def _calibrate(self, held: HeldOut) -> None:
-        pair = self.settings.has_auxiliary and len(self._trained) > 1
-        self._held, self._calibrations = held, (held.mirrored() if pair else held).calibrations()
+        self._held, self._calibrations = held, (held.mirrored() if self._auxiliary else held).calibrations()
 
-    def _examples(self, data: TrainingData, energies_alone: bool = False) -> Examples:
+    def _examples(self, data: TrainingData) -> Examples:
         return Examples(
             Neighbourhoods.of(data.structures, self.settings.cutoff_A),
             np.searchsorted(self.elements, data.structures.numbers),
             data.targets["energy"] - self._baseline.mean(data.structures),
-            data.targets["forces"] if "forces" in self.learnt and not energies_alone else None,
-            data.targets["stress"] if "stress" in self.learnt and not energies_alone else None,
+            data.targets["forces"] if "forces" in self.learnt else None,
+            data.targets["stress"] if "stress" in self.learnt else None,
         )
 
     @torch.inference_mode()
@@ -237,7 +241,9 @@ class GaussianMomentModel:
         potential, networks = self._ready(structures)
         for rows, batch, own in self._batches(structures, potential):
             found = [said_by(potential, parameters, batch, own, derivatives, with_spread) for parameters in networks]
-            yield rows, batch, *said_together(found, self.settings.has_auxiliary and not plain)
+            if self._auxiliary is not None and with_spread:
+                found.append(self._auxiliary.said(batch, own, derivatives))
+            yield rows, batch, *said_together(found, self._auxiliary is not None and not plain)
 
     def _calibration(self, name: str) -> Calibration:
         return self._calibrations.get(name, Calibration(fewest=FEW))
@@ -259,7 +265,7 @@ class GaussianMomentModel:
         known = self.settings.traits.feature_maps
         if kind not in known:
             raise QuarryError(f"query.embedding: a model of kind gmnn has no {kind} features; use {' or '.join(known)}")
-        potential, networks = self._ready(structures, self._informing)
+        potential, networks = self._ready(structures)
         seeds = [int(rng.integers(2**63 - 1)) for _ in networks]
         parts = []
         for rows, batch, own in self._batches(structures, potential):
@@ -290,29 +296,24 @@ class GaussianMomentModel:
 
     def _informing_of(self) -> Informing:
         if self._informed is None:
-            self._informed = Informing(self._informed_blocks, len(self._informing))
+            self._informed = Informing(self._informed_blocks, len(self._trained))
         return self._informed
 
     def _informed_blocks(self, structures: StructureSet) -> Iterator[Block]:
-        potential, networks = self._ready(structures, self._informing)
+        potential, networks = self._ready(structures)
         for rows, batch, own in self._batches(structures, potential):
             yield rows, batch, own, potential, networks
 
     def _potential(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Potential:
         return potential_of(self.settings.cutoff_A, len(self.elements), dtype, device)
 
-    @property
-    def _informing(self) -> list[Trained]:
-        """The networks whose layers say what a label would tell: not an auxiliary one."""
-        return self._trained[:1] if self.settings.has_auxiliary else self._trained
-
-    def _ready(self, structures: StructureSet, which: Sequence[Trained] = ()) -> tuple[Potential, list[Parameters]]:
+    def _ready(self, structures: StructureSet) -> tuple[Potential, list[Parameters]]:
         """Return the potential and its networks' parameters. Raises QuarryError for structures that they cannot judge."""
         if not self._trained:
             raise RuntimeError("this model is not trained")
         check_elements(structures, self.elements)
         potential = self._potential(device_of(self.settings.device))
-        parameters = [one.parameters.map(lambda tensor: tensor.to(potential.device)) for one in which or self._trained]
+        parameters = [one.parameters.map(lambda tensor: tensor.to(potential.device)) for one in self._trained]
         return potential, parameters
 
     def _batches(
@@ -334,7 +335,7 @@ class GaussianMomentModel:
         """Return the number of parameters of a network, the best epoch, its held-out loss (None without held-out data), elements.
 
         Epochs and losses of a committee are lists. With standard deviations also std_factor, calibration_labels
-        (``Calibration.account``), of energies, and with forces_ or stress_ before it of these.
+        (``Calibration.account``), of energies, and with forces_ or stress_ before it of these; auxiliary_ of that model.
         """
         losses = [None if math.isnan(one.held_out_loss) else one.held_out_loss for one in self._trained]
         epochs, several = [one.epoch for one in self._trained], self.settings.networks > 1
@@ -342,6 +343,7 @@ class GaussianMomentModel:
         for name in self.learnt if self.settings.gives_std else ():
             prefix = "" if name == "energy" else f"{name}_"
             account |= {prefix + key: value for key, value in self._calibration(name).account().items()}
+        account |= self._auxiliary.account() if self._auxiliary is not None else {}
         return {
             "parameters": sum(tensor.numel() for tensor in self._trained[0].parameters.tensors),
             "epochs": epochs if several else epochs[0],
@@ -353,13 +355,7 @@ class GaussianMomentModel:
     @property
     def warnings(self) -> list[str]:
         """Return what is doubtful about the training, a line each."""
-        settings = self.settings
-        last = [one for one in self._trained if one.epoch == settings.epochs and not math.isnan(one.held_out_loss)]
-        unfinished = last and settings.stops_early and settings.epochs > 1
-        several = f"{len(last)} of {settings.networks} members of gmnn were best in their"
-        which = several if settings.networks > 1 else "gmnn was best in its"
-        late = [f"{which} last epoch: it may not have converged (model.epochs)"] if unfinished else []
-        return [*self._doubts, *late]
+        return [*self._doubts, *unfinished(self._trained, self.settings)]
 
     def save(self, path: str | Path) -> None:
         """Write the model as HDF5; the same model gives the same bytes."""
@@ -371,6 +367,8 @@ class GaussianMomentModel:
             handle.create_dataset("elements", data=self.elements)
             write_baseline(self._baseline, handle.create_group("references"))
             write_networks(handle, self._trained, self.settings.networks > 1)
+            if self._auxiliary is not None:
+                self._auxiliary.write(handle.create_group("auxiliary"))
             if self._held is not None:
                 write_held(handle.create_group("calibration"), self._held)
 
@@ -389,6 +387,8 @@ class GaussianMomentModel:
             assert isinstance(baseline, CompositionBaseline)
             model._baseline = baseline
             model._trained = read_networks(handle)
+            if model.settings.has_auxiliary:
+                model._auxiliary = AuxiliaryProcess.read(handle["auxiliary"])
             if "calibration" in handle:
                 model._calibrate(read_held(handle["calibration"]))
         return model

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from quarry.models.gmnn.atomic_network import AtomicNetwork, Passed
+from quarry.models.gmnn.atomic_network import AtomicFunction, AtomicNetwork, Passed
 from quarry.models.gmnn.contractions import Contractions, Gradient, Products
 from quarry.models.gmnn.moments import Geometry, Moments, Tangent
 from quarry.models.gmnn.neighbours import Batch
@@ -94,7 +94,7 @@ class Trace:
     radial: Tensor
     radial_slopes: Tensor
     products: Products
-    network: AtomicNetwork
+    function: AtomicFunction
     passed: Passed
     outputs: Tensor
     seeds: Tensor
@@ -102,6 +102,12 @@ class Trace:
     contracted: Gradient | None = None
     by_moments: Tensor | None = None
     by_radial: Tensor | None = None
+
+    @property
+    def network(self) -> AtomicNetwork:
+        """The function, where it is a network."""
+        assert isinstance(self.function, AtomicNetwork)
+        return self.function
 
 
 class Potential:
@@ -113,9 +119,19 @@ class Potential:
         self.moments = Moments(cutoff_A, N_BASIS, dtype, device)
         self.contractions = Contractions(N_RADIAL, dtype, device)
 
-    def atoms(self, parameters: Parameters, batch: Batch, elements: Tensor, curved: bool = False) -> Trace:
-        """Pass atoms through the network. elements: number of each atom's, from 0. curved: ``gradient`` will be asked for."""
-        network = AtomicNetwork(parameters.weights, parameters.biases)
+    def atoms(
+        self,
+        parameters: Parameters,
+        batch: Batch,
+        elements: Tensor,
+        curved: bool = False,
+        function: AtomicFunction | None = None,
+    ) -> Trace:
+        """Pass atoms through the network, or through another function. elements: number of each atom's, from 0.
+
+        curved: ``gradient`` will be asked for.
+        """
+        function = function or AtomicNetwork(parameters.weights, parameters.biases)
         types = elements[:, None] * self.n_elements + elements[batch.neighbours]
         table = parameters.embedding.reshape(self.n_elements**2, -1).T.contiguous()
         weights = table.index_select(1, types.reshape(-1)).view(N_RADIAL, N_BASIS, *types.shape)
@@ -124,10 +140,10 @@ class Potential:
         slopes = self.moments.radial(weights, geometry.slopes)
         moments = self.moments.sum(radial, geometry.monomials)
         products = self.contractions.products(moments)
-        outputs, passed = network.forward(self.contractions.features(products, len(elements)), curved)
+        outputs, passed = function.forward(self.contractions.features(products, len(elements)), curved)
         seeds = parameters.scale[elements]
         return Trace(
-            batch, elements, types, weights, geometry, radial, slopes, products, network, passed, outputs, seeds
+            batch, elements, types, weights, geometry, radial, slopes, products, function, passed, outputs, seeds
         )
 
     def energies(self, parameters: Parameters, trace: Trace) -> Tensor:
@@ -139,16 +155,16 @@ class Potential:
     def evaluate(self, parameters: Parameters, batch: Batch, elements: Tensor, curved: bool = False) -> Result:
         """Return energies, forces and derivatives by the strain."""
         trace = self.atoms(parameters, batch, elements, curved)
-        gradient, strain = self.derivatives(trace, trace.network)
+        gradient, strain = self.derivatives(trace, trace.function)
         return Result(self.energies(parameters, trace), gradient, strain, trace)
 
-    def derivatives(self, trace: Trace, network: AtomicNetwork) -> tuple[Tensor, Tensor]:
+    def derivatives(self, trace: Trace, function: AtomicFunction) -> tuple[Tensor, Tensor]:
         """Return the energies' gradient by the positions and derivatives by the strain, as a result has them.
 
-        What it finds on the way stays in the trace. network: that of the trace, or one with another last layer.
+        What it finds on the way stays in the trace. function: that of the trace, or a network with another last layer.
         """
         batch = trace.batch
-        trace.backward = network.backward(trace.passed, trace.seeds)
+        trace.backward = function.backward(trace.passed, trace.seeds)
         trace.by_moments, trace.contracted = self.contractions.gradient(trace.products, trace.backward[0][0])
         by_vectors, trace.by_radial = self.moments.by_vectors(
             trace.geometry, trace.by_moments, trace.radial, trace.radial_slopes

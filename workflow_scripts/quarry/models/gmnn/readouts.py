@@ -22,10 +22,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from quarry.models.calibration import mirrored
-from quarry.models.gmnn.atomic_network import BIAS, AtomicNetwork
+from quarry.models.gmnn.atomic_network import BIAS, AtomicFunction, AtomicNetwork
 from quarry.models.gmnn.neighbours import Batch
 from quarry.models.gmnn.potential import Parameters, Potential, Trace
 
+Said = dict[str, NDArray[np.float64]]
+"""What is said of structures, by property."""
 FLOOR_EV = 1e-4
 """Smallest standard deviation of a structure's energy in the likelihood."""
 
@@ -79,17 +81,14 @@ def said_by(
     energies = potential.energies(parameters, trace)
     mean = {"energy": energies.cpu().numpy()}
     if derivatives:
-        mean |= _derivatives(potential, trace, trace.network)
+        mean |= derivatives_of(potential, trace, trace.function)
     if not parameters.spread or not with_spread:
         return mean, {name: values[None] for name, values in mean.items()}
     each = {"energy": (energies + deviations(parameters, trace).T).cpu().numpy()}
     if derivatives:
-        parts = [_derivatives(potential, trace, network) for network in readout_networks(parameters)]
+        parts = [derivatives_of(potential, trace, network) for network in readout_networks(parameters)]
         each |= {name: np.stack([part[name] for part in parts]) for name in parts[0]}
     return mean, each
-
-
-Said = dict[str, NDArray[np.float64]]
 
 
 def said_together(found: Sequence[tuple[Said, Said]], has_auxiliary: bool) -> tuple[Said, Said]:
@@ -120,9 +119,9 @@ def std_gradient(
     return by_positions, np.einsum("kn,knij->nij", shares, each["stress"])
 
 
-def _derivatives(potential: Potential, trace: Trace, network: AtomicNetwork) -> dict[str, NDArray[np.float64]]:
-    """Return forces and stress of the network of a trace, or of one with another last layer."""
-    gradient, strain = potential.derivatives(trace, network)
+def derivatives_of(potential: Potential, trace: Trace, function: AtomicFunction) -> Said:
+    """Return forces and stress by the function of a trace, or by a network with another last layer."""
+    gradient, strain = potential.derivatives(trace, function)
     stress = (strain / trace.batch.volumes[:, None, None]).double().cpu().numpy()
     return {"forces": -gradient.double().cpu().numpy(), "stress": 0.5 * (stress + stress.transpose(0, 2, 1))}
 

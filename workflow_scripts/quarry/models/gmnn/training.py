@@ -176,6 +176,16 @@ class Trained:
     held_out_loss: float
 
 
+def unfinished(networks: Sequence[Trained], settings: Gmnn) -> list[str]:
+    """Return a line where the last epoch was the best one of networks that stop early."""
+    last = [one for one in networks if one.epoch == settings.epochs and not math.isnan(one.held_out_loss)]
+    if not last or not settings.stops_early or settings.epochs == 1:
+        return []
+    several = f"{len(last)} of {settings.networks} members of gmnn were best in their"
+    which = several if settings.networks > 1 else "gmnn was best in its"
+    return [f"{which} last epoch: it may not have converged (model.epochs)"]
+
+
 @dataclass
 class Progress:
     """How far a training is. waited: epochs since the best one or the last fall of the learning rate."""
