@@ -183,11 +183,10 @@ def random_model(case: Case, n: int, seed: int, folder: Path) -> Path:
 
 def own_threshold(case: Case, model: Any) -> float:
     """Return the threshold that the campaign would find with a model."""
-    from quarry.dynamics.uncertainty import MEASURES, outlier_threshold
+    from quarry.dynamics.uncertainty import MEASURES
+    from quarry.stages.exploring import threshold_of
 
-    measure = MEASURES["energy"]
-    test = case.test.structures
-    return outlier_threshold(measure.of(model, test, model.predict(test, measure.wants)))
+    return threshold_of(case.configuration.pool.explore, [], model, MEASURES["energy"], case.test.structures)
 
 
 def report(case: Case, count: int, frames: int, seeds: list[int], kept: Path) -> None:

@@ -10,19 +10,17 @@ from ase.build import bulk
 from quarry.config import load_configuration
 from quarry.config.dynamics import Explore, Growth
 from quarry.dynamics.files import NEW, Trajectories, account_of, words_of
-from quarry.dynamics.uncertainty import MEASURES, conformal_factor, informativeness_of, outlier_threshold
 from quarry.dynamics.walkers import BOLTZMANN_EV_K, Walkers
 from quarry.errors import QuarryError
-from quarry.models.base import Informativeness, Prediction
 from quarry.randomness import generator
 from quarry.sampling.modes import NormalModes
 from quarry.sampling.wigner import coordinate_variances, sample_wigner_motion
 from quarry.stages.assessment import cross_validates, phase_of
-from quarry.stages.exploring import check_cells, grows, threshold_of
+from quarry.stages.exploring import check_cells, grows
 from quarry.stopping.progress import Progress
 from quarry.stopping.rules import stop_reason
 from quarry.structures import Structure, StructureSet
-from support.dynamics import WATER, EmtModel, dynamics
+from support.dynamics import WATER, dynamics
 from support.progress import facts
 
 FOLDS = "cross_validation"
@@ -224,90 +222,6 @@ def test_the_curve_has_one_point_for_each_number_of_labels():
     whole = Growth(points=4, gain=0.15)
     heavier = [*curve, *(grown(4 + k, 200, 2.9) for k in range(20))]
     assert grows(heavier, whole, 50, FOLDS) == grows(curve, whole, 50, FOLDS)
-
-
-# --- thresholds
-
-
-def test_thresholds_are_those_of_the_first_model_or_of_each():
-    structures = StructureSet.from_structures(
-        Structure.from_atoms(Atoms("Cu2", [[0, 0, 0], [0, 0, length]])) for length in (2.2, 2.3, 2.25, 2.6)
-    )
-    measure, model = MEASURES["energy"], EmtModel()
-    now = outlier_threshold(np.array([2.2, 2.3, 2.25, 2.6]))
-    first, each, given = (Explore(threshold=threshold) for threshold in ("first", "each", "30 meV"))
-    earlier = [facts(0), facts(1, exploration={"threshold": 7.0}), facts(2, exploration={"threshold": 9.0})]
-    assert threshold_of(first, [facts(0)], model, measure, structures) == pytest.approx(now)
-    assert threshold_of(first, earlier, model, measure, structures) == 7.0
-    assert threshold_of(each, earlier, model, measure, structures) == pytest.approx(now)
-    assert threshold_of(given, earlier, model, measure, structures) == pytest.approx(0.03)
-    with pytest.raises(QuarryError, match="no label of the test set"):
-        threshold_of(first, [facts(0)], model, measure, structures.subset([]))
-
-
-def test_conformal_bounds_hold_for_their_share_of_further_errors():
-    """The share of 95 % is that of an average over sets, whatever the errors' distribution."""
-    rng, kept = np.random.default_rng(0), []
-    for _ in range(400):
-        std = rng.lognormal(0, 1, 60)
-        errors = np.abs(rng.standard_t(3, 60)) * std
-        factor = conformal_factor(errors[:30], std[:30])
-        kept.append((errors[30:] <= factor * std[30:]).mean())
-    # Of 30 scores the 30th: 30 / 31.
-    assert np.mean(kept) == pytest.approx(30 / 31, abs=0.01)
-
-
-def test_a_conformal_factor_is_a_score_by_its_rank():
-    values = np.arange(1.0, 20.0)
-    assert conformal_factor(values * np.arange(1.0, 20.0), values) == pytest.approx(19.0)
-    assert conformal_factor(np.arange(1.0, 101.0), np.ones(100)) == pytest.approx(96.0)
-    # An error that is not known says nothing.
-    assert conformal_factor(np.array([np.nan, *np.arange(1.0, 20.0)]), np.ones(20)) == pytest.approx(19.0)
-    for errors, std, words in (
-        (np.ones(18), np.ones(18), "18 labels of the test set are too few"),
-        (np.ones(19), np.zeros(19), "would be inf"),
-        (np.zeros(19), np.ones(19), "would be 0"),
-    ):
-        with pytest.raises(QuarryError, match=words) as refused:
-            conformal_factor(errors, std)
-        assert "\n" not in str(refused.value)
-
-
-def test_a_calibrated_uncertainty_is_a_bound_of_its_own_kind_of_error():
-    """Of forces: the largest error of the force on an atom over the largest standard deviation."""
-    pairs = StructureSet.from_structures([WATER] * 19)
-    std, errors = np.full((57, 3), 0.1), np.zeros((57, 3))
-    errors[0::3, 1] = np.arange(1.0, 20.0)
-    energies = np.linspace(-1, 1, 19)
-    said = Prediction({"energy": energies, "forces": errors}, {"energy": np.full(19, 0.5), "forces": std})
-
-    class Says:
-        def predict(self, structures, want):
-            return said
-
-    labels = {"energy": np.zeros(19), "forces": np.zeros((57, 3))}
-    measure, factor = MEASURES["forces"].calibrated(Says(), pairs, labels)
-    assert factor == pytest.approx(19.0 / (0.1 * np.sqrt(3)))
-    np.testing.assert_allclose(measure.of(Says(), pairs, said), 19.0)
-    assert measure.unit == "eV/Angstrom"
-    of_energies, factor = MEASURES["energy"].calibrated(Says(), pairs, labels)
-    assert factor == pytest.approx(2.0)
-    np.testing.assert_allclose(of_energies.of(Says(), pairs, said), 1.0)
-
-
-def test_informativeness_is_that_of_all_criteria_over_the_mean_of_the_labels_that_are_there():
-    class Says:
-        def informativeness(self, structures, known, want):
-            assert want == {"energy", "forces"}
-            return {
-                "energy": Informativeness(np.array([0.1, 0.4]), np.array([0.1, 0.2, 0.3])),
-                "forces": Informativeness(np.array([2.0, 0.5]), np.array([1.0, 1.0, 2.5])),
-            }
-
-    pair = StructureSet.from_structures([WATER, WATER])
-    measure = informativeness_of(pair, frozenset({"energy", "forces"}))
-    # Sums (QS3 with beta = 1): 2.1 and 0.9; of those that are there 1.1, 1.2 and 2.8, with the mean 1.7.
-    np.testing.assert_allclose(measure.of(Says(), pair, None), [2.1 / 1.7, 0.9 / 1.7])
 
 
 # --- starts

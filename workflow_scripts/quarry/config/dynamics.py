@@ -128,8 +128,14 @@ class Explore(Section):
     would tell the model (docs/strategies.md, oed_total), by the mean of the labels that it has."""
     threshold: float | str = "first"
     """How unsure is too unsure. first: the median plus 3 scaled median absolute deviations of the uncertainties of the test
-    set's structures (which no model learns), by the first model that is explored with; each: the same by each model; or a
-    number with its unit: 0.5 kcal/mol, 0.5 eV/Angstrom, of informativeness without one."""
+    set's structures (which no model learns), by the first model that is explored with; each: the same by each model, neither
+    below least_energy_eV_atom or least_force_eV_A; or a number with its unit: 0.5 kcal/mol, 0.5 eV/Angstrom, of informativeness
+    without one."""
+    least_energy_eV_atom: float = Field(default=0.001, ge=0)
+    """A threshold of energy that is found is not below this for each atom (of a test structure, on average), eV: a good first
+    model would ask for more than anybody needs."""
+    least_force_eV_A: float = Field(default=0.03, ge=0)
+    """A threshold of forces that is found is not below this, eV/Angstrom."""
     calibration: Literal["none", "conformal"] = "none"
     """none: uncertainties are the model's standard deviations. conformal: they are bounds, times the factor below which 95 % of
     the errors of the test set are (split conformal prediction); threshold is then one of errors."""
@@ -167,6 +173,11 @@ class Explore(Section):
         if self.bias.stress_strength is not None and self.ensemble != "npt":
             raise ValueError("bias.stress_strength acts on cells that change (ensemble: npt); remove it")
         return self
+
+    def least_threshold(self, atoms: float) -> float:
+        """Return what a threshold that is found is not below, in eV or eV/Angstrom. atoms: of a structure, on average."""
+        least = {"energy": self.least_energy_eV_atom * atoms, "forces": self.least_force_eV_A}
+        return least.get(self.uncertainty, 0.0)
 
     def given_threshold(self) -> float:
         """Return the threshold that is given as a number, in eV or eV/Angstrom. Raises ValueError without the unit it needs."""

@@ -193,7 +193,7 @@ def threshold_of(
             f"pool.explore.threshold: the {measure.words} is 0 on the test set, so that everything would be uncertain; give a "
             "number"
         )
-    return found
+    return max(found, settings.least_threshold(float(np.diff(test.offsets).mean())))
 
 
 def energy_ceilings_eV(
