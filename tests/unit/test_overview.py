@@ -25,6 +25,8 @@ from quarry.stages.overview.methods import ALWAYS, bibtex, citations, paragraph,
 from support.campaigns import stand_in_configuration
 from support.progress import configuration, facts
 
+METHOD = {"xc": "b3lyp", "basis": "6-31g*"}
+
 
 def evidence(errors=None, ended="rrmse", **changes):
     """Evidence of a campaign about which there is nothing to say but that no random arm ran."""
@@ -81,6 +83,45 @@ def test_failures_audit_budget_cost_and_warnings():
     assert "3 core-hours for models, 1 for labels" in found["The models cost more than the labels"].evidence
     assert found["Said by the last iteration"].evidence == "hyperparameters at a bound"
     assert findings_of(Evidence(configuration(rrmse=0.1), [last], "max_labels", rows, audit))[0].severity == "error"
+
+
+WEAK = "The uncertainty that chooses structures hardly says which ones the model is wrong about"
+
+
+@pytest.mark.parametrize(
+    ("rank", "n", "query", "said"),
+    [
+        (0.05, 100, {"strategy": "uncertainty"}, True),
+        # 0.1 +- 0.2 may be 0.3; of 100 structures it may not.
+        (0.1, 80, {"strategy": "uncertainty"}, False),
+        (0.9, 100, {"strategy": "uncertainty"}, False),
+        (0.05, 100, {"strategy": "random"}, False),
+        (0.0, 8, {"strategy": "uncertainty"}, False),
+    ],
+)
+def test_an_uncertainty_that_ranks_nothing_is_said_where_it_chooses(rank, n, query, said):
+    query |= {"initial": 5, "batch": {"schedule": "constant", "size": 2}}
+    settings = load_configuration(stand_in_configuration(query=query, stop={"rrmse": 0.1}), "campaign.yaml")
+    found = about(evidence({"rank_correlation": rank, "n": n}, configuration=settings))
+    assert (WEAK in found) == said
+    if said:
+        assert "0.05 (-0.15 to 0.24, 95 %) over 100" in found[WEAK].evidence
+
+
+def test_of_trajectories_the_uncertainty_that_ends_them_counts():
+    """The default campaign of dynamics, and one that looks at forces."""
+    pool, ranks = (
+        {"source": "dynamics", "molecule": "h2.xyz"},
+        {"rank_correlation": 0.9, "forces_rank_correlation": 0.0},
+    )
+    for uncertainty, said in (("energy", False), ("forces", True)):
+        given = {
+            "name": "h2",
+            "pool": {**pool, "explore": {"uncertainty": uncertainty}},
+            "labeling": {"engine": "pyscf"},
+        }
+        settings = load_configuration({**given, "labeling": {**given["labeling"], "method": METHOD}}, "campaign.yaml")
+        assert (WEAK in about(evidence(ranks, configuration=settings))) == said
 
 
 @pytest.mark.parametrize(

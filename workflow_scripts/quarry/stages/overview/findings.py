@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from scipy import stats
 
 from quarry.campaign.failure_table import REMEDIES, open_failures
 from quarry.config.campaign import Configuration
+from quarry.config.pool import DynamicsPool
 from quarry.labeling.audit.findings import ERROR, NOTE, WARNING, by_check, worst_of
 from quarry.labeling.audit.findings import Finding as AuditFinding
 from quarry.reporting.page import Finding
@@ -21,6 +23,10 @@ WIDE = 2.0
 """An interval whose upper end is more than so many times the lower one says little about an error."""
 CHANCE = 0.01
 """Uncertainties are called wrong where right ones would look so wrong less often than this."""
+MOST_TIED = 10
+"""So few structures say nothing about a rank correlation."""
+WEAK = 0.3
+"""A rank correlation that is surely below this is hardly a ranking."""
 TO_SAY = {ERROR: 0, WARNING: 1, NOTE: 2}
 
 ENDED_EARLY = frozenset(rule.name for rule in ENDS)
@@ -60,7 +66,7 @@ class Evidence:
 
 def findings_of(evidence: Evidence) -> list[Finding]:
     """Return what is found, the worst first."""
-    checks = (_labels, _failures, _error, _interval, _calibration, _ending, _worth, _cost, _said)
+    checks = (_labels, _failures, _error, _interval, _calibration, _ranking, _ending, _worth, _cost, _said)
     found = [finding for check in checks for finding in check(evidence)]
     return sorted(found, key=lambda finding: TO_SAY[finding.severity])
 
@@ -149,6 +155,33 @@ def _calibration(evidence: Evidence) -> Iterator[Finding]:
         f"The model's uncertainties are too {'small' if small else 'large'}{because}",
         f"{inside} of {n} errors lie within the 95 % interval that the model says ({100 * coverage:.0f} %)",
         "take them as a ranking, not as error bars; more training labels, and model.calibrate: true where it is off",
+    )
+
+
+def _ranking(evidence: Evidence) -> Iterator[Finding]:
+    """Look whether what chooses structures by the model's uncertainty goes with the model's errors."""
+    configuration, errors = evidence.configuration, evidence.errors
+    pool = configuration.pool
+    chooses = pool.explore.uncertainty if isinstance(pool, DynamicsPool) else ""
+    if not chooses and "std" in configuration.query.reads:
+        chooses = "energy"
+    found = errors.get("forces_rank_correlation" if chooses == "forces" else "rank_correlation")
+    n = errors.get("n") or 0
+    if chooses not in ("energy", "forces") or found is None or n <= MOST_TIED:
+        return
+    # Fisher's transformation, with the variance of ranks: D. G. Bonett, T. A. Wright, Psychometrika 65, 23 (2000).
+    half = stats.norm.ppf(0.975) * math.sqrt((1.0 + 0.5 * found**2) / (n - 3))
+    low, high = (math.tanh(math.atanh(min(found, 0.999)) + sign * half) for sign in (-1.0, 1.0))
+    if high >= WEAK:
+        return
+    committee = "pool.explore.uncertainty: forces and model: {kind: gmnn, uncertainty: committee}"
+    interval = f"{found:.2f} ({low:.2f} to {high:.2f}, 95 %)"
+    yield Finding(
+        WARNING,
+        "The uncertainty that chooses structures hardly says which ones the model is wrong about",
+        f"rank correlation of the standard deviation and the error {interval} over {n} structures",
+        f"another uncertainty (with dynamics of larger molecules {committee}), or a diversity strategy; random ones are "
+        "then as good (query.strategy: random)",
     )
 
 
