@@ -68,11 +68,7 @@ class AuxiliaryProcess:
     @staticmethod
     def fit(learn: Examples, n_elements: int, cutoff_A: float, rng: np.random.Generator) -> AuxiliaryProcess:
         """Learn energies (less atomic references) of structures."""
-        parameters = initial_parameters(n_elements, (), 1.0, rng)
-        nothing = [torch.zeros((0, 0), dtype=torch.float64)] * n_elements
-        empty = AuxiliaryProcess(
-            cutoff_A, parameters.embedding.double(), torch.zeros(0), torch.zeros(0), nothing, nothing, 1.0, 0.0
-        )
+        empty = AuxiliaryProcess._empty(n_elements, cutoff_A, rng)
         rows = _share(learn.neighbourhoods.offsets, rng)
         invariants, elements, owners = empty._invariants(learn, rows)
         means, spreads, centres = [], [], []
@@ -112,6 +108,16 @@ class AuxiliaryProcess:
             noise=choice.noise,
         )
 
+    @staticmethod
+    def _empty(n_elements: int, cutoff_A: float, rng: np.random.Generator) -> AuxiliaryProcess:
+        """Return a process without centres, which says zero of everything."""
+        drawn = initial_parameters(n_elements, (), 1.0, rng)
+        means = torch.zeros((n_elements, len(drawn.weights[0])), dtype=torch.float64)
+        centres, weights = [means[:0]] * n_elements, [means[:0, 0]] * n_elements
+        return AuxiliaryProcess(
+            cutoff_A, drawn.embedding.double(), means, torch.ones_like(means[:, 0]), centres, weights, 1.0, 0.0
+        )
+
     def _invariants(
         self, learn: Examples, rows: NDArray[np.int64]
     ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
@@ -122,7 +128,7 @@ class AuxiliaryProcess:
         for part in blocks(np.concatenate([[0], np.cumsum(sizes)])):
             batch = learn.neighbourhoods.batch(rows[part], self.cutoff_A, torch.float64, torch.device("cpu"))
             own = torch.from_numpy(learn.elements[batch.atoms])
-            trace = potential.atoms(self._parameters(torch.device("cpu")), batch, own, function=_Described())
+            trace = potential.atoms(self._parameters(torch.device("cpu")), batch, own, function=_Kernels(self, own))
             parts.append(trace.passed.inputs[0].numpy())
             elements.append(learn.elements[batch.atoms])
         return np.concatenate(parts), np.concatenate(elements), np.repeat(np.arange(len(rows)), sizes)
@@ -174,18 +180,6 @@ class AuxiliaryProcess:
         )
         length, noise, cutoff_A = (float(group.attrs[name]) for name in ("length", "noise", "cutoff_A"))
         return AuxiliaryProcess(cutoff_A, embedding, means, spreads, centres, weights, length, noise)
-
-
-class _Described:
-    """The function that is zero: what went through it are the invariants."""
-
-    def forward(self, inputs: Tensor, curved: bool = False) -> tuple[Tensor, Passed]:
-        """Return zeros, and the inputs."""
-        return torch.zeros(len(inputs), dtype=inputs.dtype), Passed([inputs], [], [])
-
-    def backward(self, passed: Passed, outputs: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Return zeros."""
-        return [torch.zeros_like(passed.inputs[0])], []
 
 
 class _Kernels:
