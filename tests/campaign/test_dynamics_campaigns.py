@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from quarry.campaign.batch_table import read_batch
 from quarry.dynamics.files import Trajectories, read_exploration
 from quarry.sampling.modes import NormalModes
 from quarry.structures import Structure
 from quarry.structures.files import read_pool_ids
-from support.campaigns import CampaignFolder, stand_in_configuration
+from quarry.structures.labelled import LabelledSet
+from support.campaigns import CampaignFolder, Outcome, stand_in_configuration
 
 EXPLORE: dict[str, Any] = {
     "trajectories": 6,
@@ -84,28 +86,67 @@ def test_candidates_are_the_frames_that_the_model_was_unsure_of(finished):
     assert finished.run().nothing_to_do
 
 
-def test_initial_data_grow_before_trajectories_start_from_the_wigner_distribution(tmp_path):
-    # So many more labels lower the error for certain.
+def growing(**labeling: Any) -> dict[str, Any]:
+    """Initial data that grow once; so many more labels lower the error for certain."""
     settings = dynamics(query={"strategy": "random", "initial": 4, "batch": {"schedule": "constant", "size": 12}})
-    growth = {"points": 2, "gain": 0.99}
-    explore = {**EXPLORE, "ensemble": "nve", "jobs": 2, "threshold": "1 kJ/mol"}
     settings["pool"] = {
         "source": "dynamics",
         "modes_file": "modes.json",
         "initial_size": 30,
-        "growth": growth,
-        "explore": explore,
+        "growth": {"points": 2, "gain": 0.99},
+        "explore": {**EXPLORE, "ensemble": "nve", "jobs": 2, "threshold": "1 kJ/mol"},
     }
-    folder = CampaignFolder.create(tmp_path / "campaign", settings)
+    return {**settings, "labeling": {**settings["labeling"], **labeling}}
+
+
+@pytest.fixture(scope="module")
+def grown_run(tmp_path_factory) -> tuple[CampaignFolder, Outcome]:
+    folder = CampaignFolder.create(tmp_path_factory.mktemp("grown") / "campaign", growing())
     water_modes().write(folder.path / "modes.json")
     outcome = folder.run()
     assert outcome.code == 0, outcome.text[-3000:]
+    return folder, outcome
+
+
+def test_initial_data_grow_before_trajectories_start_from_the_wigner_distribution(grown_run):
+    folder, outcome = grown_run
     assert "main iteration 1: 12 geometries drawn to let the initial data grow; 12 candidates" in outcome.text
     first, last = facts_of(folder, 1), facts_of(folder, 2)
     assert (first["phase"], first["exploration"]) == ("initial", {"new": 12})
     assert (last["phase"], last["exploration"]["trajectories"]) == ("query", 6)
     assert last["exploration"]["threshold"] == pytest.approx(0.0103642697)
     assert "main iteration 2: 6 trajectories" in outcome.text
+    assert folder.run().nothing_to_do
+
+
+def test_labels_that_fail_while_the_initial_data_grow_are_tried_again_there(grown_run, tmp_path):
+    """Failures of iteration 0 are borne with, those of the growth are too many; all come back in the batch of the growth."""
+    first, second = (read_batch(grown_run[0].results / f"main/iter_00{t}/batch.csv") for t in (0, 1))
+    failing = [first[0].structure_id, first[-1].structure_id, *(row.structure_id for row in second[:6])]
+    labeling = {"function": "stand_in:fails_without", "arguments": {"file": "repaired", "only": failing}}
+    folder = CampaignFolder.create(tmp_path / "campaign", growing(**labeling, max_failed_fraction=0.3))
+    water_modes().write(folder.path / "modes.json")
+    outcome = folder.run()
+    assert outcome.code != 0 and "8 of 20 labels have failed (engine_error 8), more than" in outcome.text
+    assert "main iteration 1: 12 geometries drawn" in outcome.text, "two failures of eight are no end"
+    (folder.path / "repaired").touch()
+    before = folder.calls()
+    outcome = folder.run("retry_failed")
+    assert outcome.code == 0, outcome.text[-3000:]
+    assert "arm main: 8 failed labels go into the batch of iteration 1" in outcome.text
+    again = [row for row in read_batch(folder.results / "main/iter_001/batch.csv") if row.retry_of]
+    assert {row.structure_id for row in again} == set(failing)
+    assert sorted(row.role for row in again) == ["test"] + 7 * ["train"]
+    assert set(failing) <= set(folder.calls()[len(before) :]) and len(set(folder.calls())) == len(folder.calls())
+    # The growth goes on as if nothing had failed: its model has all labels.
+    for t, phase in ((1, "initial"), (2, "query")):
+        assert facts_of(folder, t)["phase"] == phase
+        expected, found = (
+            set(read_pool_ids(one.results / f"main/iter_00{t}/candidates.h5")) for one in (grown_run[0], folder)
+        )
+        assert found == expected
+    expected, found = (LabelledSet.read(one.results / "dataset.h5").structures.ids for one in (grown_run[0], folder))
+    assert sorted(found) == sorted(expected)
     assert folder.run().nothing_to_do
 
 

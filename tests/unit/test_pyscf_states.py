@@ -94,7 +94,7 @@ class TestActiveSpace:
         (tmp_path / "planar.xyz").write_text("2\n\nH 0 0 0\nH 0 0 1\n")
         other = PyscfEngine.of(section(), tmp_path, LabelResources())
         assert other.method_identity() != engine.method_identity()
-        with pytest.raises(QuarryError, match="gives no structure"):
+        with pytest.raises(QuarryError, match=r"labeling.active_space.reference: .* does not exist"):
             PyscfEngine.of(section(), tmp_path / "nowhere", LabelResources())
 
 

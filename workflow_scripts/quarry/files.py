@@ -18,13 +18,16 @@ from typing import Any
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 """Errors of a file system that could do what it was asked for, but not now."""
+NOT_TAKEN = (*NO_ROOM, errno.EFBIG)
+"""Errors of writing, which do not say to which file."""
 
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it is synced to disk and renamed to ``path``.
 
-    A reader sees the old file, no file or the whole new file, also after a crash of the machine.
+    A reader sees the old file, no file or the whole new file, also after a crash of the machine. An error of the disk names
+    the file.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -34,6 +37,10 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         _sync(temporary)
         os.replace(temporary, target)
         _sync(target.parent)
+    except OSError as error:
+        if error.errno in NOT_TAKEN and error.filename in (None, str(temporary)):
+            error.filename = str(target)
+        raise
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
@@ -64,8 +71,12 @@ def copy_file(source: str | os.PathLike[str], target: str | os.PathLike[str]) ->
     Not synced to disk: a copy lost in a crash is made again from its source, and thousands are made at once.
     """
     temporary = Path(target).with_name(f".{Path(target).name}.{os.getpid()}.tmp")
-    shutil.copyfile(source, temporary)
-    os.replace(temporary, target)
+    try:
+        shutil.copyfile(source, temporary)
+        os.replace(temporary, target)
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
 
 
 class NotAFileError(ValueError):

@@ -1,26 +1,79 @@
-"""HDF5 files that are made in memory and written as a whole."""
+"""HDF5 files that are written whole or not at all, also on a full disk."""
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import h5py
 
-from quarry.files import write_bytes
+from quarry.files import atomic_path
 
 
 @contextmanager
 def new_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
-    """Yield an empty HDF5 file, which is at ``path`` when all of it is made: intact, or absent.
+    """Yield an empty HDF5 file, which is at ``path`` when all of it is written: intact, or absent.
 
-    The HDF5 library cannot take back what a full disk does not take: it prints an error for each object, and the process ends
-    with a segmentation fault. So it never sees the disk; a full one is an OSError. Memory holds the file: this is for data sets,
-    not for features of large pools.
+    Raises OSError if the disk does not take it.
     """
-    with h5py.File(os.fspath(path), "w", driver="core", backing_store=False) as handle:
+    with atomic_path(path) as temporary, _written(temporary, "w") as handle:
         yield handle
-        handle.flush()
-        image = handle.id.get_file_image()
-    write_bytes(path, image)
+
+
+@contextmanager
+def added_to_hdf5(temporary: Path) -> Iterator[h5py.File]:
+    """Yield a file of ``atomic_path`` that is an HDF5 file already, to add to it.
+
+    Raises OSError if the disk does not take it.
+    """
+    with _written(temporary, "r+") as handle:
+        yield handle
+
+
+@contextmanager
+def _written(path: Path, mode: str) -> Iterator[h5py.File]:
+    with _TakesAll(path, "w+" if mode == "w" else mode) as disk:
+        try:
+            with h5py.File(disk, mode) as handle:
+                yield handle
+                handle.flush()
+        except Exception as error:
+            if disk.error is None:
+                raise
+            # What h5py makes of it says less.
+            raise disk.error from error
+        if disk.error is not None:
+            raise disk.error
+
+
+class _TakesAll(io.FileIO):
+    """A file that keeps the first error of its disk, and from then on takes everything.
+
+    The HDF5 library cannot take back what a disk does not take: it tries again for each object, at the end of the process too,
+    and that ends with a segmentation fault. So it hears of the error once, which ends what is being written, and can close.
+    """
+
+    error: OSError | None = None
+
+    def write(self, data: Any, /) -> int:
+        """Write all of ``data``."""
+        rest = memoryview(data).cast("B")
+        try:
+            while len(rest) and self.error is None:
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self.error = error
+            raise
+        return len(memoryview(data).cast("B"))
+
+    def truncate(self, size: int | None = None, /) -> int:
+        """Set the length."""
+        try:
+            return super().truncate(size) if self.error is None else 0
+        except OSError as error:
+            self.error = error
+            raise

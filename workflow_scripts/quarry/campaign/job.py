@@ -9,7 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +65,8 @@ def job(
     set_threads(wanted)
     set_memory(snakemake.resources.get("mem_mb"))
     log_path = Path(snakemake.log[0])
-    log_path.parent.mkdir(parents=True, exist_ok=True)
     wall, cpu = time.monotonic(), time.process_time()
-    with open(log_path, "w", buffering=1) as log:
-
-        def write(line: str) -> None:
-            log.write(line + "\n")
+    with _log(log_path) as write:
 
         def mark(error: Exception) -> None:
             if not (again or is_machine_fault(error)):
@@ -81,26 +77,47 @@ def job(
         try:
             yield write
             write(_used())
+            if receipt:
+                children = resource.getrusage(resource.RUSAGE_CHILDREN)
+                cost = {
+                    "wall_s": round(time.monotonic() - wall, 3),
+                    "cpu_s": round(time.process_time() - cpu + children.ru_utime + children.ru_stime, 3),
+                    "threads": wanted,
+                    "host": socket.gethostname(),
+                }
+                folder = receipts_folder(snakemake.output)
+                rule = rule_of(snakemake.rule, snakemake.output, part)
+                name = f"{rule}_{part}" if part else rule
+                write_receipt(folder / f"{name}.json", rule, list(snakemake.output), cost, list(snakemake.input))
         except QuarryError as error:
             write(str(error))
             mark(error)
             sys.exit(f"Quarry: {snakemake.rule}: {error}")
         except Exception as error:
-            log.write(traceback.format_exc())
+            write(traceback.format_exc().rstrip())
             mark(error)
             sys.exit(f"Quarry: {snakemake.rule}: {reason_of(error, named=True)} (traceback in {log_path})")
-        if receipt:
-            children = resource.getrusage(resource.RUSAGE_CHILDREN)
-            cost = {
-                "wall_s": round(time.monotonic() - wall, 3),
-                "cpu_s": round(time.process_time() - cpu + children.ru_utime + children.ru_stime, 3),
-                "threads": wanted,
-                "host": socket.gethostname(),
-            }
-            folder = receipts_folder(snakemake.output)
-            rule = rule_of(snakemake.rule, snakemake.output, part)
-            name = f"{rule}_{part}" if part else rule
-            write_receipt(folder / f"{name}.json", rule, list(snakemake.output), cost, list(snakemake.input))
+
+
+@contextmanager
+def _log(path: Path) -> Iterator[Callable[[str], None]]:
+    """Yield a function that writes a line into a log. What the disk does not take is lost: the job's error is what counts."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        log = open(path, "w", buffering=1)  # noqa: SIM115 (closed below)
+    except OSError:
+        log = open(os.devnull, "w")  # noqa: SIM115
+    # Not as "with", which tells what is left over of a full disk when it closes.
+    try:
+
+        def write(line: str) -> None:
+            with suppress(OSError):
+                log.write(line + "\n")
+
+        yield write
+    finally:
+        with suppress(OSError):
+            log.close()
 
 
 def _used() -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quarry.descriptors.compute import PreparedDescriptor
-from quarry.files import atomic_path
+from quarry.hdf5_files import new_hdf5
 from quarry.structures import StructureSet
 from quarry.structures.files import write_copies
 from quarry.structures.structure import ID_LENGTH
@@ -26,7 +26,7 @@ def write_features(
     copies: as ``structures.files.read_copies`` gives them. kind: of the descriptor.
     """
     unseen: list[str] = []
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as handle:
+    with new_hdf5(path) as handle:
         handle.attrs["kind"] = kind
         handle.attrs.update(descriptor.settled)
         handle.create_dataset("ids", data=pool.ids.astype(f"S{ID_LENGTH}"))

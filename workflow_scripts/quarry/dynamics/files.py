@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quarry.config.samplers import SAMPLERS
-from quarry.files import atomic_path
+from quarry.hdf5_files import new_hdf5
 from quarry.imports import named
 from quarry.structures import StructureSet
 from quarry.structures.files import read_structure_group, write_structure_group
@@ -51,7 +51,7 @@ class Trajectories:
 
     def write(self, path: str | Path) -> None:
         """Write the file, whole or not at all; the same trajectories give the same bytes."""
-        with atomic_path(path) as temporary, h5py.File(temporary, "w") as handle:
+        with new_hdf5(path) as handle:
             write_structure_group(handle, self.structures)
             handle.attrs["facts"] = json.dumps(self.facts, sort_keys=True)
             for name in ("fates", "faults"):

@@ -10,7 +10,8 @@ import h5py
 
 from quarry.config.baselines import Baseline
 from quarry.errors import QuarryError
-from quarry.files import atomic_path, digest_of, sha256_of
+from quarry.files import digest_of, sha256_of
+from quarry.hdf5_files import new_hdf5
 from quarry.models.base import has_rows_of_atoms
 from quarry.networks.baselines import KEY, Said, asked, check_finite
 from quarry.structures import StructureSet
@@ -85,7 +86,7 @@ def write_baselines(
     path: str, pool: StructureSet, baselines: Iterable[Baseline], base: Path | None, derivatives: bool
 ) -> None:
     """Compute and write what baselines say of a pool. base: folder of the campaign file."""
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as handle:
+    with new_hdf5(path) as handle:
         handle.create_dataset("ids", data=pool.ids.astype(f"S{ID_LENGTH}"))
         handle.create_dataset("offsets", data=pool.offsets)
         for settings in baselines:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from quarry.config.baselines import OF_BASELINES
 from quarry.errors import QuarryError
 from quarry.files import atomic_path
+from quarry.hdf5_files import added_to_hdf5
 from quarry.models.base import (
     Committee,
     HasFeatureMaps,
@@ -129,7 +130,7 @@ class DeltaModel:
         """Write the model's file with the name of the baseline in it."""
         with atomic_path(path) as temporary:
             self.model.save(temporary)
-            with h5py.File(temporary, "a") as handle:
+            with added_to_hdf5(temporary) as handle:
                 self.baseline.write(handle.create_group(GROUP))
 
     def check_file(self, path: str | Path) -> None:

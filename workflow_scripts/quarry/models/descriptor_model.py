@@ -14,6 +14,7 @@ from quarry.config.targets import CLASS, Target
 from quarry.descriptors.cache import FeatureCache
 from quarry.errors import QuarryError
 from quarry.files import atomic_path
+from quarry.hdf5_files import added_to_hdf5
 from quarry.models.base import (
     STD,
     STD_GRADIENT,
@@ -128,7 +129,7 @@ class DescriptorModel:
         """Write the regression's file with the descriptor in it."""
         with atomic_path(path) as temporary:
             self.regression.save(temporary)
-            with h5py.File(temporary, "a") as handle:
+            with added_to_hdf5(temporary) as handle:
                 self.cache.write(handle.create_group(GROUP))
 
     @staticmethod

@@ -15,7 +15,7 @@ from quarry.config.base import on_device
 from quarry.config.models import Gpr
 from quarry.config.targets import TARGETS
 from quarry.errors import QuarryError
-from quarry.files import atomic_path
+from quarry.hdf5_files import new_hdf5
 from quarry.models.baselines import CompositionBaseline, ConstantBaseline, read_baseline, write_baseline
 from quarry.models.calibration import Calibration, held_blocks
 from quarry.models.gaussian_process import GaussianProcess
@@ -242,7 +242,7 @@ class GaussianProcessRegression:
         if self._optimum is None or self._process is None:
             raise RuntimeError("this model is not trained")
         parameters = self._optimum.hyperparameters
-        with atomic_path(path) as temporary, h5py.File(temporary, "w") as handle:
+        with new_hdf5(path) as handle:
             settings = self.settings.model_dump_json()
             handle.attrs.update(kind=self.kind, target=self.target, settings=settings, scale=self.scale)
             handle.attrs.update({name: value for name, value in self.hyperparameters.items() if value is not None})

@@ -17,7 +17,7 @@ from scipy.linalg import LinAlgError
 from quarry.config.models import Kreg, Log2Grid
 from quarry.config.targets import TARGETS
 from quarry.errors import QuarryError
-from quarry.files import atomic_path
+from quarry.hdf5_files import new_hdf5
 from quarry.models.calibration import Calibration
 from quarry.models.gaussian_process import GaussianProcess
 from quarry.models.hyperparameters import Hyperparameters
@@ -297,7 +297,7 @@ class KernelRidgeRegression:
         if self._learnt is None:
             raise RuntimeError("this model is not trained")
         learnt = self._learnt
-        with atomic_path(path) as temporary, h5py.File(temporary, "w") as handle:
+        with new_hdf5(path) as handle:
             settings = self.settings.model_dump_json()
             handle.attrs.update(kind=self.kind, target=self.target, settings=settings, several=self._several)
             handle.attrs["count"] = learnt.count

@@ -18,7 +18,7 @@ from quarry.config.models import Mlp
 from quarry.config.targets import TARGETS
 from quarry.devices import device_of
 from quarry.errors import QuarryError
-from quarry.files import atomic_path
+from quarry.hdf5_files import new_hdf5
 from quarry.models.baselines import CompositionBaseline, ConstantBaseline, read_baseline, write_baseline
 from quarry.models.calibration import FEWEST, Calibration
 from quarry.models.inputs import Inputs
@@ -211,7 +211,7 @@ class MultilayerPerceptron:
         """Write the model as HDF5; the same model gives the same bytes."""
         if self._inputs is None:
             raise RuntimeError("this model is not trained")
-        with atomic_path(path) as temporary, h5py.File(temporary, "w") as handle:
+        with new_hdf5(path) as handle:
             handle.attrs.update(kind=self.kind, target=self.target, scale=self.scale, mask_seed=self._mask_seed)
             handle.attrs["settings"] = self.settings.model_dump_json()
             if self.classes:

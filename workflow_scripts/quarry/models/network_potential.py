@@ -20,7 +20,7 @@ from quarry.config.networks import NetworkPotential
 from quarry.descriptors.reach import within_cutoff
 from quarry.devices import device_of
 from quarry.errors import QuarryError
-from quarry.files import atomic_path
+from quarry.hdf5_files import new_hdf5
 from quarry.models.base import Model, Prediction, TrainingData, check_labels
 from quarry.models.baselines import CompositionBaseline, read_baseline, write_baseline
 from quarry.models.model_file import check_version, intact
@@ -148,7 +148,7 @@ class NetworkModel:
     def save(self, path: str | Path) -> None:
         """Write weights, what the network is made from, references and settings: no code is run when it is read."""
         assert self._network is not None
-        with atomic_path(path) as temporary, h5py.File(temporary, "w") as handle:
+        with new_hdf5(path) as handle:
             handle.attrs.update(kind=self.settings.extra, version=VERSION, settings=self.settings.model_dump_json())
             handle.attrs.update(learnt=list(self.learnt), epoch=self._epoch, held_out_loss=self._held_out_loss)
             handle.create_dataset("network", data=json.dumps(self._network.description(), sort_keys=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import time
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from quarry.config.networks import NetworkPotential
 from quarry.errors import QuarryError
-from quarry.files import atomic_path
+from quarry.files import write_bytes
 from quarry.models.network import seeded
 from quarry.networks.base import Network
 from quarry.structures.structure import atoms_of
@@ -182,8 +183,10 @@ def _write(
         "order": order.get_state(),
         "progress": vars(progress),
     }
-    with atomic_path(path) as temporary:
-        torch.save(state, temporary)
+    # Into memory: of a full disk torch says that a position is unexpected.
+    content = io.BytesIO()
+    torch.save(state, content)
+    write_bytes(path, content.getvalue())
 
 
 def _resume(

@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from quarry.files import atomic_path
+from quarry.hdf5_files import new_hdf5
 from quarry.models.base import STD, Committee, HasFeatureMaps, HasReach, Model, Prediction, TrainingData, Validated
 from quarry.structures import StructureSet
 
@@ -113,7 +113,7 @@ class StatesModel:
 
     def save(self, path: str | Path) -> None:
         """Write all models into one file, each as a group that is its own file; the same models give the same bytes."""
-        with TemporaryDirectory() as folder, atomic_path(path) as temporary, h5py.File(temporary, "w") as handle:
+        with TemporaryDirectory() as folder, new_hdf5(path) as handle:
             handle.attrs["states"] = len(self.models)
             for state, model in enumerate(self.models):
                 part = Path(folder) / "model.h5"
@@ -132,7 +132,7 @@ class StatesModel:
         with TemporaryDirectory() as folder, h5py.File(path, "r") as handle:
             for state in range(int(handle.attrs["states"])):
                 part = Path(folder) / f"{state}.h5"
-                with h5py.File(part, "w") as own:
+                with new_hdf5(part) as own:
                     group = handle[GROUP.format(state)]
                     own.attrs.update(group.attrs)
                     for name in group:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quarry.errors import QuarryError
-from quarry.files import atomic_path
+from quarry.hdf5_files import new_hdf5
 from quarry.structures.structure import ID_LENGTH
 
 QUANTITIES = ("excitation_energies", "oscillator_strengths")
@@ -95,7 +95,7 @@ class Ensemble:
 
     def write(self, path: str | Path, attributes: Mapping[str, Any]) -> None:
         """Write HDF5. The same ensemble gives the same bytes."""
-        with atomic_path(path) as temporary, h5py.File(temporary, "w") as handle:
+        with new_hdf5(path) as handle:
             handle.attrs.update(attributes)
             handle.create_dataset("ids", data=self.ids.astype(f"S{ID_LENGTH}"))
             handle.create_dataset("labelled", data=self.labelled)

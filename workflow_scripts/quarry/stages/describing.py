@@ -12,7 +12,8 @@ from ase.data import chemical_symbols
 
 from quarry import __version__
 from quarry.campaign.manifest import said
-from quarry.files import atomic_path, sha256_of, write_text
+from quarry.files import sha256_of, write_text
+from quarry.hdf5_files import new_hdf5
 from quarry.models.descriptor_model import GROUP
 from quarry.models.folder import MODEL, TRAINING, Description
 from quarry.properties import PROPERTIES
@@ -39,7 +40,7 @@ def describe_model(
     known = known.subset(np.argsort(known.ids, kind="stable"))
     traits, target = models.traits, models.target
     learns_descriptor = traits.needs_descriptor and models.configuration.descriptor is not None
-    with atomic_path(output["training"]) as temporary, h5py.File(temporary, "w") as handle:
+    with new_hdf5(output["training"]) as handle:
         write_structure_group(handle.create_group("structures"), known)
         if learns_descriptor and models.descriptor is not None and not _has_descriptor(model):
             models.descriptor.write(handle.create_group(GROUP))

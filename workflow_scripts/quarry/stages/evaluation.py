@@ -13,7 +13,8 @@ from quarry.config.dynamics import CROSS_VALIDATION
 from quarry.config.targets import Target
 from quarry.errors import QuarryError
 from quarry.evaluation.intervals import change_interval, share_change_interval
-from quarry.files import atomic_path, write_json
+from quarry.files import write_json
+from quarry.hdf5_files import new_hdf5
 from quarry.models.base import STD, Model, Prediction, TrainingData, Validated
 from quarry.models.metrics import geometric, mae, rmse, rrmse
 from quarry.models.splits import folds_of
@@ -182,7 +183,7 @@ def _relative_change(
 
 def _write_predictions(path: str, results: dict[str, Evaluated]) -> None:
     """Write labels and predictions; what the model does not give is left out."""
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as handle:
+    with new_hdf5(path) as handle:
         for name, found in results.items():
             group = handle.create_group(name)
             group.create_dataset("ids", data=found.structures.ids.astype(f"S{ID_LENGTH}"))

@@ -26,15 +26,15 @@ from quarry.structures.files import (
     JobInputEntry,
     find_in_file,
     read_copies,
-    read_files,
     read_job_input,
+    read_molecule,
     read_pool,
     read_pool_ids,
     write_job_input,
     write_pool,
 )
 from quarry.structures.sources import Source, info_of_rows
-from quarry.structures.stated import LENIENT, PLAIN, StateKeys
+from quarry.structures.stated import LENIENT, StateKeys
 from quarry.structures.structure import rows_of
 from quarry.structures.tables import Table, read_feature_rows
 
@@ -43,16 +43,6 @@ if TYPE_CHECKING:
 
 MOST_SAMPLES = 10
 """Times pool.size that are drawn at most to fill a wigner pool up."""
-
-
-def read_molecule(
-    path: Path, charge: int, multiplicity: int, key: str = "pool.molecule", keys: StateKeys = PLAIN
-) -> Structure:
-    """Read one structure. Raises QuarryError, naming the configuration's key, if the file does not hold exactly one."""
-    structures = read_files([(path, ":")], charge, multiplicity, key, keys)
-    if len(structures) != 1:
-        raise QuarryError(f"{key}: {path}: expected one structure, found {len(structures)}")
-    return structures[0]
 
 
 def state_keys(pool: FilePool | WignerPool) -> StateKeys:
@@ -100,7 +90,7 @@ def read_reference(configuration: Configuration, base: Path) -> Structure | None
     pool, reference = configuration.initial_pool or configuration.pool, configuration.reference
     if reference is None or isinstance(pool, TablePool):
         return None
-    return read_molecule(base / reference, pool.charge, pool.multiplicity, "descriptor.reference", LENIENT)
+    return read_molecule(base / reference, "descriptor.reference", pool.charge, pool.multiplicity, LENIENT)
 
 
 def check_size(configuration: Configuration, pool_filter: PoolFilter) -> None:
@@ -150,7 +140,7 @@ def read_start(pool: WignerPool, base: Path) -> Structure:
     if pool.modes_file is None:
         assert pool.molecule is not None
         return _as_stated(
-            read_molecule(base / pool.molecule, pool.charge, pool.multiplicity, keys=state_keys(pool)), pool
+            read_molecule(base / pool.molecule, "pool.molecule", pool.charge, pool.multiplicity, state_keys(pool)), pool
         )
     from quarry.sampling.modes import NormalModes
 

@@ -19,11 +19,10 @@ from quarry.errors import QuarryError
 from quarry.labeling.engines.base import Engine
 from quarry.labeling.engines.states import ChecksMolecules, ChecksStates, one_of_each_kind
 from quarry.stages.geometry_checks import check_not_bohr, check_one_place
-from quarry.stages.pool import read_molecule
+from quarry.stages.pool import read_reference
 from quarry.structures import Structure, StructureSet
 from quarry.structures.reading import lattices_without_pbc
 from quarry.structures.sources import Source
-from quarry.structures.stated import LENIENT
 from quarry.structures.structure import POSITION_STEP_A
 from quarry.structures.tables import ARRAY_TABLES
 
@@ -235,17 +234,15 @@ def check_same_molecule(
 
     known: a structure of the molecule; None: the first of the structures is one.
     """
-    named = configuration.reference
     if not isinstance(configuration.descriptor, InverseDistances):
         return
     first = structures[0].numbers if known is None else known.numbers
-    if named:
-        reference = read_molecule(base / named, 0, 1, "descriptor.reference", LENIENT)
-        if not np.array_equal(reference.numbers, first):
-            raise QuarryError(
-                f"descriptor.reference: {named} has other atoms than the pool, or in another order; "
-                "give a geometry of the pool's molecule"
-            )
+    reference = read_reference(configuration, base)
+    if reference is not None and not np.array_equal(reference.numbers, first):
+        raise QuarryError(
+            f"descriptor.reference: {configuration.reference} has other atoms than the pool, or in another order; "
+            "give a geometry of the pool's molecule"
+        )
     if len(first) < 2:
         raise QuarryError("descriptor.kind: inverse_distances needs at least two atoms")
     for index, structure in enumerate(structures):

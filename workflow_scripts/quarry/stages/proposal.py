@@ -13,7 +13,7 @@ from quarry.config.campaign import ArmSettings, Configuration
 from quarry.config.query import INFORMATIVENESS, criteria, incompatibility
 from quarry.csv_tables import write_rows
 from quarry.errors import QuarryError
-from quarry.files import atomic_path
+from quarry.hdf5_files import new_hdf5
 from quarry.models.base import STD, HasFeatureMaps, HasInformativeness, main_std, main_values
 from quarry.query.base import PoolView, RanksLabelled, Strategy
 from quarry.query.batch import batch_size
@@ -115,7 +115,7 @@ def score_pool(models: ArmModels, iteration: int, model: str, dataset: str, fail
             f"query.strategy: {settings.query.strategy} needs {missing[0]}, which model.kind: {settings.model.kind} "
             "does not predict; choose another strategy or model"
         )
-    with atomic_path(output) as temporary, h5py.File(temporary, "w") as handle:
+    with new_hdf5(output) as handle:
         for name, values in scores.items():
             handle.create_dataset(name, data=values)
 

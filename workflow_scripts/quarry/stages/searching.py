@@ -11,7 +11,7 @@ import numpy as np
 from quarry.config.campaign import Configuration
 from quarry.errors import QuarryError
 from quarry.evaluation.search import classification_rates, in_range
-from quarry.files import atomic_path
+from quarry.hdf5_files import new_hdf5
 from quarry.labeling.engines.registry import make_engine
 from quarry.models.base import Model, TrainingData, main_values
 from quarry.stages.arm_models import ArmModels
@@ -41,7 +41,7 @@ def collect_pool_labels(configuration: Configuration, base: Path, structures: st
             f"target: the table of labeling.file has no {missing[0]} for any structure of the pool; name another column or target"
         )
     values = target_arrays(labelled, configuration)[target.main[0]]
-    with atomic_path(output) as temporary, h5py.File(temporary, "w") as handle:
+    with new_hdf5(output) as handle:
         handle.create_dataset("ids", data=pool.ids.astype(f"S{ID_LENGTH}"))
         handle.create_dataset("values", data=values)
     return f"labels of {int(np.isfinite(values).sum())} of {len(pool)} candidates, to measure the search by"

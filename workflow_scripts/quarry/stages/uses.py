@@ -12,19 +12,18 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.io import read
-from numpy.typing import NDArray
 
 from quarry.config.campaign import Configuration
 from quarry.config.uses import Uses
-from quarry.errors import QuarryError, reason_of
+from quarry.errors import QuarryError
 from quarry.files import atomic_path, write_json
 from quarry.randomness import generator
 from quarry.structures import Structure, StructureSet
+from quarry.structures.files import read_molecule
 from quarry.structures.frames import write_frames
 from quarry.structures.labelled import LabelledSet
 from quarry.uses.minima import Minimum, atoms_of, relax
-from quarry.uses.reference import LabelCalculator, Labels, structure_of
+from quarry.uses.reference import LabelCalculator, Labels, structure_of, with_ground_state
 from quarry.uses.trajectories import Trajectory, run
 from quarry.uses.vibrations import displaced
 
@@ -51,11 +50,7 @@ class Potential:
         named = self.configuration.uses.structure
         if named is None:
             return _lowest(LabelledSet.read(self.dataset))
-        try:
-            frame: Any = read(self.base / named, index=-1)
-            return Structure.from_atoms(frame).to_atoms()
-        except Exception as error:
-            raise QuarryError(f"uses.structure: {named} gives no structure: {reason_of(error)}") from error
+        return read_molecule(self.base / named, "uses.structure", index="-1").to_atoms()
 
 
 def relax_on_model(potential: Potential, output: str, log: Log) -> None:
@@ -194,7 +189,7 @@ def _kept(label: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
 
 def _lowest(labels: LabelledSet) -> Atoms:
     """Return the labelled structure of lowest energy."""
-    energies = _ground_state_energies(labels)
+    energies = np.array([with_ground_state(labels.label(row)).get("energy", np.nan) for row in range(len(labels))])
     rows = np.flatnonzero(labels.used & np.isfinite(energies))
     numbers = [tuple(sorted(labels.structures[int(row)].numbers.tolist())) for row in rows]
     if len(set(numbers)) != 1:
@@ -202,17 +197,6 @@ def _lowest(labels: LabelledSet) -> Atoms:
             f"uses.structure: the labelled structures have {len(set(numbers))} compositions; name the structure to begin with"
         )
     return labels.structures[int(rows[np.argmin(energies[rows])])].to_atoms()
-
-
-def _ground_state_energies(labels: LabelledSet) -> NDArray[np.float64]:
-    """Return each label's energy (eV), of a label of states alone that of the lowest; NaN where it has neither."""
-    energies = np.full(len(labels.structures), np.nan)
-    for name in ("state_energies", "energy"):
-        known = labels.properties.get(name)
-        if known is not None:
-            given = known[:, 0] if known.ndim == 2 else known
-            energies = np.where(np.isfinite(given), given, energies)
-    return energies
 
 
 def _frames_of(atoms: Atoms, found: Trajectory) -> Iterator[Atoms]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quarry.errors import QuarryError
-from quarry.files import atomic_path
+from quarry.hdf5_files import new_hdf5
 from quarry.structures.conventions import resolve
 from quarry.structures.reading import check_geometry, comments_of, read_frames, require_file
 from quarry.structures.sources import Source, info_of_frames, info_of_rows, numbers_in_file, read_sources, write_sources
@@ -52,7 +52,7 @@ def write_pool(
     groups: shape (n,), row of the first structure that each is a copy of, its own row where it is none. sources: n of them,
     where structures come from files.
     """
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as handle:
+    with new_hdf5(path) as handle:
         handle.attrs.update(attributes or {})
         write_structure_group(handle, structures)
         write_copies(handle, structures.ids, groups)
@@ -238,6 +238,19 @@ def read_files(
     sources = [FileSource(*entry) for entry in files]
     found = [item for source in sources for item in find_in_file(source, charge, multiplicity, key, keys)]
     return StructureSet.from_structures(item.structure for item in found)
+
+
+def read_molecule(
+    path: Path, key: str, charge: int = 0, multiplicity: int = 1, keys: StateKeys = PLAIN, index: str = ":"
+) -> Structure:
+    """Return the one structure of a file; index: "-1" for the last one of several.
+
+    Other arguments and errors as of ``find_in_file``; QuarryError as well if the file does not hold exactly one.
+    """
+    structures = read_files([(path, index)], charge, multiplicity, key, keys)
+    if len(structures) != 1:
+        raise QuarryError(f"{key}: {path}: expected one structure, found {len(structures)}")
+    return structures[0]
 
 
 def find_in_file(

@@ -10,9 +10,7 @@ from typing import Protocol
 import numpy as np
 from ase import Atoms
 
-from quarry.errors import QuarryError, reason_of
 from quarry.sampling.modes import NormalModes
-from quarry.structures import Structure
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,15 +35,3 @@ class PathSampler(Protocol):
         again. number: of the walk in the iteration, from 0. rng: the only source of chance that keeps a campaign reproducible.
         """
         ...
-
-
-def read_molecule(path: Path, key: str) -> Structure:
-    """Return the structure of a file. Raises QuarryError, naming the configuration's key, where there is none."""
-    from ase.io import read
-
-    try:
-        atoms = read(path)
-        assert isinstance(atoms, Atoms)
-        return Structure.from_atoms(atoms)
-    except Exception as error:
-        raise QuarryError(f"{key}: {path.name} is no structure ({reason_of(error, named=True)}); correct it") from error

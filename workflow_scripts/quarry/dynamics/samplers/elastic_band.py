@@ -12,8 +12,9 @@ from ase.optimize import FIRE
 
 from quarry.config.samplers import ElasticBand as Settings
 from quarry.dynamics.model_calculator import ModelCalculator
-from quarry.dynamics.samplers.base import Origin, read_molecule
+from quarry.dynamics.samplers.base import Origin
 from quarry.errors import QuarryError
+from quarry.structures.files import read_molecule
 
 
 class ElasticBand:
@@ -25,7 +26,7 @@ class ElasticBand:
         """Read the minima. Raises QuarryError where they are not the same atoms in the same order."""
         self.settings = settings
         key = "pool.explore.sampler.minima"
-        self.structures = [read_molecule(origin.base / name, key) for name in settings.minima]
+        self.structures = [read_molecule(origin.base / name, key, index="-1") for name in settings.minima]
         first = self.structures[0]
         for name, other in zip(settings.minima[1:], self.structures[1:], strict=True):
             if not np.array_equal(first.numbers, other.numbers):

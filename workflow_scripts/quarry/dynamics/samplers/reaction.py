@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from quarry.config.samplers import Reaction as Settings
 from quarry.dynamics.exploration import Fate
 from quarry.dynamics.files import Trajectories
-from quarry.dynamics.samplers.base import Origin, read_molecule
+from quarry.dynamics.samplers.base import Origin
 from quarry.dynamics.walkers import ACCELERATION, BOLTZMANN_EV_K, Walkers, as_frames
 from quarry.errors import QuarryError
 from quarry.models.base import Model
@@ -21,6 +21,7 @@ from quarry.sampling.hessian import modes_from_forces
 from quarry.sampling.modes import NormalModes
 from quarry.sampling.wigner import LOW_CM, sample_wigner_motion
 from quarry.structures import Structure, StructureSet
+from quarry.structures.files import read_molecule
 
 KEY = "pool.explore.sampler"
 
@@ -43,7 +44,7 @@ class Reaction:
                 )
             self.structure = self.modes.equilibrium
         else:
-            self.structure = read_molecule(path, key)
+            self.structure = read_molecule(path, key, index="-1")
         self.structures = [self.structure]
         for pair in (*settings.forming, *settings.breaking):
             if max(pair) >= len(self.structure):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from pyscf import scf
 
 from quarry.config.methods import ActiveSpace
-from quarry.errors import QuarryError, reason_of
+from quarry.errors import QuarryError
 from quarry.labeling.engines.pyscf_runs import HARTREE_EV, Unsolved, forces_of
 from quarry.structures import Structure
 from quarry.structures.superposition import rotation_onto
@@ -120,17 +119,6 @@ def label_of(calculation: Any, rotation: NDArray[np.float64]) -> dict[str, Any]:
         "state_energies": (energies[order] * HARTREE_EV).tolist(),
         "state_forces": np.stack(forces, axis=1).tolist(),
     }
-
-
-def read_reference(path: Path) -> Structure:
-    """Return the reference geometry. Raises QuarryError for a file that gives none."""
-    from ase.io import read
-
-    try:
-        atoms: Any = read(path)
-        return Structure.create(atoms.numbers.tolist(), atoms.positions)
-    except Exception as error:
-        raise QuarryError(f"labeling.active_space.reference: {path} gives no structure: {reason_of(error)}") from error
 
 
 class ActiveSpaceStates:

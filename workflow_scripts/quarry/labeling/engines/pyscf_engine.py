@@ -12,10 +12,12 @@ from pyscf.dft import libxc
 
 from quarry.config.engines.pyscf import PyscfLabeling
 from quarry.config.resources import LabelResources
-from quarry.labeling.engines.pyscf_active_space import ActiveSpaceStates, read_reference
+from quarry.labeling.engines.pyscf_active_space import ActiveSpaceStates
 from quarry.labeling.engines.pyscf_calculator import SHORTEST_DISTANCE_A, PyscfCalculator, size_of
 from quarry.labeling.engines.pyscf_names import dispersion_name, normalised_basis_name, resolve_functional
 from quarry.structures import Structure
+from quarry.structures.files import read_molecule
+from quarry.structures.stated import LENIENT
 
 
 class PyscfEngine(PyscfCalculator):
@@ -30,7 +32,12 @@ class PyscfEngine(PyscfCalculator):
     def of(cls, labeling: PyscfLabeling, base: Path, resources: LabelResources) -> Self:
         """Return the engine of a section (see ``Engine.of``)."""
         space = labeling.active_space
-        states = None if space is None else ActiveSpaceStates(space, read_reference(base / space.reference))
+        states = None
+        if space is not None:
+            reference = read_molecule(
+                base / space.reference, "labeling.active_space.reference", keys=LENIENT, index="-1"
+            )
+            states = ActiveSpaceStates(space, reference)
         return cls(labeling.method, labeling.recovery, labeling.stability, labeling.look_for_instabilities, states)
 
     def method_identity(self) -> dict[str, Any]:

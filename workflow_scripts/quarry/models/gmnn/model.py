@@ -17,7 +17,7 @@ from quarry.config.base import on_device
 from quarry.config.gmnn import Gmnn
 from quarry.devices import device_of
 from quarry.errors import QuarryError
-from quarry.files import atomic_path
+from quarry.hdf5_files import new_hdf5
 from quarry.models.base import (
     STD,
     STD_GRADIENT,
@@ -361,7 +361,7 @@ class GaussianMomentModel:
         """Write the model as HDF5; the same model gives the same bytes."""
         if not self._trained:
             raise RuntimeError("this model is not trained")
-        with atomic_path(path) as temporary, h5py.File(temporary, "w") as handle:
+        with new_hdf5(path) as handle:
             handle.attrs.update(kind=self.kind, version=VERSION, settings=self.settings.model_dump_json())
             handle.attrs.update(learnt=list(self.learnt), doubts=list(self._doubts))
             handle.create_dataset("elements", data=self.elements)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from quarry.config.gmnn import Gmnn
 from quarry.errors import QuarryError
-from quarry.files import atomic_path
+from quarry.hdf5_files import new_hdf5
 from quarry.models.adam import Adam
 from quarry.models.gmnn.neighbours import Batch, Neighbourhoods
 from quarry.models.gmnn.potential import Parameters, Potential, Trace
@@ -286,7 +286,7 @@ def _write(
     path: Path, progress: Progress, known: Sequence[Parameters], optimisers: Sequence[Adam], order: torch.Generator
 ) -> None:
     moved = [tensor for optimiser in optimisers for tensor in optimiser.state[1]]
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as handle:
+    with new_hdf5(path) as handle:
         handle.attrs.update(vars(progress))
         handle.create_dataset("order", data=order.get_state().numpy())
         for number, tensor in enumerate([*_tensors(known), *moved]):
