@@ -59,3 +59,11 @@ def test_an_accident_leaves_its_traceback_in_the_log(snakemake, tmp_path):
         raise ZeroDivisionError("oh")
     assert "\n" not in str(end.value.code) and snakemake.log[0] in str(end.value.code)
     assert "Traceback" in (tmp_path / snakemake.log[0]).read_text()
+
+
+def test_an_interrupt_is_no_traceback(snakemake, tmp_path):
+    """A terminal sends it to the jobs as well: each would fill the screen."""
+    with pytest.raises(SystemExit) as end, job(snakemake):
+        raise KeyboardInterrupt
+    assert end.value.code == 130
+    assert (tmp_path / snakemake.log[0]).read_text() == "interrupted\n"

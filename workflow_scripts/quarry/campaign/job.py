@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import socket
 import sys
 import time
@@ -89,6 +90,10 @@ def job(
                 rule = rule_of(snakemake.rule, snakemake.output, part)
                 name = f"{rule}_{part}" if part else rule
                 write_receipt(folder / f"{name}.json", rule, list(snakemake.output), cost, list(snakemake.input))
+        except KeyboardInterrupt:
+            # A terminal interrupts jobs too; the main process says what there is to say.
+            write("interrupted")
+            sys.exit(128 + signal.SIGINT)
         except QuarryError as error:
             write(str(error))
             mark(error)
