@@ -12,8 +12,9 @@ from quarry.models.adam import Adam
 from quarry.models.base import TrainingData
 from quarry.models.gmnn import training
 from quarry.models.gmnn.model import GaussianMomentModel
+from quarry.models.gmnn.training import optimisers_of
 from quarry.structures import StructureSet
-from support.potentials import settings, small_cell, strained_copper, toy_data, trained
+from support.potentials import potential, settings, small_cell, strained_copper, toy_data, trained
 
 DATA = toy_data()
 
@@ -249,4 +250,24 @@ def test_amsgrad_is_that_of_torch():
             parameter.grad = slope
         other.step()
     for a, b in zip(mine, theirs, strict=True):
+        assert torch.allclose(a, b.detach(), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "amsgrad"), [("constant", True), ("plateau", True), ("linear", False), ("cosine", False)]
+)
+def test_where_the_rate_falls_to_zero_a_large_first_gradient_does_not_keep_steps_small(schedule, amsgrad):
+    """Adam as torch has it there, and AMSGrad where the rate stays."""
+    _, parameters = potential()
+    mine = parameters.map(torch.clone)
+    theirs = [torch.nn.Parameter(tensor.clone()) for tensor in parameters.of_network]
+    (one,) = optimisers_of(mine, settings(schedule=schedule))
+    other = torch.optim.Adam(theirs, lr=settings().learning_rate, amsgrad=amsgrad)
+    for step in range(200):
+        slopes = [torch.full_like(tensor, 1e3 if not step else 1e-3) for tensor in theirs]
+        one.step([slope.detach() for slope in slopes])
+        for parameter, slope in zip(theirs, slopes, strict=True):
+            parameter.grad = slope
+        other.step()
+    for a, b in zip(mine.of_network, theirs, strict=True):
         assert torch.allclose(a, b.detach(), atol=1e-6)

@@ -33,7 +33,7 @@ class Gmnn(LearnsDifference):
     batch_size: int = Field(default=32, gt=0)
     """Training structures per step."""
     learning_rate: float = Field(default=1e-3, gt=0)
-    """Learning rate of AMSGrad at the start."""
+    """Learning rate at the start: of Adam where it falls to zero (linear, cosine), otherwise of AMSGrad."""
     schedule: Literal["constant", "linear", "cosine", "plateau"] = "constant"
     """How the learning rate goes on: constant; linear or cosine, down to zero at the last of epochs; plateau, halved whenever
     the held-out loss has not fallen for a quarter of patience."""
