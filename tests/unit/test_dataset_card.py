@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import ase.io
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
@@ -115,6 +116,20 @@ def test_a_card_of_an_earlier_end_is_not_printed(tmp_path, capsys):
     of_all_kinds().write(paths.iteration("dataset.h5", "main", 2), {})
     assert main(["card", str(tmp_path / "mine")]) == 0
     assert "not finished; took the 6 labels of arm main that are merged (up to iteration 2)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("file", ["history.csv", "dataset.h5"])
+def test_a_card_that_was_written_before_the_last_end_is_not_printed(file, tmp_path, capsys):
+    """Of the same iteration: labels that were tried again, or another stop rule."""
+    paths = described(tmp_path / "mine")
+    if file == "history.csv":
+        table = Path(paths.arm("main", file))
+        table.write_text(table.read_text().replace("the budget is spent", "the target is reached"))
+    else:
+        of_all_kinds().subset(np.arange(3)).write(paths.iteration(file, "main", 1), {})
+    assert main(["card", str(tmp_path / "mine")]) == 0
+    printed = capsys.readouterr().out
+    assert ("3 labelled structures" if file == "dataset.h5" else "End: the target is reached.") in printed
 
 
 @pytest.mark.parametrize("name", ["CC-BY-4.0", "CC0-1.0", "ODbL-1.0", "MIT OR Apache-2.0"])

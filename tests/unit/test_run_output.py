@@ -72,6 +72,11 @@ def test_how_a_run_is_shown(changes: dict[str, Any], wanted: str, stream: Any, s
     assert how_to_show(settings(**changes), stream, wanted) is show
 
 
+def test_in_a_terminal_that_takes_text_alone_there_is_no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    assert how_to_show(settings(), Terminal()) is Show.PLAIN
+
+
 def record(
     text: str | None, level: int = logging.INFO, event: LogEvent | None = None, **more: Any
 ) -> logging.LogRecord:
@@ -206,7 +211,7 @@ def test_a_picture_keeps_every_line_and_leaves_the_terminal_as_it_was(tmp_path: 
     made.lease()
     written = in_terminal(tmp_path, 4.0)
     lines = [
-        line for line in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written).replace("\r", "").splitlines() if line.strip()
+        line for line in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written).replace("\r", "\n").splitlines() if line.strip()
     ]
     for line in ("a line of this process", "a line of a job", "after it"):
         assert lines.count(line) == 1

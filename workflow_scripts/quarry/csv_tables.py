@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from quarry.files import write_text
+from quarry.files import read_file, write_text
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -76,12 +76,25 @@ def read_rows(path: str | os.PathLike[str], encoding: str | None = None) -> list
 
 
 def read_dicts(path: str | os.PathLike[str]) -> list[dict[str, str]]:
-    """Return the rows of a table as texts, by the names of their columns; errors as of ``read_rows``."""
+    """Return the rows of a table of Quarry's own as texts, by the names of their columns; errors as of ``read_rows``.
+
+    A cell that a row lacks is None.
+    """
     try:
-        with open(path, newline="") as handle:
-            return list(csv.DictReader(handle))
+        return list(csv.DictReader(io.StringIO(read_file(path)[0].decode(), newline="")))
     except csv.Error as error:
         raise ValueError(str(error)) from error
+
+
+def read_whole_dicts(path: str | os.PathLike[str], columns: Iterable[str] = ()) -> list[dict[str, str]]:
+    """Return the rows that have a cell for each column, as ``read_dicts`` does: what a crash has cut off is left out.
+
+    columns: that the table must have. Raises ValueError if it lacks one, and what ``read_dicts`` raises.
+    """
+    rows = [row for row in read_dicts(path) if None not in row and None not in row.values()]
+    if rows and not set(columns) <= set(rows[0]):
+        raise ValueError(f"{path} lacks columns: {', '.join(sorted(set(columns) - set(rows[0])))}")
+    return rows
 
 
 def write_items(path: str | os.PathLike[str], kind: type[Item], items: Iterable[Item]) -> None:

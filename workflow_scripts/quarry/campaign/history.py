@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from quarry.campaign.paths import CampaignPaths
-from quarry.csv_tables import read_dicts
+from quarry.csv_tables import read_whole_dicts
 
 
 def history_of(paths: CampaignPaths, arm: str) -> list[dict[str, str]]:
-    """Return the rows of an arm's history; none where there is none, or a damaged one."""
+    """Return the rows of an arm's history; none where there is none, or a damaged one; a row that is cut off is left out."""
     try:
-        return read_dicts(paths.outputs("collect_results", arm)["history"])
+        return read_whole_dicts(paths.outputs("collect_results", arm)["history"])
     except (OSError, ValueError):
         return []
 

@@ -15,11 +15,19 @@ from pathlib import Path
 from typing import Any
 
 from quarry.config.campaign import Configuration
-from quarry.files import write_json
+from quarry.files import read_file, write_json
 
 LAST_RUN_FORMAT = 1
 FINISHED, BROKE_OFF = "finished", "broke_off"
 """How a run ended; a run that was killed or interrupted says nothing."""
+
+KINDS: dict[str, Any] = {
+    **dict.fromkeys(("targets", "arms"), list),
+    **dict.fromkeys(("started", "working_directory", "store", "log", "end"), str),
+    **dict.fromkeys(("max_labels", "max_iterations", "label_cores", "model_cores", "cores", "jobs"), int),
+    "max_core_hours": int | float,
+}
+"""Kinds of what is looked at."""
 
 
 def begin_run(
@@ -51,6 +59,18 @@ def begin_run(
             **machine,
         },
     )
+
+
+def read_run(path: str | Path) -> dict[str, Any]:
+    """Return what is written down of the last run, without what is of another kind than ``begin_run`` writes; nothing of a file
+    that is absent or damaged.
+    """
+    try:
+        found = json.loads(read_file(path)[0])
+    except (OSError, ValueError):
+        return {}
+    kept = found.items() if isinstance(found, dict) else ()
+    return {key: value for key, value in kept if isinstance(value, KINDS.get(key, object))}
 
 
 def end_run(path: str | Path, how: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from quarry import __version__
 from quarry.errors import QuarryError
-from quarry.files import write_json
+from quarry.files import read_file, write_json
 
 MANIFEST_FORMAT = 1
 
@@ -42,8 +42,10 @@ def make_manifest(
 def read_manifest(path: str | Path) -> dict[str, Any] | None:
     """Return the manifest, or None if there is none. Raises QuarryError if it is damaged or cannot be read."""
     try:
-        manifest: dict[str, Any] = json.loads(Path(path).read_bytes())
-        manifest["identity"], manifest["method_id"], manifest["campaign_id"]
+        manifest: dict[str, Any] = json.loads(read_file(path)[0])
+        kinds = {"identity": dict, "method_id": str, "campaign_id": str}
+        if not all(isinstance(manifest[key], kind) for key, kind in kinds.items()):
+            raise TypeError("keys are of other kinds")
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from quarry.csv_tables import read_dicts, write_rows
+from quarry.csv_tables import read_whole_dicts, write_rows
 
 COLUMNS = ("job", "structures", "predicted_s", "walltime_min", "memory_MB")
 
@@ -62,8 +62,8 @@ def _read(path: str, mtime_ns: int, size: int) -> Mapping[str, PlannedJob]:
             int(row["walltime_min"]) if row["walltime_min"] else None,
             int(row["memory_MB"]) if row["memory_MB"] else None,
         )
-        for row in read_dicts(path)
-        if None not in row.values() and set(row) == set(COLUMNS)
+        for row in read_whole_dicts(path)
+        if set(row) == set(COLUMNS)
     }
 
 

@@ -95,6 +95,19 @@ def accounted(folder: Path) -> dict[Path, dict[str, Any]]:
     return found
 
 
+def is_other_than_written(path: Path) -> bool:
+    """Whether a file of an iteration is not what the receipt of the job that made it says; False where no receipt tells.
+
+    A receipt that is older than the file is that of an earlier making: the job that makes it now writes its own when it ends.
+    """
+    for receipt in _files(path.parent / "receipts"):
+        found = _read(receipt)
+        entry = None if found is None else _outputs(receipt, found).get(path)
+        if entry is not None and receipt.stat().st_mtime_ns >= path.stat().st_mtime_ns:
+            return not _is_as(path, entry)
+    return False
+
+
 def missing_and_damaged(folder: Path, thorough: bool) -> tuple[list[Path], list[Path]]:
     """Return the files that the receipts of a folder name and that are (absent, not what the receipt says).
 

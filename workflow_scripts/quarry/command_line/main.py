@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from types import FrameType
 
 from quarry import __version__
 from quarry.errors import QuarryError
@@ -17,7 +19,12 @@ SUBCOMMANDS = ("status", "export", "card", "new")
 Each has a docstring whose first line says what it does, ``add_arguments(parser)``, which declares its options, and
 ``run(arguments)``, which returns the exit code. Its imports are light: what is heavy is imported where it is needed.
 """
-INTERRUPTED = 130
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that ask a process to end: Ctrl-C, ``kill``, a terminal that is closed."""
+
+
+class _EndedError(KeyboardInterrupt):
+    """Somebody has ended the process by a signal."""
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -27,8 +34,10 @@ def main(given: Sequence[str] | None = None) -> int:
 
     given: arguments; None: those of the process.
     """
-    arguments = _parser().parse_args(given)
     try:
+        if given is None:
+            _end_cleanly()
+        arguments = _parser().parse_args(given)
         code: int = arguments.run(arguments)
         sys.stdout.flush()
         return code
@@ -47,8 +56,23 @@ def main(given: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    except KeyboardInterrupt as error:
+        return 128 + int(next(iter(error.args), signal.SIGINT))
+
+
+def _end_cleanly() -> None:
+    """Let signals that end the process end it without a traceback and with nothing left behind, a second one at once."""
+    for number in ENDING:
+        # What is ignored from the beginning (nohup) stays so.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _end)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    for other in ENDING:
+        if signal.getsignal(other) is not signal.SIG_IGN:
+            signal.signal(other, signal.SIG_DFL)
+    raise _EndedError(number)
 
 
 def _parser() -> argparse.ArgumentParser:

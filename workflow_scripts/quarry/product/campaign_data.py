@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,9 +15,12 @@ from quarry.campaign.history import history_of, recorded_end
 from quarry.campaign.iterations import iterations_with
 from quarry.campaign.manifest import read_manifest
 from quarry.campaign.paths import CampaignPaths
+from quarry.campaign.receipts import is_other_than_written
 from quarry.config.campaign import MAIN_ARM
-from quarry.csv_tables import read_dicts
+from quarry.config.dataset import DatasetCard
+from quarry.csv_tables import read_whole_dicts
 from quarry.errors import QuarryError
+from quarry.files import read_file
 from quarry.product.split import SplitRule, split_of
 from quarry.structures.labelled import LabelledSet
 
@@ -62,7 +64,7 @@ def read_campaign(paths: CampaignPaths, arm: str = MAIN_ARM) -> CampaignData:
     Raises QuarryError where there is no campaign, no such arm, or no merged label yet.
     """
     manifest = read_manifest(paths.manifest)
-    if manifest is None or not isinstance(manifest["identity"], dict):
+    if manifest is None:
         raise QuarryError(f"{paths.root} holds no campaign; name the results of one, e.g. results/water")
     folder = Path(paths.arm(arm))
     if not folder.is_dir():
@@ -81,8 +83,8 @@ def read_campaign(paths: CampaignPaths, arm: str = MAIN_ARM) -> CampaignData:
     if damaged:
         words += f"; {damaged} is damaged and was passed over"
     tables = {
-        name: _table(paths.iteration(f"{name}.csv", arm, iteration), paths.arm(arm, f"{name}.csv"))
-        for name in ("audit", "failures")
+        name: _table(columns, paths.iteration(f"{name}.csv", arm, iteration), paths.arm(arm, f"{name}.csv"))
+        for name, columns in {"audit": ("severity", "check", "words"), "failures": ("status",)}.items()
     }
     return CampaignData(
         root=Path(paths.root),
@@ -105,8 +107,10 @@ def _newest(paths: CampaignPaths, arm: str, folder: Path) -> tuple[LabelledSet, 
     for iteration in reversed(iterations_with(folder, "dataset.h5")):
         path = paths.iteration("dataset.h5", arm, iteration)
         try:
+            if is_other_than_written(Path(path)):
+                raise ValueError("its receipt says otherwise")
             labelled = LabelledSet.read(path)
-        except (OSError, KeyError, ValueError):
+        except (OSError, ValueError):
             damaged = damaged or path
             continue
         if len(labelled):
@@ -121,11 +125,11 @@ def _newest(paths: CampaignPaths, arm: str, folder: Path) -> tuple[LabelledSet, 
     )
 
 
-def _table(*places: str) -> Rows:
-    """Return the rows of the first table that can be read; none where there is none."""
+def _table(columns: Sequence[str], *places: str) -> Rows:
+    """Return the rows of the first table that can be read and has some columns; none where there is none."""
     for place in places:
         try:
-            return read_dicts(place)
+            return read_whole_dicts(place, columns)
         except (OSError, ValueError):
             continue
     return []
@@ -133,8 +137,7 @@ def _table(*places: str) -> Rows:
 
 def _settings(paths: CampaignPaths) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json.loads(Path(paths.dataset_settings).read_bytes())
+        return DatasetCard.model_validate_json(read_file(paths.dataset_settings)[0]).model_dump()
     except (OSError, ValueError):
-        # Campaigns of versions that had no such section.
+        # Campaigns of versions that had no such section, or had other keys in it.
         return {}
-    return found

@@ -18,7 +18,7 @@ def check_target(wanted: Format, target: Path) -> None:
     """Raise QuarryError for a file that is there already, cannot be written or is not of the format; reads no campaign."""
     wanted.check(target)
     if os.path.lexists(target):
-        raise QuarryError(f"--to {target} is there already; name another file, or remove it")
+        raise _there_already(target)
     if not target.parent.is_dir():
         raise QuarryError(f"--to {target}: there is no folder {target.parent}; make it, or name another file")
 
@@ -47,6 +47,8 @@ def export(paths: CampaignPaths, wanted: Format, target: Path, arm: str, parts: 
     try:
         wanted.write(data, rows, temporary)
         _put(temporary, target)
+    except FileExistsError as error:
+        raise _there_already(target) from error
     except (OSError, sqlite3.Error) as error:
         raise QuarryError(
             f"--to {target}: cannot be written ({reason_of(error)}); name another file, or make room"
@@ -55,6 +57,10 @@ def export(paths: CampaignPaths, wanted: Format, target: Path, arm: str, parts: 
         with suppress(FileNotFoundError):
             temporary.unlink()
     return f"{data.words}; wrote {len(rows)} of them to {target} ({wanted.words})"
+
+
+def _there_already(target: Path) -> QuarryError:
+    return QuarryError(f"--to {target} is there already; name another file, or remove it")
 
 
 def _put(temporary: Path, target: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from enum import Enum
 from typing import Any, TextIO
 
@@ -21,6 +22,10 @@ SAID = (
 """Beginnings of messages that are neither warnings nor errors and that a user must read, in the words of Snakemake 9.27."""
 
 
+TEXT_ONLY = ("dumb", "unknown")
+"""Terminals (``TERM``) in which nothing can be drawn, such as an editor's."""
+
+
 class Show(Enum):
     """live: one picture that stays in its place. plain: lines. snakemake: everything that Snakemake says, as it says it."""
 
@@ -33,7 +38,7 @@ def how_to_show(settings: Any, stream: TextIO, wanted: str = "") -> Show:
     """Return how a run is shown.
 
     settings: Snakemake's (verbose, quiet, dryrun, debug_dag, printshellcmds). stream: where it goes. wanted: what the
-    environment variable says, if anything; without a terminal there is no picture all the same.
+    environment variable says, if anything; without a terminal that can be drawn in there is no picture all the same.
     """
     quiet = {str(getattr(word, "name", word)).lower() for word in settings.quiet or ()}
     full = settings.verbose or settings.debug_dag or settings.printshellcmds or "all" in quiet
@@ -41,7 +46,8 @@ def how_to_show(settings: Any, stream: TextIO, wanted: str = "") -> Show:
         show = Show(wanted)
     else:
         show = Show.SNAKEMAKE if full else Show.PLAIN if "progress" in quiet else Show.LIVE
-    is_picture = show is Show.LIVE and not settings.dryrun and stream.isatty()
+    is_terminal = stream.isatty() and os.environ.get("TERM", "").lower() not in TEXT_ONLY
+    is_picture = show is Show.LIVE and not settings.dryrun and is_terminal
     return Show.PLAIN if show is Show.LIVE and not is_picture else show
 
 

@@ -13,7 +13,16 @@ from rich.table import Table
 from rich.text import Text
 
 from quarry.status.facts import ArmStatus, CampaignStatus
-from quarry.status.text import arm_words, batch_words, end_words, job_words, state_words, status_lines, trend_words
+from quarry.status.text import (
+    arm_words,
+    batch_words,
+    end_words,
+    job_words,
+    lasting_lines,
+    state_words,
+    status_lines,
+    trend_words,
+)
 
 REFRESH_S = 2.0
 BAR_WIDTH, NAME_WIDTH = 24, 8
@@ -85,18 +94,18 @@ def _laid_out(status: CampaignStatus, is_own: bool, width: int) -> RenderableTyp
 
 
 def watch(read: Callable[[], CampaignStatus], console: Console | None = None) -> None:
-    """Show a campaign until nobody runs it any more. read: returns its status. Without a terminal it is printed again and
-    again where it has changed.
+    """Show a campaign until nobody runs it any more. read: returns its status. Where no picture can be drawn (no terminal, or
+    one that takes text alone) it is printed again whenever something has happened.
     """
     console = console or Console()
     status = read()
-    if not console.is_terminal:
-        before = ""
+    if not console.is_terminal or console.is_dumb_terminal:
+        before: list[str] = []
         while status.main_process.is_alive:
-            text = "\n".join(line for line in status_lines(status) if " for " not in line)
-            if text != before:
-                console.print(text, markup=False, highlight=False, soft_wrap=True)
-            before = text
+            lasting = lasting_lines(status)
+            if lasting != before:
+                console.print("\n".join(status_lines(status)), markup=False, highlight=False, soft_wrap=True)
+            before = lasting
             time.sleep(REFRESH_S)
             status = read()
         return

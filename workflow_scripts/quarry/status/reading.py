@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from quarry.campaign.failure_table import read_failures
 from quarry.campaign.history import recorded_end
-from quarry.campaign.last_run import BROKE_OFF
+from quarry.campaign.last_run import BROKE_OFF, read_run
 from quarry.campaign.loop import RULES, Place
 from quarry.campaign.paths import MANIFEST, CampaignPaths
 from quarry.config.campaign import MAIN_ARM, PROBES_ARM
+from quarry.csv_tables import read_whole_dicts
 from quarry.errors import QuarryError
 from quarry.status.arms import STEPS, Finished, finished, plan_in, step_of
 from quarry.status.batches import age, clock, labelling
@@ -34,7 +34,7 @@ def read_status(paths: CampaignPaths) -> CampaignStatus:
             f"{paths.root}: {MANIFEST} is absent or damaged; nothing has run there yet, or it is no campaign's folder; "
             "name another"
         )
-    run, process = object_in(paths.last_run), main_process(paths.lease)
+    run, process = read_run(paths.last_run), main_process(paths.lease)
     place = os.path.normpath(Path(paths.root).resolve() / str(run.get("working_directory") or "../.."))
     handed_out = _handed_out(paths, Path(place)) if process.is_alive else []
     arms, jobs, notes, found, failed = [], [], [], {}, {}
@@ -61,9 +61,9 @@ def read_status(paths: CampaignPaths) -> CampaignStatus:
         jobs=jobs,
         failures=_failures(paths, found, failed),
         labels=main.labels,
-        max_labels=_number(run, "max_labels"),
+        max_labels=run.get("max_labels"),
         core_hours=main.core_hours,
-        max_core_hours=_number(run, "max_core_hours"),
+        max_core_hours=run.get("max_core_hours"),
         labels_new=sum(cost.labels_new for cost in costs),
         labels_reused=sum(cost.labels_reused for cost in costs),
         expected_end=expected_end(paths, arms, costs, run) if process.is_alive else None,
@@ -77,11 +77,11 @@ def read_status(paths: CampaignPaths) -> CampaignStatus:
 
 def _arms(paths: CampaignPaths, manifest: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:
     """Return the arms of the last run; where it did not say, those of the manifest that have a folder."""
-    if isinstance(run.get("arms"), list) and run["arms"]:
+    if run.get("arms"):
         return [str(arm) for arm in run["arms"]]
     identity = manifest.get("identity")
-    named = identity.get("arms", {}) if isinstance(identity, dict) else {}
-    return [MAIN_ARM, *sorted(arm for arm in named if Path(paths.arm(arm)).is_dir())]
+    named = identity.get("arms") if isinstance(identity, dict) else None
+    return [MAIN_ARM, *sorted(arm for arm in named or () if Path(paths.arm(arm)).is_dir())]
 
 
 def _store(manifest: Mapping[str, Any], run: Mapping[str, Any], place: Path) -> Path | None:
@@ -201,7 +201,7 @@ def _failures(
             by_class.setdefault(row["status"], []).append((arm, row))
         for iteration in (last - 1,) if of_batch[arm] else (last, last - 1):
             try:
-                rows = read_failures(paths.iteration("failures.csv", arm, iteration)) if iteration >= 0 else []
+                rows = read_whole_dicts(paths.iteration("failures.csv", arm, iteration)) if iteration >= 0 else []
             except (OSError, ValueError):
                 continue
             for row in rows:
@@ -219,7 +219,3 @@ def _failures(
 def _iteration(row: Mapping[str, str]) -> int:
     text = row.get("iteration", "")
     return int(text) if text.isdigit() else 0
-
-
-def _number(run: Mapping[str, Any], key: str) -> Any:
-    return run[key] if isinstance(run.get(key), int | float) else None

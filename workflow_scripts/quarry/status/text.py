@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from quarry.status.facts import ArmStatus, Batch, CampaignStatus, IterationStatus, Job
 
 TREND = 4
@@ -23,6 +25,12 @@ def status_lines(status: CampaignStatus) -> list[str]:
             f"iteration {failure.last_iteration}): {failure.last_message}"
         )
     return lines + [f"  note: {note}" for note in status.notes]
+
+
+def lasting_lines(status: CampaignStatus) -> list[str]:
+    """Return what is worth knowing without what changes with the clock alone: ages of jobs and heartbeats, the expected end."""
+    process = replace(status.main_process, heartbeat_age_s=None)
+    return status_lines(replace(status, main_process=process, jobs=[], expected_end=None))
 
 
 def state_words(status: CampaignStatus) -> str:

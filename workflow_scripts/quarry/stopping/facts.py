@@ -10,7 +10,7 @@ from typing import Any
 
 from quarry.config.targets import Target, target_named
 from quarry.errors import reason_of
-from quarry.files import digest_of, write_json
+from quarry.files import digest_of, read_file, write_json
 
 FACTS_FORMAT = 1
 
@@ -101,7 +101,7 @@ class Facts:
     def read(path: str | Path) -> Facts:
         """Read ``facts.json``. Raises ValueError if it is damaged, FileNotFoundError if it is absent."""
         try:
-            data = json.loads(Path(path).read_bytes())
+            data = json.loads(read_file(path)[0])
             checksum = data.pop("checksum")
             if checksum != digest_of(data):
                 raise ValueError("the checksum does not match the content")
@@ -144,6 +144,9 @@ class Cost:
     def read(path: str | Path) -> Cost:
         """Read ``cost.json``. Raises ValueError if it is damaged, FileNotFoundError if it is absent."""
         try:
-            return Cost(**json.loads(Path(path).read_bytes()))
-        except (ValueError, TypeError) as error:
+            data = json.loads(read_file(path)[0])
+            if any(isinstance(value, bool) or not isinstance(value, int | float) for value in data.values()):
+                raise TypeError("not all of it is numbers")
+            return Cost(**data)
+        except (ValueError, TypeError, AttributeError) as error:
             raise ValueError(f"{path}: damaged cost: {reason_of(error)}") from error

@@ -12,7 +12,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from quarry.files import canonical_json
+from quarry.errors import reason_of
+from quarry.files import NotAFileError, canonical_json
 from quarry.hdf5_files import new_hdf5
 from quarry.properties import PROPERTIES, Property
 from quarry.structures.files import read_structure_group, write_structure_group
@@ -155,7 +156,37 @@ class LabelledSet:
 
     @staticmethod
     def read(path: str | Path) -> LabelledSet:
-        """Read what ``write`` wrote."""
+        """Read what ``write`` wrote. Raises ValueError, or OSError, for what it has not written or what is damaged."""
+        if Path(path).exists() and not Path(path).is_file():
+            # A pipe would be waited for without end.
+            raise NotAFileError(f"{path} is no file")
+        try:
+            found = LabelledSet._read(path)
+            if not found._fits():
+                raise ValueError(f"{path}: damaged labels: its arrays do not belong together")
+        except (AttributeError, LookupError, RuntimeError, TypeError) as error:
+            # As h5py says it: a group that is gone, an object that cannot be read, an array that is a text.
+            raise ValueError(f"{path}: damaged labels: {reason_of(error)}") from error
+        return found
+
+    def _fits(self) -> bool:
+        """Whether all arrays are of the same structures."""
+        structures, n = self.structures, len(self.structures.ids)
+        n_atoms = len(structures.numbers)
+        rows = [
+            self.roles,
+            self.iterations,
+            structures.cells,
+            structures.pbc,
+            structures.charges,
+            structures.multiplicities,
+        ]
+        each = [(values, n) for values in rows] + [(structures.positions, n_atoms), (structures.offsets, n + 1)]
+        each += [(values, n_atoms if PROPERTIES[name].of_atoms else n) for name, values in self.properties.items()]
+        return all(np.shape(values)[:1] == (length,) for values, length in each) and structures.offsets[-1] == n_atoms
+
+    @staticmethod
+    def _read(path: str | Path) -> LabelledSet:
         with h5py.File(path, "r") as handle:
             group = handle.get("state_reference")
             roles = handle["roles"][()].astype("<U10")
