@@ -48,6 +48,23 @@ def test_the_count_of_the_words_is_that_of_the_data_set(finished):
     assert "20 labels" not in message
 
 
+def test_the_last_words_name_files_that_are_there(finished):
+    """`snakemake frequencies` makes what it needs, and publishes nothing."""
+    root = Path(finished.paths.root)
+    finished.asked_uses = ["frequencies", "md"]
+    for name in ("uses/frequencies.json", "history.csv", "overview.html", "model/model.h5"):
+        [line] = closing_message(finished).splitlines()[:1]
+        assert name.rpartition("/")[2] not in closing_message(finished) and "arm main: 20 labels" in line
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).touch()
+    assert closing_message(finished).splitlines()[1:] == [
+        "Quarry: results in results/toy: history.csv, model/",
+        "Quarry: on one page: results/toy/overview.html",
+        "Quarry: report: the same command with --report results/toy/report.html",
+        "Quarry: frequencies of the result: results/toy/uses/frequencies.json",
+    ]
+
+
 def test_a_rule_that_holds_no_longer_says_when_it_held(finished):
     """With the retries the error has changed; the arm has ended all the same."""
     finished.configuration = configuration(stop={"rrmse": None, "target_rmse": 0.1})

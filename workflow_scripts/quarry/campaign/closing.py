@@ -34,9 +34,16 @@ def closing_message(campaign: Campaign) -> str:
         return f"Quarry: no iteration of {root} is finished yet"
     made = product_of("publish_results") + product_of("publish_model")
     made += product_of("publish_spectrum") if campaign.configuration.spectrum else []
-    lines.append(f"Quarry: results in {root}: {', '.join([*_shown(made), 'figures/'])}")
-    lines.append(f"Quarry: on one page: {root}/{product_of('write_overview')[0]}")
-    lines.append(f"Quarry: report: the same command with --report {root}/report.html")
+    # A target of its own, `snakemake frequencies`, makes what it needs and no more.
+    there = [name for name in _shown([*made, "figures/"]) if Path(root, name).exists()]
+    if there:
+        lines.append(f"Quarry: results in {root}: {', '.join(there)}")
+    page = f"{root}/{product_of('write_overview')[0]}"
+    if Path(page).exists():
+        lines.append(f"Quarry: on one page: {page}")
+        lines.append(f"Quarry: report: the same command with --report {root}/report.html")
+    results = [campaign.paths.use(f"{use}.json") for use in campaign.asked_uses]
+    lines += [f"Quarry: {path.stem} of the result: {path}" for path in map(Path, results) if path.exists()]
     return "\n".join(lines)
 
 
