@@ -159,6 +159,14 @@ def test_an_error_that_rises_asks_for_more_and_the_end_is_for_good():
     assert not grows(over, Growth(), 50, FOLDS)
 
 
+def test_an_error_that_nobody_needs_smaller_ends_the_growth_once_the_law_is_asked():
+    """Errors 0.3 / N: 1.5 meV of 200 labels, 1.2 meV of 250, the first number at which the law is asked, 1 meV of 300."""
+    curve = history(-1.0, 50, 8, factor=0.3)
+    assert [grows(curve[:n], Growth(), 50, FOLDS, 2e-3) for n in (3, 4, 5)] == [True, True, False]
+    assert [grows(curve[:n], Growth(), 50, FOLDS, 1.1e-3) for n in (5, 6)] == [True, False]
+    assert grows(curve, Growth(), 50, FOLDS, 0.0)
+
+
 def test_initial_data_grow_by_cross_validation_or_by_the_test_set():
     """By the errors of cross-validation 50 more gain little from 250 on, by those of the test set more than a tenth."""
     both = [grown(t, n, n**-0.1, n**-2.0) for t, n in enumerate(range(50, 400, 50))]

@@ -37,7 +37,8 @@ class Growth(Section):
     """
 
     gain: float = Field(default=0.1, gt=0, lt=1)
-    """It is worth starting when the power law says that one more batch would lower the error by less than this share."""
+    """It is worth starting when the power law says that one more batch would lower the error by less than this share, or when the
+    RMSE is below pool.explore.least_energy_eV_atom for each atom."""
     error: Literal["cross_validation", "test"] | None = None
     """Which RMSE: of cross-validation (validation.folds; each fold trains the model anew, but no network that only its standard
     deviations need), or of the test set, which costs no training and of few structures is uncertain. null: cross_validation for

@@ -71,7 +71,8 @@ def explore_candidates(models: ArmModels, iteration: int, group: int, last: Expl
     modes = _modes(pool, last.modes, models.base or Path())
     batch = batch_size(models.settings.query.batch, iteration, len(training))
     growth = pool.grows_by
-    if growth is not None and grows(facts, growth, batch, growth.metric(models.traits.trains_in_seconds)):
+    enough_eV = settings.least_energy_eV_atom * len(training.numbers) / max(len(training), 1)
+    if growth is not None and grows(facts, growth, batch, growth.metric(models.traits.trains_in_seconds), enough_eV):
         found = _drawn(models, pool, modes, iteration, batch if group == 0 else 0)
         found.write(output)
         return "the initial data grow"
@@ -152,10 +153,11 @@ def numbers_of(settings: Explore, group: int) -> list[int]:
     ]
 
 
-def grows(facts: Sequence[Facts], growth: Growth, batch: int, metric: str) -> bool:
+def grows(facts: Sequence[Facts], growth: Growth, batch: int, metric: str, enough_eV: float = 0.0) -> bool:
     """Return whether the initial data shall grow by another batch before dynamics is worth starting.
 
-    facts: of all iterations so far. metric: which of their errors counts. A power law ``a N^b`` is fitted to the errors of all
+    facts: of all iterations so far. metric: which of their errors counts. enough_eV: an error that nobody needs to be smaller for
+    dynamics to start, asked when the power law is. A power law ``a N^b`` is fitted to the errors of all
     models by least squares in the logarithms; it is worth starting when ``1 - (1 + batch / N)^b``, the share of the error that
     another batch would take, is below ``growth.gain`` (Y.-F. Hou et al., J. Chem. Theory Comput. 20, 7744 (2024)). An error that
     grows asks for more labels, one below ``growth.target_rmse`` for none. Of models of equally many labels (a retry that failed
@@ -169,6 +171,8 @@ def grows(facts: Sequence[Facts], growth: Growth, batch: int, metric: str) -> bo
     points = {one.n_train: rmse for one in facts if (rmse := one.errors.get(metric, {}).get("rmse"))}
     if len(points) < growth.points:
         return True
+    if last is not None and last < enough_eV:
+        return False
     exponent = float(stats.linregress(np.log(list(points)), np.log(list(points.values()))).slope)
     return exponent > 0 or 1.0 - (1.0 + batch / facts[-1].n_train) ** exponent >= growth.gain
 

@@ -133,7 +133,7 @@ def optimisers_of(parameters: Parameters, settings: Gmnn) -> list[Adam]:
     """Return what changes the parameters: of the network, and of the spread if there is one.
 
     AMSGrad keeps the largest gradient, which is one of the start, and its steps stay small for good. A constant rate needs
-    that; one that falls to zero is small in the end by itself, and learns two to four times as much with Adam.
+    that; one that falls to zero is small in the end by itself, and errors are smaller with Adam.
     """
     optimisers = [Adam([], parameters.of_network, settings.learning_rate, 0.0, amsgrad=settings.stops_early)]
     if parameters.spread:
