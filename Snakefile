@@ -16,10 +16,8 @@ else:
     runpy.run_path(workflow.source_path("workflow_scripts/quarry/campaign/checkout.py"))["check_out"](workflow)
 
 from quarry.campaign.arguments import DEFAULT_CAMPAIGN
-from quarry.campaign.last_run import FINISHED, end_run
 from quarry.campaign.opening import open_campaign, reads_default_campaign, start_campaign
 from quarry.campaign.paths import CampaignPaths
-from quarry.terminal import say
 
 # A campaign file given with --configfile stands alone: the default campaign is read only when there is none.
 if reads_default_campaign(workflow):
@@ -81,10 +79,8 @@ start_campaign(workflow, CAMPAIGN)
 
 
 onsuccess:
-    CAMPAIGN.recovery.pack(say)
-    end_run(CAMPAIGN.paths.last_run, FINISHED)
-    print(closing_message(CAMPAIGN), file=sys.stderr)
+    close_finished(CAMPAIGN)
 
 
 onerror:
-    print(close_unfinished(CAMPAIGN), file=sys.stderr)
+    close_unfinished(CAMPAIGN)

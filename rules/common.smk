@@ -1,6 +1,6 @@
 """Input functions. `walk_arm` expands the loop (quarry.campaign.walk)."""
 
-from quarry.campaign.closing import close_unfinished, closing_message
+from quarry.campaign.closing import close_finished, close_unfinished
 from quarry.campaign.invocation import Invocation
 from quarry.campaign.loop import padded
 from quarry.campaign.walk import Walk

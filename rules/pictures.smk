@@ -4,7 +4,6 @@ rule dag_pictures:
     message:
         "drawing the graphs of rules and jobs"
     params:
-        last_run=CAMPAIGN.paths.last_run,
         figures=CAMPAIGN.paths.figures,
     log:
         f"{PATHS.logs}/dag_pictures.log",

@@ -1,10 +1,12 @@
 """Draw the graph of the campaign's rules and that of the last iteration's jobs."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+from quarry.campaign.invocation import COMMAND
 from quarry.campaign.job import job
 from quarry.errors import QuarryError
 from quarry.terminal import tell
@@ -13,7 +15,7 @@ with job(snakemake, receipt=False):
     from quarry.status.draw_dag import draw_dag
 
     parameters = snakemake.params
-    given = json.loads(Path(parameters.last_run).read_bytes())["command"][1:]
+    given = json.loads(os.environ[COMMAND])
     command = [sys.executable, "-m", "snakemake", "--dag", "dot", *(word for word in given if word != snakemake.rule)]
     process = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     if process.returncode:

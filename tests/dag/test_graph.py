@@ -220,6 +220,41 @@ def test_a_report_before_the_end_is_one_line(state, absent, request):
     assert {p: p.stat().st_mtime_ns for p in folder.path.rglob("*") if ".snakemake" not in p.parts} == before
 
 
+def test_a_report_of_a_campaign_that_goes_on_is_one_line(finished):
+    """Its figures are of the end before; by the rules of that end it is made."""
+    outcome = finished.run("--report", "report.html", "--config", "stop={max_iterations: 3}")
+    assert outcome.code == 1
+    (line,) = outcome.lines
+    assert line.startswith("Quarry: --report: arm main goes on after iteration 2, and figures")
+    assert not (finished.path / "report.html").exists()
+
+
+@pytest.mark.parametrize("state", ["fresh", "half_done", "finished"])
+def test_pictures_of_the_graph_change_nothing_of_the_campaign(state, request):
+    """All that is new are the pictures and the log of their job; and they are drawn beside a run, whose lease is left alone."""
+    folder = request.getfixturevalue(state)
+
+    def files():
+        found = (p for p in folder.path.rglob("*") if p.is_file() and ".snakemake" not in p.parts)
+        return {p.relative_to(folder.path).as_posix(): p.read_bytes() for p in found}
+
+    before = files()
+    outcome = folder.run("dag_pictures")
+    assert outcome.code == 0, outcome.text[-2000:]
+    after = files()
+    drawn = {f"results/toy/figures/dag_{name}.svg" for name in ("rules", "iteration")}
+    assert drawn <= set(after) and {name for name in after if name not in before} <= {
+        *drawn,
+        "results/toy/logs/dag_pictures.log",
+    }
+    assert {name: after[name] for name in before if name not in drawn} == {
+        name: data for name, data in before.items() if name not in drawn
+    }
+    assert "finished yet" not in outcome.text and "results in" not in outcome.text
+    for name in drawn:
+        (folder.path / name).unlink()
+
+
 def test_tightened_and_loosened_stop(finished, tmp_path):
     """Tightened: only new iterations, what is there stays. Loosened: nothing runs."""
     folder = finished.copy(tmp_path / "stop")

@@ -12,7 +12,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from quarry.campaign.closing import close_unfinished
+from quarry.campaign.closing import close_finished, close_unfinished
+from quarry.campaign.invocation import Invocation
 from quarry.status.reading import read_status
 from quarry.submission import signals
 from support.made_up import MadeUp
@@ -149,11 +150,23 @@ def test_further_interrupts_do_not_break_the_orderly_end(start, tmp_path):
 
 
 @pytest.mark.parametrize("asked", [[], [signal.SIGINT], [signal.SIGTERM]])
-def test_a_run_that_somebody_ended_has_not_broken_off(asked, monkeypatch, tmp_path):
+def test_a_run_that_somebody_ended_has_not_broken_off(asked, monkeypatch, tmp_path, capsys):
     made = MadeUp(tmp_path, max_labels=30)
     made.begin_run()
     monkeypatch.setattr(signals, "_asked", asked)
-    words = close_unfinished(SimpleNamespace(paths=made.paths))
+    close_unfinished(SimpleNamespace(paths=made.paths, invocation=Invocation.RUN))
+    words = capsys.readouterr().err
     assert ("was interrupted" in words) == bool(asked)
     assert ("Remove the cause" in words) == (not asked)
     assert read_status(made.paths).state == ("stopped" if asked else "broken_off")
+
+
+def test_a_look_at_the_graph_of_a_running_campaign_ends_no_run(tmp_path, capsys):
+    """`snakemake dag_pictures` beside a run."""
+    made = MadeUp(tmp_path, max_labels=30)
+    made.begin_run()
+    before = Path(made.paths.last_run).read_bytes()
+    for close in (close_finished, close_unfinished):
+        close(SimpleNamespace(paths=made.paths, invocation=Invocation.INSPECTION))
+    assert Path(made.paths.last_run).read_bytes() == before
+    assert not capsys.readouterr().err

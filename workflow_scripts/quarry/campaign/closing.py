@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from functools import partial
 from pathlib import Path
 
 from quarry.campaign.campaign import Campaign
 from quarry.campaign.history import recorded_end
+from quarry.campaign.invocation import Invocation
 from quarry.campaign.iterations import count_with
-from quarry.campaign.last_run import BROKE_OFF, end_run
+from quarry.campaign.last_run import BROKE_OFF, FINISHED, end_run
 from quarry.campaign.loop import product_of
 from quarry.config.campaign import MAIN_ARM
 from quarry.errors import QuarryError
+from quarry.terminal import say
 
 
 def closing_message(campaign: Campaign) -> str:
@@ -78,8 +81,25 @@ def _shown(files: list[str]) -> list[str]:
     )
 
 
-def close_unfinished(campaign: Campaign) -> str:
-    """Write down that a run has ended with an error, unless somebody ended it; return what to do now."""
+def close_finished(campaign: Campaign) -> None:
+    """Pack the files of a run that has ended, write down that it has, and say why and where the results are.
+
+    Of a look at the graph nothing is written down, and there is nothing to say.
+    """
+    if campaign.invocation is Invocation.INSPECTION:
+        return
+    campaign.recovery.pack(say)
+    end_run(campaign.paths.last_run, FINISHED)
+    print(closing_message(campaign), file=sys.stderr)
+
+
+def close_unfinished(campaign: Campaign) -> None:
+    """Write down that a run has ended with an error, unless somebody ended it, and say what to do now."""
+    if campaign.invocation is not Invocation.INSPECTION:
+        print(_unfinished(campaign), file=sys.stderr)
+
+
+def _unfinished(campaign: Campaign) -> str:
     # Here: it needs Snakemake's scheduler.
     from quarry.submission.signals import was_asked_to_end
 

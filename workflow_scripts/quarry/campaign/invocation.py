@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -37,8 +38,15 @@ INSPECTIONS = (
 )
 """Command-line options that look at (or act on) the whole graph and run no job."""
 
+LOOKING_RULES = frozenset({"dag_pictures"})
+"""Rules that, asked for alone, look at the whole graph and change nothing of the campaign."""
+
 VARIABLE = "QUARRY_INVOCATION"
 """Environment variable that states the invocation where there is no command line (Snakemake's API)."""
+
+
+COMMAND = "QUARRY_COMMAND"
+"""Environment variable by which the main process tells jobs its own command line: a list in JSON."""
 
 
 class Invocation(Enum):
@@ -59,6 +67,7 @@ def invocation_of(workflow: Any) -> tuple[Invocation, tuple[str, ...]]:
     if VARIABLE in os.environ:
         return Invocation(os.environ[VARIABLE]), ()
     given = command_line()
+    os.environ[COMMAND] = json.dumps(sys.argv[1:])
     return kind_of(given), tuple(map(str, given.get("targets") or ()))
 
 
@@ -86,4 +95,7 @@ def kind_of(given: Mapping[str, Any]) -> Invocation:
         return Invocation.RUN
     if any(given.get(name) for name in INSPECTIONS):
         return Invocation.INSPECTION
-    return Invocation.DRY_RUN if given.get("dryrun") else Invocation.RUN
+    if given.get("dryrun"):
+        return Invocation.DRY_RUN
+    asked = set(given.get("targets") or ())
+    return Invocation.INSPECTION if asked and asked <= LOOKING_RULES else Invocation.RUN

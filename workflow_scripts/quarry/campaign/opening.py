@@ -7,6 +7,7 @@ import sys
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from quarry.campaign.campaign import Campaign
 from quarry.campaign.closing import changed_ends
 from quarry.campaign.folders import check_project
 from quarry.campaign.invocation import Invocation, command_line, invocation_of
+from quarry.campaign.iterations import count_with
 from quarry.campaign.last_run import begin_run
 from quarry.campaign.nested import end_with_parent
 from quarry.campaign.packed import packed_record
@@ -198,7 +200,9 @@ def start_campaign(workflow: Any, campaign: Campaign) -> None:
 
 
 def check_report(campaign: Campaign) -> None:
-    """Raise QuarryError if ``--report`` asks for a campaign whose figures are not there: Snakemake lists every absent file."""
+    """Raise QuarryError if ``--report`` asks for a campaign whose figures are not there (Snakemake lists every absent file), or
+    are of an earlier end than the one that it goes on to.
+    """
     if not command_line().get("report") or campaign.invocation is not Invocation.INSPECTION or campaign.targets:
         return
     shown = [path for rule in campaign.drawing_rules for path in campaign.paths.outputs(rule).values()]
@@ -208,6 +212,13 @@ def check_report(campaign: Campaign) -> None:
             f"--report: {absent} is not there; figures and overview are made when a campaign ends, and by this version: "
             "give the same command without --report (quarry status says how far it is)"
         )
+    for arm in campaign.arms:
+        last = count_with(partial(campaign.paths.facts, arm)) - 1
+        if last >= 0 and campaign.stop_reason(arm, last) is None:
+            raise QuarryError(
+                f"--report: arm {arm} goes on after iteration {last}, and figures and overview are of an earlier end; give the "
+                "same command without --report first"
+            )
 
 
 def _outputs(workflow: Any) -> list[Any]:
