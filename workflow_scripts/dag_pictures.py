@@ -15,6 +15,10 @@ with job(snakemake, receipt=False):
     from quarry.status.draw_dag import draw_dag
 
     parameters = snakemake.params
+    if COMMAND not in os.environ:
+        raise QuarryError(
+            "dag_pictures draws what a command line asks for, and there is none; run snakemake dag_pictures"
+        )
     given = json.loads(os.environ[COMMAND])
     command = [sys.executable, "-m", "snakemake", "--dag", "dot", *(word for word in given if word != snakemake.rule)]
     process = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)

@@ -231,7 +231,7 @@ def test_a_report_of_a_campaign_that_goes_on_is_one_line(finished):
 
 @pytest.mark.parametrize("state", ["fresh", "half_done", "finished"])
 def test_pictures_of_the_graph_change_nothing_of_the_campaign(state, request):
-    """All that is new are the pictures and the log of their job; and they are drawn beside a run, whose lease is left alone."""
+    """All that is new are the pictures and the log of their job."""
     folder = request.getfixturevalue(state)
 
     def files():

@@ -192,6 +192,8 @@ def test_a_file_without_it_is_refused_in_a_line(tmp_path):
     trained(DATA, uncertainty="auxiliary", **HELD).save(path)
     with h5py.File(path, "a") as handle:
         del handle["auxiliary"]
-    with pytest.raises(QuarryError, match=r"not an intact model file.*remove it and start again"):
+    with pytest.raises(
+        QuarryError, match=r"auxiliary model of version 0, this Quarry reads 1; remove it and start again"
+    ):
         GaussianMomentModel.load(path)
     assert settings(uncertainty="auxiliary").networks == 1

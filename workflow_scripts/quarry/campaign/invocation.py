@@ -61,7 +61,10 @@ class Invocation(Enum):
 
 
 def invocation_of(workflow: Any) -> tuple[Invocation, tuple[str, ...]]:
-    """Return what this invocation is for, and its targets. workflow: the object of that name in the Snakefile."""
+    """Return what this invocation is for, and its targets; jobs of a main process are told its command line (``COMMAND``).
+
+    workflow: the object of that name in the Snakefile.
+    """
     if not workflow.is_main_process:
         return Invocation.JOB, ()
     if VARIABLE in os.environ:

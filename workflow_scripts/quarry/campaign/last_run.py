@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -44,7 +43,6 @@ def begin_run(
         {
             "format": LAST_RUN_FORMAT,
             "started": _now(),
-            "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
             "targets": list(targets),
             "working_directory": os.path.relpath(Path.cwd(), Path(path).parent),
             "store": configuration.labeling.store,

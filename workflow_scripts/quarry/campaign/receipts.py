@@ -17,7 +17,7 @@ from typing import Any
 
 from quarry.campaign.batch_table import jobs_of, read_batch
 from quarry.campaign.loop import BENCHMARKS, outputs_of
-from quarry.files import digest_of, sha256_of, write_json
+from quarry.files import digest_of, read_file, sha256_of, write_json
 
 RECEIPT_FORMAT = 2
 HASH_LIMIT_BYTES = 256 * 1024 * 1024
@@ -98,7 +98,8 @@ def accounted(folder: Path) -> dict[Path, dict[str, Any]]:
 def is_other_than_written(path: Path) -> bool:
     """Whether a file of an iteration is not what the receipt of the job that made it says; False where no receipt tells.
 
-    A receipt that is older than the file is that of an earlier making: the job that makes it now writes its own when it ends.
+    A receipt that is older than the file is that of an earlier making: the job that makes it now writes its own when it ends. So
+    damage that leaves the time stamp (of a disk) is found here; that which does not, before the next job is planned.
     """
     for receipt in _files(path.parent / "receipts"):
         found = _read(receipt)
@@ -157,7 +158,7 @@ def _files(folder: Path) -> list[Path]:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        receipt = json.loads(path.read_bytes())
+        receipt = json.loads(read_file(path)[0])
         return receipt if receipt.pop("checksum") == digest_of(receipt) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

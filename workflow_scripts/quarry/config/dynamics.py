@@ -134,7 +134,7 @@ class Explore(Section):
     without one."""
     least_energy_eV_atom: float = Field(default=0.001, ge=0)
     """A threshold of energy that is found is not below this for each atom (of a test structure, on average), eV: a good first
-    model would ask for more than anybody needs."""
+    model would ask for more than anybody needs. An RMSE below it ends the growth of the initial data too (pool.growth)."""
     least_force_eV_A: float = Field(default=0.03, ge=0)
     """A threshold of forces that is found is not below this, eV/Angstrom."""
     calibration: Literal["none", "conformal"] = "none"

@@ -31,7 +31,7 @@ from quarry.models.gmnn.readouts import Said, derivatives_of
 from quarry.models.gmnn.training import Examples, blocks
 
 CENTRES = 1000
-"""Atoms whose kernels the energy is a sum of, at most."""
+"""Atoms whose kernels the energy is a sum of, at most (one of each element at least)."""
 ATOMS = 65_536
 """Atoms of the training structures that it looks at, at most: a random share of larger sets."""
 SEARCHED = 1000
@@ -39,6 +39,8 @@ SEARCHED = 1000
 LENGTHS = (1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0, 30.0)
 NOISES = (1e-12, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2)
 """Lengths that are tried, and variances of the noise over the mean prior variance of a structure."""
+SAME = 1e-5
+"""Invariants that spread by less than this share of their size are equal but for the rounding of positions."""
 ROUNDING = 1e-10
 """Added to the diagonal of the centres' kernel, which is one."""
 
@@ -76,8 +78,9 @@ class AuxiliaryProcess:
             own = invariants[elements == element]
             mean = own.mean(axis=0) if len(own) else np.zeros(invariants.shape[1])
             spread = float(np.sqrt(own.var(axis=0).sum())) if len(own) else 0.0
+            size = float(np.linalg.norm(mean))
             means.append(mean)
-            spreads.append(spread if spread > 1e-12 else 1.0)
+            spreads.append(spread if spread > SAME * size else max(size, SAME))
             invariants[elements == element] = (own - mean) / spreads[-1]
             count = max(1, round(CENTRES * len(own) / len(invariants)))
             # In single precision, as they are kept.
@@ -89,9 +92,10 @@ class AuxiliaryProcess:
         between = [_squares(one, one) for one in centres]
         energies = learn.energies[rows]
         searched = np.sort(rng.permutation(len(rows))[:SEARCHED])
+        looked_at = [_of(searched, *part) for part in squares]
         choice = max(
             (
-                _best_noise(_kernel(squares, len(rows), length)[searched], between, length, energies[searched])
+                _best_noise(_kernel(looked_at, len(searched), length), between, length, energies[searched])
                 for length in LENGTHS
             ),
             key=lambda one: one.likelihood,
@@ -246,6 +250,14 @@ def _squares(points: NDArray[np.float64], others: NDArray[np.float64]) -> NDArra
 
 Squares = list[tuple[NDArray[np.int64], NDArray[np.float64]]]
 """Of each element: the structures of its atoms, and these atoms' squared distances from the centres."""
+
+
+def _of(
+    chosen: NDArray[np.int64], owners: NDArray[np.int64], values: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the part of squares that is of chosen structures (rising), which are numbered from 0 then."""
+    part = np.isin(owners, chosen)
+    return np.searchsorted(chosen, owners[part]), values[part]
 
 
 def _kernel(squares: Squares, n: int, length: float) -> NDArray[np.float64]:

@@ -388,6 +388,8 @@ class GaussianMomentModel:
             model._baseline = baseline
             model._trained = read_networks(handle)
             if model.settings.has_auxiliary:
+                # Earlier ones, of version 0 so to speak, had a second network in its place.
+                check_version(path, f"{cls.kind} with an auxiliary model", VERSION * ("auxiliary" in handle), VERSION)
                 model._auxiliary = AuxiliaryProcess.read(handle["auxiliary"])
             if "calibration" in handle:
                 model._calibrate(read_held(handle["calibration"]))

@@ -23,8 +23,8 @@ WIDE = 2.0
 """An interval whose upper end is more than so many times the lower one says little about an error."""
 CHANCE = 0.01
 """Uncertainties are called wrong where right ones would look so wrong less often than this."""
-MOST_TIED = 10
-"""So few structures say nothing about a rank correlation."""
+FEWEST = 10
+"""Test structures that say something about a rank correlation are more than so many."""
 WEAK = 0.3
 """A rank correlation that is surely below this is hardly a ranking."""
 TO_SAY = {ERROR: 0, WARNING: 1, NOTE: 2}
@@ -167,21 +167,25 @@ def _ranking(evidence: Evidence) -> Iterator[Finding]:
         chooses = "energy"
     found = errors.get("forces_rank_correlation" if chooses == "forces" else "rank_correlation")
     n = errors.get("n") or 0
-    if chooses not in ("energy", "forces") or found is None or n <= MOST_TIED:
+    if chooses not in ("energy", "forces") or found is None or n <= FEWEST:
         return
     # Fisher's transformation, with the variance of ranks: D. G. Bonett, T. A. Wright, Psychometrika 65, 23 (2000).
     half = stats.norm.ppf(0.975) * math.sqrt((1.0 + 0.5 * found**2) / (n - 3))
-    low, high = (math.tanh(math.atanh(min(found, 0.999)) + sign * half) for sign in (-1.0, 1.0))
+    low, high = (math.tanh(math.atanh(max(-0.999, min(found, 0.999))) + sign * half) for sign in (-1.0, 1.0))
     if high >= WEAK:
         return
-    committee = "pool.explore.uncertainty: forces and model: {kind: gmnn, uncertainty: committee}"
+    if not isinstance(pool, DynamicsPool):
+        remedy = "another uncertainty, or a diversity strategy; query.strategy: random is as good as this one"
+    elif chooses == "energy":
+        remedy = "pool.explore.uncertainty: forces and model: {kind: gmnn, uncertainty: committee}, where molecules are larger"
+    else:
+        remedy = "more members (model.members), and more labels before trajectories begin (pool.growth.target_rmse)"
     interval = f"{found:.2f} ({low:.2f} to {high:.2f}, 95 %)"
     yield Finding(
         WARNING,
         "The uncertainty that chooses structures hardly says which ones the model is wrong about",
         f"rank correlation of the standard deviation and the error {interval} over {n} structures",
-        f"another uncertainty (with dynamics of larger molecules {committee}), or a diversity strategy; random ones are "
-        "then as good (query.strategy: random)",
+        remedy,
     )
 
 

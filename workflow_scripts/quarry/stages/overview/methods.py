@@ -117,7 +117,11 @@ def _initial(pool: DynamicsPool) -> str:
 def _explored(pool: DynamicsPool, facts: Facts) -> str:
     """Return in words how structures were found, with the last iteration's threshold."""
     explore, seen = pool.explore, facts.exploration or {}
-    grown = "more of the same were drawn until they gained little; then " if pool.grows_by is not None else ""
+    grown = (
+        "more of the same were drawn until they gained little or errors were small; then "
+        if pool.grows_by is not None
+        else ""
+    )
     limit = f" ({threshold_words(seen)})" if "threshold" in seen else ""
     asked = (
         f"the first frame whose uncertainty ({explore.uncertainty}) was beyond the threshold{limit} was a candidate,"
