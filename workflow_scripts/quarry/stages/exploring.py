@@ -71,7 +71,7 @@ def explore_candidates(models: ArmModels, iteration: int, group: int, last: Expl
     modes = _modes(pool, last.modes, models.base or Path())
     batch = batch_size(models.settings.query.batch, iteration, len(training))
     growth = pool.grows_by
-    enough_eV = settings.least_energy_eV_atom * len(training.numbers) / max(len(training), 1)
+    enough_eV = settings.least_energy_eV_atom * _mean_size(training)
     if growth is not None and grows(facts, growth, batch, growth.metric(models.traits.trains_in_seconds), enough_eV):
         found = _drawn(models, pool, modes, iteration, batch if group == 0 else 0)
         found.write(output)
@@ -197,7 +197,7 @@ def threshold_of(
             f"pool.explore.threshold: the {measure.words} is 0 on the test set, so that everything would be uncertain; give a "
             "number"
         )
-    return max(found, settings.least_threshold(float(np.diff(test.offsets).mean())))
+    return max(found, settings.least_threshold(_mean_size(test)))
 
 
 def energy_ceilings_eV(
@@ -309,6 +309,11 @@ def check_sampler(configuration: Configuration, base: Path, structures: Structur
                 f"pool.explore.sampler: {name} has charge {one.charge} and multiplicity {one.multiplicity}, which no structure "
                 "of the pool has; correct the file"
             )
+
+
+def _mean_size(structures: StructureSet) -> float:
+    """Return the number of atoms of a structure, on average."""
+    return len(structures.numbers) / max(len(structures), 1)
 
 
 def _modes(pool: DynamicsPool, computed: str, base: Path) -> NormalModes | None:

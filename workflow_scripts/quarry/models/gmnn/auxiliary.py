@@ -29,6 +29,7 @@ from quarry.models.gmnn.neighbours import Batch
 from quarry.models.gmnn.potential import Parameters, Potential, initial_parameters, potential_of
 from quarry.models.gmnn.readouts import Said, derivatives_of
 from quarry.models.gmnn.training import Examples, blocks
+from quarry.models.hyperparameters import squared_distances
 
 CENTRES = 1000
 """Atoms whose kernels the energy is a sum of, at most (one of each element at least)."""
@@ -86,10 +87,10 @@ class AuxiliaryProcess:
             # In single precision, as they are kept.
             centres.append(far_apart(invariants[elements == element], count).astype(np.float32).astype(np.float64))
         squares = [
-            (owners[elements == element], _squares(invariants[elements == element], centres[element]))
+            (owners[elements == element], squared_distances(invariants[elements == element], centres[element]))
             for element in range(n_elements)
         ]
-        between = [_squares(one, one) for one in centres]
+        between = [squared_distances(one, one) for one in centres]
         energies = learn.energies[rows]
         searched = np.sort(rng.permutation(len(rows))[:SEARCHED])
         looked_at = [_of(searched, *part) for part in squares]
@@ -240,12 +241,6 @@ def far_apart(points: NDArray[np.float64], count: int) -> NDArray[np.float64]:
         nearest[last] = 0.0
         chosen.append(int(nearest.argmax()))
     return points[np.array(chosen)]
-
-
-def _squares(points: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the squared distances of points, shape (n, m)."""
-    own, other = (np.einsum("ij,ij->i", one, one) for one in (points, others))
-    return np.maximum(own[:, None] + other - 2.0 * points @ others.T, 0.0)
 
 
 Squares = list[tuple[NDArray[np.int64], NDArray[np.float64]]]
