@@ -99,7 +99,7 @@ def process_of(learn: TrainingData, test: TrainingData) -> np.ndarray:
     process = AuxiliaryProcess.fit(examples(learn), len(elements), CUTOFF_A, generator(0, "train"))
     others = examples(test)
     batch = others.neighbourhoods.batch(np.arange(len(test)), CUTOFF_A, torch.float64, torch.device("cpu"))
-    said, _ = process.said(batch, torch.from_numpy(others.elements[batch.atoms]), False)
+    said, _ = process.said(batch, torch.from_numpy(others.elements[batch.atoms]), frozenset({"energy"}))
     return np.asarray(said["energy"] + baseline.mean(test.structures))
 
 

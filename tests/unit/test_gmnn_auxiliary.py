@@ -28,6 +28,9 @@ def examples(structures, energies, elements) -> Examples:
     return Examples(Neighbourhoods.of(structures, CUTOFF_A), numbers, np.asarray(energies), None, None)
 
 
+EVERYTHING = frozenset({"energy", "forces", "stress"})
+
+
 def process(data=DATA, seed=0) -> AuxiliaryProcess:
     energies = data.targets["energy"] - data.targets["energy"].mean()
     elements = np.unique(data.structures.numbers)
@@ -36,14 +39,14 @@ def process(data=DATA, seed=0) -> AuxiliaryProcess:
     )
 
 
-def said(model, structures, elements, derivatives=False):
+def said(model, structures, elements, spread_of=frozenset({"energy"})):
     """What a process says of structures."""
     if not isinstance(structures, StructureSet):
         structures = StructureSet.from_structures(structures)
     found = Neighbourhoods.of(structures, CUTOFF_A)
     batch = found.batch(np.arange(len(structures)), CUTOFF_A, torch.float64, torch.device("cpu"))
     own = torch.from_numpy(np.searchsorted(elements, structures.numbers)[batch.atoms])
-    return model.said(batch, own, derivatives)[0]
+    return model.said(batch, own, spread_of)[0]
 
 
 # --- the process
@@ -85,7 +88,7 @@ def test_energies_are_those_of_a_gaussian_process_with_the_same_kernel(monkeypat
 def test_forces_and_stresses_are_derivatives_of_the_energies(data):
     model, elements, step = process(data), np.unique(data.structures.numbers), 1e-4
     at, rng = data.structures.subset(np.arange(4)), np.random.default_rng(1)
-    found = said(model, at, elements, derivatives=True)
+    found = said(model, at, elements, spread_of=EVERYTHING)
     along = rng.normal(size=at.positions.shape)
     up, down = (
         said(model, replace(at, positions=at.positions + sign * step * along), elements)["energy"] for sign in (1, -1)
@@ -127,7 +130,7 @@ def test_structures_of_all_kinds_and_of_one_atom_can_be_learnt():
     np.testing.assert_allclose(said(model, made, elements)["energy"], np.arange(5.0), atol=1e-3)
     one = made.subset(np.array([1]))
     alone = AuxiliaryProcess.fit(examples(one, [0.0], np.array([6])), 1, CUTOFF_A, np.random.default_rng(0))
-    assert said(alone, one, np.array([6]), derivatives=True)["energy"] == 0
+    assert said(alone, one, np.array([6]), spread_of=EVERYTHING)["energy"] == 0
 
 
 def test_centres_are_far_apart_and_bounded(monkeypatch):
@@ -158,7 +161,7 @@ def test_it_learns_energies_alone_and_says_how_far_the_network_is_off(tmp_path):
     """Predictions are those of a network without it; the deviation is |network - auxiliary|, calibrated."""
     pair, alone = trained(DATA, uncertainty="auxiliary", **HELD), trained(DATA, **HELD)
     found, of_network = (model.predict(UNSEEN.structures, ALL) for model in (pair, alone))
-    other = said(pair._auxiliary, UNSEEN.structures, pair.elements, derivatives=True)
+    other = said(pair._auxiliary, UNSEEN.structures, pair.elements, spread_of=EVERYTHING)
     other["energy"] = other["energy"] + pair._baseline.mean(UNSEEN.structures)
     for name in ("energy", "forces"):
         factor = pair.hyperparameters["std_factor" if name == "energy" else "forces_std_factor"]

@@ -12,7 +12,7 @@ import torch
 
 from quarry.errors import QuarryError
 from quarry.evaluation.calibration import coverage, rank_correlation
-from quarry.models.base import TrainingData
+from quarry.models.base import STD_OF_ENERGY, TrainingData
 from quarry.models.calibration import FEW, Calibration, HeldOut
 from quarry.models.gmnn import training
 from quarry.models.gmnn.model import GaussianMomentModel
@@ -148,6 +148,22 @@ def test_the_deviations_learn_by_the_likelihood(shallow):
     alone = loss_and_gradient(potential, replace(parameters, spread=[]), data, settings(), True)[1]
     assert all(torch.equal(one, other) for one, other in zip(alone.tensors, both.tensors, strict=False))
     assert len(both.spread) == 2 and not alone.spread
+
+
+def test_who_asks_for_the_standard_deviation_of_energies_alone_gets_the_same_and_no_others(
+    shallow, committee, monkeypatch
+):
+    """Forces of read-outs, which take most of the time, are then not found."""
+    for model in (shallow, committee, trained(DATA, uncertainty="auxiliary", **HELD)):
+        whole = model.predict(UNSEEN.structures, ALL | {"stress"})
+        with monkeypatch.context() as patch:
+            patch.setattr("quarry.models.gmnn.readouts.readout_networks", lambda _: pytest.fail("not asked for"))
+            patch.setattr("quarry.models.gmnn.auxiliary.derivatives_of", lambda *_: pytest.fail("not asked for"))
+            found = model.predict(UNSEEN.structures, ALL | {"stress", STD_OF_ENERGY})
+        assert set(found.std) == {"energy"} and np.array_equal(found.std["energy"], whole.std["energy"])
+        assert set(found.mean) == set(whole.mean)
+        for name, values in whole.mean.items():
+            assert np.array_equal(found.mean[name], values, equal_nan=True)
 
 
 def test_a_killed_shallow_ensemble_goes_on_and_ends_with_the_same_weights(tmp_path, monkeypatch):
@@ -338,7 +354,7 @@ def test_said_by_gives_stresses_of_cells():
     assert np.allclose(found.std["stress"], found.std["stress"].transpose(0, 2, 1))
     potential, (parameters,) = model._ready(cells.structures)
     for _, batch, own in model._batches(cells.structures, potential):
-        _, each = said_by(potential, parameters, batch, own, True, True)
+        _, each = said_by(potential, parameters, batch, own, True, frozenset({"energy", "stress"}))
         assert each["stress"].shape == (4, 12, 3, 3) and each["energy"].shape == (4, 12)
     molecules = TrainingData(UNSEEN.structures, {**UNSEEN.targets, "stress": np.full((8, 3, 3), np.nan)})
     model = trained(molecules, **SHALLOW, epochs=1)

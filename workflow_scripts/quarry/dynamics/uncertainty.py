@@ -13,6 +13,7 @@ from quarry.errors import QuarryError
 from quarry.models.base import (
     STD,
     STD_GRADIENT,
+    STD_OF_ENERGY,
     HasInformativeness,
     HasInformativenessGradient,
     Model,
@@ -131,7 +132,7 @@ def _gradient_of_std(model: Model, structures: StructureSet, prediction: Predict
 
 MEASURES = {
     "energy": Measure(
-        frozenset({"energy", STD}),
+        frozenset({"energy", STD, STD_OF_ENERGY}),
         _std_of_energy,
         "eV",
         "standard deviation of the energy",

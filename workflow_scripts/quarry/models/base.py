@@ -17,8 +17,12 @@ from quarry.structures import StructureSet
 
 STD = "std"
 """What ``predict`` is asked for beside properties where standard deviations are wanted."""
+STD_OF_ENERGY = "std_of_energy"
+"""What ``predict`` is asked for beside it where only that of the energy is wanted: a model may leave out others."""
 STD_GRADIENT = "std_gradient"
 """What ``predict`` is asked for where the gradient of the energy's standard deviation is wanted too."""
+NO_PROPERTIES = frozenset({STD, STD_OF_ENERGY, STD_GRADIENT})
+"""What may be wanted that is no property."""
 
 
 def has_rows_of_atoms(name: str) -> bool:

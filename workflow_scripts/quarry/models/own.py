@@ -16,7 +16,7 @@ from quarry.config.models import OwnModel
 from quarry.errors import QuarryError
 from quarry.files import atomic_path
 from quarry.imports import call_user_code, check_arguments, load
-from quarry.models.base import Informativeness, Model, Prediction, TrainingData, UncertaintyGradient
+from quarry.models.base import STD_OF_ENERGY, Informativeness, Model, Prediction, TrainingData, UncertaintyGradient
 from quarry.models.own_checks import (
     METHODS,
     check_methods,
@@ -93,6 +93,8 @@ class UserModel:
 
     def predict(self, structures: StructureSet, want: frozenset[str]) -> Prediction:
         """Predict, see ``Model``; the prediction is checked."""
+        # A hint, which classes need not know.
+        want -= {STD_OF_ENERGY}
         found = self._ask("predict", lambda: self.model.predict(structures, want))
         return checked_prediction(found, want, structures, self.settings.kind, self.n_states)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from quarry.errors import QuarryError, reason_of
 from quarry.models.base import (
-    STD,
+    NO_PROPERTIES,
     STD_GRADIENT,
     Informativeness,
     Prediction,
@@ -76,7 +76,7 @@ def checked_prediction(
                 f"{where}: {part} of a Prediction must be a dictionary by property, not {type(getattr(found, part)).__name__}"
             )
     mean, std = {}, {}
-    for name in sorted(want - {STD, STD_GRADIENT}):
+    for name in sorted(want - NO_PROPERTIES):
         if name not in found.mean:
             raise QuarryError(f"{where}: predict must give {name}, got {', '.join(map(str, found.mean)) or 'nothing'}")
         shape = _shape_of(name, structures, n_states)

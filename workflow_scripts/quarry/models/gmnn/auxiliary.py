@@ -143,14 +143,14 @@ class AuxiliaryProcess:
         """Number of elements."""
         return len(self.centres)
 
-    def said(self, batch: Batch, elements: Tensor, derivatives: bool) -> tuple[Said, Said]:
+    def said(self, batch: Batch, elements: Tensor, spread_of: frozenset[str]) -> tuple[Said, Said]:
         """Return what it says of structures, and the same with a first axis, as ``readouts.said_by`` of a network."""
         device = elements.device
         double = replace(batch, vectors=batch.vectors.double(), volumes=batch.volumes.double())
         potential, parameters = self._potential(device), self._parameters(device)
         trace = potential.atoms(parameters, double, elements, function=_Kernels(self, elements))
         said = {"energy": potential.energies(parameters, trace).cpu().numpy()}
-        if derivatives:
+        if spread_of - {"energy"}:
             said |= derivatives_of(potential, trace, trace.function)
         return said, {name: values[None] for name, values in said.items()}
 

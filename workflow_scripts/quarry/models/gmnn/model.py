@@ -21,6 +21,7 @@ from quarry.hdf5_files import new_hdf5
 from quarry.models.base import (
     STD,
     STD_GRADIENT,
+    STD_OF_ENERGY,
     Informativeness,
     Model,
     Prediction,
@@ -85,12 +86,12 @@ class GaussianMomentModel:
         training diverges.
         """
         data, held, streams = self._prepare(data, validation, rng)
+        learn, held_out = self._examples(data), self._examples(held)
         self._trained = []
         for number, stream in enumerate(streams):
             folder = checkpoint if checkpoint is None or len(streams) == 1 else checkpoint / f"{number:03d}"
-            self._trained.append(self._train(number, data, held, stream, start, folder))
+            self._trained.append(self._train(number, learn, held_out, stream, start, folder))
         if self.settings.has_auxiliary:
-            learn = self._examples(data)
             self._auxiliary = AuxiliaryProcess.fit(learn, len(self.elements), self.settings.cutoff_A, rng.spawn(1)[0])
         self._hold_out(held)
 
@@ -106,7 +107,8 @@ class GaussianMomentModel:
     ) -> None:
         """Train member number ``member`` (from 0) alone, as ``fit`` with the same generator state trains it."""
         data, held, streams = self._prepare(data, validation, rng)
-        self._trained = [self._train(member, data, held, streams[member], start, checkpoint)]
+        learn, held_out = self._examples(data), self._examples(held)
+        self._trained = [self._train(member, learn, held_out, streams[member], start, checkpoint)]
         self._hold_out(held)
 
     def join(self, members: Sequence[GaussianMomentModel]) -> None:
@@ -149,15 +151,14 @@ class GaussianMomentModel:
     def _train(
         self,
         number: int,
-        data: TrainingData,
-        held: TrainingData,
+        learn: Examples,
+        held_out: Examples,
         rng: np.random.Generator,
         start: Model | None,
         checkpoint: Path | None,
     ) -> Trained:
         """Train the network of a member, or the only one."""
         settings = self.settings
-        learn, held_out = (self._examples(part) for part in (data, held))
         parameters = initial_parameters(len(self.elements), settings.hidden, 1.0, rng)
         parameters.scale = torch.from_numpy(first_scales(learn, len(self.elements)).astype(np.float32))
         if settings.n_readouts:
@@ -180,8 +181,8 @@ class GaussianMomentModel:
         if held.groups is not None:
             held = held.subset(np.sort(np.unique(held.groups, return_index=True)[1]))
         references = self._baseline.mean(held.structures)
-        parts = []
-        for rows, batch, _, spread in self._said(held.structures, self.learnt != ("energy",), plain=True):
+        parts, learnt = [], frozenset(self.learnt)
+        for rows, batch, _, spread in self._said(held.structures, learnt != {"energy"}, learnt, plain=True):
             # Members that are trained apart meet later: each must say the whole energy.
             said = {**spread, "energy": spread["energy"] + references[rows]}
             where = {name: batch.atoms if name == "forces" else rows for name in self.learnt}
@@ -214,12 +215,14 @@ class GaussianMomentModel:
         mean = {"energy": self._baseline.mean(structures)}
         if derivatives:
             mean |= {"forces": np.zeros((n_atoms, 3)), "stress": np.zeros((n, 3, 3))}
-        asked = set(mean) & set(self.learnt) if STD in want and self.settings.gives_std else set()
+        named = {"energy"} if STD_OF_ENERGY in want else set(mean)
+        asked = named & set(self.learnt) if STD in want and self.settings.gives_std else set()
         std = {name: np.empty(mean[name].shape) for name in sorted(asked)}
         gradient = None
         if asked and STD_GRADIENT in want:
             gradient = UncertaintyGradient(np.empty((n_atoms, 3)), np.empty((n, 3, 3)))
-        for rows, batch, said, spread in self._said(structures, derivatives, bool(asked)):
+        spread_of = frozenset(mean if gradient is not None else asked)
+        for rows, batch, said, spread in self._said(structures, derivatives, spread_of):
             for name, values in said.items():
                 where = batch.atoms if name == "forces" else rows
                 mean[name][where] += values
@@ -232,17 +235,17 @@ class GaussianMomentModel:
         return Prediction(mean, std, std_gradient=gradient, std_factor=factors)
 
     def _said(
-        self, structures: StructureSet, derivatives: bool, with_spread: bool = True, plain: bool = False
+        self, structures: StructureSet, derivatives: bool, spread_of: frozenset[str], plain: bool = False
     ) -> Iterator[tuple[NDArray[np.int64], Batch, dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]]:
         """Yield rows of structures, their atoms, the mean of the networks, and what each member or read-out says.
 
-        By property, energies without the atomic references; a first axis for members. with_spread: whether read-outs are asked.
+        By property, energies without the atomic references; a first axis for members. spread_of: what these are asked for.
         """
         potential, networks = self._ready(structures)
         for rows, batch, own in self._batches(structures, potential):
-            found = [said_by(potential, parameters, batch, own, derivatives, with_spread) for parameters in networks]
-            if self._auxiliary is not None and with_spread:
-                found.append(self._auxiliary.said(batch, own, derivatives))
+            found = [said_by(potential, parameters, batch, own, derivatives, spread_of) for parameters in networks]
+            if self._auxiliary is not None and spread_of:
+                found.append(self._auxiliary.said(batch, own, spread_of))
             yield rows, batch, *said_together(found, self._auxiliary is not None and not plain)
 
     def _calibration(self, name: str) -> Calibration:

@@ -70,22 +70,27 @@ def readout_networks(parameters: Parameters) -> list[AtomicNetwork]:
 
 
 def said_by(
-    potential: Potential, parameters: Parameters, batch: Batch, elements: Tensor, derivatives: bool, with_spread: bool
-) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
+    potential: Potential,
+    parameters: Parameters,
+    batch: Batch,
+    elements: Tensor,
+    derivatives: bool,
+    spread_of: frozenset[str],
+) -> tuple[Said, Said]:
     """Return what a network says of structures, and the same of each of its read-outs, with a first axis for these.
 
     energy (eV, without atomic references), and with derivatives forces (eV/Angstrom, shape (n_atoms, 3)) and stress
-    (eV/Angstrom^3, (n, 3, 3)). Without a spread, or if it is not wanted, the network is the only read-out.
+    (eV/Angstrom^3, (n, 3, 3)). spread_of: which of them are wanted of read-outs. Without any the network is the only read-out.
     """
     trace = potential.atoms(parameters, batch, elements)
     energies = potential.energies(parameters, trace)
     mean = {"energy": energies.cpu().numpy()}
     if derivatives:
         mean |= derivatives_of(potential, trace, trace.function)
-    if not parameters.spread or not with_spread:
+    if not parameters.spread or not spread_of:
         return mean, {name: values[None] for name, values in mean.items()}
     each = {"energy": (energies + deviations(parameters, trace).T).cpu().numpy()}
-    if derivatives:
+    if spread_of - {"energy"}:
         parts = [derivatives_of(potential, trace, network) for network in readout_networks(parameters)]
         each |= {name: np.stack([part[name] for part in parts]) for name in parts[0]}
     return mean, each
@@ -96,12 +101,13 @@ def said_together(found: Sequence[tuple[Said, Said]], has_auxiliary: bool) -> tu
 
     has_auxiliary: whether the second of two only says how far off the first one may be.
     """
-    each = {name: np.concatenate([spread[name] for _, spread in found]) for name in found[0][0]}
+    means = [mean for mean, _ in found]
+    each = {name: np.concatenate([spread[name] for _, spread in found]) for name in found[-1][1]}
     if len(found) == 1:
-        return found[0][0], each
+        return means[0], each
     if has_auxiliary:
-        return found[0][0], {name: mirrored(values) for name, values in each.items()}
-    return {name: values.mean(axis=0) for name, values in each.items()}, each
+        return means[0], {name: mirrored(values) for name, values in each.items()}
+    return {name: np.mean([mean[name] for mean in means], axis=0) for name in means[0]}, each
 
 
 def std_gradient(
