@@ -84,6 +84,29 @@ class TestHdf5:
             handle.visititems(lambda name, item: times.update({name: h5py.h5g.get_objinfo(item.id).mtime}))
         assert len(times) > 10 and set(times.values()) == {0}
 
+    @pytest.mark.parametrize(
+        "name", ["properties/energy", "properties/forces", "structures/positions", "structures/charges", "iterations"]
+    )
+    def test_a_number_that_somebody_changed_is_refused(self, tmp_path, name):
+        """Whenever that was: a time stamp says nothing."""
+        path = tmp_path / "d.h5"
+        full().write(path, {})
+        with h5py.File(path, "r+") as handle:
+            row = (0,) * handle[name].ndim
+            handle[name][row] = handle[name][row] + 1
+        with pytest.raises(ValueError, match=r"d\.h5: damaged labels: they are not those that were written$"):
+            LabelledSet.read(path)
+
+    def test_files_of_earlier_versions_and_with_fields_of_other_programs_are_read(self, tmp_path):
+        path = tmp_path / "d.h5"
+        full().write(path, {})
+        with h5py.File(path, "r+") as handle:
+            handle["split"] = np.zeros(4)
+            assert LabelledSet.read(path).properties.keys() == full().properties.keys()
+            del handle.attrs["labels_sha256"]
+            handle["properties/energy"][0] = 1.0
+        assert LabelledSet.read(path).properties["energy"][0] == 1.0
+
     def test_units_are_in_the_file(self, tmp_path):
         full().write(tmp_path / "a.h5", {"method_id": "m"})
         with h5py.File(tmp_path / "a.h5") as handle:

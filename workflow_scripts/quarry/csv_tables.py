@@ -80,10 +80,7 @@ def read_dicts(path: str | os.PathLike[str]) -> list[dict[str, str]]:
 
     A cell that a row lacks is None.
     """
-    try:
-        return list(csv.DictReader(io.StringIO(read_file(path)[0].decode(), newline="")))
-    except csv.Error as error:
-        raise ValueError(str(error)) from error
+    return _dicts_of(read_file(path)[0])
 
 
 def read_whole_dicts(path: str | os.PathLike[str], columns: Iterable[str] = ()) -> list[dict[str, str]]:
@@ -91,10 +88,19 @@ def read_whole_dicts(path: str | os.PathLike[str], columns: Iterable[str] = ()) 
 
     columns: that the table must have. Raises ValueError if it lacks one, and what ``read_dicts`` raises.
     """
-    rows = [row for row in read_dicts(path) if None not in row and None not in row.values()]
+    # Quarry ends each line, so that a last cell may be cut off where no line ends.
+    whole, end, _ = read_file(path)[0].rpartition(b"\n")
+    rows = [row for row in _dicts_of(whole + end) if None not in row and None not in row.values()]
     if rows and not set(columns) <= set(rows[0]):
         raise ValueError(f"{path} lacks columns: {', '.join(sorted(set(columns) - set(rows[0])))}")
     return rows
+
+
+def _dicts_of(table: bytes) -> list[dict[str, str]]:
+    try:
+        return list(csv.DictReader(io.StringIO(table.decode(), newline="")))
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
 
 
 def write_items(path: str | os.PathLike[str], kind: type[Item], items: Iterable[Item]) -> None:

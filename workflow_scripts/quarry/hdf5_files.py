@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 
 from quarry.files import atomic_path
 
@@ -32,6 +34,25 @@ def added_to_hdf5(temporary: Path) -> Iterator[h5py.File]:
     """
     with _written(temporary, "r+") as handle:
         yield handle
+
+
+def checksum_of(handle: h5py.File, names: Iterable[str]) -> str:
+    """Return the SHA-256 of arrays, and of those in groups, with their names, types and shapes; absent ones are left out."""
+    found = hashlib.sha256()
+
+    def add(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(item, h5py.Group):
+            for inner in sorted(item):
+                add(f"{name}/{inner}", item[inner])
+            return
+        values = np.ascontiguousarray(item[()])
+        found.update(f"{name} {values.dtype.str} {values.shape}\n".encode())
+        found.update(values.tobytes())
+
+    for name in sorted(names):
+        if name in handle:
+            add(name, handle[name])
+    return found.hexdigest()
 
 
 @contextmanager

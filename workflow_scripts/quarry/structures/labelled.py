@@ -14,11 +14,15 @@ from numpy.typing import NDArray
 
 from quarry.errors import reason_of
 from quarry.files import NotAFileError, canonical_json
-from quarry.hdf5_files import new_hdf5
+from quarry.hdf5_files import checksum_of, new_hdf5
 from quarry.properties import PROPERTIES, Property
 from quarry.structures.files import read_structure_group, write_structure_group
 from quarry.structures.sources import Source, read_sources, write_sources
 from quarry.structures.structure import Structure, StructureSet
+
+CHECKSUM = "labels_sha256"
+"""Attribute of the file: ``checksum_of`` its labels, so that nobody learns from numbers that somebody or a disk changed."""
+CHECKED = ("structures", "roles", "iterations", "properties", "left_out")
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,6 +157,7 @@ class LabelledSet:
         write_sources(handle, self.sources)
         if self.rejected:
             handle.create_dataset("left_out", data=np.array(sorted(self.rejected), dtype="S"))
+        handle.attrs[CHECKSUM] = checksum_of(handle, CHECKED)
 
     @staticmethod
     def read(path: str | Path) -> LabelledSet:
@@ -188,6 +193,9 @@ class LabelledSet:
     @staticmethod
     def _read(path: str | Path) -> LabelledSet:
         with h5py.File(path, "r") as handle:
+            # Files of earlier versions have no checksum.
+            if handle.attrs.get(CHECKSUM) not in (None, checksum_of(handle, CHECKED)):
+                raise ValueError(f"{path}: damaged labels: they are not those that were written")
             group = handle.get("state_reference")
             roles = handle["roles"][()].astype("<U10")
             return LabelledSet(
