@@ -22,6 +22,7 @@ from quarry.campaign.receipts import write_receipt
 from quarry.config.campaign import Configuration
 from quarry.config.loading import load_configuration
 from quarry.errors import QuarryError, is_machine_fault, reason_of
+from quarry.files import NOT_TAKEN
 from quarry.labeling.store import LabelStore
 from quarry.submission import BESIDE_MAIN
 from quarry.submission.marks import MARK
@@ -101,7 +102,10 @@ def job(
         except Exception as error:
             write(traceback.format_exc().rstrip())
             mark(error)
-            sys.exit(f"Quarry: {snakemake.rule}: {reason_of(error, named=True)} (traceback in {log_path})")
+            # A disk that does not take the file does not take the log either, and has said which file.
+            of_the_disk = isinstance(error, OSError) and error.errno in NOT_TAKEN
+            more = "" if of_the_disk else f" (traceback in {log_path})"
+            sys.exit(f"Quarry: {snakemake.rule}: {reason_of(error, named=True)}{more}")
 
 
 @contextmanager
