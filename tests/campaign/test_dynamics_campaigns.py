@@ -178,26 +178,37 @@ if len(script) == 3 and script[1] == "explore" and not killed.exists():
 """
 
 
-def test_a_campaign_with_an_auxiliary_model_that_is_killed_among_its_trajectories(tmp_path):
+BOUNDED = {"uncertainty": "forces", "calibration": "conformal", "threshold": "4 eV/Angstrom", "ensemble": "langevin"}
+
+
+@pytest.mark.parametrize(
+    ("uncertainty", "test_size", "changes"),
+    [
+        ({"uncertainty": "auxiliary"}, 12, {}),
+        ({"uncertainty": "committee", "members": 2}, 20, {**BOUNDED, "bias": {"skip_elements": ["H"]}}),
+    ],
+    ids=["auxiliary", "biased committee, conformal bounds of forces"],
+)
+def test_a_campaign_that_is_killed_among_its_trajectories(uncertainty, test_size, changes, tmp_path):
     """The same batches, models and facts as of an exploration that was not killed, and no label twice."""
     site = tmp_path / "site"
     site.mkdir()
     (site / "sitecustomize.py").write_text(KILLS_AN_EXPLORATION.format(folder=site))
-    small = {"kind": "gmnn", "uncertainty": "auxiliary", "hidden": [16, 8], "epochs": 40, "learning_rate": 0.02}
-    growth, explore = {"points": 2, "gain": 0.99}, {"trajectories": 12, "length_fs": 40.0}
+    small = {"kind": "gmnn", **uncertainty, "hidden": [16, 8], "epochs": 40, "learning_rate": 0.02}
+    growth, explore = {"points": 2, "gain": 0.99}, {"trajectories": 12, "length_fs": 40.0, **changes}
     settings = {
         "name": "toy",
         "pool": {
             "source": "dynamics",
             "modes_file": "modes.json",
-            "initial_size": 40,
+            "initial_size": 28 + test_size,
             "growth": growth,
             "explore": explore,
         },
         "labeling": {"engine": "function", "function": "stand_in:morse", "retries": 0, "structures_per_job": 12},
         "model": {**small, "batch_size": 8, "schedule": "cosine"},
         "query": {"strategy": "random", "initial": 12, "batch": {"schedule": "constant", "size": 12}},
-        "test": {"size": 12},
+        "test": {"size": test_size},
         "stop": {"rrmse": None, "min_new_points": 2, "max_iterations": 2},
     }
     folder = CampaignFolder.create(tmp_path / "campaign", settings)
