@@ -3,12 +3,14 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from support.campaigns import REPOSITORY, CampaignFolder, stand_in_configuration
+from support.pseudo_terminal import in_terminal, text_of
 from support.without_packages import environment_without
 
 ADDRESS = "https://github.com/example/quarry"
@@ -77,7 +79,7 @@ def hosted(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def deployed(hosted, tmp_path_factory):
-    """A deployed project with a small campaign in place of the default one, and another Quarry on the user's path."""
+    """A deployed project with a small campaign in place of the default one; another Quarry is installed, with its plugin."""
     place = tmp_path_factory.mktemp("deployed")
     folder = CampaignFolder.create(place / "project", CONFIGURATION)
     for name in COPIED:
@@ -90,6 +92,8 @@ def deployed(hosted, tmp_path_factory):
     other = place / "elsewhere" / "quarry"
     other.mkdir(parents=True)
     (other / "__init__.py").write_text("raise ImportError('this is another Quarry')\n")
+    plugin = "snakemake_logger_plugin_quarry"
+    shutil.copytree(REPOSITORY / "workflow_scripts" / plugin, other.parent / plugin)
     folder.environment = {**hosted, "PYTHONPATH": str(other.parent)}
     # Each job begins as on another machine: with Snakemake, and no library.
     folder.forked_jobs = False
@@ -98,8 +102,13 @@ def deployed(hosted, tmp_path_factory):
 
 def test_a_deployed_campaign_runs_to_its_end(deployed):
     """Its files are found from the campaign file on, by main process and jobs, with the library of the tag."""
-    outcome = deployed.run_as_given(*ONE_CORE, timeout=550)
-    assert outcome.code == 0, outcome.text[-3000:]
+    command = [sys.executable, "-m", "snakemake", "-s", str(deployed.snakefile), *ONE_CORE]
+    environment = {**deployed.env(), "QUARRY_TERMINAL": ""}
+    code, written = in_terminal(command, deployed.path, environment)
+    text = text_of(written)
+    assert code == 0, text[-3000:]
+    assert "6 of 6 labels" in text, "the picture of the campaign"
+    assert "Select jobs to execute" not in text
     assert len(deployed.calls()) == len(set(deployed.calls())) == 6
     assert (deployed.path / "results/toy/dataset.extxyz").exists()
     again = deployed.run_as_given(*ONE_CORE)
@@ -132,15 +141,11 @@ def test_what_a_deployed_campaign_lacks_is_one_line(deployed, tmp_path):
         assert outcome.code == 1 and "Traceback" not in outcome.text
         return outcome.lines
 
-    (line,) = lines(environment_without(tmp_path / "without", "h5py"))
+    absent = environment_without(tmp_path / "without", "h5py")["PYTHONPATH"]
+    (line,) = lines({"PYTHONPATH": os.pathsep.join([absent, deployed.environment["PYTHONPATH"]])})
     assert line.startswith("Quarry: h5py is not installed where Snakemake runs; type: ")
     project = Path(line.rpartition(" ")[2])
     assert project.parent.name == "quarry" and (project / "pyproject.toml").exists(), "what pip is to install"
-    library = str(REPOSITORY / "workflow_scripts")
-    (line,) = lines({"PYTHONPATH": library}, "--logger", "quarry")
-    assert line.startswith(
-        f"Quarry: the library in {library} is loaded already, and the Snakefile of {ADDRESS} at {TAG} "
-    )
     (line,) = lines({}, "--workflow-profile", "slrum")
     assert line.endswith("(there are cluster-generic, default, slurm); did you mean 'slurm'?")
 

@@ -118,6 +118,8 @@ class TestNotInstalled:
         monkeypatch.chdir(tmp_path)
         assert installed.line_to_type("torch") == "make torch"
         assert "pip install ani" in installed.line_to_type("ani").replace("torchani", "ani")
+        monkeypatch.setenv("QUARRY_TO_ADD_EXTRA", "build again with {extra}")
+        assert installed.line_to_type("torch") == "build again with torch", "an image says how it is built"
         targets = re.findall(r"^([a-z]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
         assert {name for name, extra in EXTRAS.items() if extra.has_make_target} <= set(targets)
 

@@ -5,12 +5,8 @@ from __future__ import annotations
 import io
 import logging
 import os
-import pty
-import re
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,6 +23,7 @@ from quarry.run_output.messages import VARIABLE, Show, how_to_show, must_be_read
 from quarry.run_output.output import RunOutput
 from support.campaigns import REPOSITORY
 from support.made_up import MadeUp
+from support.pseudo_terminal import in_terminal, text_of
 
 
 class TestOfTheInterface(TestLogHandlerBase):
@@ -116,8 +113,8 @@ def shown(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) ->
     return make
 
 
-def campaign(invocation: Invocation) -> Any:
-    return SimpleNamespace(invocation=invocation, paths=None)
+def campaign(invocation: Invocation, is_alone: Callable[[], bool] = lambda: True) -> Any:
+    return SimpleNamespace(invocation=invocation, paths=None, is_alone=is_alone)
 
 
 def test_of_a_campaign_steps_are_left_to_the_log_file_and_errors_are_whole(shown: Any, tmp_path: Path) -> None:
@@ -154,6 +151,47 @@ def test_a_workflow_that_is_not_quarrys_shows_what_snakemake_says(shown: Any) ->
     assert so_far().splitlines() == ["Building DAG of jobs...", "Select jobs to execute..."]
 
 
+@pytest.mark.parametrize("campaigns", [1, 2])
+def test_a_workflow_that_is_more_than_a_campaign_shows_what_snakemake_says(shown: Any, campaigns: int) -> None:
+    """Rules of the user's own, which are known when the whole Snakefile is read; or several campaigns."""
+    output, so_far = shown(quiet={Quietness.HOST})
+    whole_snakefile_is_read = False
+    output.take(record("Building DAG of jobs..."))
+    for _ in range(campaigns):
+        output.follow(campaign(Invocation.RUN, lambda: campaigns > 1 or not whole_snakefile_is_read))
+    output.take(record("Using shell: /usr/bin/bash"))
+    whole_snakefile_is_read = True
+    output.take(record("Workflow has started!", event=LogEvent.WORKFLOW_STARTED, quietness=Quietness.HOST))
+    output.take(record("Select jobs to execute..."))
+    assert so_far().splitlines() == [
+        "Building DAG of jobs...",
+        "Using shell: /usr/bin/bash",
+        "Select jobs to execute...",
+    ]
+
+
+class OtherOutput(RunOutput):
+    pass
+
+
+def test_the_plugin_waits_for_the_library_of_the_snakefile(shown: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes before it is not lost; and an installed library is not loaded in place of another."""
+    _, so_far = shown()
+    installed = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "quarry"}
+    for name in installed:
+        monkeypatch.delitem(sys.modules, name)
+    handler = plugin.LogHandler(settings(), None)
+    handler.emit(record("an early warning", logging.WARNING))
+    assert "quarry" not in sys.modules and so_far() == ""
+    for name, module in installed.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr("quarry.run_output.output.RunOutput", OtherOutput)
+    handler.emit(record("a later one", logging.WARNING))
+    assert isinstance(handler.output, OtherOutput)
+    assert so_far().splitlines() == ["an early warning", "a later one"]
+    handler.close()
+
+
 def test_the_plugin_imports_nothing_of_quarry_before_it_is_used() -> None:
     code = (
         "import sys, snakemake_logger_plugin_quarry\n"
@@ -177,30 +215,10 @@ print("after it", file=sys.stderr)
 """
 
 
-def in_terminal(folder: Path, wait: float, kill_after_s: float = 0.0) -> str:
+def picture_in_terminal(folder: Path, wait: float, kill_after_s: float = 0.0) -> str:
     """Run a picture in a pseudo-terminal; return what it wrote there."""
-    main, terminal = pty.openpty()
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "workflow_scripts"), "TERM": "xterm", "COLUMNS": "100"}
-    process = subprocess.Popen(
-        [sys.executable, "-c", LIVE.format(wait=wait)],
-        cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=terminal, stderr=terminal,
-    )  # fmt: skip
-    os.close(terminal)
-    if kill_after_s:
-        time.sleep(kill_after_s)
-        process.send_signal(signal.SIGKILL)
-    written = b""
-    while True:
-        try:
-            part = os.read(main, 65536)
-        except OSError:
-            break
-        if not part:
-            break
-        written += part
-    process.wait()
-    os.close(main)
-    return written.decode()
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "workflow_scripts")}
+    return in_terminal([sys.executable, "-c", LIVE.format(wait=wait)], folder, environment, kill_after_s)[1]
 
 
 def test_a_picture_keeps_every_line_and_leaves_the_terminal_as_it_was(tmp_path: Path) -> None:
@@ -209,10 +227,8 @@ def test_a_picture_keeps_every_line_and_leaves_the_terminal_as_it_was(tmp_path: 
     made.iteration(0, 4, 0.5)
     made.batch(1, ["aa1", "ab2"], predicted_s=1.0)
     made.lease()
-    written = in_terminal(tmp_path, 4.0)
-    lines = [
-        line for line in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written).replace("\r", "\n").splitlines() if line.strip()
-    ]
+    written = picture_in_terminal(tmp_path, 4.0)
+    lines = [line for line in text_of(written).splitlines() if line.strip()]
     for line in ("a line of this process", "a line of a job", "after it"):
         assert lines.count(line) == 1
     assert "4 of 30 labels" in written
@@ -223,7 +239,7 @@ def test_a_picture_keeps_every_line_and_leaves_the_terminal_as_it_was(tmp_path: 
 
 def test_a_picture_whose_process_is_killed_leaves_the_cursor(tmp_path: Path) -> None:
     MadeUp(tmp_path, max_labels=30).begin_run()
-    written = in_terminal(tmp_path, 60.0, kill_after_s=8.0)
+    written = picture_in_terminal(tmp_path, 60.0, kill_after_s=8.0)
     assert written.rfind("\x1b[?25h") > written.rfind("\x1b[?25l") >= 0
     (left,) = (tmp_path / ".snakemake" / "log").iterdir()
     assert left.read_text() == "a line of this process\na line of a job\n"

@@ -75,6 +75,8 @@ class Campaign:
         self.arms = configuration.arm_names
         self.gpus = JobGpus(configuration)
         self.beside_main = BesideMain(configuration, self.paths, self.gpus)
+        self.is_alone: Callable[[], bool] = lambda: True
+        """Whether the workflow has no rules but Quarry's, asked when all of the Snakefile is read."""
         self.plans = {arm: plan_of(configuration, arm) for arm in self.arms}
         self.recovery = Recovery(self.paths, self.plans)
         # Per instance: input functions ask for these again and again while the graph is built.

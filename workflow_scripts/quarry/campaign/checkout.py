@@ -40,7 +40,7 @@ def check_out(workflow: Any) -> None:
     if found.resolve() != library.resolve():
         sys.exit(
             f"Quarry: the library in {found} is loaded already, and the Snakefile of {origin} at {source.ref} has its own; "
-            "leave out --logger quarry (quarry status --watch shows the campaign), and name one tag in all modules"
+            "name one tag in all modules"
         )
 
 

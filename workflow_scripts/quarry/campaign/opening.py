@@ -36,6 +36,10 @@ from quarry.terminal import say
 
 PROJECT = DEFAULT_CAMPAIGN.resolve().parents[1]
 """Folder of Quarry's Snakefile."""
+_own: set[str] = set()
+"""Names that Quarry's rules have in this workflow, as far as it is read."""
+_others: set[str] = set()
+"""Names of the rules that stand before them."""
 _started: dict[Path, Campaign] = {}
 """The campaigns that this process has started, by the folder of their results: each ``use rule`` reads the Snakefile."""
 
@@ -120,9 +124,10 @@ def open_campaign(workflow: Any, config: dict[str, Any]) -> Campaign:
     if inclusion.has_configuration and not files:
         base, origin = Path.cwd(), f"config of module {inclusion.name}"
     invocation, targets = invocation_of(workflow)
-    if inclusion.is_module or invocation is Invocation.INSPECTION:
+    if invocation is Invocation.INSPECTION:
         for output in _outputs(workflow):
             output.pass_on()
+    _others.update(_names(workflow) - _own)
     is_elsewhere = not inclusion.has_configuration and Path.cwd() != PROJECT
     if is_elsewhere and invocation is not Invocation.JOB:
         lacking = f"module {inclusion.name} has no config" if inclusion.is_module else "no --configfile is given"
@@ -168,6 +173,8 @@ def start_campaign(workflow: Any, campaign: Campaign) -> None:
     workflow: the Snakefile's object.
     """
     inclusion, root = Inclusion(workflow), Path(campaign.paths.root).resolve()
+    _own.update(_names(workflow) - _others)
+    campaign.is_alone = lambda: _names(workflow) <= _own
     try:
         if campaign.invocation is not Invocation.JOB and not inclusion.is_module:
             check_rules(workflow, campaign.targets)
@@ -219,6 +226,10 @@ def check_report(campaign: Campaign) -> None:
                 f"--report: arm {arm} goes on after iteration {last}, and figures and overview are of an earlier end; give the "
                 "same command without --report first"
             )
+
+
+def _names(workflow: Any) -> set[str]:
+    return {rule.name for rule in workflow.rules}
 
 
 def _outputs(workflow: Any) -> list[Any]:

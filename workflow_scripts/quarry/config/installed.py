@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from quarry.config.extras import EXTRAS, TORCH_INDEX
 from quarry.errors import QuarryError
 
 REPOSITORY = Path(__file__).parents[3]
+TO_ADD = "QUARRY_TO_ADD_EXTRA"
+"""Environment variable of an image (Containerfile): the command that builds it with {extra}, an optional dependency."""
 
 
 def lacking(extra: str, what: str) -> str | None:
@@ -37,6 +40,8 @@ def line_to_type(extra: str) -> str:
     needed = EXTRAS[extra]
     own = (REPOSITORY / ".venv").resolve() == Path(sys.prefix).resolve() and (REPOSITORY / "Makefile").exists()
     if needed.has_make_target and own:
+        if in_image := os.environ.get(TO_ADD):
+            return in_image.format(extra=extra)
         folder = "" if Path.cwd() == REPOSITORY else f" -C {shlex.quote(str(REPOSITORY))}"
         return f"make{folder} {extra}"
     # The pin of torch: another package must not replace it by another one.

@@ -38,16 +38,11 @@ class RunOutput:
         self._told_dry_run = False
 
     def follow(self, campaign: Any) -> None:
-        """Show a campaign from now on; what was kept back is in Snakemake's log file."""
-        if self.show is Show.SNAKEMAKE:
-            return
-        self._campaigns.append(campaign)
-        self._kept = []
-        if self.show is Show.LIVE and campaign.invocation is Invocation.RUN and self._live is None:
-            # Here: most runs draw no picture.
-            from quarry.run_output.live import LivePicture
+        """Show a campaign, once the whole Snakefile is read; what was kept back is in Snakemake's log file.
 
-            self._live = LivePicture(campaign.paths)
+        With rules of the user's own beside it, or another campaign, what Snakemake says is shown.
+        """
+        self._campaigns.append(campaign)
 
     def pass_on(self) -> None:
         """Show what Snakemake says from now on, and what was kept back."""
@@ -57,22 +52,33 @@ class RunOutput:
 
     def take(self, record: logging.LogRecord) -> None:
         """Show a message, keep it back, or leave it to Snakemake's log file."""
-        if getattr(record, "event", None) == LogEvent.WORKFLOW_STARTED and not self._campaigns:
-            # The Snakefile has been read, and is not Quarry's.
-            self.pass_on()
+        if getattr(record, "event", None) == LogEvent.WORKFLOW_STARTED and self.show is not Show.SNAKEMAKE:
+            self._begin()
         if not self._filter.filter(record):
             return
         if self.show is Show.SNAKEMAKE or must_be_read(record):
             self._print(record)
-        elif self._campaigns:
-            self._tell_dry_run(record)
         elif self._kept is not None:
             self._kept.append(record)
+        else:
+            self._tell_dry_run(record)
 
     def close(self) -> None:
         """Show what is left, and give the terminal back."""
         if self._live is not None:
             self._live.close()
+
+    def _begin(self) -> None:
+        """Show the campaign from now on, and nothing else; or what Snakemake says, where the workflow is more than a campaign."""
+        if len(self._campaigns) != 1 or not self._campaigns[0].is_alone():
+            self.pass_on()
+            return
+        self._kept, [campaign] = None, self._campaigns
+        if self.show is Show.LIVE and campaign.invocation is Invocation.RUN:
+            # Here: most runs draw no picture.
+            from quarry.run_output.live import LivePicture
+
+            self._live = LivePicture(campaign.paths)
 
     def _print(self, record: logging.LogRecord) -> None:
         # A picture takes what is written to the streams and puts it above itself.
