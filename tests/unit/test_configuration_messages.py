@@ -145,7 +145,18 @@ VALUES = {
         {"pool.files": "a.xyz"},
         "pool.files: input should be a valid list (got 'a.xyz'); a list of one is written [a.xyz]",
     ),
+    "number for a list": (
+        {"control": {"seeds": 3}},
+        "control.seeds: input should be a valid list (got 3); a list of one is written [3]",
+    ),
     "key of a section": ({"max_labels": 50}, "max_labels: unknown key; it belongs to the section stop"),
+    "key of a section with kinds": ({"molecule": "a.xyz"}, "molecule: unknown key; it belongs to the section pool"),
+    "misspelt kind": (
+        {"model": {"kind": "gp"}},
+        "model.kind: 'gp' is not one of 'gpr', 'mlp', 'kreg', 'gmnn', 'sevenn', 'mace', 'ani', 'package.module:Name'; "
+        "did you mean 'gpr'?",
+    ),
+    "no kind": ({"descriptor": {"k": 1}}, "descriptor: the key 'kind' is missing; it says which kind this is"),
 }  # fmt: skip
 
 

@@ -88,6 +88,14 @@ class TestStages:
         with pytest.raises(QuarryError, match=r"10 near-duplicates rejected"):
             self.build(tmp_path, self.file_pool(tmp_path, near_duplicates=0.06))
 
+    def test_one_molecule_is_no_pool(self, tmp_path):
+        (tmp_path / "stand_in.py").write_text("def morse(atoms): pass\n")
+        settings = self.file_pool(tmp_path)
+        one = settings.model_copy(update={"pool": settings.pool.model_copy(update={"files": settings.pool.files[:1]})})
+        ase.io.write(tmp_path / one.pool.files[0].path, Atoms("OHH", WATER))
+        with pytest.raises(QuarryError, match=r"pool's 1 structures; .* pool: \{source: wigner, molecule: FILE"):
+            preflight.check(one, tmp_path)
+
     def test_periodic_pool_of_an_engine_for_molecules(self, tmp_path):
         """PySCF labels molecules: a pool with cells is refused before any job, whatever passes the filters."""
         cells = [Atoms("He2", [[0, 0, 0], [0, 0, 1.5]], cell=[3, 3, 3 + n / 10], pbc=True) for n in range(8)]

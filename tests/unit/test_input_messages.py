@@ -166,6 +166,17 @@ def test_atoms_in_one_place():
     )
 
 
+def test_atoms_in_one_place_of_the_molecule_whose_vibrations_are_drawn_from():
+    """It passes no filter: its Hessian would be a job that fails."""
+    double = Structure.create([8, 1, 1], [[0, 0, 0], [0, 0, 0], [0.9, 0.3, 0]])
+    with pytest.raises(QuarryError) as caught:
+        one_place([double], load_configuration(WIGNER, "c.yaml"))
+    molecule = WIGNER["pool"]["molecule"]
+    assert the_line(caught) == (
+        f"pool.molecule: atoms 1 and 2 of {molecule} are in one place (0.000 Angstrom apart); correct the file"
+    )
+
+
 def test_atoms_in_one_place_of_a_cell():
     cell = Structure.create([10], [[0, 0, 0]], 0, 1, np.diag([3.0, 3.0, 0.005]), (True, True, True))
     with pytest.raises(QuarryError, match="atoms 1 and 1 of structure 1 of 1 are in one place"):

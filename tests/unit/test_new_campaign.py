@@ -9,6 +9,7 @@ from jsonschema import Draft202012Validator
 from quarry.command_line.main import main
 from quarry.command_line.new import TASKS, campaign_file
 from quarry.config import load_configuration
+from quarry.stopping.rules import too_few_tested
 from support.campaigns import REPOSITORY
 from support.new_campaigns import write_structures
 
@@ -24,6 +25,7 @@ def test_the_file_is_a_campaign(task, tmp_path, monkeypatch, capsys):
     text = (tmp_path / "mine.yaml").read_text()
     raw = yaml.safe_load(text)
     configuration = load_configuration(raw, "mine.yaml")
+    assert too_few_tested(configuration) is None, "no file of ours is warned of"
     assert configuration.name == f"{molecule.partition('.')[0].replace(' ', '_')}_{task}"
     assert Draft202012Validator(SCHEMA).is_valid(raw)
     schema = text.splitlines()[0].partition("$schema=")[2]

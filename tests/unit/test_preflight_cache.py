@@ -39,6 +39,14 @@ def ask(tmp_path, **changes):
     return preflight.preflight(load_configuration(configuration, "campaign.yaml"), tmp_path)["run"]
 
 
+@pytest.mark.parametrize("name", ["*.extxyz", "~/pool.extxyz"])
+def test_a_path_is_taken_as_it_is_written(name, tmp_path, runs):
+    (tmp_path / "measured.csv").write_text("x")
+    with pytest.raises(QuarryError, match=r"does not exist .* stand for themselves") as caught:
+        ask(tmp_path, pool={"source": "file", "files": [name]})
+    assert str(tmp_path / name) in str(caught.value) and runs == []
+
+
 def test_what_the_checks_depend_on(tmp_path, runs):
     with pytest.raises(QuarryError, match=r"measured.csv does not exist or cannot be read"):
         ask(tmp_path)

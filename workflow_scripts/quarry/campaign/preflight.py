@@ -35,8 +35,9 @@ def preflight(configuration: Configuration, base: Path, jobs_have_own_environmen
         try:
             stat = path.stat()
         except OSError as error:
+            literal = "; * and ~ in a path stand for themselves: write it out" if re.search("[*?~]", str(path)) else ""
             raise QuarryError(
-                f"{path} does not exist or cannot be read; paths are relative to the campaign file in {base}"
+                f"{path} does not exist or cannot be read; paths are relative to the campaign file in {base}{literal}"
             ) from error
         marks.append([str(path), stat.st_size, stat.st_mtime_ns])
     request = {

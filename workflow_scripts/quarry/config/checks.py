@@ -259,7 +259,8 @@ def _descriptor(configuration: Configuration) -> str | None:
         arm = configuration.arm(name)
         prefix = "" if name == configuration.arm_names[0] else f"arms.{name}."
         if arm.model.traits.needs_descriptor:
-            return f"descriptor: missing, but {prefix}model.kind: {arm.model.kind} learns from one; add this section"
+            remedy = "add this section, e.g. descriptor: {kind: inverse_distances} for one molecule's geometries"
+            return f"descriptor: missing, but {prefix}model.kind: {arm.model.kind} learns from one; {remedy}"
         if arm.query.reads_features and not arm.query.is_user_defined:
             return (
                 f"descriptor: missing, but {prefix}query.strategy: {arm.query.strategy} looks at it; add this section"

@@ -9,6 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from quarry.config.base import kind_of
+
 UNIONS = (
     "pool",
     "labeling",
@@ -41,10 +43,11 @@ def one_line(error: ValidationError, model: type[BaseModel], prefix: str = "") -
             expected = str(context.get("expected") or context.get("expected_tags"))
             given = context.get("tag", value)
             if "discriminator" in context:
-                key += "." + context["discriminator"].strip("'()")
-            text = f"'{given}' is not one of {expected}"
+                key += f".{_telling(context['discriminator'])}"
+            close = difflib.get_close_matches(str(given), re.findall("'([^']*)'", expected), n=1)
+            text = f"'{given}' is not one of {expected}" + (f"; did you mean '{close[0]}'?" if close else "")
         elif item["type"] == "union_tag_not_found":
-            text = f"the key {item['ctx']['discriminator']} is missing; it says which kind this is"
+            text = f"the key '{_telling(item['ctx']['discriminator'])}' is missing; it says which kind this is"
         elif item["type"] == "bool_type":
             text = (
                 f"must be True or False, got the text '{value}'; on the command line write True or False with a capital"
@@ -62,10 +65,15 @@ def one_line(error: ValidationError, model: type[BaseModel], prefix: str = "") -
     return "; ".join(dict.fromkeys(lines[:3])) + more
 
 
+def _telling(discriminator: str) -> str:
+    """Return the key that tells the sections of a union apart. discriminator: pydantic's, the key in quotes or a function."""
+    return "kind" if discriminator == f"{kind_of.__name__}()" else discriminator.strip("'")
+
+
 def _meant(key: str, known: list[str], model: type[BaseModel], at_top: bool) -> str:
     """Return which key is meant by an unknown one: a similar one, one of the same name in a section, or any of ``known``."""
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    inside = [section for section in known if key in _keys_at(model, [section])] if at_top else []
+    inside = [section for section in known if key in _keys_of_section(model, section)] if at_top else []
     if inside:
         return f"it belongs to the section {' or '.join(inside)}"
     return f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(known)}"
@@ -84,10 +92,10 @@ def _hint(kind: str, value: Any) -> str:
         if isinstance(value, bool):
             return "; YAML reads yes, no, on and off as True and False: put the text in quotes"
         return "; put text in quotes" if isinstance(value, int | float) else ""
+    if kind == "list_type" and isinstance(value, str | int | float):
+        return f"; a list of one is written [{value}]"
     if not isinstance(value, str):
         return ""
-    if kind == "list_type":
-        return f"; a list of one is written [{value}]"
     whole = "int" in kind
     if re.fullmatch(r"[-+]?[0-9]+e[-+]?[0-9]+", value, re.IGNORECASE):
         if whole:
@@ -124,6 +132,16 @@ def _keys_at(model: type[BaseModel], path: list[Any]) -> list[str]:
             continue
         node = node.get("properties", {}).get(str(part)) or node.get("additionalProperties") or node.get("items") or {}
     return list(_resolved(schema, node).get("properties", {}))
+
+
+def _keys_of_section(model: type[BaseModel], section: str) -> set[str]:
+    """Return the keys of a section, of all its kinds where there are several."""
+    schema = model.model_json_schema()
+    node = _resolved(schema, schema["properties"][section])
+    kinds = (
+        [{"$ref": name} for name in node["discriminator"]["mapping"].values()] if "discriminator" in node else [node]
+    )
+    return {key for kind in kinds for key in _resolved(schema, kind).get("properties", {})}
 
 
 def _resolved(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:

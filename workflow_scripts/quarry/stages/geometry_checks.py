@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import pdist
 
 from quarry.config.campaign import Configuration
-from quarry.config.pool import TablePool
+from quarry.config.pool import TablePool, WignerPool
 from quarry.config.units import BOHR_A
 from quarry.errors import QuarryError
 from quarry.labeling.engines.base import Engine
@@ -38,15 +38,22 @@ def check_one_place(
 ) -> None:
     """Raise QuarryError if two atoms are in one place, or nearer than the engine takes: jobs would find that out.
 
-    With filters.min_distance_factor, which is on by default, no such structure comes so far. sources: where the structures
-    come from.
+    With filters.min_distance_factor, which is on by default, no such structure of a file comes so far; the molecule whose
+    vibrations are drawn from is not filtered. sources: where the structures come from.
     """
-    if configuration.pool_filters.min_distance_factor is not None or isinstance(configuration.pool, TablePool):
+    start = configuration.initial_pool if isinstance(configuration.initial_pool, WignerPool) else None
+    is_filtered = configuration.pool_filters.min_distance_factor is not None and start is None
+    if is_filtered or isinstance(configuration.pool, TablePool):
         return
     limit = engine.shortest_distance_A if isinstance(engine, RefusesCloseAtoms) else ONE_PLACE_A
     wrong = {n: pair for n, structure in enumerate(structures) if (pair := _closer_than(structure, limit))}
     if wrong:
         first, (one, other, distance) = next(iter(wrong.items()))
+        if start is not None:
+            raise QuarryError(
+                f"pool.molecule: atoms {one} and {other} of {start.molecule or start.modes_file} are in one place "
+                f"({distance:.3f} Angstrom apart); correct the file"
+            )
         source = sources[first] if first < len(sources) else None
         where = (
             f"frame {source.frame + 1} of {source.file}" if source else f"structure {first + 1} of {len(structures)}"

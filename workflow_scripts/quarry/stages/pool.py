@@ -101,6 +101,8 @@ def check_size(configuration: Configuration, pool_filter: PoolFilter) -> None:
         remedy = "make the pool larger or the others smaller"
         if any(item.reason != "identical" for item in pool_filter.rejected):
             remedy += ", or loosen filters"
+        if isinstance(configuration.initial_pool, FilePool) and len(pool_filter) == 1:
+            remedy += "; geometries of one molecule are drawn with pool: {source: wigner, molecule: FILE, size: 1000}"
         raise QuarryError(
             f"query.initial + test.size = {wanted} is more than the pool's {len(pool_filter)} structures{note}; {remedy}"
         )
