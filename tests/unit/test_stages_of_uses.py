@@ -175,7 +175,8 @@ def campaign(**keys):
         (
             "infrared",
             {"labeling": {"engine": "ase", "calculator": "x:Y", "properties": ["energy", "forces"]}},
-            "infrared: dipoles are learnt from those of the labels, and labeling.properties gives none",
+            "infrared: dipoles are learnt from those of the labels, and labeling.properties gives none; labels with "
+            "dipoles are of another method: set it in a campaign file with another name, or take frequencies",
         ),
         (
             "md",

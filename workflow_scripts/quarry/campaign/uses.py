@@ -70,7 +70,8 @@ def check_use(configuration: Configuration, use: str, jobs_have_own_environment:
         return
     if given is not None and "dipole" not in given[1]:
         raise QuarryError(
-            f"infrared: dipoles are learnt from those of the labels, and labeling.{given[0]} gives none; use another labeling"
+            f"infrared: dipoles are learnt from those of the labels, and labeling.{given[0]} gives none; labels with "
+            "dipoles are of another method: set it in a campaign file with another name, or take frequencies"
         )
     if not jobs_have_own_environment:
         require("torch", use)
