@@ -2,7 +2,7 @@
 
 from quarry.campaign.closing import close_finished, close_unfinished
 from quarry.campaign.invocation import Invocation
-from quarry.campaign.loop import padded
+from quarry.campaign.loop import RULES, padded
 from quarry.campaign.walk import Walk
 from quarry.terminal import say
 from quarry.errors import QuarryError

@@ -5,6 +5,7 @@ rule dag_pictures:
         "drawing the graphs of rules and jobs"
     params:
         figures=CAMPAIGN.paths.figures,
+        rules={CAMPAIGN.rule_name(rule): rule for rule in RULES},
     log:
         f"{PATHS.logs}/dag_pictures.log",
     localrule: True

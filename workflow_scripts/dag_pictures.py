@@ -25,5 +25,6 @@ with job(snakemake, receipt=False):
     if process.returncode:
         last = process.stderr.strip().rpartition("\n")[2]
         raise QuarryError(f"snakemake --dag has failed: {last}; run it by itself to see more")
-    for path in draw_dag(process.stdout, parameters.figures, Path(parameters.figures).parent.name):
+    name = Path(parameters.figures).parent.name
+    for path in draw_dag(process.stdout, parameters.figures, name, parameters.rules):
         tell(f"drawn: {path}")

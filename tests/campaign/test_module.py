@@ -103,6 +103,17 @@ def test_a_campaign_is_a_part_of_a_workflow(folder):
     assert again.nothing_to_do, again.text[-3000:]
 
 
+def test_pictures_of_a_module_are_a_look(folder):
+    """They take no lease and write down no run, so that they can be drawn beside one."""
+    runs = [folder.path / place / "results/toy/last_run.json" for place in ("labelling", "again")]
+    before = [path.read_bytes() for path in runs]
+    outcome = run(folder, "quarry_dag_pictures")
+    assert outcome.code == 0 and "results in" not in outcome.text, outcome.text[-3000:]
+    assert [path.read_bytes() for path in runs] == before
+    picture = (folder.path / "labelling/results/toy/figures/dag_iteration.svg").read_text()
+    assert "toy: iteration " in picture and ">label_structure × 3<" in picture
+
+
 def test_targets_and_configurations_of_a_module_are_checked(folder, tmp_path):
     outcome = run(folder, "-n", "quarry_verify")
     assert outcome.code == 0 and "quarry_recompute_label" in outcome.text, outcome.text[-3000:]

@@ -18,6 +18,7 @@ from quarry.product.formats import formats
 from quarry.product.formats.base import Package
 from quarry.structures.files import read_files
 from quarry.structures.labelled import LabelledSet
+from quarry.structures.structure import Structure
 from support.campaigns import REPOSITORY
 from support.data_sets import campaign_of, of_all_kinds, structures
 from support.faults import fill, small_disk
@@ -116,6 +117,26 @@ def test_table(name, tmp_path, monkeypatch):
             LABELLED.structures[row.Index].multiplicity,
         )
         assert np.isnan(row.stress_yz_eV_A3) if "stress" not in label else row.stress_yz_eV_A3 == label["stress"][1][2]
+
+
+def test_a_table_says_along_which_vectors_a_slab_is_periodic(tmp_path):
+    crystal = structures()[2]
+    pbc = [[True, True, False], [False, False, True], [True] * 3]
+    cells = [Structure.create(crystal.numbers, crystal.positions, cell=crystal.cell, pbc=axes) for axes in pbc]
+    labels = [{"energy": float(number)} for number in range(4)]
+    mixed = LabelledSet.from_records([*cells, structures()[0]], ["train"] * 4, [0] * 4, labels)
+    table = pandas.read_csv(exported(tmp_path, "table", mixed))
+    assert table.periodic.tolist() == [True] * 3 + [False]
+    for number, axes in enumerate(pbc):
+        again = Structure.create(
+            json.loads(table.numbers[number]),
+            json.loads(table.positions_A[number]),
+            cell=json.loads(table.cell_A[number]),
+            pbc=json.loads(table.pbc[number]),
+        )
+        assert json.loads(table.pbc[number]) == axes
+        assert f"s{again.structure_id}" == table.structure_id[number]
+    assert table[["pbc", "cell_A"]].isna().iloc[3].all()
 
 
 def test_hdf5(tmp_path):

@@ -12,9 +12,9 @@ from quarry.campaign import manifest as manifests
 from quarry.campaign.batch_table import jobs_of, keys_of_job, read_batch
 from quarry.campaign.beside import BesideMain
 from quarry.campaign.file_count import drawing_rules
-from quarry.campaign.folders import check_arms, check_folders, check_results, check_store
+from quarry.campaign.folders import check_arms, check_folders, check_pictures, check_results, check_store
 from quarry.campaign.gpus import JobGpus, gpus
-from quarry.campaign.invocation import Invocation
+from quarry.campaign.invocation import LOOKING_RULES, Invocation
 from quarry.campaign.iterations import iteration_folders, iteration_of, number_of
 from quarry.campaign.lease import Lease
 from quarry.campaign.loop import RULES
@@ -63,6 +63,7 @@ class Campaign:
         jobs_have_own_environment: see ``preflight``. paths: where the campaign's files lie, if the workflow has a prefix.
         rule_name: returns the name that a rule has in the workflow.
         """
+        self.rule_name = rule_name
         self._asks_retries = rule_name(TARGET) in targets
         self.asked_uses = asked_uses(targets, rule_name)
         self.targets = targets
@@ -97,6 +98,8 @@ class Campaign:
         runs = self.invocation is not Invocation.INSPECTION
         if runs:
             check_folders(self.configuration, self.paths)
+        elif not {self.rule_name(rule) for rule in LOOKING_RULES}.isdisjoint(self.targets):
+            check_pictures(self.paths)
         checked = preflight(self.configuration, self.base, self.jobs_have_own_environment)
         self.gpus.of_own_models = checked.get("gpus", {})
         if runs:

@@ -57,6 +57,26 @@ def check_results(paths: CampaignPaths, look: bool = False) -> None:
     )
 
 
+def check_pictures(paths: CampaignPaths) -> None:
+    """Raise QuarryError if pictures of the graph could not be written, or the log of their job; leaves nothing behind."""
+    for folder in (paths.figures, paths.logs):
+        check_writable(
+            folder,
+            "the folder of pictures" if folder == paths.figures else "the folder of logs",
+            "draw them elsewhere: snakemake --dag dot | python -m quarry.status.draw_dag FOLDER",
+            look=True,
+        )
+
+
+def check_report_file(path: Path) -> None:
+    """Raise QuarryError if Snakemake could not write its report to a file, which it would find when all else is done."""
+    if path.suffix not in (".html", ".zip"):
+        raise QuarryError(f"--report {path}: the name of a report ends in .html or .zip; name it so")
+    if not path.parent.is_dir():
+        raise QuarryError(f"--report {path}: there is no folder {path.parent}; make it, or name another file")
+    check_writable(path.parent, f"--report {path}: the folder", "name a file elsewhere", look=True)
+
+
 def check_store(store: str, look: bool = False) -> None:
     """Raise QuarryError if labels could not be published: they would be paid for by every campaign anew.
 
@@ -81,7 +101,9 @@ def check_writable(folder: str | Path, what: str, remedy: str, look: bool = Fals
             if not nearest.is_dir():
                 raise NotADirectoryError(errno.ENOTDIR, f"{nearest} is a file")
             if not os.access(nearest, os.W_OK | os.X_OK):
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+                is_read_only = os.statvfs(nearest).f_flag & os.ST_RDONLY
+                reason = errno.EROFS if is_read_only else errno.EACCES
+                raise OSError(reason, os.strerror(reason))
         else:
             path.mkdir(parents=True, exist_ok=True)
             with TemporaryFile(dir=path):

@@ -6,7 +6,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Set
 from contextlib import redirect_stderr
 from enum import Enum
 from functools import lru_cache
@@ -40,6 +40,8 @@ INSPECTIONS = (
 
 LOOKING_RULES = frozenset({"dag_pictures"})
 """Rules that, asked for alone, look at the whole graph and change nothing of the campaign."""
+_looking: set[str] = set()
+"""Their names in this workflow, as it is read: each module may give them a prefix of its own."""
 
 VARIABLE = "QUARRY_INVOCATION"
 """Environment variable that states the invocation where there is no command line (Snakemake's API)."""
@@ -60,10 +62,10 @@ class Invocation(Enum):
     JOB = "job"
 
 
-def invocation_of(workflow: Any) -> tuple[Invocation, tuple[str, ...]]:
+def invocation_of(workflow: Any, rule_name: Callable[[str], str] = str) -> tuple[Invocation, tuple[str, ...]]:
     """Return what this invocation is for, and its targets; jobs of a main process are told its command line (``COMMAND``).
 
-    workflow: the object of that name in the Snakefile.
+    workflow: the object of that name in the Snakefile. rule_name: returns the name that a rule has in the workflow.
     """
     if not workflow.is_main_process:
         return Invocation.JOB, ()
@@ -71,7 +73,8 @@ def invocation_of(workflow: Any) -> tuple[Invocation, tuple[str, ...]]:
         return Invocation(os.environ[VARIABLE]), ()
     given = command_line()
     os.environ[COMMAND] = json.dumps(sys.argv[1:])
-    return kind_of(given), tuple(map(str, given.get("targets") or ()))
+    _looking.update(map(rule_name, LOOKING_RULES))
+    return kind_of(given, _looking), tuple(map(str, given.get("targets") or ()))
 
 
 def command_line() -> dict[str, Any]:
@@ -92,8 +95,8 @@ def _options(arguments: tuple[str, ...]) -> dict[str, Any]:
         return {}
 
 
-def kind_of(given: Mapping[str, Any]) -> Invocation:
-    """Return what an invocation with these options is for."""
+def kind_of(given: Mapping[str, Any], looking: Set[str] = LOOKING_RULES) -> Invocation:
+    """Return what an invocation with these options is for. looking: names of ``LOOKING_RULES`` in the workflow."""
     if given.get("report_after_run"):
         return Invocation.RUN
     if any(given.get(name) for name in INSPECTIONS):
@@ -101,4 +104,4 @@ def kind_of(given: Mapping[str, Any]) -> Invocation:
     if given.get("dryrun"):
         return Invocation.DRY_RUN
     asked = set(given.get("targets") or ())
-    return Invocation.INSPECTION if asked and asked <= LOOKING_RULES else Invocation.RUN
+    return Invocation.INSPECTION if asked and asked <= looking else Invocation.RUN

@@ -21,14 +21,14 @@ from quarry.campaign.arguments import (
 from quarry.campaign.beside import announce_main
 from quarry.campaign.campaign import Campaign
 from quarry.campaign.closing import changed_ends
-from quarry.campaign.folders import check_project
+from quarry.campaign.folders import check_project, check_report_file
 from quarry.campaign.invocation import Invocation, command_line, invocation_of
 from quarry.campaign.iterations import count_with
 from quarry.campaign.last_run import begin_run
 from quarry.campaign.nested import end_with_parent
 from quarry.campaign.packed import packed_record
 from quarry.campaign.paths import MANIFEST, CampaignPaths
-from quarry.campaign.state_records import Look, read_records_with, show_as_there
+from quarry.campaign.state_records import Look, read_records_with, show_as_there, show_unwritable
 from quarry.config.command_line import apply_types
 from quarry.config.loading import load_configuration
 from quarry.errors import QuarryError
@@ -123,7 +123,7 @@ def open_campaign(workflow: Any, config: dict[str, Any]) -> Campaign:
     base, origin = file.resolve().parent, _shown(file)
     if inclusion.has_configuration and not files:
         base, origin = Path.cwd(), f"config of module {inclusion.name}"
-    invocation, targets = invocation_of(workflow)
+    invocation, targets = invocation_of(workflow, inclusion.rule)
     if invocation is Invocation.INSPECTION:
         for output in _outputs(workflow):
             output.pass_on()
@@ -182,6 +182,8 @@ def start_campaign(workflow: Any, campaign: Campaign) -> None:
         read_records_with(packed_record)
         if campaign.invocation in (Invocation.INSPECTION, Invocation.DRY_RUN):
             show_as_there(campaign.paths.root, Look(campaign.recovery.packed, campaign.is_finished))
+        if campaign.invocation is Invocation.INSPECTION:
+            show_unwritable()
         if root in _started:
             if _started[root].configuration != campaign.configuration:
                 raise QuarryError(
@@ -208,9 +210,13 @@ def start_campaign(workflow: Any, campaign: Campaign) -> None:
 
 def check_report(campaign: Campaign) -> None:
     """Raise QuarryError if ``--report`` asks for a campaign whose figures are not there (Snakemake lists every absent file), or
-    are of an earlier end than the one that it goes on to.
+    are of an earlier end than the one that it goes on to; or for a file that cannot be written.
     """
-    if not command_line().get("report") or campaign.invocation is not Invocation.INSPECTION or campaign.targets:
+    asked = command_line().get("report")
+    if not asked or campaign.invocation is not Invocation.INSPECTION:
+        return
+    check_report_file(Path(asked))
+    if campaign.targets:
         return
     shown = [path for rule in campaign.drawing_rules for path in campaign.paths.outputs(rule).values()]
     absent = next((path for path in shown if not Path(path).exists()), None)

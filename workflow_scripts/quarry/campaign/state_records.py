@@ -5,7 +5,8 @@ at every start for one that is no text at all. Only the times and names of input
 one of them a file is taken by its time, so a damaged record counts as none. A record that is not there is looked for in the
 archive of its output's iteration (``quarry.campaign.packed``), so that report and summary show what they did before. Where the
 whole campaign is shown, and nothing run, Snakemake takes packed files for there: it makes no job whose input it does not find.
-Nor does it compare the inputs that a finished iteration has with those of its rules now: receipts say that it is intact.
+Nor does it compare the inputs that a finished iteration has with those of its rules now: receipts say that it is intact. What
+it removes for its next run (``PersistenceBase.drop_iocache``) stays where the disk is read-only, or somebody else's.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 import os
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,9 +83,10 @@ def show_as_there(campaign: str, look: Look) -> None:
     campaign: folder of its results; a workflow may hold several.
     """
     from snakemake.io import IOCache, Mtime, _IOFile
+    from snakemake.persistence import PersistenceBase
 
     _looks[campaign] = look
-    original, is_protected = IOCache.__init__, _IOFile.protected
+    original, is_protected, drop = IOCache.__init__, _IOFile.protected, PersistenceBase.drop_iocache
     if getattr(original, "is_quarrys", False):
         return
 
@@ -97,6 +100,21 @@ def show_as_there(campaign: str, look: Look) -> None:
         # What is only shown as there cannot be written to either, and nobody has protected it.
         return os.path.lexists(self.file) and await is_protected(self)
 
+    def drop_iocache(self: Any) -> None:
+        with suppress(OSError):
+            drop(self)
+
     begin.is_quarrys = True  # type: ignore[attr-defined]
     IOCache.__init__ = begin
     _IOFile.protected = protected
+    PersistenceBase.drop_iocache = drop_iocache
+
+
+def show_unwritable() -> None:
+    """Let Snakemake show jobs whose outputs it could not write, as on a read-only disk, where it runs none of them."""
+    from snakemake.jobs import Job
+
+    async def check_nothing(self: Any) -> None:
+        return
+
+    Job.check_protected_output = check_nothing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from quarry.errors import QuarryError
@@ -13,12 +14,12 @@ from quarry.status.job_graph import iteration_picture, read_dag, rule_picture
 FILES = ("dag_rules.svg", "dag_iteration.svg")
 
 
-def draw_dag(text: str, folder: str | Path, name: str) -> list[Path]:
+def draw_dag(text: str, folder: str | Path, name: str, rules: Mapping[str, str] = {}) -> list[Path]:
     """Draw what ``snakemake --dag`` has printed into a folder and return the files.
 
-    name: of the campaign, for the titles. Raises QuarryError if there is no graph in the text.
+    name: of the campaign, for the titles. rules: as in ``read_dag``. Raises QuarryError if there is no graph in the text.
     """
-    graph = read_dag(text)
+    graph = read_dag(text, rules)
     pictures = rule_picture(graph, f"{name}: rules and how many jobs each has"), iteration_picture(graph, name)
     paths = [Path(folder, file) for file in FILES]
     for path, picture in zip(paths, pictures, strict=True):

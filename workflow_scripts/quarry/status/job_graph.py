@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from quarry.campaign.loop import LABELS, RULES, Place
@@ -57,15 +57,18 @@ class Picture:
     back: set[tuple[Node, Node]] = field(default_factory=set)
 
 
-def read_dag(text: str) -> JobGraph:
-    """Return the graph that ``snakemake --dag`` has printed. Raises QuarryError if there is none in the text."""
+def read_dag(text: str, rules: Mapping[str, str] = {}) -> JobGraph:
+    """Return the graph that ``snakemake --dag`` has printed. Raises QuarryError if there is none in the text.
+
+    rules: the campaign's rules by the names that they have in a workflow that gives them others.
+    """
     labels: dict[int, tuple[str, dict[str, str], bool]] = {}
     inputs: dict[int, set[int]] = defaultdict(set)
     for line in text.splitlines():
         if node := NODE.match(line):
             rule, *wildcards = node[2].split("\\n")
             named = dict(part.partition(": ")[::2] for part in wildcards)
-            labels[int(node[1])] = rule, named, "dashed" in node[3]
+            labels[int(node[1])] = rules.get(rule, rule), named, "dashed" in node[3]
         elif edge := EDGE.match(line):
             inputs[int(edge[2])].add(int(edge[1]))
     if not labels:

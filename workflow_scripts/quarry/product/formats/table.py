@@ -36,7 +36,10 @@ def table_of(data: CampaignData, rows: NDArray[np.int64], as_text: bool) -> pand
             line |= {"formula": structure.to_atoms().get_chemical_formula(), "n_atoms": len(structure)}
             line |= {"charge": structure.charge, "multiplicity": structure.multiplicity}
             cell = structure.to_atoms().cell.array.tolist()
-            line |= {"periodic": any(structure.pbc), "cell_A": lists(cell) if any(structure.pbc) else None}
+            periodic = any(structure.pbc)
+            # A slab and a wire are periodic along some of their cell's vectors only.
+            axes = {"pbc": [bool(axis) for axis in structure.pbc], "cell_A": cell}
+            line |= {"periodic": periodic, **{name: lists(v) if periodic else None for name, v in axes.items()}}
             line |= {"numbers": lists(structure.numbers.tolist()), "positions_A": lists(structure.positions.tolist())}
         else:
             line |= {f"feature_{number}": value for number, value in enumerate(structure.features.tolist(), 1)}
