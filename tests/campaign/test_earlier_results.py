@@ -11,12 +11,24 @@ import pytest
 import yaml
 
 from quarry.calculator import QuarryCalculator
+from quarry.command_line.main import main
 from support.campaigns import REPOSITORY, CampaignFolder
 from support.graph import rules_to_run
 
 ARCHIVES = REPOSITORY / "tests" / "data" / "earlier_results"
 PACKED = {"batch", "labels", "attempts", "logs"}
 """Folders of an iteration whose files go into its archive."""
+
+
+def look(root, to, capsys):
+    """Ask for all that ``quarry`` says of a campaign, which has merged labels: an answer each, and no write."""
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in root.rglob("*") if path.is_file()}
+    exports = [["export", "--format", name, "--to", str(to / f"a.{name}")] for name in ("extxyz", "hdf5")]
+    for command in (["status"], ["status", "--json"], ["card"], *exports):
+        assert main([command[0], str(root), *command[1:]]) == 0
+        out, err = capsys.readouterr()
+        assert out and not err
+    assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in root.rglob("*") if path.is_file()} == before
 
 
 def files_of(iterations):
@@ -30,7 +42,7 @@ def files_of(iterations):
 
 
 @pytest.mark.parametrize("kind", ["finished", "arms", "spectrum", "search", "committee"])
-def test_the_campaign_of_an_earlier_version_goes_on(kind, tmp_path):
+def test_the_campaign_of_an_earlier_version_goes_on(kind, tmp_path, capsys):
     with tarfile.open(ARCHIVES / f"{kind}.tar.xz") as archive:
         archive.extractall(tmp_path, filter="data")
     shutil.copy(REPOSITORY / "tests" / "support" / "stand_in.py", tmp_path)
@@ -42,6 +54,7 @@ def test_the_campaign_of_an_earlier_version_goes_on(kind, tmp_path):
     before, stored = files_of(whole), {path: path.read_bytes() for path in tmp_path.glob("label_store/*/??/*.json")}
     calls = folder.calls()
     assert len(whole) >= 2 and stored
+    look(root, tmp_path, capsys)
 
     if kind == "finished":
         new = ["describe_model", "publish_model", "describe_dataset", "write_overview", "all"]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 import pytest
 
 from quarry.campaign.receipts import write_receipt
@@ -168,9 +169,54 @@ def test_labels_that_are_not_what_was_written_are_not_handed_on(
     os.utime(path, ns=times)
     assert f"{path} is damaged and was passed over" in look(place, capsys)["export"]
     (tmp_path / "a.h5").unlink()
-    # Newer than its receipt: merged again at this moment.
+    # Newer than its receipt: its own checksum tells.
     os.utime(path)
-    assert "passed over" not in look(place, capsys)["export"]
+    assert f"{path} is damaged and was passed over" in look(place, capsys)["export"]
+    (tmp_path / "a.h5").unlink()
+    # Merged again at this moment.
+    of_all_kinds().subset(np.array([0, 1])).write(path, {"method_id": "fedcba9876543210"})
+    assert "wrote 2 of them" in look(place, capsys)["export"]
+
+
+def places(section: dict[str, Any], before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for key, value in section.items():
+        yield (*before, key)
+        if isinstance(value, dict):
+            yield from places(value, (*before, key))
+
+
+@pytest.mark.parametrize("value", [None, "x", [3], {"a": 1}, True], ids=str)
+def test_a_manifest_with_a_value_of_another_kind(
+    value: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sections = {"validation": {"fraction": 0.2}, "filters": {"copy_tolerance_A": 1e-4}, "model": {"kind": "gpr"}}
+    paths = campaign_of(tmp_path / "mine", of_all_kinds(), identity=sections)
+    whole = json.loads(Path(paths.manifest).read_text())
+    answered = 0
+    for *sections_of_key, key in places(whole):
+        changed = json.loads(json.dumps(whole))
+        section = changed
+        for name in sections_of_key:
+            section = section[name]
+        section[key] = value
+        Path(paths.manifest).write_text(json.dumps(changed))
+        for command in ("card", "status"):
+            code = main([command, paths.root])
+            out, err = capsys.readouterr()
+            answered += code == 0
+            assert (out, err.count("\n")) == ("", 1) if code else err == ""
+    assert answered
+
+
+def test_what_is_known_of_the_settings_of_another_version_holds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {"license": "CC-BY-4.0", "newer": 1, "cite": 3, "title": "Waters"}
+    campaign_of(tmp_path / "mine", of_all_kinds(), settings=settings)
+    assert main(["card", str(tmp_path / "mine")]) == 0
+    out = capsys.readouterr().out
+    assert "| licence | CC-BY-4.0 |" in out and out.startswith("# Waters\n")
+    assert "| cite |" not in out
 
 
 NUMBERS = ("labels_new", "labels_reused", "campaign_label_core_hours", "train_core_hours")

@@ -18,6 +18,17 @@ MANIFEST_FORMAT = 1
 RETIRED = ("model.restarts",)
 """Keys of the configuration that earlier versions knew, and that mean nothing any more."""
 
+KINDS: dict[str, Any] = {
+    **dict.fromkeys(("method", "inputs"), dict),
+    **dict.fromkeys((f"identity.{name}" for name in ("pool", "query", "test", "arms", "model", "labeling")), dict),
+    **dict.fromkeys((f"identity.{name}" for name in ("query.batch", "validation", "filters")), dict | None),
+    "identity.pool.files": list,
+    "identity.seed": int,
+    "identity.model.held_out": int | float | None,
+    **dict.fromkeys(("identity.validation.fraction", "identity.filters.copy_tolerance_A"), int | float),
+}
+"""Kinds of what is looked at beside what every manifest has. Earlier versions have less of it."""
+
 
 def make_manifest(
     identity: dict[str, Any], inputs: dict[str, str], method: dict[str, Any], method_id: str
@@ -44,7 +55,10 @@ def read_manifest(path: str | Path) -> dict[str, Any] | None:
     try:
         manifest: dict[str, Any] = json.loads(read_file(path)[0])
         kinds = {"identity": dict, "method_id": str, "campaign_id": str}
-        if not all(isinstance(manifest[key], kind) for key, kind in kinds.items()):
+        found = [(manifest[key], kind) for key, kind in kinds.items()]
+        found += [(value, kind) for keys, kind in KINDS.items() for value in _at(manifest, keys)]
+        found += [(digest, str) for digest in dict(manifest.get("inputs", {})).values()]
+        if not all(isinstance(value, kind) for value, kind in found):
             raise TypeError("keys are of other kinds")
     except FileNotFoundError:
         return None
@@ -58,6 +72,15 @@ def read_manifest(path: str | Path) -> dict[str, Any] | None:
             f"{Path(path).parent} (good labels are in the store and are not computed again)"
         ) from error
     return manifest
+
+
+def _at(section: Any, keys: str) -> list[Any]:
+    """Return what stands at keys with dots between them; nothing where there is no such key."""
+    for key in keys.split("."):
+        if not isinstance(section, dict) or key not in section:
+            return []
+        section = section[key]
+    return [section]
 
 
 def compare(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -136,8 +138,10 @@ def _table(columns: Sequence[str], *places: str) -> Rows:
 
 
 def _settings(paths: CampaignPaths) -> dict[str, Any]:
-    try:
-        return DatasetCard.model_validate_json(read_file(paths.dataset_settings)[0]).model_dump()
-    except (OSError, ValueError):
-        # Campaigns of versions that had no such section, or had other keys in it.
-        return {}
+    # Campaigns of other versions had no such section, or had other keys in it: what is known now holds.
+    found: dict[str, Any] = {}
+    with suppress(OSError, ValueError, AttributeError):
+        for key, value in json.loads(read_file(paths.dataset_settings)[0]).items():
+            with suppress(ValueError):
+                found[key] = DatasetCard.model_validate({key: value}).model_dump()[key]
+    return found

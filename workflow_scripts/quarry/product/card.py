@@ -268,7 +268,7 @@ def _person(creator: Mapping[str, Any]) -> str:
 
 def _origin(pool: Mapping[str, Any]) -> str:
     """Return where the pool comes from, in one line."""
-    files = [entry["path"] if isinstance(entry, Mapping) else str(entry) for entry in pool.get("files", [])]
+    files = [str(entry.get("path", "?") if isinstance(entry, Mapping) else entry) for entry in pool.get("files") or []]
     rest = {key: value for key, value in pool.items() if key not in ("source", "files")}
     words = [f"source {pool.get('source', '?')}", *([f"files {', '.join(files)}"] if files else [])]
     return "; ".join([*words, *([_in_words(rest, "; ")] if any(said(rest)) else [])])
@@ -284,7 +284,7 @@ def _short(value: Any) -> str:
 
 
 def _target(target: Any) -> str:
-    return ", ".join(target) if isinstance(target, list) else str(target)
+    return ", ".join(map(str, target)) if isinstance(target, list) else str(target)
 
 
 def _cell(value: Any) -> str:

@@ -81,7 +81,8 @@ def _arms(paths: CampaignPaths, manifest: Mapping[str, Any], run: Mapping[str, A
         return [str(arm) for arm in run["arms"]]
     identity = manifest.get("identity")
     named = identity.get("arms") if isinstance(identity, dict) else None
-    return [MAIN_ARM, *sorted(arm for arm in named or () if Path(paths.arm(arm)).is_dir())]
+    arms = named if isinstance(named, dict) else {}
+    return [MAIN_ARM, *sorted(arm for arm in arms if Path(paths.arm(arm)).is_dir())]
 
 
 def _store(manifest: Mapping[str, Any], run: Mapping[str, Any], place: Path) -> Path | None:
