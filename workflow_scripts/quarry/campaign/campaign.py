@@ -28,7 +28,7 @@ from quarry.campaign.replacing import has_label, set_aside
 from quarry.campaign.retries import TARGET, RetryRequest, read_requests, requests_for
 from quarry.campaign.retry_failed import retry_failed
 from quarry.campaign.times import refuse_future
-from quarry.campaign.uses import asked_uses, check_use, write_settings
+from quarry.campaign.uses import asked_uses, check_labels, check_use, write_settings
 from quarry.config.campaign import MAIN_ARM, Configuration, drawn_files
 from quarry.config.control import no_verdict
 from quarry.config.spectrum import LEARNT
@@ -118,6 +118,8 @@ class Campaign:
         old = manifests.read_manifest(self.paths.manifest)
         if old is not None and self._is_replaced(old, new):
             old = None
+        for use in self.asked_uses if old is not None else ():
+            check_labels(self.configuration, self.paths, use)
         if self.invocation is not Invocation.RUN:
             self._retry_failed(write=False)
             if self.invocation is Invocation.DRY_RUN:

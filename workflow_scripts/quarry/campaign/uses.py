@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from quarry.campaign.iterations import iterations_with
 from quarry.campaign.paths import CampaignPaths
 from quarry.config.campaign import MAIN_ARM, Configuration
 from quarry.config.installed import require
@@ -14,6 +15,10 @@ from quarry.files import canonical_json, write_text
 
 SECTIONS = ("start", *USES)
 """What a use may depend on: the structure that it begins with and whether there is a reference, and the uses' own sections."""
+
+
+OF_MOLECULES = ("frequencies", "infrared", "surface_hopping")
+"""Uses of vibrations, which are those of a molecule."""
 
 
 def asked_uses(targets: Iterable[str], rule_name: Callable[[str], str]) -> list[str]:
@@ -75,6 +80,46 @@ def check_use(configuration: Configuration, use: str, jobs_have_own_environment:
         )
     if not jobs_have_own_environment:
         require("torch", use)
+
+
+def check_labels(configuration: Configuration, paths: CampaignPaths, use: str) -> None:
+    """Raise QuarryError, one line, if the labels that arm main has merged cannot serve a use, some of whose jobs are labels.
+
+    Where there are none yet, or none that can be read, nothing is said: the jobs of the use look again.
+    """
+    folder = Path(paths.arm(MAIN_ARM))
+    merged = iterations_with(folder, "dataset.h5") if folder.is_dir() else []
+    if not merged:
+        return
+    # Here and not above: jobs read the Snakefile too, and need no HDF5 for it.
+    from quarry.structures.labelled import LabelledSet
+
+    try:
+        labels = LabelledSet.read(paths.iteration("dataset.h5", MAIN_ARM, merged[-1]))
+    except (OSError, ValueError):
+        return
+    structures, settings = labels.structures, configuration.uses
+    if use == "infrared" and "dipole" not in labels.properties:
+        raise QuarryError(
+            "infrared: dipoles are learnt from those of the labels, and the campaign's have none; labels with dipoles are of "
+            "another method: set it in a campaign file with another name, or take frequencies"
+        )
+    if use == "infrared" and (structures.charges.any() or structures.pbc.any()):
+        raise QuarryError(
+            "infrared: dipoles are learnt of neutral molecules alone, and the labelled ones have charges or cells; take "
+            "another use"
+        )
+    if use in OF_MOLECULES and settings.structure is None and structures.pbc.any():
+        raise QuarryError(f"{use}: for molecules alone, and the labelled structures are periodic; take optimise or md")
+    used = [structure for structure, is_used in zip(structures, labels.used, strict=True) if is_used]
+    compositions = {tuple(sorted(structure.numbers.tolist())) for structure in used}
+    if settings.structure is None and len(compositions) > 1:
+        raise QuarryError(
+            f"{use}: the labelled structures have {len(compositions)} compositions; name the structure to begin with "
+            "(uses.structure)"
+        )
+    if configuration.compares_uses and labels.properties.keys().isdisjoint(("forces", "state_forces")):
+        raise QuarryError(f"{use}: uses.reference needs forces of the labels, which have none; set it to false")
 
 
 def write_settings(configuration: Configuration, paths: CampaignPaths) -> None:
