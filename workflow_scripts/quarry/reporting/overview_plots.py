@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from quarry.reporting.plots import COLOURS, STYLE, save_figure
+from quarry.reporting.plots import COLOURS, STYLE, legend_above, plain_log_ticks, save_figure
 
 MOST_SHOWN = 5000
 """Structures of the pool that a map shows; more make a file that no browser likes, and no other picture."""
@@ -92,7 +92,7 @@ def plot_core_hours(hours: Mapping[str, Sequence[float]], path: str | Path) -> N
             below += np.asarray(values)
         _label_iterations(axis)
         axis.set_ylabel("core-hours")
-        axis.legend(frameon=False, fontsize=8)
+        legend_above(figure, axis, 5)
         save_figure(figure, path)
 
 
@@ -154,7 +154,7 @@ def plot_exploration(found: Sequence[tuple[int, Mapping[str, Any]]], path: str |
             below += counts
         _label_iterations(axis)
         axis.set_ylabel("trajectories")
-        axis.legend(frameon=False, fontsize=8)
+        legend_above(figure, axis, 3)
         save_figure(figure, path)
 
 
@@ -173,5 +173,6 @@ def plot_traces(traces: Mapping[int, NDArray[np.float64]], threshold: float, uni
         axis.set_ylabel(f"uncertainty ({unit})" if unit else "uncertainty")
         if all((trace[:, 1:] > 0).all() for trace in traces.values()):
             axis.set_yscale("log")
-        axis.legend(frameon=False, fontsize=8)
+            plain_log_ticks(axis)
+        legend_above(figure, axis, 2)
         save_figure(figure, path)

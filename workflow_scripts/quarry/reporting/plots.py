@@ -42,6 +42,12 @@ def save_figure(figure: Any, path: str | Path) -> None:
     plt.close(figure)
 
 
+def legend_above(figure: Any, axis: Any, columns: int) -> None:
+    """Put the legend of an axis above the figure: inside it would lie on what is drawn."""
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=columns, frameon=False, fontsize=8)
+
+
 def write_note(words: str, path: str) -> None:
     """Write a sentence as a figure, where there is nothing to draw."""
     with plt.rc_context(STYLE):
@@ -87,7 +93,7 @@ def plot_learning_curve(histories: dict[str, str], target: Target, stop: Stop, p
             plain_log_ticks(top)
         top.set_ylabel(f"{metric} RMSE of the {target.words}{_in_brackets(unit)}")
         if len(tables) > 1 or top.get_legend_handles_labels()[1] != list(tables):
-            top.legend(frameon=False, fontsize=8)
+            legend_above(figure, top, 1)
         draw_limit(bottom, stop)
         if any((table["rrmse"][table["iteration"] > 0] > 0).any() for table in tables.values()):
             bottom.set_yscale("log")
