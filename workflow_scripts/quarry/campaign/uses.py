@@ -17,6 +17,10 @@ SECTIONS = ("start", *USES)
 """What a use may depend on: the structure that it begins with and whether there is a reference, and the uses' own sections."""
 
 
+WITHOUT_DIPOLES = (
+    "infrared: dipoles are learnt from those of the labels, and {}; labels with dipoles are of another method: set it in a "
+    "campaign file with another name, or take frequencies"
+)
 OF_MOLECULES = ("frequencies", "infrared", "surface_hopping")
 """Uses of vibrations, which are those of a molecule."""
 
@@ -74,10 +78,7 @@ def check_use(configuration: Configuration, use: str, jobs_have_own_environment:
     if use != "infrared":
         return
     if given is not None and "dipole" not in given[1]:
-        raise QuarryError(
-            f"infrared: dipoles are learnt from those of the labels, and labeling.{given[0]} gives none; labels with "
-            "dipoles are of another method: set it in a campaign file with another name, or take frequencies"
-        )
+        raise QuarryError(WITHOUT_DIPOLES.format(f"labeling.{given[0]} gives none"))
     if not jobs_have_own_environment:
         require("torch", use)
 
@@ -92,30 +93,25 @@ def check_labels(configuration: Configuration, paths: CampaignPaths, use: str) -
     if not merged:
         return
     # Here and not above: jobs read the Snakefile too, and need no HDF5 for it.
+    from quarry.structures.compositions import count_of_compositions
     from quarry.structures.labelled import LabelledSet
+    from quarry.uses.requirements import check_neutral_molecules
 
     try:
         labels = LabelledSet.read(paths.iteration("dataset.h5", MAIN_ARM, merged[-1]))
     except (OSError, ValueError):
         return
     structures, settings = labels.structures, configuration.uses
-    if use == "infrared" and "dipole" not in labels.properties:
-        raise QuarryError(
-            "infrared: dipoles are learnt from those of the labels, and the campaign's have none; labels with dipoles are of "
-            "another method: set it in a campaign file with another name, or take frequencies"
-        )
-    if use == "infrared" and (structures.charges.any() or structures.pbc.any()):
-        raise QuarryError(
-            "infrared: dipoles are learnt of neutral molecules alone, and the labelled ones have charges or cells; take "
-            "another use"
-        )
+    if use == "infrared":
+        if "dipole" not in labels.properties:
+            raise QuarryError(WITHOUT_DIPOLES.format("the campaign's have none"))
+        check_neutral_molecules(structures)
     if use in OF_MOLECULES and settings.structure is None and structures.pbc.any():
         raise QuarryError(f"{use}: for molecules alone, and the labelled structures are periodic; take optimise or md")
-    used = [structure for structure, is_used in zip(structures, labels.used, strict=True) if is_used]
-    compositions = {tuple(sorted(structure.numbers.tolist())) for structure in used}
-    if settings.structure is None and len(compositions) > 1:
+    count = count_of_compositions(labels.without_rejected().structures)
+    if settings.structure is None and count > 1:
         raise QuarryError(
-            f"{use}: the labelled structures have {len(compositions)} compositions; name the structure to begin with "
+            f"{use}: the labelled structures have {count} compositions; name the structure to begin with "
             "(uses.structure)"
         )
     if configuration.compares_uses and labels.properties.keys().isdisjoint(("forces", "state_forces")):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -123,7 +124,7 @@ def _path_of(location: Sequence[Any]) -> str:
 
 def _keys_at(model: type[BaseModel], path: list[Any]) -> list[str]:
     """Return the keys that are known at a path of the configuration, following discriminated unions by their tag."""
-    schema = model.model_json_schema()
+    schema = _schema(model)
     node: dict[str, Any] = schema
     for part in path:
         node = _resolved(schema, node)
@@ -134,9 +135,14 @@ def _keys_at(model: type[BaseModel], path: list[Any]) -> list[str]:
     return list(_resolved(schema, node).get("properties", {}))
 
 
+@lru_cache(maxsize=4)
+def _schema(model: type[BaseModel]) -> dict[str, Any]:
+    return model.model_json_schema()
+
+
 def _keys_of_section(model: type[BaseModel], section: str) -> set[str]:
     """Return the keys of a section, of all its kinds where there are several."""
-    schema = model.model_json_schema()
+    schema = _schema(model)
     node = _resolved(schema, schema["properties"][section])
     kinds = (
         [{"$ref": name} for name in node["discriminator"]["mapping"].values()] if "discriminator" in node else [node]

@@ -19,6 +19,7 @@ from quarry.errors import QuarryError
 from quarry.files import atomic_path, write_json
 from quarry.randomness import generator
 from quarry.structures import Structure, StructureSet
+from quarry.structures.compositions import count_of_compositions
 from quarry.structures.files import read_molecule
 from quarry.structures.frames import write_frames
 from quarry.structures.labelled import LabelledSet
@@ -191,10 +192,10 @@ def _lowest(labels: LabelledSet) -> Atoms:
     """Return the labelled structure of lowest energy."""
     energies = np.array([with_ground_state(labels.label(row)).get("energy", np.nan) for row in range(len(labels))])
     rows = np.flatnonzero(labels.used & np.isfinite(energies))
-    numbers = [tuple(sorted(labels.structures[int(row)].numbers.tolist())) for row in rows]
-    if len(set(numbers)) != 1:
+    count = count_of_compositions(labels.structures.subset(rows))
+    if count != 1:
         raise QuarryError(
-            f"uses.structure: the labelled structures have {len(set(numbers))} compositions; name the structure to begin with"
+            f"uses.structure: the labelled structures have {count} compositions; name the structure to begin with"
         )
     return labels.structures[int(rows[np.argmin(energies[rows])])].to_atoms()
 

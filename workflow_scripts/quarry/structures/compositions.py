@@ -41,6 +41,11 @@ def compositions(structures: StructureSet) -> NDArray[np.int64]:
     return np.unique(counts, axis=0, return_inverse=True)[1].ravel()
 
 
+def count_of_compositions(structures: StructureSet) -> int:
+    """Return how many compositions the structures have together; 0 of none."""
+    return int(compositions(structures).max()) + 1 if len(structures) else 0
+
+
 def unfamiliar(known: StructureSet, others: StructureSet, compositions: bool) -> NDArray[np.bool_]:
     """Return which of the others have elements that no known structure has, shape (n,).
 

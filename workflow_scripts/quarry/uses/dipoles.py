@@ -9,12 +9,12 @@ import torch
 from ase.data import atomic_masses
 from numpy.typing import NDArray
 
-from quarry.errors import QuarryError
 from quarry.models.gmnn.neighbours import Neighbourhoods
 from quarry.models.gmnn.potential import Potential, initial_parameters
 from quarry.randomness import generator
 from quarry.structures import StructureSet
 from quarry.structures.structure import blocks_of
+from quarry.uses.requirements import check_neutral_molecules
 
 CUTOFF_A = 4.0
 TOGETHER = 2048
@@ -45,11 +45,7 @@ class DipoleModel:
         Ridge regression; its strength is that of the least error in five-fold cross-validation.
         Raises QuarryError for charged structures (whose dipole has no origin of its own) and cells.
         """
-        if structures.charges.any() or structures.pbc.any():
-            raise QuarryError(
-                "infrared: dipoles are learnt of neutral molecules alone, and the labelled ones have charges or cells; "
-                "leave infrared out"
-            )
+        check_neutral_molecules(structures)
         elements = np.unique(structures.numbers)
         features = _features(structures, elements, seed)
         scale = np.maximum(np.abs(features).max(axis=0), 1e-12)

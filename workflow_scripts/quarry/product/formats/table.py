@@ -35,11 +35,10 @@ def table_of(data: CampaignData, rows: NDArray[np.int64], as_text: bool) -> pand
         if structure.features is None:
             line |= {"formula": structure.to_atoms().get_chemical_formula(), "n_atoms": len(structure)}
             line |= {"charge": structure.charge, "multiplicity": structure.multiplicity}
-            cell = structure.to_atoms().cell.array.tolist()
-            periodic = any(structure.pbc)
             # A slab and a wire are periodic along some of their cell's vectors only.
-            axes = {"pbc": [bool(axis) for axis in structure.pbc], "cell_A": cell}
-            line |= {"periodic": periodic, **{name: lists(v) if periodic else None for name, v in axes.items()}}
+            periodic, axes = any(structure.pbc), [bool(axis) for axis in structure.pbc]
+            line |= {"periodic": periodic, "pbc": lists(axes) if periodic else None}
+            line |= {"cell_A": lists(structure.to_atoms().cell.array.tolist()) if periodic else None}
             line |= {"numbers": lists(structure.numbers.tolist()), "positions_A": lists(structure.positions.tolist())}
         else:
             line |= {f"feature_{number}": value for number, value in enumerate(structure.features.tolist(), 1)}
