@@ -91,6 +91,9 @@ def springs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[st
     (tmp_path / "constants.txt").write_text("2.0")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "springs", raising=False)
+    # A message made before the engine is there may keep nothing of the registry.
+    with pytest.raises(QuarryError, match="treads: unknown key"):
+        load({"engine": "function", "function": "stand_in:morse", "treads": 1})
     monkeypatch.setitem(ENGINES, "springs", Paths("springs:SpringLabeling", "springs:SpringEngine"))
     Configuration.model_rebuild(force=True)
     yield {"engine": "springs", "constants": "constants.txt"}

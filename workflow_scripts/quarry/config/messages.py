@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -29,12 +28,14 @@ LONGEST_SHOWN = 80
 def one_line(error: ValidationError, model: type[BaseModel], prefix: str = "") -> str:
     """Return a pydantic error as one line in the user's words."""
     lines = []
+    # Made here and not kept: the kinds of a section are whatever the registries hold now.
+    schema = model.model_json_schema() if any(item["type"] == "extra_forbidden" for item in error.errors()) else {}
     for item in error.errors():
         key = prefix + _path_of(item["loc"])
         value = item.get("input")
         if item["type"] == "extra_forbidden":
-            known = _keys_at(model, list(item["loc"][:-1]))
-            text = f"unknown key; {_meant(str(item['loc'][-1]), known, model, at_top=len(item['loc']) == 1)}"
+            known = _keys_at(schema, list(item["loc"][:-1]))
+            text = f"unknown key; {_meant(str(item['loc'][-1]), known, schema, at_top=len(item['loc']) == 1)}"
         elif item["type"] in ("model_type", "model_attributes_type"):
             text = f"must be a section, a dictionary of keys and values (got {_short(value)})"
         elif item["type"] == "missing":
@@ -71,10 +72,10 @@ def _telling(discriminator: str) -> str:
     return "kind" if discriminator == f"{kind_of.__name__}()" else discriminator.strip("'")
 
 
-def _meant(key: str, known: list[str], model: type[BaseModel], at_top: bool) -> str:
+def _meant(key: str, known: list[str], schema: dict[str, Any], at_top: bool) -> str:
     """Return which key is meant by an unknown one: a similar one, one of the same name in a section, or any of ``known``."""
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    inside = [section for section in known if key in _keys_of_section(model, section)] if at_top else []
+    inside = [section for section in known if key in _keys_of_section(schema, section)] if at_top else []
     if inside:
         return f"it belongs to the section {' or '.join(inside)}"
     return f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(known)}"
@@ -122,9 +123,8 @@ def _path_of(location: Sequence[Any]) -> str:
     return ".".join(path)
 
 
-def _keys_at(model: type[BaseModel], path: list[Any]) -> list[str]:
+def _keys_at(schema: dict[str, Any], path: list[Any]) -> list[str]:
     """Return the keys that are known at a path of the configuration, following discriminated unions by their tag."""
-    schema = _schema(model)
     node: dict[str, Any] = schema
     for part in path:
         node = _resolved(schema, node)
@@ -135,14 +135,8 @@ def _keys_at(model: type[BaseModel], path: list[Any]) -> list[str]:
     return list(_resolved(schema, node).get("properties", {}))
 
 
-@lru_cache(maxsize=4)
-def _schema(model: type[BaseModel]) -> dict[str, Any]:
-    return model.model_json_schema()
-
-
-def _keys_of_section(model: type[BaseModel], section: str) -> set[str]:
+def _keys_of_section(schema: dict[str, Any], section: str) -> set[str]:
     """Return the keys of a section, of all its kinds where there are several."""
-    schema = _schema(model)
     node = _resolved(schema, schema["properties"][section])
     kinds = (
         [{"$ref": name} for name in node["discriminator"]["mapping"].values()] if "discriminator" in node else [node]
