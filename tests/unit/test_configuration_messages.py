@@ -97,7 +97,7 @@ VALUES = {
         {"seed": 10**400},
         f"seed: a number of 401 digits is far too large a number (got 1{'0' * 79})",
     ),
-    "huge number": ({"stop": {"rrmse": 1e300}}, "stop.rrmse: 1e+300 is far too large a number (got 1e+300)"),
+    "huge number": ({"stop": {"max_core_hours": 1e300}}, "stop.max_core_hours: 1e+300 is far too large a number (got 1e+300)"),
     "huge multiplicity": ({"pool.multiplicity": 1e300}, f"pool.multiplicity: {INTEGER} (got 1e+300)"),
     "huge multiplicity as text": (
         {"pool.multiplicity": "1e300"},

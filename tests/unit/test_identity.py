@@ -34,7 +34,7 @@ class TestIdentity:
             {"stop": {"rrmse": 0.5, "patience": 7}},
             {"stop.max_labels": 1000},
             {"stop.target_rmse": "1 kcal/mol"},
-            {"resources": {"label": {"threads": 8, "memory_MB": 1}}},
+            {"resources": {"label": {"threads": 8, "memory_MB": 100}}},
             {"labeling.store": "elsewhere"},
             {"labeling.retries": 0},
             {"labeling.max_failed_fraction": 0.9},

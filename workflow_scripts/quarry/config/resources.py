@@ -8,6 +8,8 @@ from quarry.config.base import Section
 
 MOST_CORES, MOST_MB, MOST_MINUTES, MOST_GPUS = 1_000_000, 1_000_000_000, 10_000_000, 1000
 """No machine has more, and no queue takes it: a number beyond is a mistake (seconds for minutes, bytes for MB)."""
+LEAST_MB = 100
+"""Python with numpy alone takes as much: less is a mistake (GB for MB)."""
 
 
 class StageResources(Section):
@@ -17,7 +19,7 @@ class StageResources(Section):
 
     threads: int = Field(default=1, gt=0, le=MOST_CORES)
     """Cores, and threads of the numerical libraries."""
-    memory_MB: int = Field(default=2000, gt=0, le=MOST_MB)
+    memory_MB: int = Field(default=2000, ge=LEAST_MB, le=MOST_MB)
     """Memory of the job."""
     walltime_min: int = Field(default=60, gt=0, le=MOST_MINUTES)
     """Time limit of the job."""
