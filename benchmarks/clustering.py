@@ -16,8 +16,8 @@ from common import machine, print_table
 from sklearn.cluster import KMeans, MiniBatchKMeans, kmeans_plusplus
 from threadpoolctl import threadpool_limits
 
+from quarry.points.distances import Closest, centred
 from quarry.query.batch_diversity import k_means_plus_plus
-from quarry.query.distances import Closest, centred
 from quarry.randomness import generator
 
 ROUNDS = (1, 3, 10)

@@ -11,7 +11,7 @@ import torch
 
 from quarry.errors import QuarryError
 from quarry.models.gmnn import auxiliary
-from quarry.models.gmnn.auxiliary import LENGTHS, AuxiliaryProcess, far_apart
+from quarry.models.gmnn.auxiliary import LENGTHS, AuxiliaryProcess
 from quarry.models.gmnn.model import GaussianMomentModel
 from quarry.models.gmnn.neighbours import Neighbourhoods
 from quarry.models.gmnn.training import Examples
@@ -133,15 +133,15 @@ def test_structures_of_all_kinds_and_of_one_atom_can_be_learnt():
     assert said(alone, one, np.array([6]), spread_of=EVERYTHING)["energy"] == 0
 
 
-def test_centres_are_far_apart_and_bounded(monkeypatch):
+def test_centres_are_far_from_each_other_and_bounded(monkeypatch):
     points = np.random.default_rng(0).normal(size=(40, 3))
-    chosen = [points[0]]
-    for _ in range(6):
-        distances = np.min([np.linalg.norm(points - one, axis=1) for one in chosen], axis=0)
-        chosen.append(points[distances.argmax()])
-    np.testing.assert_array_equal(far_apart(points, 7), chosen)
-    np.testing.assert_array_equal(far_apart(points, 50), points)
-    copies = far_apart(np.repeat(points[:2], 20, axis=0), 5)
+    chosen = auxiliary._centres(points, 7)
+    assert len({tuple(one) for one in chosen.tolist()} & {tuple(one) for one in np.float32(points).tolist()}) == 7
+    gaps = np.linalg.norm(points[:, None] - chosen, axis=2).min(axis=1)
+    apart = np.linalg.norm(chosen[:, None] - chosen, axis=2)[np.triu_indices(7, 1)]
+    assert gaps.max() <= apart.min() + 1e-6  # What is left out is nearer to a centre than any two centres are.
+    np.testing.assert_array_equal(auxiliary._centres(points, 50), np.float32(points))
+    copies = auxiliary._centres(np.repeat(points[:2], 20, axis=0), 5)
     assert len(copies) == 5 and np.isfinite(copies).all()
     monkeypatch.setattr(auxiliary, "CENTRES", 30)
     assert process().account()["auxiliary_centres"] <= 32

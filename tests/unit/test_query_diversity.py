@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from quarry.query import batch_diversity, distances, greedy
+from quarry.points import distances, greedy
+from quarry.points.distances import Closest
+from quarry.points.furthest_first import furthest_first
+from quarry.query import batch_diversity
 from quarry.query.base import PoolView
 from quarry.query.batch_diversity import k_means_plus_plus
-from quarry.query.distances import Closest
-from quarry.query.diversity import furthest_first
 from support.query import full_pool, select
 
 SEEDS = st.integers(0, 2**32 - 1)

@@ -10,6 +10,7 @@ from support.imports import QUARRY, cycles, import_graph, modules, rooms
 
 ROOMS = (
     "structures",
+    "points",
     "config",
     "networks",
     "descriptors",

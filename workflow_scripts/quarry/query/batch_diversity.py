@@ -9,9 +9,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from quarry.points.distances import Closest, between
+from quarry.points.furthest_first import largest_norm
 from quarry.query.base import PoolView
-from quarry.query.distances import Closest, between
-from quarry.query.diversity import largest_norm, space
+from quarry.query.diversity import space
 
 CHOICES_AT_A_TIME = 256
 """Chosen points of k-means++ after which all distances are brought up to date, in one matrix product."""

@@ -7,9 +7,9 @@ import warnings
 import numpy as np
 from numpy.typing import NDArray
 
+from quarry.points.distances import Closest, blocks
 from quarry.query.base import PoolView
 from quarry.query.batch_diversity import k_means_plus_plus
-from quarry.query.distances import Closest, blocks
 from quarry.query.diversity import most_uncertain
 
 MOST_ROUNDS = 100

@@ -15,10 +15,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from quarry.points.distances import blocks, same_length
+from quarry.points.greedy import choose_highest
 from quarry.query.base import PoolView
-from quarry.query.distances import blocks, same_length
 from quarry.query.diversity import space
-from quarry.query.greedy import choose_highest
 
 NOISE_VARIANCE = 1e-6
 """sigma^2 of the published tables."""

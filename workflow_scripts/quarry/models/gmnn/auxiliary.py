@@ -30,6 +30,7 @@ from quarry.models.gmnn.potential import Parameters, Potential, initial_paramete
 from quarry.models.gmnn.readouts import Said, derivatives_of
 from quarry.models.gmnn.training import Examples, blocks
 from quarry.models.hyperparameters import squared_distances
+from quarry.points.furthest_first import furthest_first
 
 CENTRES = 1000
 """Atoms whose kernels the energy is a sum of, at most (one of each element at least)."""
@@ -84,8 +85,7 @@ class AuxiliaryProcess:
             spreads.append(spread if spread > SAME * size else max(size, SAME))
             invariants[elements == element] = (own - mean) / spreads[-1]
             count = max(1, round(CENTRES * len(own) / len(invariants)))
-            # In single precision, as they are kept.
-            centres.append(far_apart(invariants[elements == element], count).astype(np.float32).astype(np.float64))
+            centres.append(_centres(invariants[elements == element], count))
         squares = [
             (owners[elements == element], squared_distances(invariants[elements == element], centres[element]))
             for element in range(n_elements)
@@ -229,18 +229,10 @@ def _share(offsets: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.i
     return np.sort(order[: max(1, fit)])
 
 
-def far_apart(points: NDArray[np.float64], count: int) -> NDArray[np.float64]:
-    """Return so many of the points, each the farthest from those before it, or all, shape (m, p)."""
-    if count >= len(points):
-        return points
-    squares = np.einsum("ij,ij->i", points, points)
-    nearest, chosen = np.full(len(points), np.inf), [0]
-    while len(chosen) < count:
-        last = chosen[-1]
-        nearest = np.minimum(nearest, squares + squares[last] - 2.0 * (points @ points[last]))
-        nearest[last] = 0.0
-        chosen.append(int(nearest.argmax()))
-    return points[np.array(chosen)]
+def _centres(points: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """Return so many of the points, far apart, or all, shape (m, p), in single precision, as they are kept."""
+    chosen = points if count >= len(points) else points[furthest_first(points, None, count)]
+    return chosen.astype(np.float32).astype(np.float64)
 
 
 Squares = list[tuple[NDArray[np.int64], NDArray[np.float64]]]

@@ -1,0 +1,1 @@
+"""Points in a space: distances, and greedy choices among many of them."""
