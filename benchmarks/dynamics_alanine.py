@@ -37,6 +37,8 @@ ARMS = {
     "uncalibrated": {"temperature_K": 300.0, "strength": 0.25, "calibrated": False},
 }
 THRESHOLD_EV_A, EVERY = 1.5, 10
+RESUMED = 5
+"""Steps of the first training of an arm that is gone on with, in those of another."""
 
 
 def bins_of(angles: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -211,20 +213,31 @@ class Options:
 
 
 def run(arm: str, seed: int, reference: Reference, options: Options, folder: Path) -> None:
-    """Run an arm to its number of labels; leave what is known after each iteration, and all labelled frames, in files."""
+    """Run an arm to its number of labels, or go on with it; leave what is known of each iteration, and all frames, in files."""
     from alanine_dipeptide import dihedrals
 
     frames, test = reference.start[seed * options.start : (seed + 1) * options.start], labelled(reference.test)
     known = set(reference.visited.tolist())
-    seen: set[int] = set(bins_of(dihedrals(frames)).tolist())
     rows: list[dict[str, Any]] = []
     unphysical, begin, model = 0, time.process_time(), None
+    place = folder / f"{arm}_{seed}.npz"
+    seen: set[int] = set()
+    if place.exists():
+        with np.load(place) as data:
+            frames, seen = data["frames"], set(data["seen"].tolist() if "seen" in data else [])
+        rows = json.loads(place.with_suffix(".json").read_text())[:-1]
+        unphysical, begin = (rows[-1]["unphysical"], begin - rows[-1]["cpu_s"]) if rows else (0, begin)
+    seen |= set(bins_of(dihedrals(frames)).tolist())
     while True:
         row = {"arm": arm, "seed": seed, "labels": len(frames)}
         row |= {"coverage": len(seen & known) / len(known), "unphysical": unphysical}
         row["coverage_of_labels"] = len(set(bins_of(dihedrals(frames)).tolist()) & known) / len(known)
         if len(frames) < options.labels:
             steps, before = max(options.train, 3 * len(frames)), model if options.warm else None
+            if (
+                rows and options.warm and before is None
+            ):  # Gone on with: the weights of the last iteration are not there.
+                steps *= RESUMED
             model = trained(frames, steps, seed, options.networks, start=before)
             trained_s = time.process_time() - begin
             row |= errors_of(model, test)
@@ -237,8 +250,8 @@ def run(arm: str, seed: int, reference: Reference, options: Options, folder: Pat
             row |= {"trained_s": trained_s}
         rows.append(row | {"cpu_s": time.process_time() - begin})
         print(json.dumps(rows[-1]), flush=True)
-        np.savez(folder / f"{arm}_{seed}.npz", frames=frames)
-        (folder / f"{arm}_{seed}.json").write_text(json.dumps(rows, indent=1))
+        np.savez(place, frames=frames, seen=np.array(sorted(seen)))
+        place.with_suffix(".json").write_text(json.dumps(rows, indent=1))
         if len(frames) >= options.labels:
             return
         frames = np.concatenate([frames, new])
@@ -320,7 +333,7 @@ if __name__ == "__main__":
     for arm in arguments.arms:
         for number in arguments.seeds:
             place = arguments.folder / f"{arm}_{number}.npz"
-            if arguments.task == "explore" and not place.exists():
+            if arguments.task == "explore":
                 run(arm, number, found, wanted, arguments.folder)
             if arguments.task == "errors" and place.exists():
                 final_errors(place, found, arguments.at, arguments.final, arguments.members)
