@@ -320,7 +320,7 @@ if __name__ == "__main__":
         "--train", type=int, default=2000, help="steps of training in an iteration, at least; 24 epochs at least"
     )
     parser.add_argument("--warm", action="store_true", help="train from the weights of the last iteration")
-    parser.add_argument("--final", type=int, default=20_000, help="steps of a training for errors")
+    parser.add_argument("--final", type=int, default=60_000, help="steps of a training for errors")
     parser.add_argument("--members", type=int, default=1, help="networks of a potential for errors")
     parser.add_argument("--at", type=int, nargs="+", default=[128, 256, 512], help="labels of tables and errors")
     parser.add_argument("--reference", type=int, default=1_000_000, help="steps of each of the four reference runs")

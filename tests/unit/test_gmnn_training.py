@@ -271,3 +271,52 @@ def test_where_the_rate_falls_to_zero_a_large_first_gradient_does_not_keep_steps
         other.step()
     for a, b in zip(mine.of_network, theirs, strict=True):
         assert torch.allclose(a, b.detach(), atol=1e-6)
+
+
+def test_a_gradient_out_of_all_proportion_moves_little():
+    """By numpy; without the bound the parameters move by more than two rates after it. A tensor of zeros stays as it is."""
+    rng, moves = np.random.default_rng(0), {}
+    slopes = [rng.normal(size=(2, 4)) * (1e4 if step == 2000 else 1.0) for step in range(2020)]
+    for bounded in (False, True):
+        by_hand, first, second, path = np.zeros((2, 4)), np.zeros((2, 4)), np.zeros((2, 4)), []
+        tensors = [torch.zeros((2, 4), dtype=torch.float64), torch.zeros(2, dtype=torch.float64)]
+        one = Adam([], tensors, 0.1, 0.0, bounded=bounded)
+        for step, slope in enumerate(slopes, 1):
+            if bounded and step > 10:
+                usual = np.sqrt(second.sum() / (1 - 0.999 ** (step - 1)))
+                slope = slope * min(1.0, 3 * usual / np.linalg.norm(slope))
+            first, second = 0.9 * first + 0.1 * slope, 0.999 * second + 0.001 * slope**2
+            by_hand = by_hand - 0.1 * first / (1 - 0.9**step) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
+            one.step([torch.from_numpy(slopes[step - 1]), torch.zeros(2, dtype=torch.float64)])
+            path.append(by_hand)
+        np.testing.assert_allclose(tensors[0].numpy(), by_hand, rtol=1e-9)
+        assert not tensors[1].any()
+        moves[bounded] = np.abs(path[-1] - path[1999]).max()
+    assert moves[False] > 0.2 and moves[True] < 0.5 * moves[False]
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+@pytest.mark.parametrize(("held", "factor"), [(True, 1000.0), (True, 4.0), (False, 4.0)])
+def test_a_training_that_goes_wrong_keeps_its_best_epoch_and_says_so(monkeypatch, schedule, held, factor):
+    taken, calls = training.step, []
+
+    def thrown_off(potential, parameters, *others):
+        loss = taken(potential, parameters, *others)
+        calls.append(float(loss))
+        if len(calls) == 5 * 7:
+            torch._foreach_mul_(parameters.of_network, factor)
+        return loss
+
+    monkeypatch.setattr(training, "step", thrown_off)
+    validation = toy_data(6, seed=3) if held else DATA.subset([])
+    model = GaussianMomentModel(
+        settings(epochs=12, batch_size=8, schedule=schedule, learning_rate=0.01), ("energy", "forces")
+    )
+    model.fit(DATA, validation, np.random.default_rng(0))
+    assert len(calls) == 5 * 12
+    by_epoch = np.array(calls).reshape(12, 5).sum(axis=1)
+    best = int(np.nanargmin(by_epoch))  # The epoch before, whose weights that loss is of.
+    assert not by_epoch[-1] < 10 * np.nanmin(by_epoch) and model.hyperparameters["epochs"] == best < 8
+    assert model.warnings[-1].startswith(f"the training of gmnn went wrong after epoch {best}, whose weights were kept")
+    monkeypatch.setattr(training, "step", taken)
+    assert np.isfinite(model.predict(DATA.structures, frozenset({"energy"})).mean["energy"]).all()

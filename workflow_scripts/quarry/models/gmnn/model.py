@@ -39,7 +39,7 @@ from quarry.models.gmnn.neighbours import Batch, Neighbourhoods
 from quarry.models.gmnn.potential import Parameters, Potential, initial_parameters, potential_of
 from quarry.models.gmnn.readouts import initial_spread, said_by, said_together, std_gradient
 from quarry.models.gmnn.refusals import check_elements, doubts_about
-from quarry.models.gmnn.training import Examples, Trained, blocks, train, unfinished
+from quarry.models.gmnn.training import Examples, Trained, blocks, doubtful, train
 from quarry.models.model_file import check_version, intact
 from quarry.models.network import check_members
 from quarry.structures import StructureSet
@@ -358,7 +358,7 @@ class GaussianMomentModel:
     @property
     def warnings(self) -> list[str]:
         """Return what is doubtful about the training, a line each."""
-        return [*self._doubts, *unfinished(self._trained, self.settings)]
+        return [*self._doubts, *doubtful(self._trained, self.settings)]
 
     def save(self, path: str | Path) -> None:
         """Write the model as HDF5; the same model gives the same bytes."""

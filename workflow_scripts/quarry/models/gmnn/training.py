@@ -34,6 +34,8 @@ TOGETHER = 4096
 """Atoms of a block in a pass without parameters' gradients."""
 AVERAGED = (9, 1000)
 """Steps of the running average of the parameters: the last so many-th of all so far, and at most so many."""
+SPOILED = 10.0
+"""Times as high as in the best epoch is the loss in the last one of a training that has gone wrong."""
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Of mallopt in glibc's malloc.h."""
@@ -122,6 +124,12 @@ def loss_and_gradient(
     return loss, _with_spread(gradient, parameters, result.trace, off)
 
 
+def mean_loss(potential: Potential, parameters: Parameters, batches: Sequence[Labelled], settings: Gmnn) -> float:
+    """Return the mean of the structures' losses."""
+    losses = sum(float(loss_and_gradient(potential, parameters, batch, settings, False)[0]) for batch in batches)
+    return losses / sum(len(batch.energies) for batch in batches)
+
+
 def _with_spread(gradient: Parameters, parameters: Parameters, trace: Trace, off: Tensor) -> Parameters:
     """Return a gradient with that of the read-outs' own loss, where there are several of them."""
     if parameters.spread:
@@ -133,12 +141,14 @@ def optimisers_of(parameters: Parameters, settings: Gmnn) -> list[Adam]:
     """Return what changes the parameters: of the network, and of the spread if there is one.
 
     AMSGrad keeps the largest gradient, which is one of the start, and its steps stay small for good. A constant rate needs
-    that; one that falls to zero is small in the end by itself, and errors are smaller with Adam.
+    that; one that falls to zero is small in the end by itself, and errors are smaller with Adam. That goes wrong for good, now
+    and then, when gradients grow after they have long been small: its steps are bounded.
     """
-    optimisers = [Adam([], parameters.of_network, settings.learning_rate, 0.0, amsgrad=settings.stops_early)]
+    constant, rate = settings.stops_early, settings.learning_rate
+    optimisers = [Adam([], parameters.of_network, rate, 0.0, amsgrad=constant, bounded=not constant)]
     if parameters.spread:
         # Not AMSGrad, which keeps the step that large deviations at the start would have.
-        optimisers.append(Adam([], parameters.spread, settings.learning_rate, 0.0))
+        optimisers.append(Adam([], parameters.spread, rate, 0.0, bounded=not constant))
     return optimisers
 
 
@@ -149,13 +159,17 @@ def step(
     data: Labelled,
     settings: Gmnn,
     rate: float,
-) -> None:
-    """Change the parameters by one step. data: a mini-batch. rate: learning rate."""
-    _, gradient = loss_and_gradient(potential, parameters, data, settings, True)
+) -> Tensor:
+    """Change the parameters by one step; return the sum of the structures' losses before it.
+
+    data: a mini-batch. rate: learning rate.
+    """
+    loss, gradient = loss_and_gradient(potential, parameters, data, settings, True)
     assert gradient is not None
     for optimiser, part in zip(optimisers, (gradient.of_network, gradient.spread), strict=False):
         optimiser.rate = rate
         optimiser.step(part)
+    return loss
 
 
 def take_up(average: Parameters, parameters: Parameters, steps: int) -> None:
@@ -180,24 +194,36 @@ class Trained:
     held_out_loss: float
 
 
-def unfinished(networks: Sequence[Trained], settings: Gmnn) -> list[str]:
-    """Return a line where the last epoch was the best one of networks that stop early."""
+def doubtful(networks: Sequence[Trained], settings: Gmnn) -> list[str]:
+    """Return a line where the last epoch was the best one of networks that stop early, or not nearly of those that do not."""
     last = [one for one in networks if one.epoch == settings.epochs and not math.isnan(one.held_out_loss)]
-    if not last or not settings.stops_early or settings.epochs == 1:
-        return []
-    several = f"{len(last)} of {settings.networks} members of gmnn were best in their"
-    which = several if settings.networks > 1 else "gmnn was best in its"
-    return [f"{which} last epoch: it may not have converged (model.epochs)"]
+    early = [
+        one
+        for one in networks
+        if one.epoch < settings.epochs and (not settings.stops_early or math.isnan(one.held_out_loss))
+    ]
+    several, of = settings.networks > 1, f"of {settings.networks} members of gmnn"
+    if settings.stops_early and last and settings.epochs > 1:
+        which = f"{len(last)} {of} were best in their" if several else "gmnn was best in its"
+        return [f"{which} last epoch: it may not have converged (model.epochs)"]
+    if early:
+        which = f"the training of {len(early)} {of}" if several else "the training of gmnn"
+        epochs = ", ".join(str(one.epoch) for one in early)
+        return [f"{which} went wrong after epoch {epochs}, whose weights were kept: lower model.learning_rate"]
+    return []
 
 
 @dataclass
 class Progress:
-    """How far a training is. waited: epochs since the best one or the last fall of the learning rate."""
+    """How far a training is. waited: epochs since the best one or the last fall of the learning rate. last_loss: of the last
+    epoch, by which also the best one is told.
+    """
 
     epoch: int = 0
     steps: int = 0
     best_epoch: int = 0
     best_loss: float = math.inf
+    last_loss: float = math.inf
     waited: int = 0
     factor: float = 1.0
 
@@ -213,7 +239,8 @@ def train(
 ) -> Trained:
     """Train from given parameters and return their running average (``take_up``) at its best epoch, or at the last one: without
     held-out data, and where the learning rate falls to zero. The loss of few held-out structures is for the most part that of
-    the strangest of them, and says less about weights than a high rate harms them.
+    the strangest of them, and says less about weights than a high rate harms them. Such a training that has gone wrong by its
+    own loss (``SPOILED``) returns the epoch before the one in which that was lowest.
 
     checkpoint: folder for the state, where that of an earlier attempt at the same training is looked for.
     Raises QuarryError if the loss is never a finite number.
@@ -242,33 +269,37 @@ def _train(
     if checkpoint is not None and (checkpoint / STATE).exists():
         progress = _resume(checkpoint / STATE, (parameters, average, best), optimisers, order) or progress
     held_out = [] if held is None else [labelled(held, rows, potential) for rows in blocks(held.neighbourhoods.offsets)]
-    written = time.monotonic()
+    stops, written = settings.stops_early and held is not None, time.monotonic()
     while progress.epoch < settings.epochs:
         progress.epoch += 1
+        before = average if stops else average.map(torch.clone)
         rate = settings.learning_rate * progress.factor * settings.share_of_rate(progress.epoch)
+        learnt = torch.zeros((), dtype=torch.float64, device=potential.device)
         for rows in torch.randperm(len(learn), generator=order).split(settings.batch_size):
-            step(potential, parameters, optimisers, labelled(learn, rows.numpy(), potential), settings, rate)
+            learnt += step(potential, parameters, optimisers, labelled(learn, rows.numpy(), potential), settings, rate)
             progress.steps += 1
             take_up(average, parameters, progress.steps)
-        if held is not None:
-            now = sum(float(loss_and_gradient(potential, average, b, settings, False)[0]) for b in held_out)
-            progress.waited += 1
-            if now / len(held) < progress.best_loss or (not settings.stops_early and math.isfinite(now)):
-                torch._foreach_copy_(best.tensors, average.tensors)
-                progress.best_epoch, progress.best_loss, progress.waited = progress.epoch, now / len(held), 0
-            elif progress.epoch - progress.best_epoch >= settings.patience:
-                break
-            elif settings.schedule == "plateau" and progress.waited >= max(1, settings.patience // 4):
-                progress.waited, progress.factor = 0, progress.factor * SHRINK
+        progress.last_loss = mean_loss(potential, average, held_out, settings) if stops else float(learnt) / len(learn)
+        progress.waited += 1
+        if progress.last_loss < progress.best_loss:
+            # A loss of training is of weights before its steps, and says nothing about what the last of them has done.
+            torch._foreach_copy_(best.tensors, before.tensors)
+            progress.best_epoch, progress.best_loss = progress.epoch - (not stops), progress.last_loss
+            progress.waited = 0
+        elif stops and progress.epoch - progress.best_epoch >= settings.patience:
+            break
+        elif stops and settings.schedule == "plateau" and progress.waited >= max(1, settings.patience // 4):
+            progress.waited, progress.factor = 0, progress.factor * SHRINK
         if checkpoint is not None and time.monotonic() - written >= CHECKPOINT_S:
             _write(checkpoint / STATE, progress, (parameters, average, best), optimisers, order)
             written = time.monotonic()
-    finite = all(bool(torch.isfinite(tensor).all()) for tensor in average.tensors)
-    if (held is None and not finite) or (held is not None and not progress.best_epoch):
+    chosen, epoch = best, progress.best_epoch
+    if not stops and progress.last_loss <= SPOILED * progress.best_loss:
+        chosen, epoch = average, progress.epoch
+    if math.isinf(progress.best_loss) or not all(bool(torch.isfinite(tensor).all()) for tensor in chosen.tensors):
         raise QuarryError("model.learning_rate: the potential's loss is not a finite number; lower the learning rate")
-    if held is None:
-        return Trained(average.map(Tensor.cpu), progress.epoch, math.nan)
-    return Trained(best.map(Tensor.cpu), progress.best_epoch, progress.best_loss)
+    loss = mean_loss(potential, chosen, held_out, settings) if held_out else math.nan
+    return Trained(chosen.map(Tensor.cpu), epoch, loss)
 
 
 def _keep_freed_memory() -> None:
