@@ -33,7 +33,7 @@ class Gmnn(LearnsDifference):
     batch_size: int = Field(default=32, gt=0)
     """Training structures per step."""
     learning_rate: float = Field(default=1e-3, gt=0)
-    """Learning rate at the start: of Adam where it falls to zero (linear, cosine), otherwise of AMSGrad."""
+    """Learning rate at the start: of Adam with bounded gradients where it falls to zero (linear, cosine), else AMSGrad."""
     schedule: Literal["constant", "linear", "cosine", "plateau"] = "constant"
     """How the learning rate goes on: constant; linear or cosine, down to zero at the last of epochs; plateau, halved whenever
     the held-out loss has not fallen for a quarter of patience."""
@@ -41,7 +41,8 @@ class Gmnn(LearnsDifference):
     """Share of the training labels for early stopping and calibration (at least one); the network does not learn them."""
     patience: int = Field(default=500, gt=0)
     """Epochs without a lower held-out loss before training stops; the weights of the best epoch are kept. Where the learning rate
-    falls to zero (linear, cosine), all epochs are made and the last weights kept. Weights are running averages over steps."""
+    falls to zero (linear, cosine), all epochs are made and the last weights kept; those of the best epoch, with a warning, where
+    the loss was ten times lower then. Weights are running averages over steps."""
     energy_weight: float = Field(default=1.0, ge=0)
     """Weight of the squared error of a structure's energy (eV^2) in the loss."""
     forces_weight: float = Field(default=100.0, ge=0)
