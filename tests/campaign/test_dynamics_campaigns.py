@@ -110,9 +110,13 @@ def grown_run(tmp_path_factory) -> tuple[CampaignFolder, Outcome]:
 
 def test_initial_data_grow_before_trajectories_start_from_the_wigner_distribution(grown_run):
     folder, outcome = grown_run
-    assert "main iteration 1: 12 geometries drawn to let the initial data grow; 12 candidates" in outcome.text
+    why = "1 of the 2 models that the power law needs (pool.growth.points)"
+    assert "main iteration 1: 12 geometries drawn to let the initial data grow (RMSE of " in outcome.text
+    assert f"; {why}); 12 candidates" in outcome.text
     first, last = facts_of(folder, 1), facts_of(folder, 2)
-    assert (first["phase"], first["exploration"]) == ("initial", {"new": 12})
+    assert (first["phase"], first["exploration"]["new"]) == ("initial", 12)
+    assert first["exploration"]["growth"].endswith(why)
+    assert last["exploration"]["growth"].endswith("below 3 meV (pool.explore.least_energy_eV_atom)")
     assert (last["phase"], last["exploration"]["trajectories"]) == ("query", 6)
     assert last["exploration"]["threshold"] == pytest.approx(0.0103642697)
     assert "main iteration 2: 6 trajectories" in outcome.text

@@ -16,7 +16,8 @@ from quarry.randomness import generator
 from quarry.sampling.modes import NormalModes
 from quarry.sampling.wigner import coordinate_variances, sample_wigner_motion
 from quarry.stages.assessment import cross_validates, phase_of
-from quarry.stages.exploring import check_cells, grows
+from quarry.stages.exploring import check_cells
+from quarry.stages.growing import decide_growth
 from quarry.stopping.progress import Progress
 from quarry.stopping.rules import stop_reason
 from quarry.structures import Structure, StructureSet
@@ -129,6 +130,10 @@ def test_constant_pressure_needs_cells():
 # --- the growth of the initial data
 
 
+def grows(*arguments) -> bool:
+    return decide_growth(*arguments).grows
+
+
 def history(exponent: float, batch: int, count: int, factor: float = 3.0):
     sizes = [batch * (t + 1) for t in range(count)]
     return [grown(t, n, factor * n**exponent) for t, n in enumerate(sizes)]
@@ -198,6 +203,27 @@ def test_cross_validation_is_for_the_initial_data_alone():
     assert not cross_validated({}, 0, None, **network)
     assert cross_validated({"error": "cross_validation"}, 0, None, **network)
     assert not cross_validates(load_configuration(dynamics(), "campaign.yaml"), "main", 0, None, "")
+
+
+def test_growth_says_which_error_it_looks_at_and_what_it_waits_for():
+    """The error of the terminal is that of the test set; without a word nobody knows why more is labelled."""
+    curve = history(-1.0, 50, 5, factor=0.1)
+    few = decide_growth(curve[:3], Growth(target_rmse="0.1 meV"), 50, FOLDS)
+    assert few.words == (
+        "RMSE of cross-validation 0.6667 meV; 3 of the 5 models that the power law needs (pool.growth.points), and 0.1 meV is "
+        "not reached"
+    )
+    # 1 - (1 + 50 / 250)^-1 = 1/6.
+    law = decide_growth(curve, Growth(), 50, FOLDS)
+    assert law.grows and law.words.endswith("50 more labels would lower it by 16.7 %, at least 10 % (pool.growth.gain)")
+    enough = decide_growth(curve, Growth(), 50, FOLDS, 1e-3)
+    assert not enough.grows and "below 1 meV (pool.explore.least_energy_eV_atom)" in enough.words
+    reached = decide_growth(curve, Growth(target_rmse="1 meV"), 50, FOLDS)
+    assert not reached.grows and "below pool.growth.target_rmse (1 meV)" in reached.words
+    assert "it has not fallen yet" in decide_growth(history(0.3, 50, 8), Growth(), 50, FOLDS).words
+    assert "RMSE of the test set 7 eV" in decide_growth(curve, Growth(), 50, "test").words
+    later = [*curve, facts(5, phase="query")]
+    assert decide_growth(later, Growth(), 50, FOLDS).account() == {}
 
 
 def test_labels_that_are_tried_again_alone_belong_to_the_phase_before(tmp_path):
@@ -289,6 +315,8 @@ def test_trajectories_are_read_as_they_were_written_and_counted(tmp_path):
     )
     grown = account_of([trajectories(NEW, NEW)])
     assert words_of(grown) == "2 geometries drawn to let the initial data grow"
+    assert words_of({**grown, "growth": "why"}) == "2 geometries drawn to let the initial data grow (why)"
+    assert words_of({**account, "growth": "why"}).endswith("; the initial data have grown enough: why")
     trajectories().write(tmp_path / "none.h5")
     assert Trajectories.read(tmp_path / "none.h5").fates == ()
 

@@ -23,6 +23,8 @@ EXPLORATION = "exploration"
 """Attribute of a file of candidates: how they were found, as JSON."""
 NEW = "new"
 """In place of a fate: a geometry that was drawn to let the initial data grow; no trajectory was run."""
+GROWTH = "growth"
+"""In an account: why the initial data grow, or, of the first trajectories, why they do so no longer."""
 NEAR_DUPLICATES = "near_duplicates"
 """In an account: how many uncertain frames are left out, since one before them is nearly the same."""
 CANDIDATES = (NEW, "uncertain")
@@ -92,14 +94,17 @@ def account_of(parts: Sequence[Trajectories]) -> dict[str, Any]:
 def words_of(account: dict[str, Any]) -> str:
     """Return an account in words."""
     if NEW in account:
-        return f"{account[NEW]} geometries drawn to let the initial data grow"
+        why = f" ({account[GROWTH]})" if GROWTH in account else ""
+        return f"{account[NEW]} geometries drawn to let the initial data grow{why}"
     faults = ", ".join(f"{count} x {fault}" for fault, count in account["faults"].items())
     thrown = f"{account['unphysical']} were thrown away ({faults})" if account["unphysical"] else "none was thrown away"
     alike = f" ({account[NEAR_DUPLICATES]} near-duplicates dropped)" if account.get(NEAR_DUPLICATES) else ""
     found = "".join(f", {count} {name.replace('_', ' ')}" for name, count in account.get("found", {}).items())
+    begun = f"; the initial data have grown enough: {account[GROWTH]}" if GROWTH in account else ""
     return (
         f"{account['trajectories']} {account.get('noun', 'trajectories')}, {account['steps']} steps: {account['uncertain']} met "
         f"a frame whose uncertainty is beyond {threshold_words(account)}{alike}, {account['complete']} met none, {thrown}{found}"
+        f"{begun}"
     )
 
 

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
-from scipy import stats
 
 from quarry.config.campaign import Configuration
 from quarry.config.descriptors import InverseDistances
-from quarry.config.dynamics import NAMED_THRESHOLDS, Explore, Growth
+from quarry.config.dynamics import NAMED_THRESHOLDS, Explore
 from quarry.config.pool import DynamicsPool, WignerPool
 from quarry.dynamics.bias import Bias
 from quarry.dynamics.exploration import Course, explore
@@ -34,6 +33,7 @@ from quarry.randomness import generator
 from quarry.sampling.modes import NormalModes
 from quarry.sampling.wigner import sample_wigner, sample_wigner_motion
 from quarry.stages.arm_models import ArmModels
+from quarry.stages.growing import Decision, decide_growth
 from quarry.stages.targets import target_arrays
 from quarry.stopping.facts import Facts
 from quarry.structures import StructureSet
@@ -72,10 +72,14 @@ def explore_candidates(models: ArmModels, iteration: int, group: int, last: Expl
     batch = batch_size(models.settings.query.batch, iteration, len(training))
     growth = pool.grows_by
     enough_eV = settings.least_energy_eV_atom * _mean_size(training)
-    if growth is not None and grows(facts, growth, batch, growth.metric(models.traits.trains_in_seconds), enough_eV):
-        found = _drawn(models, pool, modes, iteration, batch if group == 0 else 0)
+    decision = Decision(False)
+    if growth is not None:
+        metric = growth.metric(models.traits.trains_in_seconds)
+        decision = decide_growth(facts, growth, batch, metric, enough_eV, models.target.unit)
+    if decision.grows:
+        found = _drawn(models, pool, modes, iteration, batch if group == 0 else 0, decision)
         found.write(output)
-        return "the initial data grow"
+        return f"the initial data grow: {decision.words}"
     model = models.load(last.model)
     measure = measure_of(settings, training, models.target.learnt)
     factor, test = {}, labelled.subset(labelled.indices("test")).structures
@@ -90,6 +94,7 @@ def explore_candidates(models: ArmModels, iteration: int, group: int, last: Expl
         "unit": measure.unit,
         "uncertainty": settings.uncertainty,
         **factor,
+        **decision.account(),
     }
     numbers = numbers_of(settings, group)
     rngs = [generator(models.settings.seed, models.arm, iteration, "trajectory", number) for number in numbers]
@@ -151,30 +156,6 @@ def numbers_of(settings: Explore, group: int) -> list[int]:
         for first in range(group, count // together, settings.shares)
         for number in range(first * together, (first + 1) * together)
     ]
-
-
-def grows(facts: Sequence[Facts], growth: Growth, batch: int, metric: str, enough_eV: float = 0.0) -> bool:
-    """Return whether the initial data shall grow by another batch before dynamics is worth starting.
-
-    facts: of all iterations so far. metric: which of their errors counts. enough_eV: an error that nobody needs to be smaller for
-    dynamics to start, asked when the power law is. A power law ``a N^b`` is fitted to the errors of all
-    models by least squares in the logarithms; it is worth starting when ``1 - (1 + batch / N)^b``, the share of the error that
-    another batch would take, is below ``growth.gain`` (Y.-F. Hou et al., J. Chem. Theory Comput. 20, 7744 (2024)). An error that
-    grows asks for more labels, one below ``growth.target_rmse`` for none. Of models of equally many labels (a retry that failed
-    again) the last one counts: the curve has a point for each number.
-    """
-    if facts[-1].phase != "initial":
-        return False
-    last = facts[-1].errors.get(metric, {}).get("rmse")
-    if last is not None and last < growth.target_rmse_eV():
-        return False
-    points = {one.n_train: rmse for one in facts if (rmse := one.errors.get(metric, {}).get("rmse"))}
-    if len(points) < growth.points:
-        return True
-    if last is not None and last < enough_eV:
-        return False
-    exponent = float(stats.linregress(np.log(list(points)), np.log(list(points.values()))).slope)
-    return exponent > 0 or 1.0 - (1.0 + batch / facts[-1].n_train) ** exponent >= growth.gain
 
 
 def threshold_of(
@@ -339,7 +320,7 @@ def _starts(
 
 
 def _drawn(
-    models: ArmModels, pool: DynamicsPool, modes: NormalModes | None, iteration: int, count: int
+    models: ArmModels, pool: DynamicsPool, modes: NormalModes | None, iteration: int, count: int, why: Decision
 ) -> Trajectories:
     """Return geometries like those of iteration 0, which no arm has had."""
     assert modes is not None and isinstance(pool.initial_pool, WignerPool)
@@ -348,5 +329,5 @@ def _drawn(
     rng = generator(models.configuration.seed, iteration, "growth")
     drawn = sample_wigner(modes, origin.temperature_K, count, rng, origin.low_modes)
     none = np.zeros(count)
-    whole = {"phase": "initial"}
+    whole = {"phase": "initial", **why.account()}
     return Trajectories(drawn, (NEW,) * count, ("",) * count, none.astype(np.int64), none, np.zeros((0, 3)), whole)

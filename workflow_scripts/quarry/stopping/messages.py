@@ -38,6 +38,12 @@ def beside_rmse(errors: dict[str, Any]) -> tuple[str, str, str]:
     )
 
 
+def error_text(error: float, unit: str) -> str:
+    """Return an error with its unit, a small one in thousandths of it (``0.0021 eV``: ``2.1 meV``)."""
+    scale, unit = (1e3, f"m{unit}") if unit and error < 0.1 else (1.0, unit)
+    return f"{scale * error:.4g} {unit}".rstrip()
+
+
 def how_good(errors: dict[str, Any] | None, unit: str) -> str:
     """Return a clause about how good a model is; empty where no error was measured.
 
@@ -49,8 +55,7 @@ def how_good(errors: dict[str, Any] | None, unit: str) -> str:
         majority = errors.get("majority")
         beside = "" if majority is None else f", the most frequent class alone reaches {majority:.3f}"
         return f"the model's accuracy is {errors['accuracy']:.3f}{beside}"
-    scale, unit = (1e3, f"m{unit}") if unit and errors["rmse"] < 0.1 else (1.0, unit)
-    words = f"the model's RMSE is {scale * errors['rmse']:.4g} {unit}".rstrip()
+    words = f"the model's RMSE is {error_text(errors['rmse'], unit)}"
     share, r2, per_atom = beside_rmse(errors)
     words += f", {share} of the labels' std" if share else ""
     words += f" (R2 {r2}, 95 %: {r2_interval_text(errors['r2_low'], errors['r2_high'])})" if r2 else ""
