@@ -12,6 +12,8 @@ from pydantic import ValidationError
 
 from quarry.command_line.main import main
 from quarry.config.dataset import DatasetCard
+from quarry.csv_tables import write_dicts
+from quarry.files import write_json
 from quarry.product.describing import WORDS, describe_dataset
 from support.data_sets import campaign_of, of_all_kinds
 
@@ -50,7 +52,7 @@ def test_card(tmp_path):
         "CC-BY-4.0",
         "A. Person (University, https://orcid.org/0000-0002-1825-0097); B",
         "doi:10.1000/1",
-        "method.xc b3lyp",
+        "xc b3lyp",
         "| stress | eV/Angstrom^3 | 3 x 3 numbers | 1 |",
         "1 x net_force (warning)",
         "0.01 eV/A \\| too much",
@@ -65,6 +67,25 @@ def test_card(tmp_path):
         if name != "dataset_card.md":
             assert f"| `{name}` |" in card
             assert sha256((tmp_path / "mine" / name).read_bytes()).hexdigest() in card
+
+
+def test_the_card_names_the_functional_and_the_unit_of_errors_and_the_share_that_validates(tmp_path):
+    """The store knows B3LYP as components [[402, 1.0]] and exact_exchange [0, 0, 0], which says that it has none."""
+    identity = {"validation": {"fraction": 0.6}, "target": "energy_forces"}
+    paths = campaign_of(tmp_path / "mine", of_all_kinds(), iterations=2, identity=identity)
+    manifest = json.loads(Path(paths.manifest).read_text())
+    resolved = {"components": [[402, 1.0]], "exact_exchange": [0.0, 0.0, 0.0]}
+    write_json(paths.manifest, {**manifest, "method": {"engine": "pyscf", "functional": resolved}})
+    row = {"metric": "test", "n_test": "50", "rmse": "0.000247193509", "rmse_low": "0.0002069366936", "rmse_high": ""}
+    row |= {"r2": "0.9999988705", "forces_rmse": "0.00284683", "stop_reason": "enough"}
+    write_dicts(tmp_path / "mine/main/history.csv", list(row), [row, row])
+    describe_dataset(paths, paths.outputs("describe_dataset"))
+    card = (tmp_path / "mine" / "dataset_card.md").read_text()
+    assert "Labels by engine pyscf, basis 6-31g*, xc b3lyp (method fedcba9876543210 of the label store)." in card
+    assert "exact_exchange" not in card + (tmp_path / "mine" / "ro-crate-metadata.json").read_text()
+    assert "measured by 50 test structures: RMSE of the energy 0.0002472 eV (95 %: 0.000207 to open), " in card
+    assert "RMSE of forces 0.002847 eV/Angstrom, R2 0.9999989." in card
+    assert "60 % of the training labels, on average" in card
 
 
 def test_metadata(tmp_path):

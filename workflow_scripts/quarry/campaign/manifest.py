@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping
@@ -127,6 +128,25 @@ def said(section: Mapping[str, Any], within: tuple[str, ...] = ()) -> Iterator[t
             yield from said(value, (*within, key))
         elif value not in (None, False, "", []):
             yield (*within, key), value
+
+
+def labels_in_words(labeling: Mapping[str, Any], method_id: str) -> str:
+    """Return what labels are computed by in one line, with the method's hash, as card, metadata and the model's page have it.
+
+    labeling: the section of the identity, which names things as the user did. What the label store has of a method is for
+    comparing: a functional as libxc resolves it says neither its name nor the exact exchange that is inside it.
+    """
+    found = (
+        ".".join(keys[1:] if len(keys) > 1 and keys[0] == "method" else keys) + f" {in_one_line(value)}"
+        for keys, value in said(labeling)
+    )
+    return f"{', '.join(found) or 'a method that is not stated'} (method {method_id} of the label store)"
+
+
+def in_one_line(value: Any) -> str:
+    """Return a value in one line of 200 characters at most."""
+    text = re.sub(r"\s+", " ", str(value))
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def shown(differences: list[str]) -> str:

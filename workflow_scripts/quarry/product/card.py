@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
+import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,13 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from quarry import __version__
-from quarry.campaign.manifest import said
+from quarry.campaign.manifest import in_one_line, labels_in_words, said
+from quarry.config.targets import Target, target_of
 from quarry.files import sha256_of
 from quarry.product.campaign_data import CampaignData
-from quarry.product.split import COPY_OF_TEST, LEFT_OUT, PARTS
+from quarry.product.split import COPY_OF_TEST, LEFT_OUT, PARTS, TEST, SplitRule
 from quarry.properties import PROPERTIES, Property
+from quarry.stopping.messages import r2_text
 from quarry.structures.compositions import formulas_of
 from quarry.structures.frames import reference_atoms
 
@@ -71,8 +73,9 @@ def description_of(data: CampaignData) -> str:
 
 def level_of_theory(manifest: Mapping[str, Any]) -> str:
     """Return the method of the labels in one line, with its hash."""
-    method = _in_words(manifest.get("method", {}), ", ") or "a method that is not stated"
-    return f"{method} (method {manifest['method_id']} of the label store)"
+    # Of a manifest without the section there is the method as the label store has it.
+    labeling = manifest["identity"].get("labeling") or manifest.get("method", {})
+    return labels_in_words(labeling, manifest["method_id"])
 
 
 def card_of(data: CampaignData, files: Sequence[ProductFile]) -> str:
@@ -190,23 +193,49 @@ def _quality(data: CampaignData) -> list[str]:
         f"{', '.join(f'{number} {status}' for status, number in sorted(failed.items())) or 'none'}.",
         f"- Left out by hand (labeling.leave_out): {int((~data.labelled.used).sum()) or 'none'}.",
     ]
-    if data.history and data.history[-1].get("rmse"):
-        last = data.history[-1]
-        interval = f" (95 %: {last.get('rmse_low') or 0} to {last.get('rmse_high') or 'open'})"
-        lines.append(
-            f"- The campaign's last model: RMSE {last['rmse']}{interval} in the target's unit, R2 {last.get('r2', '?')}, "
-            f"by {last['metric']}."
-        )
-    return lines
+    return [*lines, *_last_model(data)]
+
+
+def _last_model(data: CampaignData) -> Iterator[str]:
+    """Yield how good the campaign's model is, from the last row of the history; numbers that it lacks are left out."""
+    row = data.history[-1] if data.history else {}
+    last = {name: float(text) for name, text in row.items() if _is_number(text)}
+    if "rmse" not in last:
+        return
+    named = data.manifest["identity"].get("target")
+    try:
+        target = target_of(named)
+    except (KeyError, TypeError, ValueError):  # of another version
+        target = Target("", (), (), unit="")
+    high = f"{last['rmse_high']:.3g}" if "rmse_high" in last else "open"
+    what = f"of the {target.words} " if target.words else ""
+    found = [f"{target.error_name} {what}{last['rmse']:.4g} {target.unit}".rstrip()]
+    found[0] += f" (95 %: {last.get('rmse_low', 0.0):.3g} to {high})"
+    for name in target.beside:
+        if f"{name}_rmse" in last:
+            unit = PROPERTIES[name].unit.removeprefix("1")
+            found.append(f"RMSE of {name.replace('_', ' ')} {last[f'{name}_rmse']:.4g} {unit}".rstrip())
+    found += [f"R2 {r2_text(last['r2'])}"] if "r2" in last else []
+    metric = row.get("metric", "?")
+    of = f"{last['n_test']:.0f} test structures" if metric == TEST and "n_test" in last else metric.replace("_", "-")
+    yield f"- The campaign's last model, measured by {of}: {', '.join(found)}."
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _splits(data: CampaignData) -> list[str]:
     identity = data.manifest["identity"]
-    ordered = (identity.get("validation") or {}).get("order") == "sequence"
+    rule = SplitRule.of_identity(identity)
     how = (
-        "the last training labels in the order in which they were chosen"
-        if ordered
-        else "a share of the training labels by a hash of their ids and the seed: a label stays on its side when others come"
+        f"the last {100 * rule.share:g} % of the training labels in the order in which they were chosen"
+        if rule.order == "sequence"
+        else f"{100 * rule.share:g} % of the training labels, on average, by a hash of their ids and the seed: a label stays on "
+        "its side when others come"
     )
     files = [f"| {part} | {len(data.rows([part]))} | `{part}.extxyz` |" for part in PARTS]
     apart = [
@@ -275,12 +304,7 @@ def _origin(pool: Mapping[str, Any]) -> str:
 
 
 def _in_words(section: Mapping[str, Any], between: str) -> str:
-    return between.join(f"{'.'.join(keys)} {_short(value)}" for keys, value in said(section))
-
-
-def _short(value: Any) -> str:
-    text = re.sub(r"\s+", " ", str(value))
-    return text if len(text) <= 200 else f"{text[:200]}..."
+    return between.join(f"{'.'.join(keys)} {in_one_line(value)}" for keys, value in said(section))
 
 
 def _target(target: Any) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from quarry import __version__
-from quarry.campaign.manifest import said
+from quarry.campaign.manifest import labels_in_words
 from quarry.files import sha256_of, write_text
 from quarry.hdf5_files import new_hdf5
 from quarry.models.descriptor_model import GROUP
@@ -78,7 +78,6 @@ def page(description: Description) -> str:
         f" and {len(formulas) - SHOWN} more" if len(formulas) > SHOWN else ""
     )
     states = ", ".join(f"{charge} with multiplicity {multiplicity}" for charge, multiplicity in description.states)
-    method = ", ".join(f"{keys[-1]} {value}" for keys, value in said(description.labeling))
     lines = [
         f"# Model of campaign {description.campaign}, arm {description.arm}",
         "",
@@ -91,7 +90,7 @@ def page(description: Description) -> str:
         f"- Model: `{kind}`, trained on {description.n_train} structures by Quarry {description.quarry}.",
         *(f"- Needs {what}." for what in _needs(description)),
         f"- Predicts: {_listed(description.units)}.",
-        f"- Labels: {method} (method {description.method_id} of the label store).",
+        f"- Labels: {labels_in_words(description.labeling, description.method_id)}.",
         f"- Has seen the elements {', '.join(description.elements) or 'none'}; charge {states}; compositions {shown or 'none'}.",
         *(
             f"- Errors ({metric}): {_errors(found, description)}."
