@@ -3,6 +3,7 @@
 import base64
 import re
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
@@ -12,6 +13,8 @@ import pandas as pd
 import pytest
 from sklearn.decomposition import PCA
 
+from quarry.campaign.paths import CampaignPaths
+from quarry.campaign.receipts import write_receipt
 from quarry.config.base import Section as Configured
 from quarry.config.loading import load_configuration
 from quarry.config.query import STRATEGIES
@@ -19,9 +22,12 @@ from quarry.labeling.audit.findings import Finding as AuditFinding
 from quarry.reporting import overview_plots as plots
 from quarry.reporting.page import Figure, Finding, Page, Section, Table, Tile
 from quarry.reporting.plots import STYLE, draw_bands
+from quarry.stages.overview.files import EXPLORING, LABELS, POOL, Campaign
+from quarry.stages.overview.files import TRAINING as MODELS
 from quarry.stages.overview.findings import Evidence, findings_of
 from quarry.stages.overview.front import asked
 from quarry.stages.overview.methods import ALWAYS, bibtex, citations, paragraph, references
+from quarry.stopping.facts import Cost
 from support.campaigns import stand_in_configuration
 from support.progress import configuration, facts
 
@@ -75,14 +81,37 @@ def test_failures_audit_budget_cost_and_warnings():
         AuditFinding("", "copies", "note", 0, 0, "1", "fine"),
     ]
     last = facts(3, warnings=["hyperparameters at a bound", "1 of 9 structures carries 77 % of the squared error"])
-    found = about(Evidence(configuration(rrmse=0.1), [last], "max_labels", rows, audit, None, 1.0, 3.0))
+    found = about(Evidence(configuration(rrmse=0.1), [last], "max_labels", rows, audit, None, 1.0, 3.0, (9, 9)))
     failed = found["2 labels failed: out of memory"]
     assert "resources.label.memory_MB" in failed.remedy and "snakemake retry_failed" in failed.remedy
     assert found["The audit of the labels: net force"].severity == "error"
     assert "A budget ended the campaign, not convergence" in found
-    assert "3 core-hours for models, 1 for labels" in found["The models cost more than the labels"].evidence
+    cost = found["The models cost more than the labels"].evidence
+    assert cost == "3 core-hours for models, 1 for 9 labels; 9 more were there already"
     assert found["Said by the last iteration"].evidence == "hyperparameters at a bound"
     assert findings_of(Evidence(configuration(rrmse=0.1), [last], "max_labels", rows, audit))[0].severity == "error"
+
+
+def test_a_hessian_and_trajectories_are_no_cost_of_models(tmp_path):
+    """Parts of the core-hours add up to those of the history."""
+    paths, hour = CampaignPaths("toy", str(tmp_path)), {"wall_s": 3600.0, "threads": 1}
+    last = facts(0)
+    last.write(paths.facts("main", 0))
+    Cost(3, 1, 0, 2.0, 2.0, 9.5, 1.0).write(paths.cost("main", 0))
+    hessian = Path(paths.pool) / "receipts" / "compute_normal_modes.json"
+    write_receipt(hessian, "compute_normal_modes", [], {**hour, "wall_s": 18000.0})
+    for rule in ("train_model", "evaluate_model", "explore", "merge_labels"):
+        write_receipt(Path(paths.iteration("receipts", "main", 0)) / f"{rule}.json", rule, [], hour)
+    campaign = Campaign(configuration(rrmse=0.1), paths, ("", ""))
+    assert campaign.spent == pytest.approx({LABELS: 2.0, EXPLORING: 1.0, POOL: 5.0, MODELS: 3.5})
+    assert sum(campaign.spent.values()) == pytest.approx(2.0 + 9.5)
+    assert campaign.hours[POOL] == [5.0] and campaign.hours["the rest"] == [1.0]
+
+
+@pytest.mark.parametrize(("counts", "said"), [((9, 0), True), ((9, 20), False), ((0, 9), False)])
+def test_labels_that_were_there_already_are_not_called_cheap(counts, said):
+    found = about(evidence(label_hours=1.0, model_hours=3.0, counts=counts))
+    assert ("The models cost more than the labels" in found) == said
 
 
 WEAK = "The uncertainty that chooses structures hardly says which ones the model is wrong about"
@@ -198,7 +227,9 @@ def test_every_citation_is_in_the_bibliography_and_every_entry_is_cited():
 
 def test_methods_name_what_was_done():
     settings = configuration(rrmse=0.1)
-    text = paragraph(settings, facts(3), 4, {"pyscf": "2.14.0", "quarry": "1"}, {}, "rRMSE 0.05 is below 0.1")
+    text = paragraph(
+        settings, [facts(i) for i in range(4)], {"pyscf": "2.14.0", "quarry": "1"}, {}, "rRMSE 0.05 is below 0.1"
+    )
     for words in (
         "pyscf 2.14.0",
         "1,000 structures",
@@ -218,16 +249,35 @@ def test_a_campaign_of_dynamics_says_where_its_structures_come_from():
     for one, found in ((settings, True), (configuration(rrmse=0.1), False)):
         campaign = SimpleNamespace(configuration=one, facts=[facts(0)], manifest={})
         assert ("trajectories of the model find" in asked(campaign)) is found
-    last = facts(3, exploration={"threshold": 0.00262, "unit": "eV"})
-    text = paragraph(settings, last, 4, {}, {}, "")
+    seen = {"threshold": 0.00262, "unit": "eV", "trajectories": 100}
+    begun = replace(facts(0), n_labels=98, n_train=49, phase="initial")
+    grown = replace(facts(1), n_labels=141, phase="initial")
+    explored = [replace(facts(i), n_labels=141 + i, phase="query", exploration=seen) for i in (2, 3)]
+    text = paragraph(settings, [begun, grown, *explored], {}, {}, "")
     assert "pool of" not in text
     for words in (
-        "50 geometries (drawn from the Wigner distribution at 500 K) were labelled first",
-        "more of the same were drawn until they gained little",
-        "100 trajectories (nve, 300 K, 1000 fs in steps of 0.5 fs) ran on it",
-        "uncertainty (energy) was beyond the threshold (0.00262 eV) was a candidate",
+        "98 geometries (drawn from the Wigner distribution at 500 K) were labelled first, 49 of them to learn from",
+        "In 1 further iteration 43 more of the same were labelled and learnt, until they gained little",
+        "In each of 2 further iterations 100 trajectories (nve, 300 K, 1000 fs in steps of 0.5 fs) ran on the last model; of",
+        "uncertainty (energy) was beyond the threshold (0.00262 eV: median + 3 scaled median absolute deviations of the first "
+        "model explored with on the test set, not below 1 meV/atom) was a candidate",
+        "chose at most 50 of them",
     ):
-        assert words in text, words
+        assert words in text, (words, text)
+    assert "bias" not in text
+
+
+def test_methods_name_a_bias_and_a_threshold_that_is_given():
+    explore = {"ensemble": "langevin", "uncertainty": "forces", "calibration": "conformal", "bias": {"strength": 0.25}}
+    pool = {"source": "dynamics", "molecule": "water.xyz", "explore": {**explore, "threshold": "1.5 eV/Angstrom"}}
+    given = {"name": "water", "pool": pool, "labeling": {"engine": "pyscf", "method": METHOD}}
+    settings = load_configuration(given, "here")
+    last = replace(facts(1), phase="query", exploration={"threshold": 1.5, "unit": "eV/Angstrom"})
+    text = paragraph(settings, [facts(0), last], {}, {}, "")
+    assert "with a bias force along the gradient of its uncertainty (energy, 0.25 of its forces)" in text
+    assert (
+        "uncertainty (forces, as a conformal bound of the error) was beyond the threshold (1.5 eV/Angstrom) was" in text
+    )
 
 
 def test_page_stands_by_itself_and_is_escaped(tmp_path):

@@ -298,7 +298,8 @@ class Labeler:
             origin=self.job.origin,
             host=socket.gethostname(),
             versions={"quarry": __version__, **outcome.versions},
-            finished=datetime.now(UTC).isoformat(timespec="seconds"),
+            # A label may take less than a second; how many ran at once is told by these.
+            finished=datetime.now(UTC).isoformat(timespec="milliseconds"),
             details=details,
         )
 

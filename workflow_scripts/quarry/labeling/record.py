@@ -22,7 +22,7 @@ class LabelRecord:
     properties: numbers and nested lists by name, in the units and shapes of ``quarry.properties``.
     attempts: one dictionary per step that was tried. cost: wall_s, cpu_s, threads, tasks, peak_memory_MB, size (what the
     cost depends on: atoms, basis_functions). details: further numbers and messages of the engine.
-    origin: campaign_id, campaign, arm and iteration that paid for it. finished: time in UTC, ISO 8601.
+    origin: campaign_id, campaign, arm and iteration that paid for it. finished: time in UTC to the millisecond, ISO 8601.
     """
 
     structure_id: str

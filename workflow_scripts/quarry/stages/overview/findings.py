@@ -39,7 +39,8 @@ class Evidence:
 
     facts: of every iteration. ended_by: name of the stop rule that ended it, empty if it has not ended. failures: rows of
     ``failures.csv``. audit: of ``audit.csv``. savings: of ``savings.json``, or None without control arms. label_hours,
-    model_hours: core-hours.
+    model_hours: core-hours of the labels that were computed, and of training, evaluating, scoring. counts: of labels that were
+    computed, and of those that were there already.
     """
 
     configuration: Configuration
@@ -50,6 +51,7 @@ class Evidence:
     savings: Mapping[str, Any] | None = None
     label_hours: float = 0.0
     model_hours: float = 0.0
+    counts: tuple[int, int] = (0, 0)
     calibration: str = ""
     """What the last row of the history says of the factor of standard deviations."""
 
@@ -231,11 +233,15 @@ def _worth(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _cost(evidence: Evidence) -> Iterator[Finding]:
-    if evidence.model_hours > max(evidence.label_hours, 0.1):
+    computed, reused = evidence.counts
+    # Labels that were there already cost what the others did, but not here.
+    whole = evidence.label_hours * (1 + reused / computed) if computed else math.inf
+    if evidence.model_hours > max(whole, 0.1):
+        there = f"; {reused:,} more were there already" if reused else ""
         yield Finding(
             NOTE,
             "The models cost more than the labels",
-            f"{evidence.model_hours:.3g} core-hours for models, {evidence.label_hours:.3g} for labels",
+            f"{evidence.model_hours:.3g} core-hours for models, {evidence.label_hours:.3g} for {computed:,} labels{there}",
             "larger batches (query.batch) train fewer models; a cheaper model may do",
         )
 

@@ -13,8 +13,8 @@ from quarry.config.pool import DynamicsPool
 from quarry.reporting.page import Page, Tile
 from quarry.reporting.plots import unit_for
 from quarry.stages.overview import methods
-from quarry.stages.overview.files import Campaign
-from quarry.stages.overview.sections import metric_of, sections
+from quarry.stages.overview.files import EXPLORING, LABELS, POOL, TRAINING, Campaign
+from quarry.stages.overview.sections import metric_of, sections, unit_of
 from quarry.stopping.messages import interval_text, r2_interval_text, r2_text
 
 
@@ -40,7 +40,8 @@ def asked(campaign: Campaign) -> str:
     configuration, first = campaign.configuration, campaign.facts[0]
     others = [arm for arm in configuration.arm_names if arm != MAIN_ARM]
     beside = f" Beside it ran the arms {', '.join(others)}." if others else ""
-    words = configuration.goal.words
+    goal = configuration.goal
+    words = " and ".join([goal.words, *(name.replace("_", " ") for name in goal.beside)])
     descriptor = f" ({configuration.descriptor.kind})" if configuration.descriptor else ""
     origin = f"from {first.pool_size:,} structures"
     if isinstance(configuration.pool, DynamicsPool):
@@ -71,8 +72,10 @@ def _tiles(campaign: Campaign) -> Iterator[Tile]:
         f"{sum(c.labels_new for c in costs):,} computed, {sum(c.labels_reused for c in costs):,} reused, "
         f"{last.n_failed:,} failed; {last.n_train:,} to learn from, {last.n_test:,} to test",
     )
-    labels, models = campaign.evidence.label_hours, campaign.evidence.model_hours
-    yield Tile("core-hours", f"{labels + models:.3g}", f"labels {labels:.3g}, models {models:.3g}")
+    noun = configuration.pool.explore.noun if isinstance(configuration.pool, DynamicsPool) else "sampling"
+    words = {LABELS: "labels", TRAINING: "models", EXPLORING: noun, POOL: "pool"}
+    parts = [f"{words[name]} {hours:.3g}" for name, hours in campaign.spent.items() if hours]
+    yield Tile("core-hours", f"{sum(campaign.spent.values()):.3g}", ", ".join(parts))
     if "accuracy" in errors:
         ends = interval_text(errors.get("accuracy_low"), errors.get("accuracy_high"), ".3f")
         yield Tile(f"{metric_of(last)} accuracy", f"{errors['accuracy']:.3f}", f"95 %: {ends}")
@@ -80,6 +83,11 @@ def _tiles(campaign: Campaign) -> Iterator[Tile]:
         scale, unit = unit_for(last.goal, errors["rmse"])
         ends = interval_text(errors.get("rmse_low"), errors.get("rmse_high"), ".3g", scale)
         beside = [f"95 %: {ends}", f"MAE {scale * errors['mae']:.3g}", f"of {errors.get('n', '?')} structures"]
+        beside += [
+            f"{name.replace('_', ' ')} {errors[f'{name}_rmse']:.3g} {unit_of(name)}".rstrip()
+            for name in last.goal.beside
+            if errors.get(f"{name}_rmse") is not None
+        ]
         yield Tile(
             f"{metric_of(last)} {last.goal.error_name}",
             f"{scale * errors['rmse']:.3g} {unit}".strip(),

@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 
 from quarry.campaign.failure_table import REMEDIES
-from quarry.campaign.loop import RULES
-from quarry.campaign.receipts import read_receipts
 from quarry.config.campaign import MAIN_ARM
 from quarry.descriptors.features_file import read_features
 from quarry.labeling.audit.findings import Finding as AuditFinding
 from quarry.labeling.audit.findings import by_check, worst_of
 from quarry.labeling.record import LabelRecord
+from quarry.properties import PROPERTIES
 from quarry.reporting import overview_plots as plots
 from quarry.reporting.page import Figure, Section, Table
 from quarry.reporting.plots import unit_for
@@ -29,13 +28,6 @@ from quarry.structures.files import read_pool_ids
 from quarry.structures.labelled import LabelledSet
 from quarry.structures.structure import IdIndex
 
-WORK = {
-    "train": "training",
-    "score": "evaluating, scoring, choosing",
-    "explore": "dynamics and samplers",
-    "": "the rest",
-}
-"""What the core-hours of a rule's jobs are for, by the section of ``resources`` that it has."""
 CAPTIONS = {
     "learning_curve": (
         "Learning curve",
@@ -81,9 +73,8 @@ def sections(campaign: Campaign, figures: Mapping[str, str], folder: Path) -> It
     yield _exploration(campaign, folder)
     yield Section("Labels", tables=[*_failure_table(campaign), *_audit_table(campaign.evidence.audit)])
     yield _cost(campaign, folder)
-    last, ended = campaign.facts[-1], campaign.ended[1]
     text = methods.paragraph(
-        campaign.configuration, last, len(campaign.facts), campaign.versions, campaign.manifest, ended
+        campaign.configuration, campaign.facts, campaign.versions, campaign.manifest, campaign.ended[1]
     )
     yield Section("Methods", words=[text], literal=methods.bibtex(campaign.configuration))
 
@@ -123,11 +114,25 @@ COLUMNS = {
 
 
 def _iterations(campaign: Campaign) -> Table:
-    rows, unit = campaign.history, campaign.facts[-1].goal.unit.replace("*", " ").replace("Angstrom", "Å")
-    shown = [name for name in COLUMNS if any(row.get(name) for row in rows)]
-    heads = [f"RMSE ({unit})" if name == "rmse" and unit else COLUMNS[name] for name in shown]
+    rows, goal = campaign.history, campaign.facts[-1].goal
+    unit = _readable(goal.unit)
+    heads = {name: f"RMSE ({unit})" if name == "rmse" and unit else head for name, head in COLUMNS.items()}
+    # Errors of what is learnt beside the main property, behind its own.
+    place = list(heads).index("rmse") + 1
+    beside = {f"{name}_rmse": f"RMSE of {name.replace('_', ' ')} ({unit_of(name)})" for name in goal.beside}
+    heads = dict([*list(heads.items())[:place], *beside.items(), *list(heads.items())[place:]])
+    shown = [name for name in heads if any(row.get(name) for row in rows)]
     cells = [[_short(row.get(name, "")) for name in shown] for row in rows]
-    return Table("Iterations of arm main; all columns are in history.csv.", heads, cells)
+    return Table("Iterations of arm main; all columns are in history.csv.", [heads[name] for name in shown], cells)
+
+
+def unit_of(name: str) -> str:
+    """Return the unit of a property as a page has it; empty: none."""
+    return _readable(PROPERTIES[name].unit.removeprefix("1"))
+
+
+def _readable(unit: str) -> str:
+    return unit.replace("*", " ").replace("Angstrom", "Å")
 
 
 def _short(text: str) -> str:
@@ -223,16 +228,12 @@ def _audit_table(audit: Sequence[AuditFinding]) -> Iterator[Table]:
 
 
 def _cost(campaign: Campaign, folder: Path) -> Section:
-    hours: dict[str, list[float]] = {"labels": [cost.campaign_label_core_hours for cost in campaign.costs]}
-    for t in range(len(campaign.facts)):
-        for receipt in read_receipts(Path(campaign.paths.iteration("receipts", MAIN_ARM, t))):
-            stage, cost = RULES.get(str(receipt.get("rule"))), receipt.get("cost", {})
-            name = WORK.get(stage.resources if stage is not None else "", WORK[""])
-            part = hours.setdefault(name, [0.0] * len(campaign.facts))
-            part[t] += float(cost.get("wall_s", 0.0)) * int(cost.get("threads", 1)) / 3600
     path = folder / "core_hours.svg"
-    plots.plot_core_hours(hours, path)
-    text = "Core-hours of each iteration of arm main: wall time times cores. The rest: jobs that read and write files."
+    plots.plot_core_hours(campaign.hours, path)
+    text = (
+        "Core-hours of each iteration of arm main: wall time times cores; labels that were there already cost none. The pool: "
+        "its structures, normal modes, features. The rest: jobs that read and write files, which the history does not count."
+    )
     figures, words = [Figure("Where the core-hours went", path, text)], []
     runs = _runs(campaign.records)
     if runs:
