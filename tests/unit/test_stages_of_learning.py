@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn.metrics import r2_score
 
 from quarry.config.targets import TARGETS
@@ -245,3 +246,28 @@ class TestEvaluation:
         train_model(models_in(conf, features), str(tmp_path / "dataset.h5"), str(tmp_path / "model.h5"))
         found = self.evaluate(tmp_path, tmp_path, features, conf)
         assert found["errors"] == {} and found["n_test"] == 0 and found["rrmse"] == 1.0
+
+
+def test_components_that_symmetry_makes_zero_say_nothing_of_error_bars():
+    """Two thirds of the forces of a diatomic: with them a calibrated model had a third of its errors within 95 % intervals."""
+    rng, n = np.random.default_rng(0), 400
+    structures = StructureSet.from_structures(
+        Structure.create([9, 1], np.array([[0.0, 0.0, 0.0], [0.0, 0.0, r]])) for r in rng.uniform(0.8, 1.1, n)
+    )
+    forces, std, mean = np.zeros((2 * n, 3)), np.zeros((2 * n, 3)), np.zeros((2 * n, 3))
+    forces[:, 2], std[:, 2] = rng.normal(size=2 * n), rng.uniform(0.01, 0.02, 2 * n)
+    mean[:, 2] = forces[:, 2] + rng.normal(size=2 * n) * std[:, 2]
+    # What a quantum-chemistry program and rounding leave of zero.
+    forces[:, :2], std[:, 0] = 1e-7 * rng.normal(size=(2 * n, 2)), 1e-17
+    energies = rng.normal(size=n)
+    prediction = Prediction({"energy": energies, "forces": mean}, {"energy": np.ones(n), "forces": std})
+    data = TrainingData(structures, {"energy": energies, "forces": forces})
+    target = TARGETS["energy_forces"]
+    found = summary_of(Evaluated.of(target, data, prediction), target, np.random.default_rng(1))
+    assert found["forces_coverage_95"] == pytest.approx(0.95, abs=0.025)
+    assert found["forces_rms_z"] == pytest.approx(1.0, abs=0.08)
+    assert abs(found["forces_rank_correlation"] - stats.spearmanr(np.abs(mean - forces)[:, 2], std[:, 2])[0]) < 1e-9
+    # A model that is sure and wrong is not let off.
+    std[:, 0], mean[:, 0] = 0.0, 0.1
+    found = summary_of(Evaluated.of(target, data, prediction), target, np.random.default_rng(1))
+    assert found["forces_coverage_95"] == pytest.approx(0.475, abs=0.02) and found["forces_rms_z"] is None

@@ -26,6 +26,9 @@ from quarry.structures import StructureSet
 CALIBRATION_BESIDE = ("rank_correlation", "rms_z", "coverage_68", "coverage_95")
 """What is said of the standard deviations of properties beside the main one (``quarry.evaluation.calibration``)."""
 
+NEGLIGIBLE = 1e-5
+"""Below this share of the root mean square of the labels both an error and its standard deviation are zero but for rounding."""
+
 
 @dataclass(frozen=True, eq=False)
 class Evaluated:
@@ -99,7 +102,7 @@ def summary_of(found: Evaluated, target: Target, rng: np.random.Generator) -> di
         spread = float(label.std())
         ratio = of_property["rmse"] / spread if spread else None
         fit |= {f"{name}_rmse": of_property["rmse"], f"{name}_mae": of_property["mae"], f"{name}_rmse_over_std": ratio}
-        fit |= _calibration_beside(found, name, mean - label)
+        fit |= _calibration_beside(found, name, label, mean - label)
     sizes = np.diff(found.structures.offsets)
     if target.total_energy and (sizes > 0).all():
         per_atom = errors / sizes
@@ -108,12 +111,22 @@ def summary_of(found: Evaluated, target: Target, rng: np.random.Generator) -> di
     return {**metrics, **intervals, **fit, "n": len(errors)}
 
 
-def _calibration_beside(found: Evaluated, name: str, errors: NDArray[np.float64]) -> dict[str, float | None]:
-    """Return how errors of what is learnt beside the main property fit its standard deviations, number by number."""
+def _calibration_beside(
+    found: Evaluated, name: str, label: NDArray[np.float64], errors: NDArray[np.float64]
+) -> dict[str, float | None]:
+    """Return how errors of what is learnt beside the main property fit its standard deviations, number by number.
+
+    Numbers that model and label have as zero are left out, and what rounding leaves of them: forces out of the plane of a planar
+    molecule, or across a straight one, say nothing of an error bar, and are one or two thirds of all.
+    """
     if name not in found.prediction.std:
         return {}
     std = found.prediction.std[name]
-    judged = np.isfinite(errors) & np.isfinite(std)
+    known = np.isfinite(errors) & np.isfinite(std)
+    least = NEGLIGIBLE * float(np.sqrt(np.mean(label[known] ** 2))) if known.any() else 0.0
+    judged = known & ~((np.abs(errors) < least) & (std < least))
+    if not judged.any():
+        return {f"{name}_{key}": None for key in CALIBRATION_BESIDE}
     fit = calibration(errors[judged], std[judged])
     return {f"{name}_{key}": fit[key] for key in CALIBRATION_BESIDE}
 

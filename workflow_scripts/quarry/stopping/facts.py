@@ -32,7 +32,7 @@ class Facts:
     energies rmse_per_atom and mae_per_atom (eV/atom, of error / number of atoms), of each property that is
     learnt beside the main one, such as forces, forces_rmse, forces_mae (over all its numbers, in its unit) and
     forces_rmse_over_std, and with standard deviations of it forces_rank_correlation, forces_rms_z, forces_coverage_68 and
-    forces_coverage_95 (``quarry.evaluation.calibration``); for target
+    forces_coverage_95 (``quarry.evaluation.calibration``; without numbers that symmetry makes zero); for target
     class with accuracy, accuracy_low, accuracy_high, majority (accuracy of always naming the most frequent class of the
     labels), error_over_majority_error (ratio of the wrong shares), confusion (rows: label, columns: prediction) and n; for
     target excitations rmse and mae are geometric means over all states and quantities
