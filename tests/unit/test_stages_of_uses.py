@@ -126,7 +126,7 @@ def test_a_trajectory_is_measured_by_its_labels(potential, steps, tmp_path):
     uses_plots.plot_energy(result, made, str(tmp_path / "md.svg"))
 
 
-def test_lines_lie_where_the_trajectory_absorbs(potential, steps, tmp_path):
+def test_lines_lie_where_the_trajectory_absorbs(potential, steps, tmp_path, monkeypatch):
     files, parts, _ = steps
     model, reference = (files["minimum"], files["displaced"]), (files["reference"], parts["displaced"])
     result = uses_results.infrared_result(potential, model, files["trajectory"], reference)
@@ -138,7 +138,34 @@ def test_lines_lie_where_the_trajectory_absorbs(potential, steps, tmp_path):
     near = np.abs(x - strongest) < 250
     assert np.trapezoid(y[near], x[near]) > 0.2 * own.max()
     assert "Gaussian" in result["trajectory"]["window"] and "harmonic" in result["trajectory"]["quantum_correction"]
-    uses_plots.plot_infrared(result, str(tmp_path / "ir.svg"))
+    temperature_K = result["trajectory"]["temperature_K"]
+    assert f"{temperature_K:.0f} K" in drawn_texts(monkeypatch, result, tmp_path)
+    frequencies = uses_results.frequencies_result(0.01, model, reference)
+    assert frequencies["reference"]["frequencies_cm"] == result["reference"]["frequencies_cm"], "the same in both files"
+    md = uses_results.md_result(potential, files["minimum"], files["trajectory"], [])
+    assert md["thermostat_K"] == 300.0 and md["model"]["temperature_K"] == temperature_K
+
+
+def drawn_texts(monkeypatch, result, folder):
+    """Return the texts of the legend of the picture, and check that it shows the highest line."""
+    figures = []
+    monkeypatch.setattr(uses_plots, "save_figure", lambda figure, path: figures.append(figure))
+    for highest in (3700.0, 4450.0):
+        lines = {**result["model"], "frequencies_cm": [*result["model"]["frequencies_cm"][:-1], highest]}
+        uses_plots.plot_infrared({**result, "model": lines}, str(folder / "ir.svg"))
+        assert figures[-1].axes[0].get_xlim()[1] > highest
+    return " ".join(text.get_text() for text in figures[0].axes[0].get_legend().get_texts())
+
+
+def test_reference_lines_stand_beside_the_modes_that_they_are_like(monkeypatch, potential, steps):
+    """As in frequencies.json, where two modes change places."""
+    files, parts, _ = steps
+    model, reference = (files["minimum"], files["displaced"]), (files["reference"], parts["displaced"])
+    plain = uses_results.infrared_result(potential, model, files["trajectory"], reference)["reference"]
+    monkeypatch.setattr(uses_results, "alike", lambda found, others, masses: np.array([1, 0, 2]))
+    swapped = uses_results.infrared_result(potential, model, files["trajectory"], reference)["reference"]
+    for key in ("frequencies_cm", "intensities_km_mol"):
+        assert swapped[key] == [plain[key][row] for row in (1, 0, 2)]
 
 
 def test_modes_stand_beside_those_that_they_are_like():

@@ -76,7 +76,7 @@ def plot_energy(result: dict[str, Any], made: Trajectory, path: str) -> None:
         axis.set_xlabel("time (ps)")
         axis.set_ylabel("total energy (meV/atom, from the start)")
         drift = result["model"]["energy_drift_meV_per_atom_ps"]
-        words = f"drift {drift:.2g} meV/atom/ps, {result['model']['temperature_K']:.0f} K"
+        words = f"drift {drift:.2g} meV/atom/ps, {result['model']['temperature_K']:.0f} K on average"
         if result["difference"]:
             error = result["difference"]["forces_rmse_eV_A"]
             words += f"; forces' RMSE at {result['reference']['labels']} frames {error:.3f} eV/Å"
@@ -91,7 +91,10 @@ def plot_infrared(result: dict[str, Any], path: str) -> None:
     x = np.array(trajectory["wavenumbers_cm"])
 
     def draw(axis: Axes) -> None:
-        axis.plot(x, trajectory["absorption_km_mol_per_cm"], color="0.35", linewidth=1, label="model, trajectory")
+        kelvin = f"{trajectory['temperature_K']:.0f} K"
+        axis.plot(
+            x, trajectory["absorption_km_mol_per_cm"], color="0.35", linewidth=1, label=f"model, trajectory ({kelvin})"
+        )
         for name, colour in (("model", MODEL), ("reference", REFERENCE)):
             if result[name]:
                 y = broadened(
@@ -102,7 +105,10 @@ def plot_infrared(result: dict[str, Any], path: str) -> None:
                 )
                 axis.plot(x, -y, color=colour, linewidth=1, label=f"{name}, harmonic (downwards)")
         axis.axhline(0, color="0.6", linewidth=0.8)
-        axis.set_xlim(0, 4200)
+        highest = max(
+            max(part["frequencies_cm"], default=0.0) for part in (result["model"], result["reference"]) if part
+        )
+        axis.set_xlim(0, 4200 if highest < 4000 else highest + 200)
         axis.set_xlabel("wavenumber (1/cm)")
         axis.set_ylabel("absorption (km/mol per 1/cm)")
         axis.legend(frameon=False, fontsize=8)

@@ -60,9 +60,7 @@ def frequencies_result(
     }
     if reference:
         other, labels = reference_vibrations(displacement_A, *reference)
-        masses = minimum_of(model[0]).get_masses()
-        order = alike(found, other, masses)
-        paired = Vibrations(other.frequencies_cm[order], other.modes[order])
+        paired = beside(found, other, minimum_of(model[0]).get_masses())
         result["reference"] = {**_harmonic(paired), "labels": labels}
         off = found.frequencies_cm - paired.frequencies_cm
         result["difference"] = {
@@ -84,6 +82,7 @@ def md_result(potential: Potential, minimum: str, trajectory: str, labels: Seque
         "time_step_fs": settings.time_step_fs,
         "length_ps": float(made.times_fs[-1] / 1000),
         "equilibration_ps": settings.equilibration_ps,
+        "thermostat_K": settings.temperature_K,
         "model": {
             "temperature_K": float(made.temperature_K.mean()),
             "energy_drift_meV_per_atom_ps": drift,
@@ -115,7 +114,10 @@ def md_result(potential: Potential, minimum: str, trajectory: str, labels: Seque
 def infrared_result(
     potential: Potential, model: tuple[str, str], trajectory: str, reference: tuple[str, Sequence[str]] | None
 ) -> dict[str, Any]:
-    """Return lines of the double harmonic approximation, and the absorption from the dipole along the trajectory."""
+    """Return lines of the double harmonic approximation, and the absorption from the dipole along the trajectory.
+
+    Lines of the reference stand beside the model's modes that are most like them, as in ``frequencies_result``.
+    """
     settings = potential.configuration.uses
     displacement_A = settings.frequencies.displacement_A
     atoms, made = minimum_of(model[0]), read_trajectory(trajectory)
@@ -148,7 +150,7 @@ def infrared_result(
         if any("dipole" not in label for label in labels.values()):
             raise QuarryError("infrared: the reference's labels have no dipoles; set uses.reference to false")
         slopes = differences(np.array([labels[row]["dipole"] for row in sorted(labels)]), displacement_A)
-        result["reference"] = _lines(other, slopes)
+        result["reference"] = _lines(beside(found, other, atoms.get_masses()), slopes)
     return result
 
 
@@ -168,6 +170,12 @@ def alike(found: Vibrations, others: Vibrations, masses_u: NDArray[np.float64]) 
     """Return which of the others each vibration is most like, by the overlap of mass-weighted modes; each is taken once."""
     overlaps = np.abs(np.einsum("kai,a,lai->kl", found.modes, masses_u, others.modes))
     return np.asarray(linear_sum_assignment(-overlaps)[1])
+
+
+def beside(found: Vibrations, others: Vibrations, masses_u: NDArray[np.float64]) -> Vibrations:
+    """Return the others in the order of those that they are most like."""
+    order = alike(found, others, masses_u)
+    return Vibrations(others.frequencies_cm[order], others.modes[order])
 
 
 def _vibrations(forces: NDArray[np.float64], displacement_A: float, minimum: str) -> Vibrations:
