@@ -280,6 +280,14 @@ def test_methods_name_a_bias_and_a_threshold_that_is_given():
     )
 
 
+def test_traces_are_drawn_against_time(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path: figures.append(figure))
+    plots.plot_traces({5: np.array([[0, 0.1, 0.2], [2000, 0.3, 0.2]])}, 0.5, 1.0, "eV", tmp_path / "t.svg")
+    axis = figures[0].axes[0]
+    assert axis.get_xlabel() == "time (fs)" and axis.lines[0].get_xdata().tolist() == [0.0, 1000.0]
+
+
 def test_page_stands_by_itself_and_is_escaped(tmp_path):
     plots.plot_core_hours({"labels": [1.0, 2.0], "training": [0.5, 0.1]}, tmp_path / "c.svg")
     page = Page(

@@ -172,6 +172,7 @@ COSTS = [Cost(8, 1, 0, 0.5, 0.75, 0.25, 1.0), Cost(5, 0, 2, 0.25, 0.25, 0.125, 1
 class TestProduct:
     def test_history(self):
         first, last = history_rows(FACTS, COSTS, "enough")
+        assert first["unit"] == "eV", "of its errors"
         assert tuple(first) == tuple(last) == HISTORY_COLUMNS
         assert (first["iteration"], first["phase"], first["rmse"], first["n_labels"]) == ("0", "initial", "0.5", "18")
         assert (last["iteration"], last["phase"], last["rmse"], last["n_labels"]) == (

@@ -158,18 +158,21 @@ def plot_exploration(found: Sequence[tuple[int, Mapping[str, Any]]], path: str |
         save_figure(figure, path)
 
 
-def plot_traces(traces: Mapping[int, NDArray[np.float64]], threshold: float, unit: str, path: str | Path) -> None:
-    """Plot the largest uncertainty of running trajectories against the time step, of some iterations.
+def plot_traces(
+    traces: Mapping[int, NDArray[np.float64]], step_fs: float, threshold: float, unit: str, path: str | Path
+) -> None:
+    """Plot the largest uncertainty of running trajectories against the time, of some iterations.
 
-    traces: by iteration, shape (n, 3): step, largest uncertainty and median. threshold: where a trajectory ends, in ``unit``.
+    traces: by iteration, shape (n, 3): step (of ``step_fs``), largest uncertainty and median. threshold: where a trajectory ends,
+    in ``unit``.
     """
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=SIZE, constrained_layout=True)
         for (iteration, trace), colour in zip(traces.items(), COLOURS * len(traces), strict=False):
-            axis.plot(trace[:, 0], trace[:, 2], color=colour, label=f"iteration {iteration}, median")
-            axis.plot(trace[:, 0], trace[:, 1], color=colour, linewidth=0.8, linestyle=":", label="largest")
+            axis.plot(step_fs * trace[:, 0], trace[:, 2], color=colour, label=f"iteration {iteration}, median")
+            axis.plot(step_fs * trace[:, 0], trace[:, 1], color=colour, linewidth=0.8, linestyle=":", label="largest")
         axis.axhline(threshold, color="0.3", linestyle="--", linewidth=1)
-        axis.set_xlabel("time step")
+        axis.set_xlabel("time (fs)")
         axis.set_ylabel(f"uncertainty ({unit})" if unit else "uncertainty")
         if all((trace[:, 1:] > 0).all() for trace in traces.values()):
             axis.set_yscale("log")

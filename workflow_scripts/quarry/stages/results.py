@@ -21,6 +21,7 @@ HISTORY_COLUMNS = (
     "n_labels",
     "pool_left",
     "metric",
+    "unit",
     "mae",
     "mae_low",
     "mae_high",
@@ -123,6 +124,7 @@ def history_rows(
         values = {
             **vars(f),
             **vars(c),
+            "unit": f.goal.unit,
             **f.errors.get(f.metric, {}),
             **_search_columns(f),
             **saved,

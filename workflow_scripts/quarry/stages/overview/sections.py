@@ -11,6 +11,7 @@ import numpy as np
 
 from quarry.campaign.failure_table import REMEDIES
 from quarry.config.campaign import MAIN_ARM
+from quarry.config.pool import DynamicsPool
 from quarry.descriptors.features_file import read_features
 from quarry.labeling.audit.findings import Finding as AuditFinding
 from quarry.labeling.audit.findings import by_check, worst_of
@@ -171,8 +172,8 @@ def _exploration(campaign: Campaign, folder: Path) -> Section:
     path = folder / "fates.svg"
     plots.plot_exploration(found, path)
     text = (
-        "How the trajectories ended: at a frame that the model is unsure of (a candidate), at one that is no chemistry "
-        "(thrown away), or at their full length."
+        "How the trajectories ended: at a frame that the model is unsure of (a candidate, near-duplicates of others apart), at "
+        "one that is no chemistry (thrown away), or at their full length."
     )
     return Section(
         "Trajectories", figures=[Figure("Ends of trajectories", path, text), *_traces(campaign, found, folder)]
@@ -189,7 +190,9 @@ def _traces(campaign: Campaign, found: Sequence[tuple[int, Mapping[str, Any]]], 
             traces[iteration] = trace
     if traces:
         path = folder / "traces.svg"
-        plots.plot_traces(traces, float(last.get("threshold", np.nan)), str(last.get("unit", "")), path)
+        assert isinstance(campaign.configuration.pool, DynamicsPool)
+        step_fs, threshold = campaign.configuration.pool.explore.time_step_fs, float(last.get("threshold", np.nan))
+        plots.plot_traces(traces, step_fs, threshold, str(last.get("unit", "")), path)
         yield Figure(
             "Uncertainty along the trajectories",
             path,
