@@ -78,7 +78,7 @@ MISTAKES = [
     (
         {"query.batch": {"schedule": "fraction", "fraction": 0.5, "size": 5}},
         "query.batch.size",
-        "known here: schedule, fraction",
+        "it belongs to schedule: constant or doubling",
     ),
     ({"validation": {"fraction": 1.0}}, "validation.fraction", "less than 1"),
     ({"validation": {"folds": 1}}, "validation.folds", "greater than or equal to 2"),
@@ -142,17 +142,17 @@ MISTAKES = [
 MISTAKES_IN_FILES = [
     ({"pool.files": []}, "pool.files", "at least 1"),
     ({"pool.files": "a.xyz"}, "pool.files", "list"),
-    ({"pool.size": 3}, "pool.size", "known here: source, files"),
+    ({"pool.size": 3}, "pool.size", "it belongs to source: wigner"),
     ({"labeling.method": {}}, "labeling.method", "unknown key"),
     ({"labeling.arguments": [1]}, "labeling.arguments", "dictionary"),
-    ({"pool": WIGNER["pool"]}, "pool.geometry_method", "needs a PySCF method"),
+    ({"pool": WIGNER["pool"]}, "pool.geometry_method", "give a PySCF method"),
     (
         {
             "pool": WIGNER["pool"],
             "labeling": {"engine": "ase", "calculator": "ase.calculators.emt:EMT", "properties": ["energy"]},
         },
         "pool.geometry_method",
-        "needs a PySCF method",
+        "give a PySCF method",
     ),
 ]
 

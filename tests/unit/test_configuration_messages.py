@@ -151,6 +151,20 @@ VALUES = {
     ),
     "key of a section": ({"max_labels": 50}, "max_labels: unknown key; it belongs to the section stop"),
     "key of a section with kinds": ({"molecule": "a.xyz"}, "molecule: unknown key; it belongs to the section pool"),
+    "key of a section inside": ({"length_ps": 3, "uses": {}}, "length_ps: unknown key; it belongs to the section uses.md"),
+    "key of a section in another": ({"stop.initial": 3}, "stop.initial: unknown key; it belongs to the section query"),
+    "section in a section": (
+        {"stop.dataset": {}},
+        "stop.dataset: unknown key; it belongs to no section: write it at the left margin",
+    ),
+    "key of another kind": (
+        {"model.epochs": 3},
+        "model.epochs: unknown key; it belongs to kind: ani or gmnn or mace or mlp or sevenn",
+    ),
+    "kind in capitals": (
+        {"validation": {"order": "SEQUENCE"}},
+        "validation.order: 'SEQUENCE' is not one of 'random' or 'sequence'; did you mean 'sequence'?",
+    ),
     "misspelt kind": (
         {"model": {"kind": "gp"}},
         "model.kind: 'gp' is not one of 'gpr', 'mlp', 'kreg', 'gmnn', 'sevenn', 'mace', 'ani', 'package.module:Name'; "

@@ -11,6 +11,7 @@ from quarry.campaign.campaign import Campaign
 from quarry.campaign.dry_run import dry_run_lines
 from quarry.config.loading import load_configuration
 from quarry.stopping.facts import Facts
+from support.dynamics import dynamics
 from support.made_up import MadeUp
 
 
@@ -45,6 +46,20 @@ def test_a_batch_that_is_chosen(tmp_path: Path) -> None:
         "4 labels in 1 finished iterations; the batch of iteration 1 has 2 labels; at most 5 iterations after" in text
     )
     assert "2 label jobs and 1 others (merge_labels)" in text
+
+
+def test_a_campaign_without_a_budget_is_said_what_ends_it(tmp_path: Path) -> None:
+    """A pool is used up some time; trajectories find new structures for ever."""
+    made = MadeUp(tmp_path)
+    made.settings["stop"] = {"rrmse": 0.1}
+    assert "no budget of labels: it ends by its other stop rules, or with the pool" in words(made, all=1, total=1)
+    made.settings["stop"] = {"rrmse": 0.1, "max_core_hours": 3}
+    assert "at most about 3 core-hours (stop.max_core_hours)" in words(made, all=1, total=1)
+    made.settings = dynamics(stop={"rrmse": None, "target_rmse": 1e-9})
+    text = words(made, all=1, total=1)
+    assert (
+        "with the pool" not in text and "stop.max_labels, max_iterations or max_core_hours ends it for certain" in text
+    )
 
 
 def test_a_campaign_that_has_ended_has_nothing_unknown(tmp_path: Path) -> None:

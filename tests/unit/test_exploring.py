@@ -52,8 +52,24 @@ def test_a_campaign_that_names_its_molecule_alone_has_all_sections():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"explore": {"threshold": 0.5}}, "threshold = 0.5: give first, each, or a number with an energy unit"),
+        ({"explore": {"threshold": 0.5}}, "threshold = 0.5: give first, each, or a number with a unit of energy"),
         ({"explore": {"threshold": "0 eV"}}, "nothing is surer than that"),
+        (
+            {"explore": {"threshold": "5 meV/atom"}},
+            "threshold = '5 meV/atom': give first, each, or a number with a unit",
+        ),
+        ({"explore": {"threshold": "frist"}}, "threshold = 'frist': give first, each"),
+        ({"explore": {"temperature_K": "300 K"}}, "temperature_K: give one number, or two in brackets"),
+        ({"explore": {"temperature_K": [300, 400, 500]}}, "temperature_K: give one number, or two in brackets"),
+        ({"explore": {"time_step_fs": "0.5 fs"}}, "(got '0.5 fs'); write the number alone, without a unit"),
+        (
+            {"pool": {"initial": None, "modes_file": "m.json", "growth": {"target_rmse": "3 K"}}},
+            "pool.growth.target_rmse: give",
+        ),
+        (
+            {"explore": {"trajectories": 4}, "stop": {"rrmse": None, "min_new_points": 5}},
+            "stop.min_new_points: 4 trajectories (pool.explore) never find 5 new structures",
+        ),
         ({"explore": {"ensemble": "npt"}}, "need stress, which"),
         ({"explore": {"uncertainty": "informativeness", "threshold": 1.0}}, "has no informativeness"),
         (

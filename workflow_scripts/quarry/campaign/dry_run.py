@@ -66,6 +66,13 @@ def _known(campaign: Campaign, arm: str) -> str:
         words.append(f"at most {stop.max_labels} labels in all (stop.max_labels)")
     elif stop.max_iterations is not None:
         words.append(f"at most {stop.max_iterations} iterations after the first batch (stop.max_iterations)")
+    elif stop.max_core_hours is not None:
+        words.append(f"at most about {stop.max_core_hours:g} core-hours (stop.max_core_hours)")
+    elif campaign.configuration.pool.is_sampled:
+        words.append(
+            "no budget: new structures are made as long as its stop rules let it go on; stop.max_labels, max_iterations or "
+            "max_core_hours ends it for certain"
+        )
     else:
         words.append("no budget of labels: it ends by its other stop rules, or with the pool")
     return "; ".join(words)

@@ -105,8 +105,9 @@ def _engine(c: Configuration) -> str | None:
     own_modes = c.labeling.geometry_method is not None or c.labeling.has_forces_for_modes
     if not own_modes and needs_geometry_method(c.initial_pool):
         return (
-            "pool.geometry_method: a wigner pool needs a PySCF method for its Hessian when labeling.engine is "
-            f"{c.labeling.engine}"
+            "pool.geometry_method: the molecule's vibrations need forces, and labels of engine "
+            f"{c.labeling.engine} have none for them; {c.labeling.forces_remedy}give a PySCF method here, e.g. "
+            "{xc: b3lyp, basis: 6-31g*}"
         )
     if c.resources.label.tasks > 1 and not c.labeling.starts_mpi_tasks:
         able = " or ".join(engines_that(lambda section: section.starts_mpi_tasks))

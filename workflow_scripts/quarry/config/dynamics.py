@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from quarry.config.base import Section, energy_in_ev
+from quarry.config.base import ENERGY_UNITS_EV, Section, energy_in_ev
 from quarry.config.samplers import Sampler
 from quarry.config.units import FORCE_UNITS
 
@@ -16,15 +17,19 @@ NAMED_THRESHOLDS = ("first", "each")
 CROSS_VALIDATION = "cross_validation"
 """The error of cross-validation, as a metric and as what initial data grow by."""
 UNITS = {
-    "energy": "an energy unit, e.g. 0.5 kcal/mol",
-    "forces": "a unit of force, e.g. 0.5 eV/Angstrom",
+    "energy": f"a unit of energy ({', '.join(ENERGY_UNITS_EV)}), e.g. 0.5 kcal/mol",
+    "forces": "a unit of force (eV/Angstrom, hartree/bohr, kcal/mol/Angstrom ...), e.g. 0.5 eV/Angstrom",
     "informativeness": "none, e.g. 1.0",
 }
 """What a given threshold of each uncertainty must carry."""
 
 
 def _pair(value: object) -> object:
-    return [value, value] if isinstance(value, int | float) and not isinstance(value, bool) else value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return [value, value]
+    if isinstance(value, list) and len(value) == 2:
+        return value
+    raise ValueError("give one number, or two in brackets for a ramp, in kelvin: 300, or [300, 600]")
 
 
 Temperatures = list[Annotated[float, Field(gt=0)]]
@@ -56,10 +61,11 @@ class Growth(Section):
         """Return target_rmse in eV, 0 where it is not asked. Raises ValueError for a text that is no energy."""
         return 0.0 if self.target_rmse is None else float(energy_in_ev(self.target_rmse))
 
-    @model_validator(mode="after")
-    def _energy(self) -> Growth:
-        _ = self.target_rmse_eV()
-        return self
+    @field_validator("target_rmse")
+    @classmethod
+    def _energy(cls, value: float | str | None) -> float | str | None:
+        _ = energy_in_ev(value)
+        return value
 
 
 ELEMENT = r"[A-Z][a-z]?"
@@ -191,7 +197,10 @@ class Explore(Section):
         if not isinstance(given, str):
             raise needed
         if self.uncertainty == "energy":
-            return float(energy_in_ev(given))
+            try:
+                return float(energy_in_ev(given))
+            except ValueError:
+                raise needed from None
         match = re.fullmatch(r"\s*([0-9.]+(?:[eE][-+]?[0-9]+)?)\s*(\S+)\s*", given)
         factors = {unit.casefold(): factor for unit, factor in FORCE_UNITS.items()}
         if match is None or match[2].casefold() not in factors:
@@ -201,9 +210,17 @@ class Explore(Section):
     @property
     def shares(self) -> int:
         """Jobs that an iteration has: no more than there are walks, or pairs of them that stay together."""
-        sampler = self.sampler
-        whole = self.trajectories if sampler is None else sampler.count(self.trajectories) // sampler.together
-        return min(self.jobs, whole)
+        return min(self.jobs, self.count // (1 if self.sampler is None else self.sampler.together))
+
+    @property
+    def count(self) -> int:
+        """Trajectories of an iteration, or walks of its sampler."""
+        return self.trajectories if self.sampler is None else self.sampler.count(self.trajectories)
+
+    @property
+    def most_found(self) -> float:
+        """Structures that an iteration finds at most; infinity where a walk may find several."""
+        return self.count if self.sampler is None or self.sampler.one_frame_each else math.inf
 
     @property
     def noun(self) -> str:

@@ -39,6 +39,13 @@ def dynamics_problem(c: Configuration) -> str | None:
             f"pool.explore.threshold: {settings.threshold} looks at the test set, and test.size is 0; raise it, or give a number "
             f"with {UNITS[settings.uncertainty]}"
         )
+    least = c.stop.min_new_points
+    if least is not None and settings.most_found < least:
+        return (
+            f"stop.min_new_points: {settings.count} {settings.noun} (pool.explore) never find {least} new structures, so that "
+            "the first ones would end the campaign as converged, whatever they meet; set "
+            f"{settings.count} or less here, or run more"
+        )
     if settings.calibration == "conformal" and c.test.size < FEWEST_CONFORMAL:
         return (
             f"pool.explore.calibration: conformal needs {FEWEST_CONFORMAL} errors of the test set for a bound that 95 % of them "

@@ -28,7 +28,7 @@ def load_configuration(raw: dict[str, Any], origin: str) -> Configuration:
             except ValidationError as error:
                 raise QuarryError(f"{origin}: {one_line(error, ArmSettings, prefix=f'arms.{name}.')}") from error
     except ValidationError as error:
-        raise QuarryError(f"{origin}: {one_line(error, Configuration)}") from error
+        raise QuarryError(f"{origin}: {one_line(error, Configuration, given=raw)}") from error
     except OverflowError:
         if not absurd:
             raise

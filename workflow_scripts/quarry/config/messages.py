@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from quarry.config.base import kind_of
+from quarry.config.unknown_keys import KnownKeys
 
 UNIONS = (
     "pool",
@@ -25,17 +26,17 @@ LONGEST_SHOWN = 80
 """Characters of a value in a message."""
 
 
-def one_line(error: ValidationError, model: type[BaseModel], prefix: str = "") -> str:
-    """Return a pydantic error as one line in the user's words."""
+def one_line(error: ValidationError, model: type[BaseModel], prefix: str = "", given: Any = None) -> str:
+    """Return a pydantic error as one line in the user's words. given: the configuration with the mistake."""
     lines = []
     # Made here and not kept: the kinds of a section are whatever the registries hold now.
     schema = model.model_json_schema() if any(item["type"] == "extra_forbidden" for item in error.errors()) else {}
+    keys = KnownKeys(schema, given if isinstance(given, dict) else {})
     for item in error.errors():
         key = prefix + _path_of(item["loc"])
         value = item.get("input")
         if item["type"] == "extra_forbidden":
-            known = _keys_at(schema, list(item["loc"][:-1]))
-            text = f"unknown key; {_meant(str(item['loc'][-1]), known, schema, at_top=len(item['loc']) == 1)}"
+            text = f"unknown key; {keys.meant(str(item['loc'][-1]), item['loc'][:-1])}"
         elif item["type"] in ("model_type", "model_attributes_type"):
             text = f"must be a section, a dictionary of keys and values (got {_short(value)})"
         elif item["type"] == "missing":
@@ -46,7 +47,8 @@ def one_line(error: ValidationError, model: type[BaseModel], prefix: str = "") -
             given = context.get("tag", value)
             if "discriminator" in context:
                 key += f".{_telling(context['discriminator'])}"
-            close = difflib.get_close_matches(str(given), re.findall("'([^']*)'", expected), n=1)
+            # Of three letters two are no likeness: nvt is not nve.
+            close = difflib.get_close_matches(str(given).lower(), re.findall("'([^']*)'", expected), n=1, cutoff=0.7)
             text = f"'{given}' is not one of {expected}" + (f"; did you mean '{close[0]}'?" if close else "")
         elif item["type"] == "union_tag_not_found":
             text = f"the key '{_telling(item['ctx']['discriminator'])}' is missing; it says which kind this is"
@@ -55,7 +57,12 @@ def one_line(error: ValidationError, model: type[BaseModel], prefix: str = "") -
                 f"must be True or False, got the text '{value}'; on the command line write True or False with a capital"
             )
         else:
-            message = item["msg"].removeprefix("Value error, ").replace("a valid string", "text")
+            message = (
+                item["msg"]
+                .removeprefix("Value error, ")
+                .replace("a valid string", "text")
+                .replace(" after validation", "")
+            )
             shown = (
                 ""
                 if isinstance(value, dict) or value is None
@@ -70,15 +77,6 @@ def one_line(error: ValidationError, model: type[BaseModel], prefix: str = "") -
 def _telling(discriminator: str) -> str:
     """Return the key that tells the sections of a union apart. discriminator: pydantic's, the key in quotes or a function."""
     return "kind" if discriminator == f"{kind_of.__name__}()" else discriminator.strip("'")
-
-
-def _meant(key: str, known: list[str], schema: dict[str, Any], at_top: bool) -> str:
-    """Return which key is meant by an unknown one: a similar one, one of the same name in a section, or any of ``known``."""
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    inside = [section for section in known if key in _keys_of_section(schema, section)] if at_top else []
-    if inside:
-        return f"it belongs to the section {' or '.join(inside)}"
-    return f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(known)}"
 
 
 def _short(value: Any) -> str:
@@ -103,6 +101,8 @@ def _hint(kind: str, value: Any) -> str:
         if whole:
             return "; write a whole number in digits, e.g. 1000"
         return "; YAML reads this as text: write it with a decimal point, e.g. 1.0e-3"
+    if kind.startswith(("float", "int")) and re.fullmatch(r"[-+]?[0-9.]+\s*[a-z%/]+", value, re.IGNORECASE):
+        return "; write the number alone, without a unit"
     if re.fullmatch(r"[-+]?0[0-9]+", value):
         return "; YAML reads this as text: write it without the zero in front"
     if re.fullmatch(r"[0-9]+(:[0-9]+)+", value):
@@ -121,36 +121,3 @@ def _path_of(location: Sequence[Any]) -> str:
         else:
             tag_follows = False
     return ".".join(path)
-
-
-def _keys_at(schema: dict[str, Any], path: list[Any]) -> list[str]:
-    """Return the keys that are known at a path of the configuration, following discriminated unions by their tag."""
-    node: dict[str, Any] = schema
-    for part in path:
-        node = _resolved(schema, node)
-        if "discriminator" in node:
-            node = _resolved(schema, {"$ref": node["discriminator"]["mapping"].get(str(part), "")})
-            continue
-        node = node.get("properties", {}).get(str(part)) or node.get("additionalProperties") or node.get("items") or {}
-    return list(_resolved(schema, node).get("properties", {}))
-
-
-def _keys_of_section(schema: dict[str, Any], section: str) -> set[str]:
-    """Return the keys of a section, of all its kinds where there are several."""
-    node = _resolved(schema, schema["properties"][section])
-    kinds = (
-        [{"$ref": name} for name in node["discriminator"]["mapping"].values()] if "discriminator" in node else [node]
-    )
-    return {key for kind in kinds for key in _resolved(schema, kind).get("properties", {})}
-
-
-def _resolved(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
-    while True:
-        if "$ref" in node and node["$ref"].startswith("#/$defs/"):
-            node = schema["$defs"][node["$ref"].removeprefix("#/$defs/")]
-        elif "allOf" in node:
-            node = node["allOf"][0]
-        elif "anyOf" in node and "discriminator" not in node:
-            node = next((n for n in node["anyOf"] if "$ref" in n), {})
-        else:
-            return node

@@ -24,6 +24,8 @@ class SamplerSection(Section):
     """Whether it runs dynamics, with the keys of section explore that say how."""
     together: ClassVar[int] = 1
     """Walks that stay in one job."""
+    one_frame_each: ClassVar[bool] = True
+    """Whether a walk finds one frame at most; others have frames that belong together."""
     free_keys: ClassVar[tuple[str, ...]] = ()
     """Keys that change no frame, and may be changed at any time."""
     summary: ClassVar[str] = ""
@@ -106,6 +108,7 @@ class ElasticBand(SamplerSection):
 
     made_by: ClassVar[str] = "quarry.dynamics.samplers.elastic_band:ElasticBand"
     noun: ClassVar[str] = "images of bands"
+    one_frame_each: ClassVar[bool] = False
 
     kind: Literal["elastic_band"]
     minima: list[str] = Field(min_length=2)
@@ -178,6 +181,7 @@ class OwnSampler(SamplerSection):
     """A user-defined sampler, docs/samplers.md."""
 
     free_keys: ClassVar[tuple[str, ...]] = ("time_limit_s",)
+    one_frame_each: ClassVar[bool] = False
 
     kind: ImportPath
     """Import path package.module:Name of its class, importable from the campaign file's folder or the working directory. Its

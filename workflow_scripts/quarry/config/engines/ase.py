@@ -67,6 +67,8 @@ class AseLabeling(LabelingBase):
         """Return what the calculator is asked for."""
         return "properties", frozenset(self.properties)
 
+    forces_remedy: ClassVar[str] = "add forces to labeling.properties, or "
+
     @property
     def has_forces_for_modes(self) -> bool:
         """Whether the calculator is asked for forces."""

@@ -67,6 +67,9 @@ class LabelingBase(Section):
         """The method of the optimisation and Hessian of a wigner pool that names none; None: the pool must name one."""
         return None
 
+    forces_remedy: ClassVar[str] = ""
+    """Clause of a message, up to ", or ": how to get these forces, where that can be had."""
+
     @property
     def has_forces_for_modes(self) -> bool:
         """Whether its own forces can give the normal modes of a wigner pool, by displacing each atom."""
