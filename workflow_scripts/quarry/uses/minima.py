@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,5 +106,8 @@ def deviation_A(positions: NDArray[np.float64], others: NDArray[np.float64]) -> 
     one, other = positions - positions.mean(axis=0), others - others.mean(axis=0)
     if len(one) < 2:
         return 0.0
-    rotation, _ = Rotation.align_vectors(one, other)
+    with warnings.catch_warnings():
+        # About its axis a straight molecule may be turned at will: nothing to tell the user.
+        warnings.filterwarnings("ignore", "Optimal rotation is not uniquely", UserWarning)
+        rotation, _ = Rotation.align_vectors(one, other)
     return float(np.sqrt(np.mean(np.sum((one - rotation.apply(other)) ** 2, axis=1))))
