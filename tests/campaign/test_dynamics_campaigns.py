@@ -7,12 +7,17 @@ import shutil
 import signal
 from typing import Any
 
+import ase.io
 import numpy as np
 import pytest
 
 from quarry.campaign.batch_table import read_batch
+from quarry.campaign.paths import CampaignPaths
+from quarry.config import load_configuration
 from quarry.dynamics.files import Trajectories, read_exploration
 from quarry.sampling.modes import NormalModes
+from quarry.stages.overview import sections
+from quarry.stages.overview.files import Campaign
 from quarry.structures import Structure
 from quarry.structures.files import read_pool_ids
 from quarry.structures.labelled import LabelledSet
@@ -84,6 +89,26 @@ def test_candidates_are_the_frames_that_the_model_was_unsure_of(finished):
         assert facts["phase"] == "query"
         assert {**facts["exploration"], "phase": "query"} == found
     assert finished.run().nothing_to_do
+
+
+def test_the_map_shows_what_trajectories_found(finished, monkeypatch, tmp_path):
+    """Structures of the batches of trajectories are in no pool: the map showed iteration 0 alone."""
+    drawn = []
+    monkeypatch.setattr(sections.plots, "plot_selection", lambda *given: drawn.append(given))
+    paths = CampaignPaths(finished.results.name, str(finished.results))
+    campaign = Campaign(load_configuration(dynamics(), "campaign.yaml"), paths, ("", ""))
+    (figure,) = sections._selection(campaign, tmp_path)
+    _, selected, iterations, _ = drawn[0]
+    labelled = LabelledSet.read(finished.results / "main/iter_002/dataset.h5")
+    train = labelled.indices("train")
+    assert iterations.tolist() == labelled.iterations[train].tolist() and set(iterations) == {0, 1, 2}
+    # Inverse distances over those of the reference: by hand, in whatever order of pairs.
+    first = labelled.structures[int(train[-1])].positions
+    distances = np.linalg.norm(first[[0, 0, 1]] - first[[1, 2, 2]], axis=1)
+    reference = ase.io.read(finished.results / "pool/reference.extxyz").positions
+    expected = np.linalg.norm(reference[[0, 0, 1]] - reference[[1, 2, 2]], axis=1) / distances
+    assert np.sort(selected[-1]) == pytest.approx(np.sort(expected), abs=1e-6)
+    assert figure.caption.endswith("Grey: the initial pool.")
 
 
 def growing(**labeling: Any) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from quarry.stages.overview.files import EXPLORING, LABELS, POOL, Campaign
 from quarry.stages.overview.files import TRAINING as MODELS
 from quarry.stages.overview.findings import Evidence, findings_of
 from quarry.stages.overview.front import asked
-from quarry.stages.overview.methods import ALWAYS, bibtex, citations, paragraph, references
+from quarry.stages.overview.methods import ALWAYS, bibtex, citations, level_of_theory, paragraph, references
 from quarry.stopping.facts import Cost
 from support.campaigns import stand_in_configuration
 from support.progress import configuration, facts
@@ -240,6 +240,15 @@ def test_methods_name_what_was_done():
     ):
         assert words in text, words
     assert "molder2021snakemake" in bibtex(settings)
+
+
+def test_methods_name_the_method_of_a_calculator():
+    """TBLite alone says no level of theory."""
+    labeling = {"engine": "ase", "calculator": "tblite.ase:TBLite", "arguments": {"method": "GFN2-xTB", "verbosity": 0}}
+    settings = load_configuration(
+        {"name": "water", "pool": {"source": "dynamics", "molecule": "water.xyz"}, "labeling": labeling}, "here"
+    )
+    assert level_of_theory(settings, {}) == "ase: tblite.ase:TBLite, method GFN2-xTB"
 
 
 def test_a_campaign_of_dynamics_says_where_its_structures_come_from():

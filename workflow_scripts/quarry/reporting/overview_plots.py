@@ -10,6 +10,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
@@ -52,9 +53,10 @@ def plot_selection(
         figure, axis = plt.subplots(figsize=SIZE, constrained_layout=True)
         axis.scatter(everywhere[:, 0], everywhere[:, 1], s=4, color="0.82", linewidths=0, label="pool")
         order = np.argsort(-iterations, kind="stable")
-        points = axis.scatter(
-            chosen[order, 0], chosen[order, 1], s=14, c=iterations[order], cmap="viridis", linewidths=0
-        )
+        # Of one iteration alone matplotlib would draw a bar of tenths around it.
+        ends = Normalize(0, max(1, int(iterations.max(initial=0))))
+        x, y = chosen[order].T
+        points = axis.scatter(x, y, s=14, c=iterations[order], cmap="viridis", norm=ends, linewidths=0)
         bar = figure.colorbar(points, ax=axis, label="iteration")
         bar.ax.yaxis.set_major_locator(MaxNLocator(integer=True))
         axis.set_xlabel(f"first principal component ({100 * shares[0]:.0f} % of the variance)")

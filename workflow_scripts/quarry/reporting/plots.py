@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import matplotlib as mpl
 
@@ -165,15 +165,17 @@ def draw_changes(axis: Axes, table: pd.DataFrame, colour: str) -> None:
     )
 
 
-def plain_log_ticks(axis: Axes) -> None:
+def plain_log_ticks(axis: Axes, which: Literal["x", "y"] = "y") -> None:
     """Give a logarithmic axis plain numbers."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-    low, high = axis.get_ylim()
+    one = axis.xaxis if which == "x" else axis.yaxis
+    low, high = axis.get_xlim() if which == "x" else axis.get_ylim()
     subs = (1.0,) if high / low > 1e4 else (1.0, 2.0, 5.0) if high / low < 200 else (1.0, 3.0)
-    axis.yaxis.set_major_locator(LogLocator(subs=subs))
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.yaxis.set_minor_formatter(NullFormatter())
+    # Less than a factor of 4 may lie between two of these.
+    one.set_major_locator(LogLocator(subs=subs) if high / low > 4 else MaxNLocator(4))
+    one.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    one.set_minor_formatter(NullFormatter())
 
 
 def plot_parity(predictions: dict[str, Any], target: Target, metric: str, path: str) -> None:
@@ -222,6 +224,8 @@ def _plot_uncertainty(axis: Axes, errors: NDArray[np.float64], std: NDArray[np.f
     if (std > 0).all() and (error > 0).all():
         axis.set_xscale("log")
         axis.set_yscale("log")
+        plain_log_ticks(axis, "x")
+        plain_log_ticks(axis)
     axis.legend(frameon=False, fontsize=8)
     correlation = rank_correlation(errors, std)
     if correlation is not None:

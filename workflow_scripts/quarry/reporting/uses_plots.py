@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from quarry.reporting.plots import COLOURS, STYLE, save_figure, write_note
@@ -38,6 +39,9 @@ def plot_minima(result: dict[str, Any], path: str) -> None:
         axis.set_yticks(rows, names)
         axis.invert_yaxis()
         axis.set_xlabel("bond length (Å)")
+        # Whole lengths, and none of "+1.012" in a corner.
+        axis.ticklabel_format(axis="x", useOffset=False)
+        axis.xaxis.set_major_locator(MaxNLocator(5))
         axis.legend(frameon=False)
 
     _figure(draw, path, height=1.2 + 0.22 * len(names))

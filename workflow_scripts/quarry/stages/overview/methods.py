@@ -60,7 +60,9 @@ def level_of_theory(configuration: Configuration, manifest: Mapping[str, Any]) -
         named = next(
             (str(value) for key in ("calculator", "command", "function") if (value := getattr(labeling, key, None))), ""
         )
-        return f"{labeling.engine}{f': {named}' if named else ''}"
+        # What a calculator is told by words: its method, its basis.
+        told = [f"{key} {value}" for key, value in getattr(labeling, "arguments", {}).items() if isinstance(value, str)]
+        return f"{labeling.engine}: {', '.join([named, *told])}" if named else labeling.engine
     dispersion = {"d3bj": "-D3(BJ)", "d4": "-D4"}.get(method.dispersion or "", "")
     return f"{method.xc.upper()}{dispersion}/{method.basis} ({labeling.engine})"
 

@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from quarry.campaign.failure_table import REMEDIES
 from quarry.config.campaign import MAIN_ARM
+from quarry.config.descriptors import Descriptor
 from quarry.config.pool import DynamicsPool
+from quarry.descriptors.cache import FeatureCache
 from quarry.descriptors.features_file import read_features
+from quarry.errors import QuarryError
 from quarry.labeling.audit.findings import Finding as AuditFinding
 from quarry.labeling.audit.findings import by_check, worst_of
 from quarry.labeling.record import LabelRecord
@@ -25,6 +29,7 @@ from quarry.stages.overview import methods
 from quarry.stages.overview.files import Campaign
 from quarry.stages.overview.findings import findings_of
 from quarry.stopping.facts import Facts
+from quarry.structures import StructureSet
 from quarry.structures.files import read_pool_ids
 from quarry.structures.labelled import LabelledSet
 from quarry.structures.structure import IdIndex
@@ -150,19 +155,34 @@ def _selection(campaign: Campaign, folder: Path) -> Iterator[Figure]:
     labelled = LabelledSet.read(campaign.paths.iteration("dataset.h5", MAIN_ARM, last.iteration))
     train = labelled.indices("train")
     ids = read_pool_ids(campaign.paths.structures)
-    there, rows = IdIndex(ids).find(labelled.structures.ids[train])
-    if not there.any():
+    structures, iterations = labelled.structures.subset(train), labelled.iterations[train]
+    is_sampled = campaign.configuration.pool.is_sampled
+    if is_sampled:
+        selected = _features_of(structures, str(features), campaign.configuration.descriptor)
+    else:
+        there, rows = IdIndex(ids).find(structures.ids)
+        selected, iterations = read_features(str(features), rows[there]), iterations[there]
+    if selected is None or not len(selected):
         return
     step = -(-len(ids) // plots.MOST_SHOWN)
     everywhere = read_features(str(features), np.arange(0, len(ids), step))
     path = folder / "selection.svg"
-    plots.plot_selection(everywhere, read_features(str(features), rows[there]), labelled.iterations[train][there], path)
-    some = f"every {step}th structure of the pool" if step > 1 else "the pool"
+    plots.plot_selection(everywhere, selected, iterations, path)
+    pool = "the initial pool" if is_sampled else "the pool"
+    some = f"every {step}th structure of {pool}" if step > 1 else pool
     text = (
         "Training structures on the first two principal components of the descriptor, by the iteration that chose them. "
         f"Grey: {some}."
     )
     yield Figure("Map of the pool and the batches", path, text)
+
+
+def _features_of(structures: StructureSet, path: str, descriptor: Descriptor | None) -> NDArray[np.float64] | None:
+    """Return the features of structures, in the pool (path: of its features) or not; None: the descriptor cannot be made here."""
+    try:
+        return None if descriptor is None else FeatureCache.of_pool(path, descriptor).of(structures)
+    except (QuarryError, ImportError, OSError):
+        return None
 
 
 def _exploration(campaign: Campaign, folder: Path) -> Section:
