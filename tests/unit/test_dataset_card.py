@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import ase.io
+import h5py
 import numpy as np
 import pytest
 from pydantic import ValidationError
@@ -86,6 +87,18 @@ def test_the_card_names_the_functional_and_the_unit_of_errors_and_the_share_that
     assert "measured by 50 test structures: RMSE of the energy 0.0002472 eV (95 %: 0.000207 to open), " in card
     assert "RMSE of forces 0.002847 eV/Angstrom, R2 0.9999989." in card
     assert "60 % of the training labels, on average" in card
+
+
+def test_a_setting_of_zero_is_said_and_lengths_have_their_unit(tmp_path):
+    pool = {"source": "dynamics", "explore": {"pressure_GPa": 0.0, "least_energy_eV_atom": 0, "bias": None, "jobs": 1}}
+    paths = campaign_of(tmp_path / "mine", of_all_kinds(), identity={"pool": {**pool, "charge": 0}})
+    describe_dataset(paths, paths.outputs("describe_dataset"))
+    card = (tmp_path / "mine" / "dataset_card.md").read_text()
+    assert "explore.pressure_GPa 0.0; explore.least_energy_eV_atom 0; explore.jobs 1; charge 0." in card or (
+        "charge 0; explore.jobs 1; explore.least_energy_eV_atom 0; explore.pressure_GPa 0.0." in card
+    )
+    with h5py.File(tmp_path / "mine" / "dataset.h5") as handle:
+        assert handle["structures/positions"].attrs["unit"] == handle["structures/cells"].attrs["unit"] == "Angstrom"
 
 
 def test_metadata(tmp_path):

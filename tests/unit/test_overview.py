@@ -73,6 +73,17 @@ def test_a_coverage_that_chance_explains_is_no_finding(coverage, n):
     assert not any("uncertainties" in what for what in about(evidence({"coverage_95": coverage, "n": n})))
 
 
+@pytest.mark.parametrize(("before", "severity"), [(0.002, "warning"), (0.006, "note"), (0.0085, None), (0.02, None)])
+def test_a_last_model_that_is_worse_than_an_earlier_one_is_told(before, severity):
+    """Hydrogen fluoride, converged: 0.148 meV with 199 labels, 0.669 meV with 200 of them in the model that is published."""
+    now = evidence()
+    found = about(replace(now, facts=[facts(1, rmse=before), facts(2, rmse=0.5), *now.facts]))
+    told = found.get("An earlier model was better than the last one, which is the one that is published")
+    assert (told.severity if told else None) == severity
+    if severity == "warning":
+        assert "RMSE 10 meV (9 to 11) with 200 training labels; 2 meV (1.8 to 2.2) with 100" in told.evidence
+
+
 def test_failures_audit_budget_cost_and_warnings():
     row = {"status": "out_of_memory", "retried": ""}
     rows = [dict(row), dict(row), {**row, "retried": "x"}]

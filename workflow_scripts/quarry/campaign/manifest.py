@@ -126,7 +126,8 @@ def said(section: Mapping[str, Any], within: tuple[str, ...] = ()) -> Iterator[t
     for key, value in section.items():
         if isinstance(value, Mapping):
             yield from said(value, (*within, key))
-        elif value not in (None, False, "", []):
+        # A zero is said: no pressure, no lower bound, a charge of 0.
+        elif not (value is None or value is False or value in ("", [])):
             yield (*within, key), value
 
 

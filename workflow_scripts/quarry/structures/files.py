@@ -24,11 +24,17 @@ from quarry.structures.tables import ARRAY_TABLES, Table, structures_of_table
 FIELDS = ("offsets", "numbers", "positions", "cells", "pbc", "charges", "multiplicities")
 
 
+LENGTHS = ("positions", "cells")
+"""Fields that have a unit."""
+
+
 def write_structure_group(group: h5py.Group, structures: StructureSet) -> None:
     """Write a structure set into an HDF5 group (ids as fixed-length ASCII, the rest as arrays)."""
     group.create_dataset("ids", data=structures.ids.astype(f"S{ID_LENGTH}"))
     for field in FIELDS:
-        group.create_dataset(field, data=getattr(structures, field))
+        found = group.create_dataset(field, data=getattr(structures, field))
+        if field in LENGTHS:
+            found.attrs["unit"] = "Angstrom"
     if structures.features is not None:
         group.create_dataset("features", data=structures.features)
 

@@ -68,7 +68,7 @@ class Evidence:
 
 def findings_of(evidence: Evidence) -> list[Finding]:
     """Return what is found, the worst first."""
-    checks = (_labels, _failures, _error, _interval, _calibration, _ranking, _ending, _worth, _cost, _said)
+    checks = (_labels, _failures, _error, _interval, _earlier, _calibration, _ranking, _ending, _worth, _cost, _said)
     found = [finding for check in checks for finding in check(evidence)]
     return sorted(found, key=lambda finding: TO_SAY[finding.severity])
 
@@ -139,6 +139,34 @@ def _interval(evidence: Evidence) -> Iterator[Finding]:
         "structures"
         if metric == "test"
         else "look at the named structures; more labels make the interval narrower",
+    )
+
+
+def _earlier(evidence: Evidence) -> Iterator[Finding]:
+    """Look whether an earlier model was surely better by the same test set: trainings scatter, and the last one is published."""
+    last = evidence.last
+    known = [
+        one
+        for one in evidence.facts
+        if one.metric == last.metric == "test" and one.errors.get("test", {}).get("rmse_high")
+    ]
+    low = evidence.errors.get("rmse_low")
+    best = min(known, key=lambda one: one.errors["test"]["rmse"], default=None)
+    if not low or best is None or best.errors["test"]["rmse_high"] >= low:
+        return
+    unit = last.goal.unit
+    scale, unit = (1e3, f"m{unit}") if unit and evidence.errors["rmse"] < 0.1 else (1.0, unit)
+
+    def said(one: Facts) -> str:
+        errors = one.errors["test"]
+        ends = interval_text(errors.get("rmse_low"), errors.get("rmse_high"), ".3g", scale)
+        return f"{scale * errors['rmse']:.3g} {unit} ({ends}) with {one.n_train:,} training labels"
+
+    yield Finding(
+        WARNING if evidence.errors["rmse"] > WIDE * best.errors["test"]["rmse"] else NOTE,
+        "An earlier model was better than the last one, which is the one that is published",
+        f"test RMSE {said(last)}; {said(best)} in iteration {best.iteration}",
+        "trainings scatter: a committee, or more epochs, scatters less; the earlier model is in its iteration's folder",
     )
 
 
