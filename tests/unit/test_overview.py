@@ -16,6 +16,8 @@ from sklearn.decomposition import PCA
 from quarry.campaign.paths import CampaignPaths
 from quarry.campaign.receipts import write_receipt
 from quarry.config.base import Section as Configured
+from quarry.config.dynamics import Bias, Explore
+from quarry.config.gmnn import Gmnn
 from quarry.config.loading import load_configuration
 from quarry.config.query import STRATEGIES
 from quarry.labeling.audit.findings import Finding as AuditFinding
@@ -230,6 +232,14 @@ def test_every_citation_is_in_the_bibliography_and_every_entry_is_cited():
         for d in ("d3bj", "d4")
     ]
     declared |= {name for one in dispersed for name in citations(one)}
+    asked = {
+        "zaverkin2024bias": (Bias(), Bias(strength=0.0)),
+        "lei2018conformal": (Explore(calibration="conformal"), Explore()),
+        "kellner2024shallow": (Gmnn(kind="gmnn", uncertainty="shallow_ensemble"), Gmnn(kind="gmnn")),
+    }
+    for name, (with_it, without) in asked.items():
+        assert name in with_it.citations() and name not in without.citations()
+    declared |= set(asked)
     assert declared | set(ALWAYS) == set(references())
     assert {"grimme2011damping", "sun2020pyscf"} <= set(citations(dispersed[0]))
     for name, entry in references().items():

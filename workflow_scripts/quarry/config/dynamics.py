@@ -89,6 +89,10 @@ class Bias(Section):
     average_fs: float = Field(default=50.0, gt=0)
     """Time over which forces are averaged to find the scale of the bias force, fs."""
 
+    def citations(self) -> tuple[str, ...]:
+        """Return whose idea it is, if there is a bias at all."""
+        return ("zaverkin2024bias",) if self.acts else ()
+
     @property
     def acts(self) -> bool:
         """Whether there is a bias at all."""
@@ -180,6 +184,10 @@ class Explore(Section):
         if self.bias.stress_strength is not None and self.ensemble != "npt":
             raise ValueError("bias.stress_strength acts on cells that change (ensemble: npt); remove it")
         return self
+
+    def citations(self) -> tuple[str, ...]:
+        """Return what its calibration rests on."""
+        return ("lei2018conformal",) if self.calibration == "conformal" else ()
 
     def least_threshold(self, atoms: float) -> float:
         """Return what a threshold that is found is not below, in eV or eV/Angstrom. atoms: of a structure, on average."""

@@ -72,6 +72,10 @@ class Gmnn(LearnsDifference):
             raise ValueError("energy_weight and forces_weight are both 0; raise one")
         return self
 
+    def citations(self) -> tuple[str, ...]:
+        """Return the papers of the network, and of read-outs that share it."""
+        return (*self.cites, *(("kellner2024shallow",) if self.uncertainty == "shallow_ensemble" else ()))
+
     @model_validator(mode="after")
     def _uncertainty(self) -> Gmnn:
         for key, kind, smallest in (("members", "committee", 2), ("readouts", "shallow_ensemble", 2)):
