@@ -17,7 +17,7 @@ from quarry.labeling.engines.programs import check_program
 from quarry.labeling.engines.pyscf_engine import PyscfEngine
 from quarry.labeling.engines.registry import make_engine
 from quarry.stages.filtering import Candidate, PoolFilter
-from quarry.stages.geometry_checks import check_not_bohr, check_not_nm, check_one_place
+from quarry.stages.geometry_checks import check_molecule, check_not_bohr, check_not_nm, check_one_place
 from quarry.structures import Structure, StructureSet
 from support.campaigns import WATER as WATER_A
 from support.campaigns import stand_in_configuration
@@ -204,6 +204,42 @@ def test_nm():
     torn.add(Candidate("pool.xyz", number, structure) for number, structure in enumerate(waters(0.4)))
     check_not_nm(torn)
     check_not_nm(PoolFilter(configuration.pool_filters, None))
+
+
+APART = [*WATER_A, *(WATER_A + np.array([0, 18.0, 0]))]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "positions", "words"),
+    [
+        ([18], [[0, 0, 0]], "is a single atom, which has no vibrations; give"),
+        ([8, 1, 1], 0.1 * WATER_A, "look like nm (atoms are ten times closer than bonds are long)"),
+        ([8, 1, 1] * 2, APART, "has 2 pieces that are 16.5 Angstrom apart"),
+    ],
+)
+def test_a_molecule_without_vibrations_of_its_own(numbers, positions, words):
+    """Its Hessian would be a job that fails, or noise."""
+    with pytest.raises(QuarryError) as caught:
+        check_molecule(load_configuration(WIGNER, "c.yaml").pool, Structure.create(numbers, positions))
+    line = the_line(caught)
+    assert line.startswith(f"pool.molecule: {WIGNER['pool']['molecule']} ") or "coordinates of" in line
+    assert words in line
+
+
+def test_molecules_and_complexes_that_have_vibrations():
+    pool = load_configuration(WIGNER, "c.yaml").pool
+    dimer = [*WATER_A, *(WATER_A + np.array([0, 5.0, 0]))]
+    argon = ([18, 18], [[0, 0, 0], [0, 0, 3.8]])
+    for numbers, positions in (
+        ([8, 1, 1], WATER_A),
+        ([8, 1, 1] * 2, dimer),
+        ([1, 1], [[0, 0, 0], [0, 0, 0.74]]),
+        argon,
+    ):
+        check_molecule(pool, Structure.create(numbers, positions))
+    # What file of modes says was computed, and nothing is drawn from the molecule.
+    other = pool.model_copy(update={"molecule": None, "modes_file": "modes.json"})
+    check_molecule(other, Structure.create([8, 1, 1] * 2, APART))
 
 
 def bohr(structures, **changes):

@@ -185,6 +185,9 @@ def test_cells_have_no_molecular_vibrations():
         uses.refuse_cells(bulk("Cu"), "frequencies")
 
 
+PBE = {"xc": "pbe", "basis": "sto-3g"}
+
+
 def campaign(**keys):
     return load_configuration(stand_in_configuration(**keys), "toy.yaml")
 
@@ -204,6 +207,12 @@ def campaign(**keys):
             {"labeling": {"engine": "ase", "calculator": "x:Y", "properties": ["energy", "forces"]}},
             "infrared: dipoles are learnt from those of the labels, and labeling.properties gives none; labels with "
             "dipoles are of another method: set it in a campaign file with another name, or take frequencies",
+        ),
+        # Before the campaign has a label, and not after all of them.
+        (
+            "infrared",
+            {"pool": {"source": "wigner", "molecule": "h3o.xyz", "size": 90, "charge": 1, "geometry_method": PBE}},
+            "infrared: dipoles are learnt of neutral molecules alone",
         ),
         (
             "md",

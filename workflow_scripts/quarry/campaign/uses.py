@@ -9,6 +9,7 @@ from quarry.campaign.iterations import iterations_with
 from quarry.campaign.paths import CampaignPaths
 from quarry.config.campaign import MAIN_ARM, Configuration
 from quarry.config.installed import require
+from quarry.config.pool import WignerPool
 from quarry.config.uses import USES
 from quarry.errors import QuarryError
 from quarry.files import canonical_json, write_text
@@ -77,6 +78,11 @@ def check_use(configuration: Configuration, use: str, jobs_have_own_environment:
         )
     if use != "infrared":
         return
+    start = configuration.initial_pool
+    if isinstance(start, WignerPool) and start.charge:
+        from quarry.uses.requirements import NOT_NEUTRAL
+
+        raise QuarryError(NOT_NEUTRAL)
     if given is not None and "dipole" not in given[1]:
         raise QuarryError(WITHOUT_DIPOLES.format(f"labeling.{given[0]} gives none"))
     if not jobs_have_own_environment:

@@ -50,6 +50,11 @@ class Hessian(Protocol):
         """Threads of a label."""
         ...
 
+    @property
+    def finer(self) -> str:
+        """End of a sentence on what else may help against imaginary frequencies of its own making, or an empty text."""
+        ...
+
     def of(self, structure: Structure) -> NDArray[np.float64]:
         """Return the second derivatives of the energy, hartree/bohr^2, shape (n_atoms, n_atoms, 3, 3)."""
         ...
@@ -61,6 +66,8 @@ class Hessian(Protocol):
 
 class AnalyticHessian:
     """A method of PySCF, with its own second derivatives."""
+
+    finer = ", or choose a finer grid_level of the method"
 
     def __init__(self, method: PyscfMethod, threads: int) -> None:
         """method: the labels' own may leave forces out and ask for excited states; a geometry is the other way round."""
@@ -79,6 +86,8 @@ class AnalyticHessian:
 
 class DisplacedHessian:
     """Any engine whose labels have forces: their central differences, each atom moved by ``STEP_A`` in each direction."""
+
+    finer = ""
 
     def __init__(self, engine: Engine, threads: int) -> None:
         """engine: labels with energy and forces."""
@@ -134,7 +143,8 @@ def compute_normal_modes(
         method=source.identity(),
     )
     if optimise:
-        remedy = "start from a geometry without its symmetry, or choose a finer pool.geometry_method.grid_level"
+        # Symmetric forces keep a symmetric start symmetric.
+        remedy = f"move the atoms of the start geometry by about 0.2 Angstrom, out of its symmetry{source.finer}"
         modes.check("pool.molecule: the optimised geometry", remedy)
     else:
         remedy = "optimise it (set pool.optimise: True) or start from a minimum of the same method"

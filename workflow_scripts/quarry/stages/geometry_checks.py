@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.distance import pdist
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial.distance import pdist, squareform
 
 from quarry.config.campaign import Configuration
 from quarry.config.pool import TablePool, WignerPool
@@ -27,6 +28,10 @@ REACH = 2.6
 """Distances over the sum of covalent radii that are looked at: twice a long bond."""
 BONDS = (0.8, 1.25)
 """The median of nearest distances over sums of covalent radii lies here in molecules and solids (0.93 to 1.2 for H)."""
+TOO_CLOSE = 0.3
+"""Atoms nearer than this times the sum of their covalent radii are nowhere."""
+APART_A = 6.0
+"""Atoms further apart do not feel each other as those of a molecule or a complex do."""
 MOST = 0.9
 """Share of atoms, or of candidates, that must agree before the unit of length is doubted."""
 NOBLE = (2, 10, 18, 36, 54, 86)
@@ -78,6 +83,39 @@ def _closer_than(structure: Structure, limit_A: float) -> tuple[int, int, float]
         return None
     pairs = np.triu_indices(len(structure), 1)
     return int(pairs[0][near[0]]) + 1, int(pairs[1][near[0]]) + 1, float(distances[near[0]])
+
+
+def check_molecule(start: WignerPool, structure: Structure) -> None:
+    """Raise QuarryError if the molecule whose vibrations are computed is an atom, in nm, or in pieces that do not touch.
+
+    Pieces that are far from each other move freely: a Hessian has nothing to say about them, and is noise.
+    """
+    if start.modes_file is not None:
+        return
+    if len(structure) < 2:
+        raise QuarryError(
+            f"pool.molecule: {start.molecule} is a single atom, which has no vibrations; give a molecule of two atoms or more"
+        )
+    ratios = nearest_contacts(structure, REACH)
+    if (ratios < TOO_CLOSE).all() and BONDS[0] < 10 * float(np.median(ratios)) < BONDS[1]:
+        raise QuarryError(
+            f"pool.molecule: the coordinates of {start.molecule} look like nm (atoms are ten times closer than bonds are "
+            "long); Angstrom is needed: multiply them by 10"
+        )
+    pieces, gap_A = _pieces(structure)
+    if pieces > 1:
+        raise QuarryError(
+            f"pool.molecule: {start.molecule} has {pieces} pieces that are {gap_A:.1f} Angstrom apart, and how they move "
+            "against each other is no vibration; give one of them, or bring them together"
+        )
+
+
+def _pieces(structure: Structure) -> tuple[int, float]:
+    """Return into how many pieces further than ``APART_A`` from each other a molecule falls, and the smallest gap."""
+    distances = squareform(pdist(structure.positions))
+    count, part = connected_components(distances < APART_A, directed=False)
+    between = distances[part[:, None] != part]
+    return int(count), float(between.min(initial=np.inf))
 
 
 def check_not_nm(pool_filter: PoolFilter) -> None:

@@ -22,7 +22,7 @@ from quarry.processes import only_this_process
 from quarry.sampling.samplers import make_sampler
 from quarry.stages.exploring import check_bias, check_cells, check_sampler
 from quarry.stages.filtering import PoolFilter
-from quarry.stages.geometry_checks import check_not_nm
+from quarry.stages.geometry_checks import check_molecule, check_not_nm
 from quarry.stages.known_labels import check_known_labels
 from quarry.stages.network_checks import check_networks
 from quarry.stages.pool import check_size, filter_given_pool, read_reference, read_start
@@ -53,6 +53,7 @@ def check(configuration: Configuration, base: Path, jobs_have_own_environment: b
         structures, sources = pool_filter.kept, pool_filter.sources
     else:
         structures, sources = StructureSet.from_structures([read_start(pool, base)]), []
+        check_molecule(pool, structures[0])
     if isinstance(configuration.pool, DynamicsPool):
         check_cells(configuration.pool.explore, structures)
         check_bias(configuration.pool.explore, structures)
