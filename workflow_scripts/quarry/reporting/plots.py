@@ -257,7 +257,7 @@ HEADINGS: Sequence[tuple[str, str]] = (
     ("maxe", "largest error"),
     ("rrmse", "rRMSE"),
     ("label_core_hours", "label core-hours"),
-    ("train_core_hours", "model core-hours"),
+    ("train_core_hours", "core-hours beside labels"),
 )
 WHERE_GIVEN: Sequence[tuple[str, str, str]] = (
     ("RMSE of the energies (eV)", "rmse_energies_eV", "{:.4f}"),

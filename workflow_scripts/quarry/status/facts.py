@@ -69,7 +69,8 @@ class Batch:
 class IterationStatus:
     """A finished iteration: n_train and n_labels are counts, errors are in the arm's error_unit. accuracy: of classes.
 
-    label_core_hours: of the labels that the budget counts. model_core_hours: of scoring and training.
+    label_core_hours: of the labels that the budget counts. model_core_hours: of all other jobs: training,
+    scoring, trajectories, and in the first iteration the pool.
     """
 
     iteration: int

@@ -125,7 +125,8 @@ class Cost:
 
     labels_new: paid by this arm in this iteration. labels_reused: taken from the store. Core-hours are wall time x
     threads. label_core_hours: of the labels this arm paid; campaign_label_core_hours: of the labels it uses that any
-    arm of this campaign paid; train_core_hours: features, training, evaluation, scoring and proposal.
+    arm of this campaign paid; train_core_hours: training, evaluation, scoring, proposal, trajectories, and in iteration 0
+    of the first arm the pool (normal modes with their calculations, features).
     """
 
     labels_new: int
