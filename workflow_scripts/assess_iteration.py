@@ -31,16 +31,15 @@ with job(snakemake) as log:
         output=snakemake.output.facts,
         exploration=read_exploration(snakemake.input.structures),
     )
-    receipts = [Path(snakemake.output.facts).parent / "receipts"]
-    if iteration == 0 and arm == configuration.arm_names[0]:
-        receipts.append(Path(snakemake.input.structures).parent / "receipts")
+    begins = iteration == 0 and arm == configuration.arm_names[0]
     cost = account_cost(
         Payer(manifest_of(snakemake)["campaign_id"], arm, iteration),
         snakemake.input.labels,
-        receipts,
+        [Path(snakemake.output.facts).parent / "receipts"],
         LabelLedger(snakemake.params.failed),
         Wanted.of(configuration.goal),
         snakemake.output.cost,
+        [Path(snakemake.input.structures).parent / "receipts"] if begins else [],
     )
     before = facts_before(facts, snakemake.output.facts)
     for line in (progress_line(facts, cost), *warning_lines(facts, configuration, before)):

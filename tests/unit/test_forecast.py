@@ -218,6 +218,8 @@ class TestForecast:
         assert (found.arms[0].batches, found.arms[0].known, found.arms[0].stopped) == ([5, 5, 5], 0, None)
         assert found.files[0] == files_at_end(conf, {"main": 5}, 34), "what is finished counts"
         assert found.spent_core_hours == pytest.approx(0.75) and found.train_core_hours == pytest.approx(3 * 0.125)
+        Cost(5, 0, 0, 0.25, 0.25, 0.125, 1.0, pool_core_hours=0.1).write(paths.cost("main", 1))
+        assert self.forecast(tmp_path, monkeypatch, mixed, conf).train_core_hours == pytest.approx(3 * 0.025)
         done = configuration(stop={"rrmse": None, "max_labels": 19})
         found = self.forecast(tmp_path, monkeypatch, mixed, done)
         assert found.new == 0 and found.label_core_hours == (0.0, 0.0)

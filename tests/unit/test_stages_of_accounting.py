@@ -146,7 +146,19 @@ class TestCost:
             "merge_labels": {"wall_s": 3600.0, "threads": 1},
             "assess_iteration": {"wall_s": 3600.0, "threads": 1},
         }
-        assert self.account(tmp_path, [], jobs).train_core_hours == pytest.approx(2.5)
+        found = self.account(tmp_path, [], jobs)
+        assert found.train_core_hours == found.model_core_hours == pytest.approx(2.5)
+
+    def test_what_the_pool_took_is_paid_once(self, tmp_path):
+        """Of dynamics its normal modes, whose Hessian would be counted again for each iteration to come."""
+        for place, rule, wall_s in (("0", "train_model", 1800.0), ("pool", "compute_normal_modes", 7200.0)):
+            write_receipt(tmp_path / place / "receipts" / f"{rule}.json", rule, [], {"wall_s": wall_s, "threads": 1})
+        folders = [[tmp_path / place / "receipts"] for place in ("0", "pool")]
+        output = str(tmp_path / "cost.json")
+        account_cost(PAYER, [], folders[0], LabelLedger(tmp_path / "failed"), Wanted(), output, folders[1])
+        found = Cost.read(output)
+        assert (found.train_core_hours, found.pool_core_hours, found.model_core_hours) == (2.5, 2.0, 0.5)
+        assert Cost(1, 0, 0, 0.0, 0.0, 0.5, 1.0).model_core_hours == 0.5, "of an earlier version"
 
     def test_a_damaged_record_is_refused(self, tmp_path):
         (tmp_path / "a.json").write_text("[")

@@ -108,27 +108,28 @@ def account_cost(
     ledger: LabelLedger,
     wanted: Wanted,
     output: str,
+    pool: Sequence[str | Path] = (),
 ) -> Cost:
     """Write what an iteration cost.
 
     ledger: of the campaign; what this iteration paid for labels that were tried again counts too.
-    receipts: folders with the receipts of the iteration's jobs (of the pool too, in iteration 0 of the first arm). wanted:
-    what a label must have; one that lacks it counts as failed.
+    receipts: folders with the receipts of the iteration's jobs. wanted: what a label must have; one that lacks it counts as
+    failed. pool: folders with the receipts of the pool's jobs, in iteration 0 of the first arm.
     """
     records = [wanted.judged(record) for path in labels for record in read_valid_records(path)]
     known = {(r.structure_id, r.finished, r.status) for r in records}
     again = [r for r in ledger.failures().values() if (r.structure_id, r.finished, r.status) not in known]
     of_campaign = [r for r in records + _paid_by(again, payer) if r.origin.get("campaign_id") == payer.campaign_id]
     own = [r for r in of_campaign if (r.origin["arm"], r.origin["iteration"]) == (payer.arm, payer.iteration)]
-    jobs = [r for folder in receipts for r in read_receipts(Path(folder)) if r["rule"] not in DECISION_RULES]
     cost = Cost(
         labels_new=sum(r.ok for r in own),
         labels_reused=sum(r.ok for r in records) - sum(r.ok for r in own),
         labels_failed=sum(not r.ok for r in records),
         label_core_hours=_core_hours(own),
         campaign_label_core_hours=_core_hours(of_campaign),
-        train_core_hours=round(sum(j["cost"]["wall_s"] * j["cost"]["threads"] for j in jobs) / 3600, 6),
+        train_core_hours=_core_hours_of_jobs([*receipts, *pool]),
         label_cpu_s=round(sum(r.cost["cpu_s"] for r in own), 3),
+        pool_core_hours=_core_hours_of_jobs(pool),
     )
     cost.write(output)
     return cost
@@ -136,6 +137,11 @@ def account_cost(
 
 def _paid_by(records: Sequence[LabelRecord], payer: Payer) -> list[LabelRecord]:
     return [r for r in records if (r.origin.get("campaign_id"), r.origin["arm"], r.origin["iteration"]) == payer]
+
+
+def _core_hours_of_jobs(folders: Sequence[str | Path]) -> float:
+    jobs = [r for folder in folders for r in read_receipts(Path(folder)) if r["rule"] not in DECISION_RULES]
+    return round(sum(j["cost"]["wall_s"] * j["cost"]["threads"] for j in jobs) / 3600, 6)
 
 
 def _core_hours(records: Sequence[LabelRecord]) -> float:

@@ -113,7 +113,7 @@ def make_forecast(seen: Seen, probes: Sequence[str], cores: int) -> Forecast:
     flat = [size for arm in arms for sizes in arm.sizes for size in sizes]
     totals = model.draw_totals(flat) * model.cores / 3600 if flat else np.zeros(1)
     grouped = [[_jobs(planner, model, sizes) for sizes in arm.sizes] for arm in arms]
-    last = [costs_[-1].train_core_hours for _, costs_ in finished.values() if costs_]
+    last = [costs_[-1].model_core_hours for _, costs_ in finished.values() if costs_]
     spent = max((core_hours(costs_) for _, costs_ in finished.values()), default=0.0)
     to_come = max(len(arm.batches) for arm in arms)
     walls = [[model.draw_walls(sizes, DRAWS, seed=t) for t, sizes in enumerate(arm.sizes)] for arm in arms]

@@ -119,5 +119,6 @@ def _iteration(facts: Facts, cost: Cost) -> IterationStatus:
         facts.rrmse_low,
         facts.rrmse_high,
         cost.campaign_label_core_hours,
-        cost.train_core_hours,
+        cost.model_core_hours,
+        cost.pool_core_hours,
     )

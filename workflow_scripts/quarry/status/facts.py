@@ -69,8 +69,8 @@ class Batch:
 class IterationStatus:
     """A finished iteration: n_train and n_labels are counts, errors are in the arm's error_unit. accuracy: of classes.
 
-    label_core_hours: of the labels that the budget counts. model_core_hours: of all other jobs: training,
-    scoring, trajectories, and in the first iteration the pool.
+    label_core_hours: of the labels that the budget counts. model_core_hours: of training, scoring,
+    trajectories. pool_core_hours: of what makes the pool (normal modes, features), in the first iteration.
     """
 
     iteration: int
@@ -86,6 +86,7 @@ class IterationStatus:
     rrmse_high: float | None
     label_core_hours: float
     model_core_hours: float
+    pool_core_hours: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,7 @@ def _arm(
             "accuracy" if goal and goal.classes else goal.error_name if goal else "RMSE",
             goal.unit if goal else "",
             (last.n_labels if last else 0) + (batch.done if batch else 0),
-            sum(one.label_core_hours + one.model_core_hours for one in iterations),
+            sum(one.label_core_hours + one.model_core_hours + one.pool_core_hours for one in iterations),
             now if rule else None,
             STEPS.get(rule, rule),
             batch,

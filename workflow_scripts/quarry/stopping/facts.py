@@ -126,7 +126,8 @@ class Cost:
     labels_new: paid by this arm in this iteration. labels_reused: taken from the store. Core-hours are wall time x
     threads. label_core_hours: of the labels this arm paid; campaign_label_core_hours: of the labels it uses that any
     arm of this campaign paid; train_core_hours: training, evaluation, scoring, proposal, trajectories, and in iteration 0
-    of the first arm the pool (normal modes with their calculations, features).
+    of the first arm the pool (normal modes with their calculations, features), which is pool_core_hours of it (0 in costs of
+    earlier versions).
     """
 
     labels_new: int
@@ -136,6 +137,12 @@ class Cost:
     campaign_label_core_hours: float
     train_core_hours: float
     label_cpu_s: float
+    pool_core_hours: float = 0.0
+
+    @property
+    def model_core_hours(self) -> float:
+        """What another iteration takes beside its labels: all but the pool."""
+        return self.train_core_hours - self.pool_core_hours
 
     def write(self, path: str | Path) -> None:
         """Write ``cost.json``; units as above."""
