@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
@@ -167,6 +169,10 @@ class TestWork:
             and note.words.startswith("energies and forces agree")
             and note.value == pytest.approx(1, abs=0.1)
         )
+        # "slope 1, 1 to 1" tells nobody how well it is known.
+        found = re.search(r"slope (\S+) from \d+ near pairs, 99\.6 %: (\S+) to (\S+)\)", note.words)
+        assert found is not None and all(len(number) >= 6 for number in found.groups())
+        assert float(found[2]) < float(found[1]) < float(found[3])
 
     def test_a_wrong_sign_among_absurd_values_and_in_crystals(self):
         """A crystal of springs: displacements to the nearest image, across the faces of the cell."""

@@ -114,9 +114,9 @@ def check_work(labels: LabelledSet, rng: np.random.Generator) -> list[Finding]:
     if len(pairs) < FEWEST_PAIRS or not pairs.work.any():
         return [_note(float("nan"), f"{len(pairs)} near pairs are too few to compare energies with forces")]
     slope = fit_slope(pairs, rng)
-    about = f"slope {slope.value:.3g} from {slope.pairs} near pairs"
+    about = f"slope {slope.value:#.5g} from {slope.pairs} near pairs"
     if slope.related:
-        interval = f"{about}, {slope.low:.3g} to {slope.high:.3g}"
+        interval = f"{about}, {100 * (1 - 2 * SURE):.3g} %: {slope.low:#.5g} to {slope.high:#.5g}"
         if slope.negative or slope.low > MARGIN or slope.high < 1 / MARGIN:
             why = explanation(slope)
             return [_error(slope.value, f"energies and forces contradict each other ({interval}; 1 is right): {why}")]
