@@ -71,6 +71,7 @@ def test_a_campaign_that_names_its_molecule_alone_has_all_sections():
             "stop.min_new_points: 4 trajectories (pool.explore) never find 5 new structures",
         ),
         ({"explore": {"ensemble": "npt"}}, "need stress, which"),
+        ({"explore": {"temperature_K": [300, 600]}}, "a ramp is that of a thermostat, and ensemble: nve has none"),
         ({"explore": {"uncertainty": "informativeness", "threshold": 1.0}}, "has no informativeness"),
         (
             {"explore": {"uncertainty": "forces"}, "model": {"kind": "gpr"}, "target": "energy"},
