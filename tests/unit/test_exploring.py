@@ -18,6 +18,7 @@ from quarry.sampling.wigner import coordinate_variances, sample_wigner_motion
 from quarry.stages.assessment import cross_validates, phase_of
 from quarry.stages.exploring import check_cells
 from quarry.stages.growing import decide_growth
+from quarry.stages.overview.findings import Evidence, findings_of
 from quarry.stopping.progress import Progress
 from quarry.stopping.rules import stop_reason
 from quarry.structures import Structure, StructureSet
@@ -336,6 +337,22 @@ def test_trajectories_are_read_as_they_were_written_and_counted(tmp_path):
     assert words_of({**account, "growth": "why"}).endswith("; the initial data have grown enough: why")
     trajectories().write(tmp_path / "none.h5")
     assert Trajectories.read(tmp_path / "none.h5").fates == ()
+
+
+def test_a_budget_that_ends_before_the_first_trajectory_says_so():
+    """Else a campaign of dynamics looks whole, and no trajectory was ever run."""
+    settings = dynamics(pool={"initial": None, "modes_file": "m.json"}, stop={"rrmse": None, "max_iterations": 2})
+    configuration = load_configuration(settings, "campaign.yaml")
+    words = {}
+    for phase in ("initial", "query"):
+        now = facts(2, phase=phase, pool_left=None)
+        reason = stop_reason(Progress([facts(0), facts(1, phase=phase), now], [], configuration))
+        words[phase] = "" if reason is None else str(reason.words)
+        evidence = Evidence(configuration, [now], "max_iterations")
+        told = {finding.what: finding for finding in findings_of(evidence)}
+        assert ("A budget ended the campaign before its first trajectory" in told) is (phase == "initial")
+    assert "is spent, before any trajectory was run: the initial data were still growing" in words["initial"]
+    assert words["query"].startswith("the budget of max_iterations = 2 is spent") and "growing" not in words["query"]
 
 
 def test_few_new_structures_are_convergence():

@@ -168,8 +168,8 @@ class Explore(Section):
             raise ValueError(f"threshold = {self.threshold!r}: nothing is surer than that; set it above 0")
         if self.ensemble == "nve" and self.temperature_K[0] != self.temperature_K[1]:
             raise ValueError(
-                f"temperature_K = {self.temperature_K}: a ramp is that of a thermostat, and ensemble: nve has none; set langevin, "
-                "or give one temperature"
+                f"temperature_K = {self.temperature_K}: a ramp is that of a thermostat, and ensemble: nve has none; set "
+                "langevin, or give one temperature"
             )
         if self.time_step_fs > self.length_fs:
             raise ValueError(f"time_step_fs = {self.time_step_fs:g} is longer than length_fs = {self.length_fs:g}")

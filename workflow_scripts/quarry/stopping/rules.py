@@ -12,6 +12,7 @@ from typing import Any
 
 from quarry.config.campaign import Configuration
 from quarry.config.learning import Stop, Uninformative
+from quarry.config.pool import DynamicsPool
 from quarry.stopping.facts import FEWEST_ERRORS, Cost, Facts, ratio_at_most
 from quarry.stopping.messages import how_good, interval_text
 from quarry.stopping.progress import Progress, Query
@@ -285,6 +286,15 @@ def _no_candidate(exploration: Mapping[str, Any]) -> str:
     )
 
 
+STILL_GROWS = "before any trajectory was run: the initial data were still growing"
+
+
+def still_grows(configuration: Configuration, last: Facts) -> bool:
+    """Return whether an arm has run no trajectory yet, since its initial data grow. last: facts of its last iteration."""
+    pool = configuration.pool
+    return isinstance(pool, DynamicsPool) and pool.grows_by is not None and last.phase == "initial"
+
+
 @dataclass(frozen=True)
 class Budget:
     """A budget of section stop. key: in the section. used: takes what counts of ``Spent``. words: the same as a text."""
@@ -313,7 +323,8 @@ class Budget:
         stop, spent = progress.configuration.stop, Spent.of(progress)
         if self.left(stop, spent) > 0:
             return None
-        return f"the budget of {self.stated(stop)} is spent{self.words(self.used(spent))}"
+        still = f", {STILL_GROWS}" if still_grows(progress.configuration, progress.last) else ""
+        return f"the budget of {self.stated(stop)} is spent{self.words(self.used(spent))}{still}"
 
 
 LABELS = Budget("max_labels", lambda spent: spent.labels, lambda used: f" ({used} labels used)")

@@ -17,7 +17,7 @@ from quarry.labeling.audit.findings import Finding as AuditFinding
 from quarry.reporting.page import Finding
 from quarry.stopping.facts import Facts, ratio_at_most
 from quarry.stopping.messages import interval_text
-from quarry.stopping.rules import ENDS, absurd_message
+from quarry.stopping.rules import ENDS, absurd_message, still_grows
 
 WIDE = 2.0
 """An interval whose upper end is more than so many times the lower one says little about an error."""
@@ -223,13 +223,25 @@ def _ending(evidence: Evidence) -> Iterator[Finding]:
     if not evidence.ended_by:
         yield Finding(NOTE, "The campaign has not ended", "no stop rule ends it yet", "give the same command again")
     elif evidence.ended_by in ENDED_EARLY and evidence.last.rmse is not None:
-        last = evidence.last
+        last, again = evidence.last, "loosen section stop and give the same command again, it goes on from here"
+        change = f"the last rRMSE is {last.rrmse:.3g} ({interval_text(last.rrmse_low, last.rrmse_high, '.2g')})"
+        if still_grows(evidence.configuration, last):
+            yield Finding(
+                WARNING,
+                "A budget ended the campaign before its first trajectory",
+                f"rule {evidence.ended_by}; the initial data were still growing; {change}",
+                f"{again}; or begin with trajectories earlier (pool.growth.target_rmse, under another name)",
+            )
+            return
+        seen = last.exploration
+        if "uncertain" in seen:
+            noun = seen.get("noun", "trajectories")
+            change = f"{seen['uncertain']} of the last {seen['trajectories']} {noun} met what the model was unsure of; {change}"
         yield Finding(
             NOTE,
             "A budget ended the campaign, not convergence",
-            f"rule {evidence.ended_by}; the last rRMSE is {last.rrmse:.3g} "
-            f"({interval_text(last.rrmse_low, last.rrmse_high, '.2g')})",
-            "more labels may help: loosen section stop and give the same command again, it goes on from here",
+            f"rule {evidence.ended_by}; {change}",
+            f"more labels may help: {again}",
         )
 
 
