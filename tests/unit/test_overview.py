@@ -80,7 +80,7 @@ def test_a_last_model_that_is_worse_than_an_earlier_one_is_told(before, severity
     """Hydrogen fluoride, converged: 0.148 meV with 199 labels, 0.669 meV with 200 of them in the model that is published."""
     now = evidence()
     found = about(replace(now, facts=[facts(1, rmse=before), facts(2, rmse=0.5), *now.facts]))
-    told = found.get("An earlier model was better than the last one, which is the one that is published")
+    told = found.get("By the test set an earlier model was better than the last one, which is published")
     assert (told.severity if told else None) == severity
     if severity == "warning":
         assert "RMSE 10 meV (9 to 11) with 200 training labels; 2 meV (1.8 to 2.2) with 100" in told.evidence

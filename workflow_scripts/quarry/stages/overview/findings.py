@@ -164,7 +164,7 @@ def _earlier(evidence: Evidence) -> Iterator[Finding]:
 
     yield Finding(
         WARNING if evidence.errors["rmse"] > WIDE * best.errors["test"]["rmse"] else NOTE,
-        "An earlier model was better than the last one, which is the one that is published",
+        "By the test set an earlier model was better than the last one, which is published",
         f"test RMSE {said(last)}; {said(best)} in iteration {best.iteration}",
         "trainings scatter: a committee, or more epochs, scatters less; the earlier model is in its iteration's folder",
     )
