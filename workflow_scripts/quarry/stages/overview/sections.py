@@ -291,8 +291,8 @@ def _span(runs: Sequence[plots.Run]) -> str:
     together = sum(run.end - run.begin for run in runs)
     return (
         f"From the first to the last label that was computed here {_duration(last)} passed. Labels ran in "
-        f"{100 * busy / last:.0f} % of it, {together / busy:.1f} at a time on average; the rest went to models, the workflow, and "
-        "waiting for the queue or for whoever started it again."
+        f"{100 * busy / last:.0f} % of it, {together / busy:.1f} at a time on average; the rest went to models, the workflow, "
+        "and waiting for the queue or for whoever started it again."
     )
 
 
