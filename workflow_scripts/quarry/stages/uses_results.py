@@ -106,7 +106,7 @@ def md_result(potential: Potential, minimum: str, trajectory: str, labels: Seque
             "energies_eV": energies.tolist(),
             "energy_rmse_meV_per_atom": 1e3 * _rms(energies) / len(atoms),
             "forces_rmse_eV_A": _rms(forces),
-            "forces_largest_eV_A": float(np.abs(forces).max()),
+            "forces_largest_eV_A": float(np.linalg.norm(forces, axis=2).max()),
         }
     return result
 
