@@ -26,3 +26,11 @@ def test_the_shortest_campaign_has_the_defaults_of_the_table():
     assert configuration.pool.initial_pool.temperature_K == 500.0
     assert (configuration.pool.grows_by.points, configuration.pool.grows_by.gain) == (5, 0.1)
     assert configuration.model.has_auxiliary
+
+
+def test_whole_campaigns_of_the_page_are_valid():
+    blocks = re.findall("```yaml\n(name: .*?)```", PAGE, re.DOTALL)
+    assert len(blocks) >= 2
+    for block in blocks:
+        configuration = load_configuration(yaml.safe_load(block), "the page")
+        assert configuration.pool.source == "dynamics"

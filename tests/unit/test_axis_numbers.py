@@ -54,3 +54,17 @@ def test_the_bar_of_one_iteration_alone_has_whole_numbers(monkeypatch):
     )
     assert {label.get_text() for label in axes[1].get_yticklabels()} <= {"0", "1"}
     plt.close("all")
+
+
+@pytest.mark.parametrize("most", [1, 2, 20, 30])
+def test_there_are_no_halves_of_labels_trajectories_and_structures(monkeypatch, most):
+    runs = [overview_plots.Run(0.01 * k, 0.1 + 0.01 * k, 0) for k in range(most)]
+    ends = [(1, {"uncertain": most, "unphysical": 0, "complete": 0})]
+    for draw in (
+        lambda: overview_plots.plot_time_line(runs, "x.svg"),
+        lambda: overview_plots.plot_exploration(ends, "x.svg"),
+        lambda: overview_plots.plot_errors(np.linspace(0.0, 1.0, most), "eV", "x.svg"),
+    ):
+        axis = drawn_axis(monkeypatch, overview_plots, draw)[0]
+        assert all(float(tick).is_integer() for tick in axis.get_yticks())
+        plt.close("all")

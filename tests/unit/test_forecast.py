@@ -293,7 +293,14 @@ class TestForecast:
 
 
 def test_durations():
-    assert [duration(s) for s in (0.25, 90, 600, 7200, 86400 * 3)] == ["0.2 s", "90.0 s", "10.0 min", "2.0 h", "3.0 d"]
+    assert [duration(s) for s in (0.004, 0.25, 90, 600, 7200, 86400 * 3)] == [
+        "0.004 s",
+        "0.25 s",
+        "90.0 s",
+        "10.0 min",
+        "2.0 h",
+        "3.0 d",
+    ]
 
 
 def test_memory_and_time_of_larger_structures_are_not_below_those_measured():

@@ -69,6 +69,12 @@ def _label_iterations(axis: Axes) -> None:
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
+def _label_counts(axis: Axes, counted: str) -> None:
+    """Name what is counted; there are no halves of it."""
+    axis.set_ylabel(counted)
+    axis.yaxis.set_major_locator(MaxNLocator(integer=True))
+
+
 def plot_errors(off: NDArray[np.floating], unit: str, path: str | Path) -> None:
     """Plot how the errors of predictions are distributed. off: prediction minus label, in ``unit``, shape (n,)."""
     with plt.rc_context(STYLE):
@@ -79,7 +85,7 @@ def plot_errors(off: NDArray[np.floating], unit: str, path: str | Path) -> None:
             axis.axvline(end, color=COLOURS[1], linestyle="--", linewidth=1.2)
         axis.axvline(0.0, color="0.3", linewidth=0.8)
         axis.set_xlabel(f"prediction - label{f' ({unit})' if unit else ''}")
-        axis.set_ylabel("structures")
+        _label_counts(axis, "structures")
         save_figure(figure, path)
 
 
@@ -135,7 +141,7 @@ def plot_time_line(runs: Sequence[Run], path: str | Path) -> None:
             for iteration, place in zip(iterations, middle, strict=True):
                 axis.annotate(str(iteration), (place * scale, 1.0), xycoords=("data", "axes fraction"), ha="center")
         axis.set_xlabel(f"{unit} since the first label began")
-        axis.set_ylabel("labels running at once")
+        _label_counts(axis, "labels running at once")
         axis.set_ylim(0, None)
         save_figure(figure, path)
 
@@ -155,7 +161,7 @@ def plot_exploration(found: Sequence[tuple[int, Mapping[str, Any]]], path: str |
             axis.bar(numbers, counts, bottom=below, color=colour, label=fate, width=0.8)
             below += counts
         _label_iterations(axis)
-        axis.set_ylabel("trajectories")
+        _label_counts(axis, "trajectories")
         legend_above(figure, axis, 3)
         save_figure(figure, path)
 

@@ -136,7 +136,7 @@ def select_batch(
     write_batch(files.table, [job_of[row.key] for row in rows])
     write_planned(files.planned, [plan.planned for plan in plans])
     write_text(files.reused, "structure_id\n" + "".join(f"{row.structure_id}\n" for row in rows if row.key in known))
-    jobs = f" in {len(plans)} jobs" if len(plans) < len(rows) else ""
+    jobs = f" in {len(plans)} job{'s' * (len(plans) > 1)}" if len(plans) < len(rows) else ""
     return f"{len(rows)} structures{jobs}, {len(known)} of them labelled already"
 
 
