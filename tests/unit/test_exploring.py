@@ -45,9 +45,19 @@ def test_a_campaign_that_names_its_molecule_alone_has_all_sections():
     assert found.initial_pool.temperature_K == 500.0
     assert found.stop.min_new_points == 5
     assert found.pool.growth == found.pool.grows_by == Growth()
-    # A given section stands alone.
-    own = load_configuration({**given, "stop": {"max_labels": 300, "rrmse": None}}, "campaign.yaml")
-    assert own.stop.min_new_points is None
+    # Single keys of what ends it, of the query and of the test set change nothing else; a model stands alone.
+    own = {
+        "stop": {"max_labels": 300},
+        "query": {"initial": 80},
+        "test": {},
+        "model": {"kind": "gmnn", "uncertainty": "committee"},
+    }
+    mine = load_configuration({**given, **own}, "campaign.yaml")
+    assert mine.stop == found.stop.model_copy(update={"max_labels": 300}) and mine.stop.rrmse is None
+    assert mine.query == found.query.model_copy(update={"initial": 80}) and mine.test == found.test
+    assert mine.model.epochs == 5000 and mine.model.uncertainty == "committee"
+    ended = load_configuration({**given, "stop": {"min_new_points": None, "rrmse": 0.2}}, "campaign.yaml")
+    assert ended.stop.min_new_points is None and ended.stop.rrmse == 0.2
 
 
 @pytest.mark.parametrize(

@@ -63,4 +63,14 @@ def test_a_campaign_of_dynamics_may_leave_sections_out():
         "labeling": {"engine": "pyscf", "method": {"xc": "hf", "basis": "sto-3g"}},
     }
     assert Draft202012Validator(SCHEMA).is_valid(campaign)
-    assert not Draft202012Validator(SCHEMA).is_valid({**campaign, "pool": {"source": "file", "files": ["a.xyz"]}})
+    file = {"source": "file", "files": ["a.xyz"]}
+    assert not Draft202012Validator(SCHEMA).is_valid({**campaign, "pool": file})
+    # And single keys of some, which other campaigns must give.
+    whole = {"query": {"strategy": "random", "initial": 5, "batch": {"schedule": "constant", "size": 5}}, "stop": {}}
+    assert Draft202012Validator(SCHEMA).is_valid({**campaign, "query": {"strategy": "max_min"}})
+    assert Draft202012Validator(SCHEMA).is_valid(
+        {**campaign, **whole, "target": "energy", "test": {"size": 5}, "pool": file}
+    )
+    for partial in ({"query": {"strategy": "max_min"}}, {"test": {}}):
+        other = {**campaign, **whole, "target": "energy", "test": {"size": 5}, "pool": file, **partial}
+        assert not Draft202012Validator(SCHEMA).is_valid(other)

@@ -51,6 +51,14 @@ class TestRelativeChange:
         history = [facts(0, rrmse=0.0, rrmse_low=0.0, rrmse_high=0.0)]
         assert reasons(history, configuration(rrmse=0.1, patience=1)) == [None]
 
+    def test_an_iteration_that_taught_nothing_never_counts(self):
+        """All its labels failed, or trajectories found none: the model is the same, and its error too."""
+        history = [facts(0), facts(1), facts(2, rrmse=0.0), facts(3, rrmse=0.0), facts(4, rrmse=0.0)]
+        history[3] = facts(3, rrmse=0.0, n_train=history[2].n_train)
+        conf = configuration(rrmse=0.1, patience=1)
+        assert reasons(history, conf) == [None, None, "rrmse", None, "rrmse"]
+        assert reasons(history, configuration(rrmse=0.1, patience=2)) == [None] * 5
+
     def test_a_change_equal_to_the_limit_goes_on(self):
         history = [facts(0), facts(1, rrmse=0.1)]
         assert reasons(history, configuration(rrmse=0.1, patience=1)) == [None, None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
@@ -255,7 +255,7 @@ OF_TIME = (
 TRAINING = {"epochs": 1000, "batch_size": 16, "learning_rate": 0.06, "schedule": "cosine"}
 """How the default potential, which is trained anew in each iteration, is trained (docs/studies.md, Dynamics)."""
 
-DEFAULTS = {
+DEFAULTS: dict[str, Any] = {
     "target": "energy_forces",
     "model": {"kind": "gmnn", "uncertainty": "auxiliary", **TRAINING},
     "query": {"strategy": "random", "initial": 50, "batch": {"schedule": "constant", "size": 50}},
@@ -263,3 +263,5 @@ DEFAULTS = {
     "stop": {"rrmse": None, "min_new_points": 5, "max_iterations": 50},
 }
 """Sections that a campaign with pool.source: dynamics has where it does not give them."""
+BY_KEY = ("query", "test", "stop")
+"""Those of which it may give single keys. What a model of its own needs, the default one's keys do not say."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from quarry.config.base import Section
 from quarry.config.campaign import Configuration
-from quarry.config.dynamics import DEFAULTS
+from quarry.config.dynamics import BY_KEY, DEFAULTS
 from quarry.config.engines.registry import sections
 from quarry.files import write_text
 
@@ -50,7 +50,7 @@ others are refused for an existing results folder. Further `arms` may be added.
 def schema() -> dict[str, Any]:
     """Return the JSON schema of the campaign file, by which editors complete and explain it: every key has a description.
 
-    Sections that a campaign of dynamics may leave out are required of others only.
+    Sections, and keys of sections, that a campaign of dynamics may leave out are required of others only.
     """
     full = _described_schema()
     definitions = full["$defs"]
@@ -61,12 +61,17 @@ def schema() -> dict[str, Any]:
                 definition["properties"][key] = dict(sorted({**node, "description": words}.items()))
     optional = [key for key in full["required"] if key in DEFAULTS]
     full["required"] = [key for key in full["required"] if key not in DEFAULTS]
+    keys = {}
+    for name in BY_KEY:
+        section = definitions[full["properties"][name]["$ref"].rpartition("/")[2]]
+        if required := section.pop("required", None):
+            keys[name] = {"required": required}
     is_dynamics = {"properties": {"pool": {"properties": {"source": {"const": "dynamics"}}}}}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **full,
         "if": is_dynamics,
-        "else": {"required": optional},
+        "else": {"required": optional, "properties": keys},
     }
 
 

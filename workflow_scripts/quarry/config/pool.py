@@ -188,7 +188,7 @@ class SamplerPool(Section):
 
 class DynamicsPool(Section):
     """Candidates that trajectories on the last model's potential find, anew for every iteration. Needs a model that predicts
-    forces. Sections target, model, query, test and stop may be left out (docs/dynamics.md).
+    forces. Sections target, model, query, test and stop may be left out, and single keys of the last three (docs/dynamics.md).
     """
 
     cites: ClassVar[tuple[str, ...]] = ("hou2024al",)

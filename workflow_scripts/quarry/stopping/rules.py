@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from quarry.config.campaign import Configuration
@@ -111,6 +112,8 @@ def _rrmse(progress: Progress) -> str | None:
         not absurd_message(f) and (_upper(f) if stop.rrmse_bound == "upper" else f.rrmse) < stop.rrmse for f in recent
     ):
         return None
+    if any(f.n_train == before.n_train for before, f in pairwise(facts[-stop.patience - 1 :])):
+        return None  # Nothing was learnt: of no label, or of failed ones, the model is the same, and so is its error.
     often = "" if stop.patience == 1 else f", {stop.patience} iterations in a row"
     interval = f"95 % interval {interval_text(last.rrmse_low, last.rrmse_high, '.3f')}"
     message = f"rRMSE {last.rrmse:.3f} ({interval}) is below {stop.rrmse:g}{often}"
