@@ -243,7 +243,7 @@ class TestAbsurdLabels:
     def test_no_convergence_while_they_are_used(self, stop):
         conf = configuration(stop=stop)
         errors = {"test": {"rmse": 3e4, "rmse_low": 1e4, "rmse_high": 4e4}}
-        history = [make_facts(t, errors=errors, rrmse=0.002 if t else 1.0) for t in (0, 1)]
+        history = [make_facts(t, errors=errors, rrmse=0.002 if t else 1.0, n_train=12 + t) for t in (0, 1)]
         assert stop_reason(Progress(history, [], conf)) is not None
         flagged = {"labels": 2, "train": 1, "evaluated": 1, "error_share": 0.98, "ids": ["a" * 20]}
         wrong = [replace(facts, flagged=flagged) for facts in history]
@@ -253,7 +253,7 @@ class TestAbsurdLabels:
             said is not None and "but stops nothing: 1 training labels and 1 test-set labels have absurd values" in said
         )
         assert "98 % of the squared error" in said and "labeling.leave_out" in said
-        repaired = [*wrong, replace(history[1], iteration=2, rrmse=0.002)]
+        repaired = [*wrong, replace(history[1], iteration=2, rrmse=0.002, n_train=14)]
         assert stop_reason(Progress(repaired, [], conf)) is not None, "the last error is not theirs any more"
 
     def test_budgets_end_it_and_say_so(self):

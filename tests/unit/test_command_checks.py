@@ -130,7 +130,7 @@ def test_identity_is_what_changes_the_number(engine: Callable[..., CommandEngine
         "success": "x",
         "environment": {"A": "b"},
     }
-    assert one == identity(resources=LabelResources(tasks=4, memory_MB=1), **way)
+    assert one == identity(resources=LabelResources(tasks=4, memory_MB=100), **way)
     others = [
         identity("echo 2"),
         identity(version="2"),

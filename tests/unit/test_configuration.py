@@ -88,7 +88,7 @@ MISTAKES = [
     ({"stop": {}, "test.size": 1}, "test.size = 1", "set test.size to 2 or more"),
     ({"stop": {"rrmse": None}}, "stop", "set at least one of rrmse, target_rmse"),
     ({"stop.rrmse": 0}, "stop.rrmse", "greater than 0"),
-    ({"stop.rrmse": 10}, "stop.rrmse", "less than or equal to 1"),
+    ({"stop.rrmse": 10}, "stop.rrmse", "less than 5"),
     ({"resources": {"label": {"memory_MB": 8}}}, "resources.label.memory_MB", "greater than or equal to 100"),
     ({"stop.rrmse": float("nan")}, "stop.rrmse", "finite number"),
     ({"stop.patience": 0}, "stop.patience", "greater than 0"),

@@ -55,7 +55,7 @@ def test_a_campaign_without_a_budget_is_said_what_ends_it(tmp_path: Path) -> Non
     assert "no budget of labels: it ends by its other stop rules, or with the pool" in words(made, all=1, total=1)
     made.settings["stop"] = {"rrmse": 0.1, "max_core_hours": 3}
     assert "at most about 3 core-hours (stop.max_core_hours)" in words(made, all=1, total=1)
-    made.settings = dynamics(stop={"rrmse": None, "target_rmse": 1e-9})
+    made.settings = dynamics(stop={"max_iterations": None, "target_rmse": 1e-9})
     text = words(made, all=1, total=1)
     assert (
         "with the pool" not in text and "stop.max_labels, max_iterations or max_core_hours ends it for certain" in text

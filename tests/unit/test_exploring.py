@@ -8,7 +8,7 @@ from ase import Atoms
 from ase.build import bulk
 
 from quarry.config import load_configuration
-from quarry.config.dynamics import Explore, Growth
+from quarry.config.dynamics import Explore, Growth, sections_of
 from quarry.dynamics.files import NEW, Trajectories, account_of, words_of
 from quarry.dynamics.walkers import BOLTZMANN_EV_K, Walkers
 from quarry.errors import QuarryError
@@ -56,6 +56,9 @@ def test_a_campaign_that_names_its_molecule_alone_has_all_sections():
     assert mine.stop == found.stop.model_copy(update={"max_labels": 300}) and mine.stop.rrmse is None
     assert mine.query == found.query.model_copy(update={"initial": 80}) and mine.test == found.test
     assert mine.model.epochs == 5000 and mine.model.uncertainty == "committee"
+    for trajectories, few in ((1, 1), (20, 1), (50, 2), (200, 10), ("many", 5)):
+        pool = {**given["pool"], "explore": {"trajectories": trajectories}}
+        assert sections_of({**given, "pool": pool})["stop"]["min_new_points"] == few
     ended = load_configuration({**given, "stop": {"min_new_points": None, "rrmse": 0.2}}, "campaign.yaml")
     assert ended.stop.min_new_points is None and ended.stop.rrmse == 0.2
 

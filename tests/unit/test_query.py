@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from quarry.config.query import STRATEGIES, ConstantBatch, DoublingBatch, FractionBatch
 from quarry.errors import QuarryError
-from quarry.query import base, clustering, distances
+from quarry.points import distances
+from quarry.query import base, clustering
 from quarry.query.base import MEANINGS, PoolView, Ranks
 from quarry.query.batch import batch_size
 from quarry.query.strategies import MAKERS, chosen_by, make_strategy, needs_of

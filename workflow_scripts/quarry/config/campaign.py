@@ -15,7 +15,7 @@ from quarry.config.classification import Classification
 from quarry.config.control import Control, control_names, split_names
 from quarry.config.dataset import DatasetCard
 from quarry.config.descriptors import Descriptor, InverseDistances
-from quarry.config.dynamics import BY_KEY, DEFAULTS
+from quarry.config.dynamics import sections_of
 from quarry.config.engines.registry import Labeling
 from quarry.config.filters import Filters
 from quarry.config.learning import Stop, Test, Validation
@@ -107,8 +107,7 @@ class Configuration(Section):
         pool = data.get("pool") if isinstance(data, dict) else None
         if not isinstance(pool, dict) or pool.get("source") != "dynamics":
             return data
-        given = {name: DEFAULTS[name] | data[name] for name in BY_KEY if isinstance(data.get(name), dict)}
-        return {**DEFAULTS, **data, **given}
+        return sections_of(data)
 
     @field_validator("target")
     @classmethod

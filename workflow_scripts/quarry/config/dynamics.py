@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
@@ -263,5 +264,17 @@ DEFAULTS: dict[str, Any] = {
     "stop": {"rrmse": None, "min_new_points": 5, "max_iterations": 50},
 }
 """Sections that a campaign with pool.source: dynamics has where it does not give them."""
+TRAJECTORIES, SHARE_NEW = 100, 0.05
+"""Trajectories of an iteration, and the share of them by which default campaigns count as converged: 5 of 100."""
 BY_KEY = ("query", "test", "stop")
 """Those of which it may give single keys. What a model of its own needs, the default one's keys do not say."""
+
+
+def sections_of(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a campaign of dynamics as it was read with the sections, and keys of sections, that it leaves out."""
+    explore = given["pool"].get("explore")
+    count = explore.get("trajectories") if isinstance(explore, Mapping) else None
+    few = max(1, round(SHARE_NEW * count)) if isinstance(count, int) else round(SHARE_NEW * TRAJECTORIES)
+    defaults = DEFAULTS | {"stop": DEFAULTS["stop"] | {"min_new_points": few}}
+    keys = {name: defaults[name] | given[name] for name in BY_KEY if isinstance(given.get(name), Mapping)}
+    return {**defaults, **given, **keys}

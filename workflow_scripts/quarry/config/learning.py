@@ -89,7 +89,7 @@ class OwnRule(Section):
 class Stop(Section):
     """When to stop; the first rule that holds ends the arm, its reason is recorded."""
 
-    rrmse: float | None = Field(default=0.1, gt=0, le=1)
+    rrmse: float | None = Field(default=0.1, gt=0, lt=5)
     """Stop when |RMSE(N) - RMSE(N - step)| / RMSE(N) is below this (for target class the same of 1 - accuracy); null:
     never."""
     patience: int = Field(default=2, gt=0)
