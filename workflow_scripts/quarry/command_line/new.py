@@ -19,7 +19,7 @@ TEMPLATES = Path(__file__).with_name("templates")
 SCHEMA = Path("config") / "schema.json"
 TASKS = {
     "potential": "an interatomic potential of a molecule: energies and forces by PySCF",
-    "dynamics": "the same, by trajectories of the model that find what to label",
+    "dynamics": "an interatomic potential whose own trajectories find what to label",
     "search": "the molecules of a file with the highest HOMO energies",
     "spectrum": "the absorption spectrum of a molecule by ML-NEA",
     "labels": "learning from labels that the file has already",
