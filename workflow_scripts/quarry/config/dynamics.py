@@ -264,8 +264,8 @@ DEFAULTS: dict[str, Any] = {
     "stop": {"rrmse": None, "min_new_points": 5, "max_iterations": 50},
 }
 """Sections that a campaign with pool.source: dynamics has where it does not give them."""
-TRAJECTORIES, SHARE_NEW = 100, 0.05
-"""Trajectories of an iteration, and the share of them by which default campaigns count as converged: 5 of 100."""
+SHARE_NEW = 0.05
+"""Share of the trajectories below which default campaigns count as converged: 5 of the default's 100."""
 BY_KEY = ("query", "test", "stop")
 """Those of which it may give single keys. What a model of its own needs, the default one's keys do not say."""
 
@@ -274,7 +274,7 @@ def sections_of(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return a campaign of dynamics as it was read with the sections, and keys of sections, that it leaves out."""
     explore = given["pool"].get("explore")
     count = explore.get("trajectories") if isinstance(explore, Mapping) else None
-    few = max(1, round(SHARE_NEW * count)) if isinstance(count, int) else round(SHARE_NEW * TRAJECTORIES)
-    defaults = DEFAULTS | {"stop": DEFAULTS["stop"] | {"min_new_points": few}}
+    few = {"min_new_points": max(1, round(SHARE_NEW * count))} if isinstance(count, int) else {}
+    defaults = DEFAULTS | {"stop": DEFAULTS["stop"] | few}
     keys = {name: defaults[name] | given[name] for name in BY_KEY if isinstance(given.get(name), Mapping)}
     return {**defaults, **given, **keys}

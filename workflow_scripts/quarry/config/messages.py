@@ -28,11 +28,11 @@ LONGEST_SHOWN = 80
 
 def one_line(error: ValidationError, model: type[BaseModel], prefix: str = "", given: Any = None) -> str:
     """Return a pydantic error as one line in the user's words. given: the configuration with the mistake."""
-    lines = []
+    lines, items = [], error.errors()
     # Made here and not kept: the kinds of a section are whatever the registries hold now.
-    schema = model.model_json_schema() if any(item["type"] == "extra_forbidden" for item in error.errors()) else {}
+    schema = model.model_json_schema() if any(item["type"] == "extra_forbidden" for item in items) else {}
     keys = KnownKeys(schema, given if isinstance(given, dict) else {})
-    for item in error.errors():
+    for item in items:
         key = prefix + _path_of(item["loc"])
         value = item.get("input")
         if item["type"] == "extra_forbidden":

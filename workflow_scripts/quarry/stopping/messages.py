@@ -38,9 +38,14 @@ def beside_rmse(errors: dict[str, Any]) -> tuple[str, str, str]:
     )
 
 
+def scale_of(error: float, unit: str) -> tuple[float, str]:
+    """Return the factor and the unit in which an error is said."""
+    return (1e3, f"m{unit}") if unit and error < 0.1 else (1.0, unit)
+
+
 def error_text(error: float, unit: str) -> str:
     """Return an error with its unit, a small one in thousandths of it (``0.0021 eV``: ``2.1 meV``)."""
-    scale, unit = (1e3, f"m{unit}") if unit and error < 0.1 else (1.0, unit)
+    scale, unit = scale_of(error, unit)
     return f"{scale * error:.4g} {unit}".rstrip()
 
 

@@ -89,18 +89,19 @@ class Campaign:
     @cached_property
     def records(self) -> list[LabelRecord]:
         """Every label, failed ones too, that this campaign paid for; what is damaged is left out."""
-        found = {
-            record_id: record for arm in self.configuration.arm_names for record_id, record in self._paid(arm).items()
-        }
-        return list(found.values())
+        return list({key: record for paid in self._paid.values() for key, record in paid.items()}.values())
 
-    def _paid(self, arm: str) -> dict[tuple[str, str], LabelRecord]:
-        """Return the labels of an arm that this campaign paid for, by structure and time."""
+    @cached_property
+    def _paid(self) -> dict[str, dict[tuple[str, str], LabelRecord]]:
+        """The labels of each arm that this campaign paid for, by structure and time."""
         return {
-            (record.structure_id, record.finished): record
-            for t in range(self.iterations(arm))
-            for record in _records(self.paths.iteration("labels", arm, t))
-            if record.origin.get("campaign_id") == self.manifest["campaign_id"]
+            arm: {
+                (record.structure_id, record.finished): record
+                for t in range(self.iterations(arm))
+                for record in _records(self.paths.iteration("labels", arm, t))
+                if record.origin.get("campaign_id") == self.manifest["campaign_id"]
+            }
+            for arm in self.configuration.arm_names
         }
 
     @cached_property
@@ -127,7 +128,7 @@ class Campaign:
             json.loads(savings.read_bytes()) if self.configuration.controls and savings.exists() else None,
             self.spent[LABELS],
             self.spent[TRAINING],
-            (paid := len(self._paid(MAIN_ARM)), max(0, self.facts[-1].n_labels + self.facts[-1].n_failed - paid)),
+            (paid := len(self._paid[MAIN_ARM]), max(0, self.facts[-1].n_labels + self.facts[-1].n_failed - paid)),
             self.history[-1].get("calibration", ""),
         )
 

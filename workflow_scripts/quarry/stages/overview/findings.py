@@ -16,7 +16,7 @@ from quarry.labeling.audit.findings import ERROR, NOTE, WARNING, by_check, worst
 from quarry.labeling.audit.findings import Finding as AuditFinding
 from quarry.reporting.page import Finding
 from quarry.stopping.facts import Facts, ratio_at_most
-from quarry.stopping.messages import interval_text
+from quarry.stopping.messages import interval_text, scale_of
 from quarry.stopping.rules import ENDS, absurd_message, still_grows
 
 WIDE = 2.0
@@ -126,8 +126,7 @@ def _interval(evidence: Evidence) -> Iterator[Finding]:
     low, high = errors.get("rmse_low"), errors.get("rmse_high")
     if not errors or "rmse" not in errors or (low and high and high <= WIDE * low):
         return
-    unit = evidence.last.goal.unit
-    scale, unit = (1e3, f"m{unit}") if unit and errors["rmse"] < 0.1 else (1.0, unit)
+    scale, unit = scale_of(errors["rmse"], evidence.last.goal.unit)
     heavy = [sentence for sentence in evidence.last.warnings if "of the squared error" in sentence]
     metric = evidence.last.metric
     yield Finding(
@@ -154,8 +153,7 @@ def _earlier(evidence: Evidence) -> Iterator[Finding]:
     best = min(known, key=lambda one: one.errors["test"]["rmse"], default=None)
     if not low or best is None or best.errors["test"]["rmse_high"] >= low:
         return
-    unit = last.goal.unit
-    scale, unit = (1e3, f"m{unit}") if unit and evidence.errors["rmse"] < 0.1 else (1.0, unit)
+    scale, unit = scale_of(evidence.errors["rmse"], last.goal.unit)
 
     def said(one: Facts) -> str:
         errors = one.errors["test"]
